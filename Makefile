@@ -1,0 +1,68 @@
+# The two that matter: `make demo` shows the main job, `make test` proves it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup demo demo-lvm lab lab-shell torture check test clean
+
+# For `make lab CMD='…'`: as it stands, whatever is in it.
+export CMD
+
+help:
+	@echo 'make demo    the main job on real images, between two hosts on this machine'
+	@echo 'make test    every ring of tests'
+	@echo 'make demo-lvm  the same on logical volumes, in the lab'
+	@echo 'make lab CMD="…", make lab-shell  a command or a shell in the lab'
+	@echo 'make torture  hundreds of power cuts, kills and damaged images; some hours'
+	@echo 'make check   ruff, mypy --strict, import-linter: seconds'
+	@echo 'make setup   the private environment in $(VENV)'
+
+setup: $(VENV)/.complete
+
+$(VENV)/.complete: pyproject.toml
+	@dev/packages setup
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "virtstore needs Python 3.11 or later; name one with: make PYTHON=python3.11 …")'
+	@echo 'Setting up $(VENV) …'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	@dev/packages demo
+	@$(BIN)/python -m demo
+
+demo-lvm: setup
+	@dev/packages test
+	@$(BIN)/python -m tests.lab "$(CURDIR)/$(BIN)/python -m demo.volumes"
+
+lab: setup
+	@dev/packages test
+	@$(BIN)/python -m tests.lab "$$CMD"
+
+lab-shell: setup
+	@dev/packages test
+	@$(BIN)/python -m tests.lab --shell
+
+torture: setup
+	@dev/packages torture
+	VIRTSTORE_TORTURE=1 $(BIN)/pytest \
+	    tests/lab/inside/test_volume_contract.py tests/lab/test_a_machine_boots.py \
+	    tests/lab/test_power_cuts_resize.py tests/lab/inside/test_filesystems_mounted_*.py \
+	    tests/tools/test_filesystems_ext_*.py tests/tools/test_filesystems_ntfs_hostile.py \
+	    tests/tools/test_resize_crashes.py tests/tools/test_resize_damaged.py \
+	    tests/tools/test_resize_sequences.py
+	$(BIN)/python -m tests.lab.torture
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup
+	@dev/packages test
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
