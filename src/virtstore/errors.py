@@ -1,0 +1,115 @@
+"""What can go wrong, one class per kind.
+
+Error                code "failed"       exit 1    anything without a code of its own
+├── UsageError       code "usage"        exit 2    the command line, or an argument
+├── NotFound         code "not-found"    exit 3    no such image, directory, VG or host path
+├── Exists           code "exists"       exit 4    the target is there
+├── Denied           code "denied"       exit 5    the host's configuration does not allow it
+├── InUse            code "in-use"       exit 6    somebody uses the image
+├── NoSpace          code "no-space"     exit 7    not enough room
+├── Unsafe           code "unsafe"       exit 8    it would lose data, or cannot be shown not to
+├── Corrupt          code "corrupt"      exit 9    contents fail their checks
+├── ConnectionFailed code "connection"   exit 10   the host cannot be reached, or went away
+├── Unsupported      code "unsupported"  exit 11   this host, type or file system cannot do that
+└── Interrupted      code "interrupted"  exit 130  Ctrl-C
+
+A message says what was refused, why, and what to do about it; where it happened
+(host and path) is carried beside it, so that whoever prints it can put it in front.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Error(Exception):
+    """Base of every error that virtstore raises on purpose.
+
+    `message` is whole sentences for a person; `host` and `path` say where, as
+    far as that is known where the error is raised.
+    """
+
+    code: ClassVar[str] = "failed"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, host: str | None = None, path: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.host = host
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message}" if self.where else self.message
+
+    @property
+    def where(self) -> str:
+        """`host:path`, or as much of it as is known; empty if nothing is."""
+        if self.host in (None, "local"):
+            return self.path or ""
+        return f"{self.host}:{self.path or ''}".removesuffix(":")
+
+
+class UsageError(Error):
+    code = "usage"
+    exit_status = 2
+
+
+class NotFound(Error):
+    code = "not-found"
+    exit_status = 3
+
+
+class Exists(Error):
+    code = "exists"
+    exit_status = 4
+
+
+class Denied(Error):
+    code = "denied"
+    exit_status = 5
+
+
+class InUse(Error):
+    code = "in-use"
+    exit_status = 6
+
+
+class NoSpace(Error):
+    code = "no-space"
+    exit_status = 7
+
+
+class Unsafe(Error):
+    code = "unsafe"
+    exit_status = 8
+
+
+class Corrupt(Error):
+    code = "corrupt"
+    exit_status = 9
+
+
+class ConnectionFailed(Error):
+    code = "connection"
+    exit_status = 10
+
+
+class Unsupported(Error):
+    code = "unsupported"
+    exit_status = 11
+
+
+class Interrupted(Error):
+    code = "interrupted"
+    exit_status = 130
+
+
+_CLASSES: list[type[Error]] = [Error, *Error.__subclasses__()]
+_BY_CODE: dict[str, type[Error]] = {c.code: c for c in _CLASSES}
+
+
+def from_code(
+    code: str, message: str, *, host: str | None = None, path: str | None = None
+) -> Error:
+    """The error that an agent reported; an unknown code becomes a plain `Error`."""
+    return _BY_CODE.get(code, Error)(message, host=host, path=path)

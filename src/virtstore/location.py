@@ -1,0 +1,150 @@
+"""Where an image is: a host and a path, in the spellings that scp, rsync and URLs use.
+
+    /path  ./path  name            on this machine (a slash before any colon, or no colon)
+    HOST:/path  USER@HOST:/path    on that host; ssh's own configuration applies
+    ssh://[USER@]HOST[:PORT]/path  the same as a URL
+    HOST:  ssh://HOST  local:      a host as a whole
+
+Nothing here touches a file system or a network. What could be mistaken for an
+option by a program (a host or user that begins with `-`) or split a line (NUL,
+line breaks) is refused before anything is started.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from virtstore.errors import UsageError
+
+LOCAL_NAME: Final = "local"
+
+_REMOTE: Final = re.compile(r"((?:[^/:\[\]]*@)?(?:\[[^/\]]*\]|[^/:]*)):(.*)")
+_HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%\w]+\]|[^\s/@\[\]:]+")
+_USER: Final = re.compile(r"[^\s/@:\[\]]+")
+
+
+class HostAddress(msgspec.Struct, frozen=True):
+    """How ssh reaches a host; `host` is None for this machine."""
+
+    host: str | None = None
+    user: str | None = None
+    port: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call the host in messages and JSON: `local`, or the name as the user wrote it."""
+        return self.host or LOCAL_NAME
+
+    def __str__(self) -> str:
+        if self.host is None:
+            return "local:"
+        port = f":{self.port}" if self.port else ""
+        return f"ssh://{self.destination}{port}"
+
+    @property
+    def destination(self) -> str:
+        """`[USER@]HOST`, an IPv6 address in brackets."""
+        user = f"{self.user}@" if self.user else ""
+        return f"{user}[{self.host}]" if ":" in (self.host or "") else f"{user}{self.host}"
+
+
+LOCAL: Final = HostAddress()
+
+
+class Location(msgspec.Struct, frozen=True):
+    """A path on a host; `path` is None for the host as a whole, absolute otherwise."""
+
+    address: HostAddress
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.address.host is None:
+            return self.path or "local:"
+        if self.address.port:
+            return f"{self.address}{self.path or ''}"
+        return f"{self.address.destination}:{self.path or ''}"
+
+
+def parse_location(text: str, *, directory: str | None = None) -> Location:
+    """The location that `text` names; a relative local path starts at `directory`
+    (the working directory by default). Raises `UsageError`."""
+    _refuse_control_characters(text)
+    if not text:
+        raise UsageError("an empty location; write /path, HOST:/path or ssh://HOST/path")
+    if text.startswith("ssh://"):
+        return _parse_url(text)
+    remote = _REMOTE.fullmatch(text)
+    if not remote:
+        return Location(LOCAL, _absolute(text, directory))
+    before, after = remote.groups()
+    if before == LOCAL_NAME:
+        return Location(LOCAL, _absolute(after, directory) if after else None)
+    address = _parse_destination(before, text)
+    if after and not after.startswith("/"):
+        raise UsageError(
+            f"{text}: a path on another host is absolute; write {before}:/…/{after}"
+            f" (or ./{text} for a local file of that name)"
+        )
+    return Location(address, after or None)
+
+
+def parse_host(text: str) -> HostAddress:
+    """The host that `text` names: `local:`, `HOST`, `USER@HOST`, `HOST:`, `ssh:HOST`
+    or `ssh://…` without a path. Raises `UsageError`."""
+    if not text.startswith("ssh://"):
+        text = text.removeprefix("ssh:")
+    _refuse_control_characters(text)
+    if text.removesuffix(":") == LOCAL_NAME:
+        return LOCAL
+    if "/" not in text and not text.endswith(":"):
+        return _parse_destination(text, text)
+    location = parse_location(text)
+    if location.path not in (None, "/"):
+        raise UsageError(f"{text}: a host is wanted here, without a path")
+    return location.address
+
+
+def _absolute(path: str, directory: str | None) -> str:
+    """`path` made absolute by its text only: `..` stays, for the agent to refuse."""
+    while path.startswith("./"):
+        path = path[2:].lstrip("/")
+    if path.startswith("/"):
+        return path
+    base = (directory or os.getcwd()).rstrip("/")
+    return f"{base}/{path}" if path not in ("", ".") else base or "/"
+
+
+def _parse_url(text: str) -> Location:
+    authority, slash, path = text.removeprefix("ssh://").partition("/")
+    port: int | None = None
+    if found := re.fullmatch(r"(.*):(\d*)", authority):
+        authority, digits = found.groups()
+        port = int(digits) if digits else None
+        if port is not None and not 0 < port < 65536:
+            raise UsageError(f"{text}: {port} is not a port")
+    decoded = unquote(f"/{path}") if slash and path else None
+    if decoded:
+        _refuse_control_characters(decoded)
+    address = _parse_destination(authority, text)
+    return Location(HostAddress(address.host, address.user, port), decoded)
+
+
+def _parse_destination(text: str, whole: str) -> HostAddress:
+    user, at, host = text.rpartition("@")
+    if host.startswith("-") or user.startswith("-"):
+        raise UsageError(f"{whole}: a host or user may not begin with '-'")
+    if not _HOST.fullmatch(host) or (at and not _USER.fullmatch(user)):
+        raise UsageError(f"{whole}: not a location; write /path, HOST:/path or ssh://HOST/path")
+    return HostAddress(host.strip("[]"), user or None)
+
+
+def _refuse_control_characters(text: str) -> None:
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise UsageError(f"{text!r}: a location has no NUL, line break or control character")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise UsageError(f"{text!r}: a location is UTF-8; rename the file first")

@@ -1,0 +1,206 @@
+"""What virtstore answers: frozen typed values whose fields are the JSON keys.
+
+Sizes are bytes. `host` is the host's name as the user wrote it, `local` for this
+machine; an agent leaves it empty and the client fills it in.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+ImageType = Literal["file", "lvm", "lvm-thin", "lvm-snapshot", "lvm-thin-snapshot"]
+EntryType = Literal[ImageType, "directory", "volume-group", "other"]
+Compression = Literal["zstd", "lz4", "lzop", "gzip", "xz"]
+State = Literal["complete", "partial"]
+Access = Literal["read", "append", "write"]
+ExtentKind = Literal["data", "zero", "unknown"]
+UseKind = Literal["mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock"]
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """A run of an image. `zero` reads as zeros without reading it; `unknown` must be read."""
+
+    offset: int
+    length: int
+    kind: ExtentKind
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.length
+
+
+class Filesystem(msgspec.Struct, frozen=True):
+    """What blkid recognised. `size` and `minimum` are null where it cannot be told."""
+
+    type: str
+    uuid: str | None = None
+    label: str | None = None
+    size: int | None = None
+    minimum: int | None = None
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """One partition; `start` and `size` in bytes, `type` an MBR id or a GPT type GUID."""
+
+    number: int
+    start: int
+    size: int
+    type: str
+    name: str | None = None
+    filesystem: Filesystem | None = None
+
+
+class InUse(msgspec.Struct, frozen=True):
+    """One piece of evidence that somebody uses an image."""
+
+    by: UseKind
+    detail: str
+
+
+class ImageInfo(msgspec.Struct, frozen=True):
+    """Everything that can be read off an image. `size` is what a guest sees (null for an
+    archive whose format does not say), `allocated` the space taken on the host."""
+
+    path: str
+    host: str
+    type: ImageType
+    size: int | None
+    allocated: int
+    compression: Compression | None = None
+    state: State = "complete"
+    snapshot_of: str | None = None
+    snapshots: tuple[str, ...] = ()
+    filesystem: Filesystem | None = None
+    partitions: tuple[Partition, ...] = ()
+    mounted: bool = False
+    in_use: tuple[InUse, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One line of `list`: a directory, a root, an image. With `-l` an image is an
+    `ImageInfo`, which has these fields too."""
+
+    path: str
+    host: str
+    type: EntryType
+    state: State = "complete"
+
+
+class DirectoryInfo(msgspec.Struct, frozen=True):
+    """A root. `snapshots`: its file system can share blocks between files (reflinks)."""
+
+    path: str
+    access: Access
+    filesystem: str
+    total: int
+    free: int
+    snapshots: bool
+
+
+class ThinPool(msgspec.Struct, frozen=True):
+    name: str
+    total: int
+    free: int
+
+
+class VolumeGroup(msgspec.Struct, frozen=True):
+    path: str
+    access: Access
+    total: int
+    free: int
+    extent_size: int
+    thin_pools: tuple[ThinPool, ...] = ()
+
+
+class FilesystemSupport(msgspec.Struct, frozen=True):
+    """What this host can do with a file system; `missing` names the tools that would be needed."""
+
+    type: str
+    grow: bool
+    shrink: bool
+    missing: tuple[str, ...] = ()
+
+
+class FormatSupport(msgspec.Struct, frozen=True):
+    name: Compression
+    read: bool
+    write: bool
+
+
+class StorageInfo(msgspec.Struct, frozen=True):
+    """`warnings`: roots that are configured and cannot be used, and why."""
+
+    host: str
+    version: str
+    directories: tuple[DirectoryInfo, ...]
+    volume_groups: tuple[VolumeGroup, ...]
+    filesystems: tuple[FilesystemSupport, ...]
+    formats: tuple[FormatSupport, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class CopyResult(msgspec.Struct, frozen=True):
+    """`size`: image bytes. `transferred`: bytes over the wire. `written`: bytes written to
+    the target. `digest`: the image's, in hex (docs/archive-format.md). `seconds`: elapsed."""
+
+    source: str
+    target: str
+    size: int
+    transferred: int
+    written: int
+    digest: str
+    seconds: float
+
+
+class Changed(msgspec.Struct, frozen=True):
+    """What changing an image led to. `size` and `allocated` are the image's now (with
+    `dry_run`: what they would be), `filesystem` its file system's size in bytes where that
+    changed; `changed` is false where things were already as asked. `plan` says what a
+    dry run would do, `warnings` what is left for others to do."""
+
+    path: str
+    host: str
+    changed: bool
+    size: int | None = None
+    allocated: int | None = None
+    filesystem: int | None = None
+    dry_run: bool = False
+    plan: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A read-through: `digest` is the image's digest as computed from what was read;
+    `checked` says what it was held against (`"digest"`, `"checksums"` or `"nothing"`)."""
+
+    path: str
+    host: str
+    size: int
+    compression: Compression | None
+    digest: str
+    checked: Literal["digest", "checksums", "nothing"]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """`different` bytes of `size` lie in blocks (of `granularity` bytes) that differ;
+    what one image has beyond the other's end counts as different."""
+
+    left: str
+    right: str
+    size: int
+    different: int
+    granularity: int
+
+
+class Cleaned(msgspec.Struct, frozen=True):
+    """`removed`: the paths, as `list` shows them, whose leftovers were removed;
+    `freed`: bytes given back."""
+
+    path: str
+    host: str
+    removed: tuple[str, ...]
+    freed: int
+    dry_run: bool = False

@@ -1,0 +1,76 @@
+"""Sizes: what users write and read.
+
+A bare number is bytes; `K M G T P` and `KiB … PiB` are powers of 1024, `KB … PB`
+powers of 1000, in either case. Inside virtstore a size is always an int of bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final
+
+from virtstore.errors import UsageError
+
+#: What a file offset can hold (off_t); nothing larger is a size.
+MAX_SIZE: Final = 2**63 - 1
+
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b)?|b)?", re.IGNORECASE | re.ASCII)
+_PREFIXES: Final = "kmgtp"
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes in `text`, such as `"10G"`, `"1.5GiB"`, `"500 MB"` or `4096`.
+
+    A fraction of a byte is rounded up. Raises `UsageError` for anything else, for
+    zero and for what no file can be.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if not match:
+        raise UsageError(
+            f"{str(text)!r} is not a size; write bytes (1048576) or a number with"
+            " K, M, G, T or P (10G, 1.5T; KB to PB for powers of 1000)"
+        )
+    number, prefix, suffix = match.groups()
+    base = 1000 if (suffix or "").lower() == "b" else 1024
+    exponent = _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
+    size = int(-(-Fraction(number) * base**exponent // 1))
+    if size == 0:
+        raise UsageError("a size of 0 bytes makes no image; give at least 1 byte")
+    if size > MAX_SIZE:
+        raise UsageError(f"{text} is larger than any file can be (8 EiB)")
+    return size
+
+
+def parse_target_size(text: str | int, present: int) -> int:
+    """Bytes for `grow` and `shrink`: a size, or `+SIZE` / `-SIZE` from `present` bytes."""
+    words = str(text).strip()
+    if words[:1] not in ("+", "-"):
+        return parse_size(words)
+    change = parse_size(words[1:])
+    size = present + change if words[0] == "+" else present - change
+    if size <= 0:
+        raise UsageError(f"{words} would leave nothing of {present} bytes ({format_size(present)})")
+    if size > MAX_SIZE:
+        raise UsageError(f"{words} gives more than any file can be (8 EiB)")
+    return size
+
+
+def check_size(text: str) -> None:
+    """Raises `UsageError` unless `text` is a size, absolute or relative (`+SIZE`, `-SIZE`):
+    what can be told before it is known what it is relative to."""
+    parse_size(text[1:] if text[:1] in ("+", "-") else text)
+
+
+def format_size(size: int) -> str:
+    """`size` bytes for a person: three significant digits, powers of 1024 (`"1.5 GiB"`)."""
+    if size < 1024:
+        return f"{size} B"
+    value = float(size)
+    for prefix in "KMGTPE":
+        value /= 1024
+        if value < 999.5 or prefix == "E":
+            break
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    text = f"{value:.{digits}f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {prefix}iB"

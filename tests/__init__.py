@@ -1,0 +1,1 @@
+"""virtstore's tests, in rings: see docs/design.md."""

@@ -1,0 +1,51 @@
+"""Which rings of tests ran, and with what result: said at the end of every run."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# No bound on an example's time: a busy machine is no defect.
+hypothesis.settings.register_profile("virtstore", deadline=None)
+hypothesis.settings.load_profile("virtstore")
+
+# Where the tools are that tests call; a user's PATH on Debian has only the bin directories.
+os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+
+RINGS = ("unit", "contract", "tools", "hosts", "lab")
+
+
+#: Set in the environment: run what takes long, too.
+TORTURE = "VIRTSTORE_TORTURE"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked as torture is for `make torture`; in the lab, outside has chosen already."""
+    if TORTURE in os.environ or "VIRTSTORE_LAB" in os.environ:
+        return
+    long = [item for item in items if item.get_closest_marker("torture")]
+    if long:
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counts: dict[str, Counter[str]] = {ring: Counter() for ring in RINGS}
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            ring = _ring(report.nodeid)
+            if ring in counts:
+                counts[ring][outcome] += 1
+    terminalreporter.section("rings")
+    for ring, found in counts.items():
+        told = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
+        terminalreporter.write_line(f"{ring:<9} {told or 'DID NOT RUN'}")
+
+
+def _ring(nodeid: str) -> str:
+    parts = Path(nodeid.split("::")[0]).parts
+    return parts[parts.index("tests") + 1] if "tests" in parts[:-1] else ""

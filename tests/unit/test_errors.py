@@ -1,0 +1,63 @@
+"""Errors: the codes and exit statuses that scripts rely on, and a message that says where."""
+
+from __future__ import annotations
+
+import pytest
+
+import virtstore
+from virtstore.errors import Error, from_code
+
+TABLE = {
+    "Error": ("failed", 1),
+    "UsageError": ("usage", 2),
+    "NotFound": ("not-found", 3),
+    "Exists": ("exists", 4),
+    "Denied": ("denied", 5),
+    "InUse": ("in-use", 6),
+    "NoSpace": ("no-space", 7),
+    "Unsafe": ("unsafe", 8),
+    "Corrupt": ("corrupt", 9),
+    "ConnectionFailed": ("connection", 10),
+    "Unsupported": ("unsupported", 11),
+    "Interrupted": ("interrupted", 130),
+}
+
+
+@pytest.mark.parametrize(("name", "code", "status"), [(n, *rest) for n, rest in TABLE.items()])
+def test_each_error_has_its_code_and_exit_status(name: str, code: str, status: int) -> None:
+    kind: type[Error] = getattr(virtstore, name)
+    assert issubclass(kind, virtstore.Error)
+    assert (kind.code, kind.exit_status) == (code, status)
+
+
+def test_there_is_no_error_beside_the_table() -> None:
+    kinds: list[type[Error]] = [Error, *Error.__subclasses__()]
+    kinds = [kind for kind in kinds if kind is Error or "code" in vars(kind)]
+    assert {kind.__name__ for kind in kinds} == set(TABLE)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_error_survives_the_way_from_the_agent(name: str) -> None:
+    kind: type[Error] = getattr(virtstore, name)
+    error = from_code(kind.code, "why", host="a", path="/x")
+    assert type(error) is kind
+    assert (error.message, error.host, error.path, error.code) == ("why", "a", "/x", kind.code)
+
+
+def test_a_code_of_a_newer_agent_is_still_an_error() -> None:
+    assert type(from_code("no-such-code", "why")) is Error
+
+
+@pytest.mark.parametrize(
+    ("host", "path", "text"),
+    [
+        (None, None, "why"),
+        (None, "/x", "/x: why"),
+        ("local", "/x", "/x: why"),
+        ("local", None, "why"),
+        ("a", "/x", "a:/x: why"),
+        ("a", None, "a: why"),
+    ],
+)
+def test_a_message_says_where_it_happened(host: str | None, path: str | None, text: str) -> None:
+    assert str(Error("why", host=host, path=path)) == text

@@ -1,0 +1,103 @@
+"""Sizes: what a user writes is the number of bytes that he gets, or is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from virtstore.errors import UsageError
+from virtstore.units import MAX_SIZE, check_size, format_size, parse_size, parse_target_size
+
+SIZES = st.integers(min_value=1, max_value=MAX_SIZE)
+PREFIXES = "KMGTP"
+
+
+@given(SIZES)
+def test_a_bare_number_is_bytes(size: int) -> None:
+    assert parse_size(str(size)) == parse_size(size) == parse_size(f"{size}B") == size
+
+
+@given(st.integers(1, 8000), st.integers(0, 4), st.booleans())
+def test_prefixes_are_powers_of_1024_and_kb_to_pb_powers_of_1000(
+    number: int, exponent: int, small: bool
+) -> None:
+    prefix = PREFIXES[exponent].lower() if small else PREFIXES[exponent]
+    binary, decimal = number * 1024 ** (exponent + 1), number * 1000 ** (exponent + 1)
+    assert parse_size(f"{number}{prefix}") == binary
+    assert parse_size(f"{number} {prefix}iB") == binary
+    assert parse_size(f"{number}{prefix}b") == decimal
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1.5G", 3 << 29),
+        ("0.1K", 103),  # 102.4 bytes: never less than was asked for
+        ("  10M ", 10 << 20),
+        ("1.0000000000000000001K", 1025),
+        ("9223372036854775807", MAX_SIZE),
+    ],
+)
+def test_fractions_are_exact_and_rounded_up_to_a_byte(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+REFUSED = [
+    "", " ", "G", "10X", "10 GiBs", "-1", "+1", "1e9", "0x10", "1,5G", ".5G", "5.G", "10iB", "1 0",
+    "inf", "nan", "\u0663G", "0", "0.0G", "8E", "8192P", "9223372036854775808", "10G\n5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_size(text)
+
+
+@given(present=SIZES, change=SIZES)
+def test_relative_sizes_start_from_the_present_size(present: int, change: int) -> None:
+    for text, wanted in ((f"+{change}", present + change), (f"-{change}", present - change)):
+        check_size(text)
+        if 0 < wanted <= MAX_SIZE:
+            assert parse_target_size(text, present) == wanted
+        else:
+            with pytest.raises(UsageError):
+                parse_target_size(text, present)
+
+
+@given(present=SIZES, size=SIZES)
+def test_a_size_without_a_sign_is_absolute(present: int, size: int) -> None:
+    assert parse_target_size(str(size), present) == size
+
+
+@pytest.mark.parametrize("text", ["+", "-", "+-1", "++1", "+0", "-0", "+ ", "1+"])
+def test_a_sign_needs_a_size(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_target_size(text, 1 << 30)
+    with pytest.raises(UsageError):
+        check_size(text)
+
+
+@given(SIZES)
+def test_what_a_person_reads_is_within_half_a_percent_and_can_be_written(size: int) -> None:
+    text = format_size(size)
+    if not text.endswith("EiB"):  # which is larger than any prefix that can be written
+        assert abs(parse_size(text) - size) <= size * 0.005 + 1  # a part of a byte is a byte
+    assert len(text) <= 8
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1024**2 - 1, "1 MiB"),  # not 1024 KiB
+        (10 << 30, "10 GiB"),
+        (MAX_SIZE, "8 EiB"),
+    ],
+)
+def test_sizes_are_told_in_three_digits(size: int, text: str) -> None:
+    assert format_size(size) == text
