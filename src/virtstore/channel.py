@@ -1,0 +1,114 @@
+"""Frames over two descriptors: what a client and an agent share of a connection.
+
+Each side sends `Alive` while it has nothing to say and takes a peer that is silent for
+longer than `SILENCE` for gone. Sending is whole frames from any thread; receiving is for
+one thread at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import threading
+from contextlib import suppress
+from typing import Final
+
+from virtstore.errors import ConnectionFailed
+from virtstore.protocol import (
+    HEARTBEAT,
+    SILENCE,
+    Alive,
+    AnyMessage,
+    Frame,
+    encode,
+    read_frame,
+)
+
+_PIPE_SIZE: Final = 1 << 20  # /proc/sys/fs/pipe-max-size, by default
+
+
+class Channel:
+    """One end of a session. It does not own the descriptors until `close`."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading = reading
+        self._writing = writing
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.sent = 0  # bytes of payload
+        self.received = 0
+        for fd in (reading, writing):
+            with suppress(OSError):  # not a pipe, or no more is allowed: merely slower
+                fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+
+    def keep_alive(self) -> None:
+        """Begin to send `Alive`, until the channel is closed or breaks."""
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def send(self, message: AnyMessage, payload: bytes = b"") -> None:
+        """Raises `ConnectionFailed` if the peer has gone."""
+        try:
+            with self._lock:
+                if self._closed.is_set():  # the number may be another file's by now
+                    raise ConnectionFailed("the session was closed")
+                _write_all(self._writing, encode(message, len(payload)), payload)
+        except OSError as error:
+            raise ConnectionFailed(f"the connection broke: {error.strerror}") from None
+        self.sent += len(payload)
+
+    def receive(self) -> Frame | None:
+        """The next frame that is more than `Alive`; None where the peer has ended the
+        session. Raises `ConnectionFailed`."""
+        while True:
+            frame = read_frame(self.read)
+            if frame is None or not isinstance(frame[0], Alive):
+                self.received += len(frame[1]) if frame else 0
+                return frame
+
+    def read(self, count: int) -> bytes:
+        """`count` bytes, fewer only where the peer has ended the session."""
+        parts: list[bytes] = []
+        missing = count
+        while missing and (part := self._read_some(missing)):
+            parts.append(part)
+            missing -= len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """End the session; the peer sees its input end."""
+        if not self._closed.is_set():
+            self._closed.set()
+            # Not under a sender's feet; but a sender that is stuck must not keep us.
+            ours = self._lock.acquire(timeout=1)
+            with suppress(OSError):
+                os.close(self._writing)
+            if ours:
+                self._lock.release()
+
+    def _read_some(self, count: int) -> bytes:
+        poll = select.poll()
+        poll.register(self._reading, select.POLLIN)
+        if not poll.poll(SILENCE * 1000):
+            raise ConnectionFailed(f"nothing was heard for {SILENCE:.0f} s: the peer is gone")
+        try:
+            return os.read(self._reading, count)
+        except OSError as error:
+            raise ConnectionFailed(f"the connection broke: {error.strerror}") from None
+
+    def _beat(self) -> None:
+        while not self._closed.wait(HEARTBEAT):
+            try:
+                self.send(Alive())
+            except ConnectionFailed:
+                return
+
+
+def _write_all(fd: int, head: bytes, payload: bytes) -> None:
+    waiting = [memoryview(head), memoryview(payload)] if payload else [memoryview(head)]
+    while waiting:
+        count = os.writev(fd, waiting)
+        while waiting and count >= len(waiting[0]):
+            count -= len(waiting.pop(0))
+        if waiting:
+            waiting[0] = waiting[0][count:]

@@ -1,0 +1,107 @@
+"""Kernel interfaces that Python's `os` does not have: openat2, renameat2, fallocate's
+modes, and reflinks. One function each, errors as `OSError`.
+
+Sources: openat2(2), renameat2(2), fallocate(2), ioctl_ficlone(2).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from typing import Final
+
+_SYS_OPENAT2: Final = 437  # the same number on every architecture (syscalls(2): since Linux 5.6)
+_RESOLVE_NO_XDEV: Final = 0x01
+_RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_NO_SYMLINKS: Final = 0x04
+_RESOLVE_BENEATH: Final = 0x08
+_RENAME_NOREPLACE: Final = 1
+_FALLOC_FL_KEEP_SIZE: Final = 0x01
+_FALLOC_FL_ZERO_RANGE: Final = 0x10
+_SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_FICLONE: Final = 0x40049409
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_libc.sync_file_range.argtypes = (
+    ctypes.c_int,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_uint,
+)
+_libc.renameat2.argtypes = (
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.c_uint,
+)
+
+
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """Open `path` below the descriptor `directory`: no symlink, no magic link, no mount
+    and no `..` is followed out of it (ELOOP, EXDEV)."""
+    how = struct.pack(
+        "=QQQ",
+        flags | os.O_CLOEXEC,
+        0,
+        _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV,
+    )
+    fd: int = _libc.syscall(
+        ctypes.c_long(_SYS_OPENAT2),
+        ctypes.c_int(directory),
+        ctypes.c_char_p(os.fsencode(path)),
+        ctypes.c_char_p(how),
+        ctypes.c_size_t(len(how)),
+    )
+    _check(fd, path)
+    return fd
+
+
+def reopen(fd: int, flags: int) -> int:
+    """A new descriptor, with `flags`, on the very object that `fd` (O_PATH, say) is on."""
+    return os.open(f"/proc/self/fd/{fd}", flags | os.O_CLOEXEC)
+
+
+def rename_noreplace(directory: int, old: str, new: str) -> None:
+    """Rename within `directory`; FileExistsError if `new` is there."""
+    result = _libc.renameat2(
+        directory, os.fsencode(old), directory, os.fsencode(new), _RENAME_NOREPLACE
+    )
+    _check(result, new)
+
+
+def allocate(fd: int, offset: int, length: int, *, keep_size: bool = False) -> None:
+    """Reserve space; what was a hole reads as zeros, what was data stays."""
+    mode = _FALLOC_FL_KEEP_SIZE if keep_size else 0
+    _check(_libc.fallocate(fd, mode, offset, length), None)
+
+
+def zero_range(fd: int, offset: int, length: int) -> None:
+    """Make a range read as zeros and keep its space reserved (EOPNOTSUPP where the file
+    system cannot)."""
+    mode = _FALLOC_FL_ZERO_RANGE | _FALLOC_FL_KEEP_SIZE
+    _check(_libc.fallocate(fd, mode, offset, length), None)
+
+
+def write_out(fd: int, offset: int, length: int, *, wait: bool = False) -> None:
+    """Begin to write a range's dirty pages to the disk, or wait until they are written. No
+    substitute for fsync (sync_file_range(2)): it only leaves less for fsync to do. But an
+    error that it reports is one that fsync on this descriptor will not report again."""
+    flags = _SYNC_FILE_RANGE_WAIT_BEFORE if wait else _SYNC_FILE_RANGE_WRITE
+    _check(_libc.sync_file_range(fd, offset, length, flags), None)
+
+
+def clone(source: int, target: int) -> None:
+    """Make `target` share all of `source`'s blocks (EOPNOTSUPP, EXDEV where that cannot be)."""
+    fcntl.ioctl(target, _FICLONE, source)
+
+
+def _check(result: int, path: str | None) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)

@@ -1,0 +1,409 @@
+"""What a client and an agent say to each other: typed messages, and their bytes.
+
+A frame is two big-endian 32-bit lengths, a msgpack-encoded message of this module, and a
+payload that only some messages have:
+
+    | message length | payload length | message | payload |
+
+Both lengths are capped before anything is read. The agent speaks first: `PREAMBLE`, so
+that whatever a host's login scripts print is told apart from an agent, and a `Hello`.
+The order of the messages of each operation is in docs/protocol.md. This module only
+encodes and decodes; it knows no file and no process.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+from virtstore.errors import ConnectionFailed
+from virtstore.model import (
+    Changed,
+    Cleaned,
+    Compression,
+    Entry,
+    ImageInfo,
+    StorageInfo,
+    Verified,
+)
+
+#: Raised by one whenever an older peer would misunderstand.
+PROTOCOL: Final = 1
+PREAMBLE: Final = b"virtstore agent\n"
+
+_HEADER: Final = struct.Struct(">II")
+HEADER_SIZE: Final = _HEADER.size
+MAX_MESSAGE: Final = 1 << 20
+#: A chunk that zstd could not compress is a little longer than the chunk (zstd.h: COMPRESSBOUND).
+MAX_PAYLOAD: Final = (1 << 20) + (1 << 14)
+
+#: Seconds between two `Alive` of one side, and how long the other side waits for any frame.
+HEARTBEAT: Final = 10.0
+SILENCE: Final = 60.0
+
+CopyMode = Literal["new", "overwrite", "contents"]
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Base of all messages; on the wire an array that begins with the class's name."""
+
+
+# Both sides ----------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True):
+    """Who speaks: virtstore's version, and the protocol that it speaks."""
+
+    version: str
+    protocol: int
+
+
+class Alive(Message, frozen=True):
+    """Nothing to say, but still here (every `HEARTBEAT` seconds)."""
+
+
+# Requests ------------------------------------------------------------------------------
+# A `path` is untrusted text until the agent's policy has resolved it. A `size` is text as
+# units.py reads it: what `+1G` is relative to is known only on the host.
+
+
+class CreateImage(Message, frozen=True):
+    path: str
+    size: str
+    thin: str | None = None
+    dry_run: bool = False
+
+
+class ListImages(Message, frozen=True):
+    """Answered by any number of `Listed` and a `ListEnd`. `path` None: the host's roots."""
+
+    path: str | None
+    long: bool = False
+    recursive: bool = False
+
+
+class GetInfo(Message, frozen=True):
+    path: str
+
+
+class GetStorageInfo(Message, frozen=True):
+    pass
+
+
+class DeleteImage(Message, frozen=True):
+    path: str
+    with_snapshots: bool = False
+    dry_run: bool = False
+
+
+class GrowImage(Message, frozen=True):
+    path: str
+    size: str
+    dry_run: bool = False
+
+
+class ShrinkImage(Message, frozen=True):
+    path: str
+    size: str
+    discard_data: bool = False
+    dry_run: bool = False
+
+
+class GrowFilesystem(Message, frozen=True):
+    path: str
+    size: str | None = None
+    partition: int | None = None
+    dry_run: bool = False
+
+
+class ShrinkFilesystem(Message, frozen=True):
+    """`size` is also `minimum`."""
+
+    path: str
+    size: str
+    partition: int | None = None
+    dry_run: bool = False
+
+
+class ResizeImage(Message, frozen=True):
+    """`size` is also `minimum`."""
+
+    path: str
+    size: str
+    dry_run: bool = False
+
+
+class TakeSnapshot(Message, frozen=True):
+    path: str
+    name: str | None = None
+    size: str | None = None
+    dry_run: bool = False
+
+
+class CompressImage(Message, frozen=True):
+    path: str
+    format: Compression = "zstd"
+    level: int | None = None
+    keep: bool = False
+    dry_run: bool = False
+
+
+class UncompressImage(Message, frozen=True):
+    path: str
+    keep: bool = False
+    dry_run: bool = False
+
+
+class VerifyImage(Message, frozen=True):
+    path: str
+
+
+class CleanUp(Message, frozen=True):
+    path: str
+    dry_run: bool = False
+
+
+class HashImage(Message, frozen=True):
+    """Answered by `Begin`, then `Digests` of every block of `block` bytes in each of `chunks`
+    (chunk numbers; None: all), in order, then `End`."""
+
+    path: str
+    block: int
+    chunks: tuple[int, ...] | None = None
+
+
+class CopyHere(Message, frozen=True):
+    """A copy within this host; answered by `Progressed` and `Received`."""
+
+    source: str
+    target: str
+    mode: CopyMode
+    snapshot: bool = False
+    archive: Compression | None = None
+    level: int | None = None
+    bwlimit: int | None = None
+    allow_in_use: bool = False
+    dry_run: bool = False
+
+
+class Send(Message, frozen=True):
+    """The source's end of a copy. `check`: an archive is read through before `Begin`."""
+
+    path: str
+    snapshot: bool = False
+    level: int | None = None
+    bwlimit: int | None = None
+    allow_in_use: bool = False
+    check: bool = False
+
+
+class Receive(Message, frozen=True):
+    """The target's end of a copy of `size` bytes. `name` is the source's, for a `path` that
+    is a directory."""
+
+    path: str
+    name: str
+    size: int
+    mode: CopyMode
+    archive: Compression | None = None
+    level: int | None = None
+    dry_run: bool = False
+
+
+# Replies -------------------------------------------------------------------------------
+
+
+class Listed(Message, frozen=True):
+    """Some entries; a long listing has `images` for those that are images."""
+
+    entries: tuple[Entry, ...] = ()
+    images: tuple[ImageInfo, ...] = ()
+
+
+class ListEnd(Message, frozen=True):
+    pass
+
+
+class Told(Message, frozen=True):
+    """The answer of `GetInfo`."""
+
+    info: ImageInfo
+
+
+class ToldStorage(Message, frozen=True):
+    info: StorageInfo
+
+
+class Done(Message, frozen=True):
+    """An image was changed, or was already as asked."""
+
+    result: Changed
+
+
+class DoneVerifying(Message, frozen=True):
+    result: Verified
+
+
+class DoneCleaning(Message, frozen=True):
+    result: Cleaned
+
+
+class Progressed(Message, frozen=True):
+    done: int
+    total: int
+
+
+class Failure(Message, frozen=True):
+    """The request came to nothing; `code` is one of errors.py."""
+
+    code: str
+    message: str
+    path: str | None = None
+
+
+# The data of a copy ---------------------------------------------------------------------
+
+
+class Begin(Message, frozen=True):
+    """The source is open and locked: its path, and its image's bytes."""
+
+    path: str
+    size: int
+
+
+class Start(Message, frozen=True):
+    """The target is ready. `compare`: its chunks' digests follow."""
+
+    compare: bool
+
+
+class Ready(Message, frozen=True):
+    """The target is checked, locked and reserved; its final path. `compare`: the digests of
+    its present chunks follow."""
+
+    path: str
+    compare: bool
+
+
+class Digests(Message, frozen=True):
+    """The next blocks' digests: first `zeros` blocks of zeros, then those in the payload."""
+
+    zeros: int
+
+
+class Data(Message, frozen=True):
+    """One chunk; the payload is one zstd frame, or the bytes themselves where `raw`."""
+
+    offset: int
+    length: int
+    raw: bool = False
+
+
+class Zero(Message, frozen=True):
+    offset: int
+    length: int
+
+
+class Same(Message, frozen=True):
+    """One chunk that the target already has."""
+
+    offset: int
+    length: int
+
+
+class End(Message, frozen=True):
+    """The image is told; its digest in hex."""
+
+    digest: str
+
+
+class Abandon(Message, frozen=True):
+    """The source failed: what was received is worthless."""
+
+
+class Received(Message, frozen=True):
+    """The copy is whole, verified, flushed and under its final name."""
+
+    path: str
+    size: int
+    written: int
+    digest: str
+
+
+Request = (
+    CreateImage
+    | ListImages
+    | GetInfo
+    | GetStorageInfo
+    | DeleteImage
+    | GrowImage
+    | ShrinkImage
+    | GrowFilesystem
+    | ShrinkFilesystem
+    | ResizeImage
+    | TakeSnapshot
+    | CompressImage
+    | UncompressImage
+    | VerifyImage
+    | CleanUp
+    | HashImage
+    | CopyHere
+    | Send
+    | Receive
+)
+Reply = (
+    Listed
+    | ListEnd
+    | Told
+    | ToldStorage
+    | Done
+    | DoneVerifying
+    | DoneCleaning
+    | Progressed
+    | Failure
+    | Received
+)
+CopyMessage = Begin | Start | Ready | Digests | Data | Zero | Same | End | Abandon
+AnyMessage = Hello | Alive | Request | Reply | CopyMessage
+
+#: A message with its payload.
+Frame = tuple[AnyMessage, bytes]
+
+#: A part of an image as a source tells it, with the payload of `Data`; and its end.
+Part = tuple[Data | Zero | Same, bytes]
+Sent = Part | tuple[End, bytes]
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: AnyMessage, payload_length: int = 0) -> bytes:
+    """Header and message; `payload_length` bytes of payload are to follow."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_MESSAGE or payload_length > MAX_PAYLOAD:
+        raise ValueError(f"a {type(message).__name__} of {len(body)}+{payload_length} bytes")
+    return _HEADER.pack(len(body), payload_length) + body
+
+
+def read_frame(read: Callable[[int], bytes]) -> Frame | None:
+    """The next frame, through `read(n)`, which returns n bytes, or fewer only where the
+    stream ends. None where it ends between two frames. Raises `ConnectionFailed` where it
+    ends within one, or what comes is no frame."""
+    header = read(HEADER_SIZE)
+    if not header:
+        return None
+    if len(header) < HEADER_SIZE:
+        raise ConnectionFailed("the connection ended in the middle of a message")
+    length, payload_length = _HEADER.unpack(header)
+    if length > MAX_MESSAGE or payload_length > MAX_PAYLOAD:
+        raise ConnectionFailed("what arrived is not virtstore's protocol")
+    body, payload = read(length), read(payload_length) if payload_length else b""
+    if len(body) < length or len(payload) < payload_length:
+        raise ConnectionFailed("the connection ended in the middle of a message")
+    try:
+        return _decoder.decode(body), payload
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConnectionFailed(f"what arrived is not virtstore's protocol ({error})") from None

@@ -1,0 +1,282 @@
+"""The one door through which virtstore starts a host's tools.
+
+A tool is named by an argv list, never a shell line; it gets the C locale, so that its
+output can be parsed, and no standard input. What reads an image or an archive reads
+hostile input: `confined` runs it in bubblewrap without network, on a read-only system,
+in namespaces of its own, with a bound on its memory. Descriptors in `pass_fds` stay open
+in it, and `/proc/self/fd/N` names them there: that is how a tool gets the one object
+that it is to work on, and no path to any other. It can change that object's contents but not
+its length (see seccomp.py).
+
+Host tools needed: bubblewrap (`bwrap`) and util-linux (`prlimit`) for confined runs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import BinaryIO, Final
+
+import msgspec
+
+from virtstore.errors import Error, Unsupported
+from virtstore.seccomp import length_filter
+
+#: Address space of a confined tool. e2fsck keeps a few bits a block: this is ample for 16 TiB.
+MEMORY_LIMIT: Final = 4 << 30
+
+_WATCH_EVERY: Final = 0.25
+
+#: The Debian package that has a program, where that is not the program's own name.
+_PACKAGES: Final = {
+    "blkid": "util-linux",
+    "btrfs": "btrfs-progs",
+    "bwrap": "bubblewrap",
+    "debugfs": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "lvm": "lvm2",
+    "ntfs-3g.probe": "ntfs-3g",
+    "ntfsresize": "ntfs-3g",
+    "prlimit": "util-linux",
+    "resize2fs": "e2fsprogs",
+    "timeout": "coreutils",
+    "umount": "mount",
+    "unshare": "util-linux",
+    "xfs_growfs": "xfsprogs",
+    "xfs_repair": "xfsprogs",
+}
+
+#: Where a tool may be although a user's PATH has only the bin directories (Debian's does).
+_SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A tool that has ended: its exit status (negative: the signal) and raw output."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def complaint(self) -> str:
+        """What the tool said last, for a message: one printable line."""
+        said = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        last = lines[-1] if lines else f"no message, exit status {self.status}"
+        return "".join(c if c.isprintable() else "?" for c in last)[:300]
+
+
+class LeftRunning(Error):
+    """A tool that changes an image takes too long, and goes on: stopping it could do harm."""
+
+
+def find(tool: str) -> str | None:
+    """The path of a program on this host, or None."""
+    return shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
+
+
+def package(tool: str) -> str:
+    """The Debian package to install for a program."""
+    return _PACKAGES.get(tool, tool)
+
+
+def missing(*tools: str) -> tuple[str, ...]:
+    """Those of `tools` that this host has not."""
+    return tuple(tool for tool in tools if find(tool) is None)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    pass_fds: Sequence[int] = (),
+    confined: bool = False,
+    outlives_us: bool = False,
+    timeout: float = 60,
+    watch: Callable[[bytes], None] | None = None,
+    named: Sequence[int] = (),
+) -> Completed:
+    """Run a tool to its end and return what it said; a failure of its own is in `status`.
+
+    `outlives_us`: a tool that changes an image is not stopped half-way when the agent dies.
+    `watch` is given, a few times a second, what the tool has written to its standard output.
+    `named`: descriptors that a confined tool resolves to a real path, which then has to exist.
+    Raises `Unsupported` if the tool is missing, `Error` if it runs longer than `timeout`
+    seconds (and then it has been killed, unless it is one that may outlive us).
+    """
+    with ExitStack() as files:
+        # Into memory, not into pipes: on a pipe whose reader died, its next word would kill it.
+        outputs = (
+            [files.enter_context(_memory_file()) for _ in range(2)] if outlives_us or watch else []
+        )
+        stdout, stderr = outputs or (subprocess.PIPE, subprocess.PIPE)
+        guard = files.enter_context(_length_filter()) if confined else ()
+        process = subprocess.Popen(
+            _command(
+                argv, confined=confined, dies_with_us=not outlives_us, seccomp=guard, named=named
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=(*pass_fds, *guard),
+            env=_environment(),
+            start_new_session=True,
+        )
+        if outputs and watch:
+            _watch(process, outputs[0], watch, timeout)
+        said = _wait(process, argv[0], timeout, kill=not outlives_us)
+        if outputs:
+            said = (_contents(outputs[0]), _contents(outputs[1]))
+    return Completed(tuple(argv), process.returncode, *said)
+
+
+@contextmanager
+def _length_filter() -> Iterator[tuple[int, ...]]:
+    fd = length_filter()
+    try:
+        yield () if fd is None else (fd,)
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _watch(
+    process: subprocess.Popen[bytes], output: BinaryIO, watch: Callable[[bytes], None], limit: float
+) -> None:
+    deadline = time.monotonic() + limit
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_WATCH_EVERY)
+        # The tool writes where its own offset is, which is ours too: so not by reading on.
+        watch(os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0))
+
+
+def _wait(
+    process: subprocess.Popen[bytes], tool: str, timeout: float, *, kill: bool
+) -> tuple[bytes, bytes]:
+    try:
+        return process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        if not kill:
+            raise LeftRunning(
+                f"{tool} has not ended within {timeout:.0f} s; it was left to go on, since"
+                f" stopping it could do harm (pid {process.pid})"
+            ) from None
+        _kill_group(process)
+        process.communicate()
+        raise Error(f"{tool} did not end within {timeout:.0f} s and was stopped") from None
+
+
+def _memory_file() -> BinaryIO:
+    return open(os.memfd_create("output"), "w+b")
+
+
+def _contents(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+@contextmanager
+def filter_process(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A confined tool that turns its standard input into its standard output. It is
+    killed, if it still runs, when the block is left."""
+    process = subprocess.Popen(
+        _command(argv, confined=True, dies_with_us=True),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,
+        bufsize=0,
+    )
+    try:
+        yield process
+    finally:
+        _kill_group(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+        process.wait()
+
+
+def companion(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A process of our own that runs beside us and outlives us; its standard input ends when
+    we do. The caller ends it, or closes that input."""
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    # bubblewrap has children of its own; all are in the session that we started for it.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _command(
+    argv: Sequence[str],
+    *,
+    confined: bool,
+    dies_with_us: bool,
+    seccomp: Sequence[int] = (),
+    named: Sequence[int] = (),
+) -> list[str]:
+    program = _require(argv[0])
+    if not confined:
+        return [program, *argv[1:]]
+    return [
+        _require("bwrap"),
+        *("--ro-bind", "/usr", "/usr"),  # programs and libraries; no image but the one lent
+        *(word for top in _TOPS if os.path.lexists(top) for word in _mirror(top)),
+        *("--dev", "/dev"),
+        *("--proc", "/proc"),
+        *("--tmpfs", "/tmp"),
+        *(word for fd in named for word in _namesake(fd)),
+        *("--chdir", "/"),
+        "--unshare-all",
+        *(["--die-with-parent"] if dies_with_us else []),
+        *(word for fd in seccomp for word in ("--seccomp", str(fd))),
+        "--",
+        _require("prlimit"),
+        f"--as={MEMORY_LIMIT}",
+        "--core=0",
+        program,
+        *argv[1:],
+    ]
+
+
+#: Links into /usr on a merged system, directories of their own elsewhere.
+_TOPS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+
+
+def _mirror(top: str) -> tuple[str, ...]:
+    if os.path.islink(top):
+        return ("--symlink", os.readlink(top), top)
+    return ("--ro-bind", top, top)
+
+
+def _namesake(fd: int) -> tuple[str, ...]:
+    """Something harmless, a directory, that has the name which the descriptor has outside."""
+    name = os.readlink(f"/proc/self/fd/{fd}")
+    return () if name.startswith("/usr/") else ("--dir", name)
+
+
+def _require(tool: str) -> str:
+    path = find(tool)
+    if path is None:
+        raise Unsupported(f"{tool} is not installed on this host (Debian: {package(tool)})")
+    return path
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SBIN}", "LC_ALL": "C.UTF-8"}
