@@ -1,0 +1,245 @@
+"""virtstore's own archives: zstd frames, a JSON frame, a seek table.
+
+docs/archive-format.md is the specification. Every byte of an archive is held against
+something: frames against their checksums and the table, the table against the archive's
+length and the JSON frame, the image against its size and digest. What `open` accepts has
+a sound structure; what `contents` returns has passed its checks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
+from virtstore.errors import Corrupt, Unsupported
+from virtstore.formats.base import ArchiveSource, Sink
+from virtstore.formats.blocks import (
+    MAX_FRAME,
+    MAX_ZEROS,
+    decompress_block,
+    holds_zeros,
+    require_zeros,
+    zero_frames,
+)
+from virtstore.formats.seek_table import (
+    ENTRY,
+    FOOTER,
+    FOOTER_MAGIC,
+    HAS_CHECKSUMS,
+    MAX_FRAMES,
+    SKIPPABLE,
+    TABLE_MAGIC,
+    FrameTable,
+    encode_table,
+)
+from virtstore.formats.zstd_frames import CHECKSUM_SIZE, MAGIC, MAX_BLOCK
+from virtstore.units import MAX_SIZE
+
+FORMAT_VERSION: Final = 1
+
+_JSON_MAGIC: Final = 0x184D2A50
+_MOST_JSON: Final = 64 << 10
+_EMPTY_CHECKSUM: Final = 0x51D8E999  # the low 32 bits of XXH64 of nothing
+_SMALLEST_BLOCK: Final = 4  # a block's header and the one byte that it repeats
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The JSON frame. `size` in bytes; `digest` as `virtstore.digest` defines it, in hex."""
+
+    format: Literal["virtstore"]
+    version: int
+    size: int
+    chunk: int
+    digest: str
+
+
+class SeekableWriter:
+    """Writes an archive front to back, of frames that are ready made.
+
+    Every frame begins on a chunk boundary of the image; the image's last may end anywhere.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._table = array("I")
+        self.image_size = 0
+
+    def add_frame(self, frame: bytes, length: int) -> None:
+        """The image's next `length` bytes, as `compress_block` made them or another
+        archive had them. The frame is taken as it is: whoever gives it has checked it."""
+        if self.image_size % CHUNK:
+            raise ValueError("a frame follows one that did not end on a chunk boundary")
+        if len(self._table) // 3 >= MAX_FRAMES - 1:
+            raise Unsupported("an archive can hold 16 TiB of data, and this image has more")
+        self._sink(frame)
+        self._table.extend((len(frame), length, int.from_bytes(frame[-CHECKSUM_SIZE:], "little")))
+        self.image_size += length
+
+    def add_zeros(self, length: int) -> None:
+        """The image's next `length` bytes are zeros."""
+        for frame, held in zero_frames(length):
+            self.add_frame(frame, held)
+
+    def finish(self, digest: str) -> None:
+        """The image has ended and has this digest."""
+        summary = Summary("virtstore", FORMAT_VERSION, self.image_size, CHUNK, digest)
+        text = msgspec.json.encode(summary)
+        self._sink(SKIPPABLE.pack(_JSON_MAGIC, len(text)) + text)
+        # The seekable format lists skippable frames too, as frames that hold nothing;
+        # pyzstd refuses an archive with a gap between the frames listed and the table.
+        self._table.extend((SKIPPABLE.size + len(text), 0, _EMPTY_CHECKSUM))
+        self._sink(encode_table(self._table))
+
+
+class SeekableArchive:
+    """An archive of ours, to be read at any frame by any number of threads."""
+
+    def __init__(self, source: ArchiveSource, summary: Summary, frames: FrameTable) -> None:
+        self._source = source
+        self.size = summary.size
+        self.digest = summary.digest
+        self.frames = frames
+
+    @classmethod
+    def open(cls, source: ArchiveSource) -> SeekableArchive | None:
+        """The archive, or None if its end is not that of one of ours.
+
+        Then it may still be a zstd archive, to be read as a stream; where frames of ours
+        are in it, that reader says that their end is missing. Raises `Corrupt` where the
+        archive says that it is ours and its parts contradict each other.
+        """
+        entries = _read_table(source)
+        json_at = source.size - _table_size(entries) - _last_entry(entries)[0]
+        summary = _read_summary(source, json_at, _last_entry(entries)) if entries else None
+        if summary is None:
+            return None
+        frames = FrameTable(entries[: -ENTRY.size])
+        if frames.archive_size != json_at:
+            return None  # the last of several archives in one file: only a stream has them all
+        _check_summary(summary, frames)
+        _check_frames(frames)
+        return cls(source, summary, frames)
+
+    def stored(self, index: int) -> bytes:
+        """A frame as it lies in the archive, found to be the one that the table lists.
+        That its contents are sound, only decompressing it tells."""
+        frame = self.frames[index]
+        data = self._source.read_at(frame.position, frame.stored)
+        if len(data) < frame.stored:
+            raise Corrupt(f"the archive is truncated in the frame at byte {frame.position}")
+        checksum = int.from_bytes(data[-CHECKSUM_SIZE:], "little")
+        if not data.startswith(MAGIC) or checksum != frame.checksum:
+            raise Corrupt(f"the frame at byte {frame.position} is not what the seek table lists")
+        return data
+
+    def contents(self, index: int) -> bytes | None:
+        """A frame's part of the image, checked; None for zeros, of the frame's length."""
+        frame = self.frames[index]
+        data = self.stored(index)
+        try:
+            if frame.length > CHUNK:
+                require_zeros(data, frame.length)
+                return None
+            if holds_zeros(data, frame.length):
+                return None
+            contents = decompress_block(data, frame.length)
+        except Corrupt as error:
+            raise Corrupt(f"at byte {frame.position} of the archive, {error.message}") from None
+        if len(contents) != frame.length:
+            raise Corrupt(
+                f"the frame at byte {frame.position} holds {len(contents)} bytes and the seek"
+                f" table says {frame.length}"
+            )
+        return contents
+
+    def read(self) -> Iterator[bytes]:
+        """The image from start to end, in pieces of at most a chunk, and then its digest
+        checked."""
+        digest = ImageDigest()
+        for index in range(len(self.frames)):
+            length = self.frames[index].length
+            data = self.contents(index)
+            if data is not None:
+                digest.add(chunk_digest(data))
+                yield data
+                continue
+            digest.add_zeros(length)
+            for begin in range(0, length, CHUNK):
+                yield ZEROS[: length - begin]
+        if digest.hexdigest() != self.digest:
+            raise Corrupt("the image does not have the digest that the archive states")
+
+
+def _read_table(source: ArchiveSource) -> bytes:
+    """The seek table's entries; nothing if the archive has not a table such as ours."""
+    if source.size < SKIPPABLE.size + FOOTER.size:
+        return b""
+    count, descriptor, magic = FOOTER.unpack(source.read_at(source.size - FOOTER.size, FOOTER.size))
+    if magic != FOOTER_MAGIC or descriptor != HAS_CHECKSUMS or not 0 < count <= MAX_FRAMES:
+        return b""
+    length = count * ENTRY.size
+    begin = source.size - FOOTER.size - length - SKIPPABLE.size
+    if begin < 0:
+        return b""
+    table = source.read_at(begin, SKIPPABLE.size + length)
+    if SKIPPABLE.unpack_from(table) != (TABLE_MAGIC, length + FOOTER.size):
+        return b""
+    return table[SKIPPABLE.size :]
+
+
+def _table_size(entries: bytes) -> int:
+    return SKIPPABLE.size + len(entries) + FOOTER.size
+
+
+def _last_entry(entries: bytes) -> tuple[int, int, int]:
+    stored, length, checksum = ENTRY.unpack(entries[-ENTRY.size :] or bytes(ENTRY.size))
+    return stored, length, checksum
+
+
+def _read_summary(source: ArchiveSource, at: int, entry: tuple[int, int, int]) -> Summary | None:
+    stored, length, checksum = entry
+    if (length, checksum) != (0, _EMPTY_CHECKSUM) or at < 0:
+        return None
+    if not SKIPPABLE.size <= stored <= _MOST_JSON:
+        return None
+    frame = source.read_at(at, stored)
+    if SKIPPABLE.unpack_from(frame) != (_JSON_MAGIC, stored - SKIPPABLE.size):
+        return None
+    try:
+        return msgspec.json.decode(frame[SKIPPABLE.size :], type=Summary)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None  # msgspec has no error of its own for a string that is not UTF-8
+
+
+def _check_summary(summary: Summary, frames: FrameTable) -> None:
+    if (summary.version, summary.chunk) != (FORMAT_VERSION, CHUNK):
+        raise Corrupt(
+            f"the archive says version {summary.version} and chunks of {summary.chunk} bytes;"
+            f" this virtstore reads version {FORMAT_VERSION} and {CHUNK}. It is damaged, or a"
+            " newer virtstore made it (`zstd -d` restores it then)"
+        )
+    if not 0 <= summary.size <= MAX_SIZE or summary.size != frames.image_size:
+        raise Corrupt(
+            f"the archive says {summary.size} bytes of image, its seek table {frames.image_size}"
+        )
+    if len(summary.digest) != 64 or set(summary.digest) - set("0123456789abcdef"):
+        raise Corrupt("the archive states no digest of its image")
+
+
+def _check_frames(frames: FrameTable) -> None:
+    last = len(frames) - 1
+    for index, (stored, length) in enumerate(frames.sizes()):
+        if not _plausible(stored, length) or (length % CHUNK and index != last):
+            raise Corrupt(f"the seek table's entry {index} is damaged: {stored} bytes for {length}")
+
+
+def _plausible(stored: int, length: int) -> bool:
+    """Whether a frame of `stored` bytes can hold `length`, which is at most a chunk, or
+    whole chunks of zeros."""
+    if not 0 < length <= MAX_ZEROS or (length > CHUNK and length % CHUNK):
+        return False
+    return stored <= MAX_FRAME and length <= stored // _SMALLEST_BLOCK * MAX_BLOCK

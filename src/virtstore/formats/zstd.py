@@ -1,0 +1,164 @@
+"""zstd: virtstore's own archives are written, and any `.zst` is read.
+
+An archive of ours is read by its seek table (`seekable`), every other as a stream: frame
+after frame, block after block, so that a decoder never gives out more than one block and
+what it holds is the window that the frame needs. In a stream, frames of ours count only
+with the seek table that must close them: without it they were cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import zstandard
+
+from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
+from virtstore.errors import Corrupt
+from virtstore.formats.base import ArchiveSource, Sink
+from virtstore.formats.blocks import DEFAULT_LEVEL, LEVELS, compress_block
+from virtstore.formats.cursor import PAGE, Cursor, Section
+from virtstore.formats.seek_table import TABLE_MAGIC
+from virtstore.formats.seekable import SeekableArchive, SeekableWriter
+from virtstore.formats.zstd_frames import (
+    MAGIC,
+    MAX_WINDOW,
+    FrameHeader,
+    is_skippable,
+    raw_pieces,
+    skip_frame,
+    skippable_length,
+    take_header,
+)
+from virtstore.model import Compression
+from virtstore.units import MAX_SIZE
+
+#: Block headers that are looked at to learn a size: 32 GiB of what zstd makes. More are not:
+#: a guest can make an image a single frame of billions of empty blocks.
+_MOST_WALKED = 1 << 18
+
+
+class Zstd:
+    name: Compression = "zstd"
+    suffix = ".zst"
+    levels = LEVELS
+    default_level = DEFAULT_LEVEL
+
+    def missing(self) -> tuple[str, ...]:
+        return ()
+
+    def recognises(self, head: bytes) -> bool:
+        """By the magic number and the descriptor's reserved bit, which must be zero."""
+        return head.startswith(MAGIC) and not any(byte & 0x08 for byte in head[4:5])
+
+    def image_size(self, source: ArchiveSource) -> int | None:
+        archive = SeekableArchive.open(source)
+        return archive.size if archive else _stated_size(source)
+
+    def read(self, source: ArchiveSource) -> Iterator[bytes]:
+        archive = SeekableArchive.open(source)
+        return archive.read() if archive else _read_stream(source)
+
+    def writer(self, sink: Sink, level: int | None = None) -> ZstdWriter:
+        return ZstdWriter(sink, self.default_level if level is None else level)
+
+
+class ZstdWriter:
+    """An archive of ours, made of an image that comes in pieces of any size."""
+
+    def __init__(self, sink: Sink, level: int) -> None:
+        self._archive = SeekableWriter(sink)
+        self._digest = ImageDigest()
+        self._level = level
+        self._pending = bytearray()
+        self._zeros = 0
+
+    def write(self, data: bytes) -> None:
+        self._pending += data
+        while len(self._pending) >= CHUNK:
+            self._add(bytes(memoryview(self._pending)[:CHUNK]))
+            del self._pending[:CHUNK]
+
+    def finish(self) -> None:
+        if self._pending:
+            self._add(bytes(self._pending))
+        self._flush_zeros()
+        self._archive.finish(self._digest.hexdigest())
+
+    def abandon(self) -> None:
+        self._pending.clear()
+
+    def _add(self, chunk: bytes) -> None:
+        if chunk == ZEROS[: len(chunk)]:
+            self._zeros += len(chunk)
+            return
+        self._flush_zeros()
+        self._digest.add(chunk_digest(chunk))
+        self._archive.add_frame(compress_block(chunk, self._level), len(chunk))
+
+    def _flush_zeros(self) -> None:
+        self._digest.add_zeros(self._zeros)
+        self._archive.add_zeros(self._zeros)
+        self._zeros = 0
+
+
+def _stated_size(source: ArchiveSource) -> int | None:
+    cursor = Cursor(source, ahead=PAGE)
+    total = 0
+    budget = _MOST_WALKED
+    for header in _frames(source, cursor):
+        size, budget = skip_frame(cursor, header, budget)
+        if size is None:
+            return None
+        total += size
+        if total > MAX_SIZE:
+            raise Corrupt("the archive claims 8 EiB or more, which no file can be")
+    return total
+
+
+def _read_stream(source: ArchiveSource) -> Iterator[bytes]:
+    cursor = Cursor(source)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    for header in _frames(source, cursor):
+        cursor.give_back(header.length)
+        decoder = decompressor.decompressobj()
+        try:
+            decoder.decompress(cursor.take(header.length))
+            for raw in raw_pieces(cursor, header):
+                if data := decoder.decompress(raw):
+                    yield data
+        except zstandard.ZstdError as error:
+            raise Corrupt(f"the frame that ends at byte {cursor.position}: {error}") from None
+        if not decoder.eof:
+            raise Corrupt(f"the frame that ends at byte {cursor.position} is not whole")
+
+
+def _frames(source: ArchiveSource, cursor: Cursor) -> Iterator[FrameHeader]:
+    """The header of each frame that has contents. Whoever asks for the next has moved
+    `cursor` from behind the header to the frame's end.
+
+    Raises `Corrupt` for an empty archive, for anything that is not a frame, and for
+    frames of ours whose seek table does not follow.
+    """
+    found = False
+    unclosed: int | None = None
+    while not cursor.at_end:
+        begin, head = cursor.position, cursor.peek(8)
+        if not is_skippable(head):
+            header = take_header(cursor)
+            if header.ours and unclosed is None:
+                unclosed = begin
+            found = True
+            yield header
+            continue
+        cursor.skip(skippable_length(head))
+        if unclosed is not None and head.startswith(TABLE_MAGIC.to_bytes(4, "little")):
+            if SeekableArchive.open(Section(source, unclosed, cursor.position)) is None:
+                break
+            unclosed = None
+    if unclosed is not None:
+        raise Corrupt(
+            "the end of the archive, with its seek table and digest, is missing or damaged:"
+            " it was cut off or changed after virtstore made it"
+        )
+    if not found:
+        raise Corrupt("the archive is empty, or cut off before its first frame")
