@@ -1,0 +1,240 @@
+"""Where images live: the contract that every backend keeps.
+
+A *store* is one place that holds images side by side under names: a directory, a volume
+group. It is opened by the agent's policy, which has resolved every path, so a backend
+sees names only and never asks whether something is allowed. An *image* is one of its
+objects, opened: its I/O takes an offset, is done whole or raises, and may be called from
+several threads. A *draft* is an image in the making: it lies under a temporary name that
+`Stored.state` shows as partial, until `publish` gives it its final name.
+
+What differs between backends is told by `Capabilities`, a value; no method raises because
+a backend is of the wrong kind. Errors are `OSError` with the kernel's number, or those of
+errors.py, as each method says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+import msgspec
+
+from virtstore.model import EntryType, Extent, ImageType, State
+
+#: What an open image is, whatever it is called: a file's device and inode number; a block
+#: device's own number, and 0.
+Identity = tuple[int, int]
+
+#: What a temporary name ends with. No image can be addressed by such a name.
+PARTIAL_SUFFIX = ".virtstore-partial"
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a kind of store can do. `granularity`: sizes are rounded up to it (bytes).
+    `archives`: it can hold compressed images, whose length is known only at their end.
+    `thin_pools`: images can be made in a thin pool."""
+
+    image_type: ImageType
+    granularity: int
+    archives: bool
+    thin_pools: bool = False
+
+
+#: What a draft holds before anything is written to it: zeros throughout; what an earlier
+#: operation, or the image itself, had there; or nobody knows what (somebody's old data).
+Holds = Literal["zeros", "kept", "unknown"]
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """One object of a store, as a listing finds it without opening it.
+
+    `name` is the final name, also of a partial object. `size` is the object's own length,
+    for an archive the compressed one.
+    """
+
+    name: str
+    type: EntryType
+    state: State = "complete"
+    size: int = 0
+    allocated: int = 0
+    identity: Identity = (0, 0)
+    snapshot_of: str | None = None
+    snapshots: tuple[str, ...] = ()
+    dependents: tuple[str, ...] = ()  # those of them that would be lost with it
+    active: bool = True  # it can be opened without changing anything
+    open: bool = False  # somebody has it open, as far as the store itself knows
+
+
+class Image(Protocol):
+    """An open image. Closed by leaving its context."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of the store that it takes."""
+        ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
+        """Fill `buffer` from `offset`. An end within it is an error (EIO), never a short read."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """`length` bytes, fewer only at the image's end."""
+        ...
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """All of `data`, or an error. Writing at a draft's end makes an archive longer."""
+        ...
+
+    def zero(self, offset: int, length: int) -> None:
+        """Make the range read as zeros, its space still reserved. Discard is no way to do it."""
+        ...
+
+    def extents(self) -> Iterator[Extent]:
+        """The whole image, in order and without gaps; `zero` only where that is certain."""
+        ...
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        """Begin to bring what was written in a range to the disk, or wait for that: so that
+        the flush at the end, which nothing can interrupt, is short. Promises nothing, but what
+        fails here is raised here: a flush may not say it again."""
+        ...
+
+    def flush(self) -> None:
+        """Return when what was written would survive a power cut; a failure is final."""
+        ...
+
+    def check(self) -> None:
+        """Called when the last byte was read, or reading failed. Raises where what was read
+        may not be the image: a snapshot that could not be kept (`NoSpace`)."""
+        ...
+
+    def lend(self) -> AbstractContextManager[int]:
+        """A descriptor for a tool to inherit; `/proc/self/fd/N` is the image's path there."""
+        ...
+
+    def __enter__(self) -> Image: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Draft(Image, Protocol):
+    """An image in the making. Leaving its context neither publishes nor discards it: what
+    is left is visible as partial, can be resumed, and is removed by `Store.discard`."""
+
+    @property
+    def holds(self) -> Holds: ...
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        """Flush, then give the draft its final name, for good. `FileExistsError` if the name
+        is taken and `overwrite` was not asked for; the old image goes only once the new one
+        has its name. Mode and owner are those of `like` or of the replaced image, else as
+        configured."""
+        ...
+
+    def __enter__(self) -> Draft: ...
+
+
+class Store(Protocol):
+    """A directory or a volume group."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    def close(self) -> None: ...
+
+    def refresh(self) -> None:
+        """Forget what is known of the objects: called once a lock is held."""
+        ...
+
+    def identity(self, name: str) -> str:
+        """What a lock on `name` stands for: the same by whatever path the store was reached."""
+        ...
+
+    def free(self) -> int:
+        """Bytes that new images can take."""
+        ...
+
+    def scan(self) -> Iterator[Stored]:
+        """All objects, in no order. Internal ones are never shown."""
+        ...
+
+    def find(self, name: str) -> Stored | None:
+        """The object of that name; where there is none, the partial one that will have it."""
+        ...
+
+    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> Image:
+        """Raises `NotFound`; `Denied` for anything that is not an image (a link, a FIFO)."""
+        ...
+
+    def draft(self, name: str, size: int | None, thin: str | None = None) -> Draft:
+        """A new image of `size` bytes, all of it reserved; None for an archive. `thin`: in
+        that thin pool, where nothing is reserved. A partial one
+        that is there is taken up, with its contents, so that a cut copy can go on; of an
+        archive nothing is kept. Raises `NoSpace` with nothing left behind."""
+        ...
+
+    def rework(self, name: str) -> Draft:
+        """The image itself as a draft. With the first byte that changes it loses its final name
+        until `publish` gives it back, because from then on its contents are neither the old nor
+        the new. One that an earlier rework left is taken up, and stays partial until then."""
+        ...
+
+    def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        """For good, flushed. Raises `NotFound`; `InUse` where snapshots depend on it, unless
+        they are to go too."""
+        ...
+
+    def discard(self, name: str) -> None:
+        """Remove the partial object of that name, if there is one."""
+        ...
+
+    def grow(self, name: str, size: int) -> None:
+        """Make it longer; the new space is reserved and zero. A failure leaves the old size.
+        Raises `NoSpace`."""
+        ...
+
+    def shrink(self, name: str, size: int) -> None:
+        """Cut it. The caller has made sure that nothing is lost."""
+        ...
+
+    def interrupted(self) -> list[str]:
+        """The names of images that a crash left in the middle of a change of names or marks,
+        for `mend`. Partial images are none of these."""
+        ...
+
+    def mend(self, name: str) -> None:
+        """Finish or undo such a change. The caller holds the image's lock."""
+        ...
+
+    def snapshot(self, name: str, new: str, size: int | None) -> None:
+        """`new` becomes what `name` is at this moment; `size` bounds what may change after
+        it (None: as much as there is room for). Raises `Exists`, and `Unsupported`
+        where this store's file system cannot (told by trying: it is a property of the place,
+        not of the kind)."""
+        ...
+
+    def guarded(self, name: str, end: int) -> AbstractContextManager[str]:
+        """Undo what is written to the image within the block, if the block ends in an error
+        or the machine stops. Only a store that has cheap snapshots, and room for one, does.
+        Gives the name by which the image is opened meanwhile; it is closed before the end.
+        What is changed ends at byte `end`."""
+        ...
+
+    def remnants(self, name: str) -> int:
+        """The byte before which a change that was guarded, interrupted and not undone may have
+        left data behind; 0 if there was none."""
+        ...
+
+    def frozen(self, name: str) -> Image:
+        """The image as it is at this moment, readable until closed, then gone without a
+        trace, whatever happens. Raises `Unsupported` as `snapshot`."""
+        ...

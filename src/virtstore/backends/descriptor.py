@@ -1,0 +1,68 @@
+"""Input and output at offsets of an open descriptor: what files and volumes have in common.
+
+Every call is done whole or raises, moves no file position, and may come from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from virtstore import linux
+from virtstore.digest import ZEROS
+
+
+class DescriptorImage:
+    """An image behind the descriptor `fd`, which it owns. See `base.Image` for the contract."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @property
+    def size(self) -> int:
+        return os.lseek(self._fd, 0, os.SEEK_END)  # of a block device as well
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
+        view = memoryview(buffer)
+        while view:
+            count = os.preadv(self._fd, [view], offset)
+            if count == 0:
+                raise OSError(errno.EIO, f"the image ends at byte {offset}, within its size")
+            view, offset = view[count:], offset + count
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        buffer = bytearray(max(0, min(length, self.size - offset)))
+        self.read_into(offset, buffer)
+        return bytes(buffer)
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            count = os.pwrite(self._fd, view, offset)
+            view, offset = view[count:], offset + count
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        # The kernel tells an error once: what is swallowed here, fsync would not report again.
+        linux.write_out(self._fd, offset, length, wait=wait)
+
+    def flush(self) -> None:
+        os.fsync(self._fd)
+
+    def check(self) -> None:
+        """What is open is not lost."""
+
+    @contextmanager
+    def lend(self) -> Iterator[int]:
+        yield self._fd
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _write_zeros(self, offset: int, length: int) -> None:
+        end = offset + length
+        while offset < end:
+            step = min(len(ZEROS), end - offset)
+            self.write_at(offset, ZEROS[:step])
+            offset += step

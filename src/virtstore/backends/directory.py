@@ -1,0 +1,286 @@
+"""Images that are plain files in a directory.
+
+The directory is a descriptor that the policy opened; names are looked up in it without
+following anything. A draft is `NAME.virtstore-partial`, mode 0600, its space reserved by
+fallocate, and becomes `NAME` by a rename: old or new at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from virtstore import linux
+from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Stored
+from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile
+from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported
+from virtstore.units import format_size
+
+#: What the kernel says where there is no room, a quota's end, or no file can be so long.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Directory:
+    """One directory below a root; `fd` is an ordinary descriptor on it, which it owns."""
+
+    capabilities: Final = Capabilities(image_type="file", granularity=1, archives=True)
+
+    def __init__(self, fd: int, new_files: NewFiles | None = None) -> None:
+        self._fd = fd
+        self._new_files = new_files or NewFiles()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def refresh(self) -> None:
+        """Nothing is remembered."""
+
+    def identity(self, name: str) -> str:
+        status = os.fstat(self._fd)
+        return f"{status.st_dev}:{status.st_ino}/{name}"
+
+    def interrupted(self) -> list[str]:
+        return []  # a rename is one step
+
+    def mend(self, name: str) -> None:
+        """There is never anything to mend."""
+
+    def free(self) -> int:
+        space = os.fstatvfs(self._fd)
+        return space.f_bavail * space.f_frsize
+
+    def total(self) -> int:
+        """Bytes of the file system that the directory is on."""
+        space = os.fstatvfs(self._fd)
+        return space.f_blocks * space.f_frsize
+
+    def filesystem(self) -> str:
+        """The type of the file system that the directory is on, as mount(8) names it."""
+        with open(f"/proc/self/fdinfo/{self._fd}") as facts:
+            mount = next(line.split()[1] for line in facts if line.startswith("mnt_id:"))
+        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+            fields = next(line.split() for line in mounts if line.split()[0] == mount)
+        return fields[fields.index("-") + 1]  # proc(5): the type follows the separator
+
+    def scan(self) -> Iterator[Stored]:
+        device = os.fstat(self._fd).st_dev
+        os.lseek(self._fd, 0, os.SEEK_SET)  # Btrfs shows what was there when it was last rewound
+        with os.scandir(self._fd) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # removed since
+                    yield _stored(entry.name, entry.stat(follow_symlinks=False), device)
+
+    def find(self, name: str) -> Stored | None:
+        device = os.fstat(self._fd).st_dev
+        for candidate in (name, name + PARTIAL_SUFFIX):
+            with suppress(FileNotFoundError):
+                status = os.stat(candidate, dir_fd=self._fd, follow_symlinks=False)
+                return _stored(candidate, status, device)
+        return None
+
+    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
+        file = name + PARTIAL_SUFFIX if partial else name
+        return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
+
+    def draft(self, name: str, size: int | None, thin: str | None = None) -> FileDraft:
+        draft = FileDraft(self._open_partial(name), self._fd, name, self._new_files)
+        try:
+            draft.claim()
+        except BaseException:
+            draft.__exit__()
+            raise
+        try:
+            if size is None or draft.size > size:
+                draft.truncate(size or 0)
+            if size is not None:
+                self._refuse_what_does_not_fit(size - draft.allocated)
+                draft.reserve(size)
+        except BaseException as error:
+            draft.__exit__()
+            self.discard(name)
+            _explain(error, size or 0)
+            raise
+        return draft
+
+    def rework(self, name: str) -> ReworkedFile:
+        stored = self.find(name)
+        if stored is None:
+            raise NotFound("no such image")
+        file = name if stored.state == "complete" else name + PARTIAL_SUFFIX
+        image = ReworkedFile(self._open_regular(file, os.O_RDWR), self._fd, name, self._new_files)
+        try:
+            # One that was copied in by hand may be sparse, and writing must not fail half-way.
+            self._refuse_what_does_not_fit(stored.size - stored.allocated)
+            image.claim()
+            image.reserve(image.size)
+            if stored.state == "complete":
+                self._refuse_partial_beside(name)
+                image.named = True
+        except BaseException as error:
+            image.__exit__()
+            _explain(error, stored.size)
+            raise
+        return image
+
+    def _refuse_partial_beside(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.stat(name + PARTIAL_SUFFIX, dir_fd=self._fd, follow_symlinks=False)
+            raise InUse(
+                "an interrupted operation left a partial image beside this one;"
+                " remove it with 'virtstore clean'"
+            )
+
+    def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        with self.open(name):  # refuses what is no image
+            os.unlink(name, dir_fd=self._fd)
+        os.fsync(self._fd)
+
+    def discard(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(name + PARTIAL_SUFFIX, dir_fd=self._fd)
+            os.fsync(self._fd)
+
+    def grow(self, name: str, size: int) -> None:
+        with self.open(name, writable=True) as image:
+            self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
+            try:
+                image.reserve(size)
+            except OSError as error:
+                _explain(error, size)
+                raise
+            image.flush()
+
+    def shrink(self, name: str, size: int) -> None:
+        with self.open(name, writable=True) as image:
+            image.truncate(size)
+            image.flush()
+
+    def snapshot(self, name: str, new: str, size: int | None) -> None:
+        with self.open(name) as image, self.draft(new, None) as draft:
+            try:
+                draft.clone_from(image)
+                draft.publish(overwrite=False)
+            except BaseException as error:
+                self.discard(new)
+                if isinstance(error, FileExistsError):
+                    raise Exists(f"{new} is there already") from None
+                raise
+
+    @contextmanager
+    def guarded(self, name: str, end: int) -> Iterator[str]:
+        """Nothing is undone here; where the file system has extended attributes, one says that
+        a change was interrupted."""
+        with self.open(name, writable=True) as image:
+            image.mark(max(end, image.marked()))
+        yield name
+        with self.open(name, writable=True) as image:
+            image.mark(None)
+
+    def remnants(self, name: str) -> int:
+        with self.open(name) as image:
+            return image.marked()
+
+    def frozen(self, name: str) -> FileImage:
+        with self.open(name) as image:
+            # A file without a name: nothing to remove, even if the machine dies.
+            copy = FileImage(self._nameless())
+            try:
+                copy.clone_from(image)
+            except BaseException:
+                copy.__exit__()
+                raise
+            return copy
+
+    def shares_blocks(self) -> bool:
+        """Whether files here can share blocks (reflinks): found by trying it on two files
+        that never get a name."""
+        try:
+            with FileImage(self._nameless()) as one, FileImage(self._nameless()) as other:
+                one.clone_from(other)
+        except (OSError, Unsupported):
+            return False
+        return True
+
+    def _nameless(self) -> int:
+        return os.open(f"/proc/self/fd/{self._fd}", os.O_TMPFILE | os.O_RDWR, 0o600)
+
+    def _refuse_what_does_not_fit(self, more: int) -> None:
+        free = self.free()
+        if more > free:
+            raise NoSpace(f"{format_size(more)} more are needed and {format_size(free)} are free")
+
+    def _open_partial(self, name: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with suppress(FileExistsError):
+            return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd)
+        fd = self._open_regular(name + PARTIAL_SUFFIX, os.O_RDWR)
+        status = os.fstat(fd)
+        if status.st_uid == os.geteuid() and status.st_nlink == 1:
+            os.fchmod(fd, 0o600)
+            return fd
+        # Somebody else's, or reachable by another name: nothing to build an image upon.
+        os.close(fd)
+        self.discard(name)
+        return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd)
+
+    def _open_regular(self, file: str, flags: int) -> int:
+        """Open a regular file of this directory. It is looked at before it is opened, since
+        opening a FIFO waits and opening a device may do anything."""
+        try:
+            found = linux.open_beneath(self._fd, file, os.O_PATH | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise NotFound("no such image") from None
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise Denied("it is a mount of another file system") from None
+            raise
+        try:
+            _refuse_no_image(os.fstat(found).st_mode)
+            return linux.reopen(found, flags)
+        finally:
+            os.close(found)
+
+
+def _stored(file: str, status: os.stat_result, device: int) -> Stored:
+    text = os.fsencode(file).decode("utf-8", "backslashreplace")
+    if text != file:  # a name that no request and no JSON can have
+        return Stored(text, "other", identity=(status.st_dev, status.st_ino))
+    partial = file.endswith(PARTIAL_SUFFIX) and stat.S_ISREG(status.st_mode)
+    directory = stat.S_ISDIR(status.st_mode) and status.st_dev == device
+    regular = stat.S_ISREG(status.st_mode) and status.st_dev == device
+    return Stored(
+        name=file.removesuffix(PARTIAL_SUFFIX) if partial else file,
+        type="directory" if directory else "file" if regular else "other",
+        state="partial" if partial else "complete",
+        size=status.st_size if regular else 0,
+        allocated=status.st_blocks * 512 if regular else 0,
+        identity=(status.st_dev, status.st_ino),
+    )
+
+
+_KINDS: Final = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device node"),
+    (stat.S_ISCHR, "a character device node"),
+)
+
+
+def _refuse_no_image(mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise NotFound("it is a directory, not an image")
+    kind = next((text for test, text in _KINDS if test(mode)), "of an unknown kind")
+    raise Denied(f"it is {kind}; in a directory only plain files are images")
+
+
+def _explain(error: BaseException, size: int) -> None:
+    """Turn the kernel's 'no room' into an error that says what was wanted."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        raise NoSpace(f"no room for {format_size(size)}: {os.strerror(error.errno)}") from None

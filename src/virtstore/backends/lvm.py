@@ -1,0 +1,274 @@
+"""Images that are logical volumes, thick and thin.
+
+What is not finished is marked (lvm_marks.py), and every step is one LVM command, which is
+all or nothing (lvm_steps.py): so what a crash leaves can be read off the marks, and `mend`
+finishes or undoes it (lvm_mending.py).
+
+Sources: lvcreate(8), lvrename(8), lvmthin(7). Host tools needed: lvm.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+
+from virtstore.backends import lvm_mending, lvm_undo
+from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Stored
+from virtstore.backends.guard import Guard
+from virtstore.backends.lvm_marks import (
+    COPYING,
+    COPYING_INFIX,
+    PARTIAL,
+    REMOVING,
+    REPLACED,
+    REPLACED_SUFFIX,
+    SHRINKING_SUFFIX,
+    UNDO_SUFFIX,
+    ZERO,
+    check_name,
+    copier,
+    image_name,
+    is_hidden,
+    is_partial,
+    is_replaced,
+    is_shrinking,
+)
+from virtstore.backends.lvm_report import Volume
+from virtstore.backends.lvm_steps import Volumes
+from virtstore.backends.lvm_volumes import ReworkedVolume, Snapshot, VolumeDraft
+from virtstore.backends.owner import Owner
+from virtstore.backends.volume import VolumeImage
+from virtstore.errors import Exists, InUse, NotFound, UsageError
+from virtstore.run import LeftRunning
+
+
+class VolumeGroup:
+    """A volume group."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._volumes = Volumes(name)
+        self.capabilities = Capabilities(
+            image_type="lvm", granularity=self._volumes.rounded(1), archives=False, thin_pools=True
+        )
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def refresh(self) -> None:
+        self._volumes.refresh()
+
+    def identity(self, name: str) -> str:
+        return f"lvm:{self.name}/{name}"
+
+    def free(self) -> int:
+        return self._volumes.room.free
+
+    def scan(self) -> Iterator[Stored]:
+        for volume in self._volumes.all():
+            if volume.type and not is_hidden(volume):
+                yield self._stored(volume)
+
+    def find(self, name: str) -> Stored | None:
+        self._volumes.find(name)  # refuses what is no image
+        found = sorted((s for s in self.scan() if s.name == name), key=lambda s: s.state)
+        return found[0] if found else None
+
+    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> VolumeImage:
+        found = self._draft_of(name) if partial else self._volumes.get(name)
+        if found is None:
+            raise NotFound("no such image")
+        return VolumeImage(self._volumes.activated(found.name), writable=writable)
+
+    def draft(self, name: str, size: int | None, thin: str | None = None) -> VolumeDraft:
+        if size is None:
+            raise UsageError("a volume holds no archive")
+        check_name(name)
+        self._refuse_names_that_are_taken(name)
+        file, found = name + PARTIAL_SUFFIX, self._draft_of(name)
+        if found and found.size == self._volumes.rounded(size) and not found.origin:
+            return self._opened(name)
+        self.discard(name)
+        replaced = self._volumes.find(name)
+        self._volumes.create(file, size, thin or (replaced.pool if replaced else None), PARTIAL)
+        volume = self._volumes.activated(file)
+        blank = volume.type == "lvm-thin" and volume.zeroes
+        return VolumeDraft(self, name, volume, "zeros" if blank else "unknown")
+
+    def rework(self, name: str) -> VolumeDraft:
+        if self._volumes.find(name) is None:
+            return self._opened(name)
+        check_name(name)
+        if self._draft_of(name):
+            raise InUse(
+                "an interrupted operation left a partial volume beside this one;"
+                " remove it with 'virtstore clean'"
+            )
+        self._refuse_names_that_are_taken(name)
+        return ReworkedVolume(self, name, self._volumes.activated(name), "kept")
+
+    def hide(self, name: str) -> None:
+        """Take an image's final name from it."""
+        self._volumes.tag(name, PARTIAL)
+        self._volumes.rename(name, name + PARTIAL_SUFFIX)
+
+    def publish(self, name: str, *, overwrite: bool) -> None:
+        """Give the draft of `name` that name, and remove what had it."""
+        self.refresh()
+        replaces = self._volumes.find(name) is not None
+        if replaces:
+            if not overwrite:
+                raise FileExistsError(errno.EEXIST, "File exists", name)
+            self._volumes.tag(name, REPLACED)
+            self._volumes.rename(name, name + REPLACED_SUFFIX)
+        self._volumes.rename(name + PARTIAL_SUFFIX, name)
+        self._volumes.untag(name, PARTIAL)
+        if replaces:
+            # Whoever reads the old image goes on reading it; it goes when `mend` can remove it.
+            with suppress(InUse):
+                lvm_mending.remove(self._volumes, name + REPLACED_SUFFIX)
+
+    def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        self._volumes.get(name)
+        found = [v for v in self._snapshots(name) if with_snapshots]
+        if used := [v.name for v in found if v.open]:
+            raise InUse(f"somebody has a snapshot of it open ({', '.join(used)})")
+        for snapshot in found:
+            lvm_mending.remove(self._volumes, snapshot.name)
+        lvm_mending.remove(self._volumes, name)
+
+    def discard(self, name: str) -> None:
+        self.refresh()
+        if found := self._draft_of(name):
+            lvm_mending.remove(self._volumes, found.name)
+
+    def grow(self, name: str, size: int) -> None:
+        volume = self._volumes.get(name)
+        wanted = self._volumes.rounded(size)
+        if wanted <= volume.size:
+            return
+        self._volumes.tag(name, f"{ZERO}{volume.size}")
+        try:
+            self._volumes.extend(name, wanted)
+        finally:
+            lvm_mending.zero_tail(self._volumes, name)
+
+    def shrink(self, name: str, size: int) -> None:
+        wanted = self._volumes.rounded(size)
+        if wanted < self._volumes.get(name).size:
+            self._volumes.reduce(name, wanted)
+
+    def snapshot(self, name: str, new: str, size: int | None) -> None:
+        check_name(new)
+        if self._volumes.find(new):
+            raise Exists(f"{new} is there already")
+        self._refuse_names_that_are_taken(new)
+        self.discard(new)
+        self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, PARTIAL)
+        self.publish(new, overwrite=False)
+
+    def frozen(self, name: str) -> Snapshot:
+        owner = Owner.here()
+        new = f"{name}{COPYING_INFIX}{owner.pid}"
+        removing = () if self._volumes.get(name).pool else (REMOVING,)
+        self._volumes.snapshot(name, new, None, COPYING + owner.text, *removing)
+        watch = Guard(self.name, new)
+        try:
+            return Snapshot(self, self._volumes.activated(new), watch)
+        except BaseException:
+            self.drop(new)
+            watch.dismiss()
+            raise
+
+    @contextmanager
+    def guarded(self, name: str, end: int) -> Iterator[str]:
+        if not lvm_undo.has_room(self._volumes, name):
+            yield name
+            return
+        self._refuse_names_that_are_taken(name)
+        try:
+            yield lvm_undo.begin(self._volumes, name)
+        except LeftRunning:
+            raise  # it has the lock; whoever gets that next puts things right
+        except BaseException:
+            lvm_undo.undo(self._volumes, name)
+            raise
+        lvm_undo.finish(self._volumes, name)
+
+    def remnants(self, name: str) -> int:
+        return 0  # it is undone
+
+    def drop(self, name: str) -> None:
+        """Remove a snapshot that a copy was made from."""
+        self.refresh()
+        if self._volumes.find(name):
+            lvm_mending.remove(self._volumes, name)
+
+    def lost(self, snapshot: Volume) -> bool:
+        """Whether what a snapshot held is gone: LVM drops one whose exception store is full."""
+        self.refresh()
+        return self._volumes.get(snapshot.name).invalid
+
+    def pool_is_full(self, volume: Volume) -> bool:
+        """Whether a thin volume's pool has no room for what is written to it."""
+        self.refresh()
+        pools = (v for v in self._volumes.all() if v.name == volume.pool)
+        return any(pool.allocated >= pool.size for pool in pools)
+
+    def interrupted(self) -> list[str]:
+        return lvm_mending.interrupted(self._volumes)
+
+    def mend(self, name: str) -> None:
+        lvm_undo.undo(self._volumes, name)
+        lvm_mending.mend(self._volumes, name)
+
+    def _draft_of(self, name: str) -> Volume | None:
+        file = name + PARTIAL_SUFFIX
+        return next((v for v in self._volumes.all() if v.name == file and is_partial(v)), None)
+
+    def _opened(self, name: str) -> VolumeDraft:
+        """The draft that is there. Raises `NotFound`."""
+        found = self._draft_of(name)
+        if found is None:
+            raise NotFound("no such image")
+        return VolumeDraft(self, name, self._volumes.activated(found.name), "kept")
+
+    def _snapshots(self, name: str) -> list[Volume]:
+        return [v for v in self._volumes.all() if v.origin == name and not copier(v)]
+
+    def _refuse_names_that_are_taken(self, name: str) -> None:
+        """Raises `Exists` where a volume that is none of ours has a name that is needed on the
+        way, `InUse` where one that `name` replaced still has it."""
+        suffixes = [PARTIAL_SUFFIX, SHRINKING_SUFFIX, UNDO_SUFFIX]
+        if self._volumes.find(name):
+            suffixes.append(REPLACED_SUFFIX)
+        for found in self._volumes.all():
+            if found.name not in [name + suffix for suffix in suffixes] or is_partial(found):
+                continue
+            if is_replaced(found):
+                raise InUse(f"somebody still has what {name} replaced open; try again later")
+            raise Exists(
+                f"{found.name} is in the way: virtstore needs that name while it works on {name},"
+                " and did not make that volume; rename it"
+            )
+
+    def _stored(self, volume: Volume) -> Stored:
+        assert volume.type
+        return Stored(
+            name=image_name(volume),
+            type=volume.type,
+            state="partial" if is_partial(volume) or is_shrinking(volume) else "complete",
+            size=volume.size,
+            allocated=volume.allocated,
+            identity=(os.makedev(*volume.device), 0) if volume.active else (0, 0),
+            snapshot_of=f"/dev/{self.name}/{volume.origin}" if volume.origin else None,
+            snapshots=self._paths(v.name for v in self._snapshots(volume.name)),
+            dependents=self._paths(self._volumes.dependents(volume.name)),
+            active=volume.active,
+            open=volume.open,
+        )
+
+    def _paths(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(f"/dev/{self.name}/{name}" for name in names))

@@ -1,0 +1,124 @@
+"""How a volume that is not finished is told from one that is: names and tags.
+
+Whatever is not under its final name, or is being changed, is marked by a tag, and every
+step is one LVM command, which is all or nothing. So what a crash leaves can be read off
+the tags, and `mend` finishes or undoes it:
+
+    virtstore.partial          a draft, named NAME.virtstore-partial; under its final name:
+                               published, and only to be untagged
+    virtstore.replaced         an old image that a new one replaces, on its way out, named
+                               NAME.virtstore-replaced; it comes back if there is no new one
+    virtstore.zero.OFFSET      everything from OFFSET on is to be zeroed (a grown tail)
+    virtstore.copying.…        a snapshot that only a copy needs, and who makes that copy
+    virtstore.removing         a thick snapshot on its way out; once it is split from its
+                               origin, what is left of it: to be zeroed, and then removed
+    virtstore.shrinking        a volume that is changed in place, named NAME.virtstore-shrinking,
+                               and …
+    virtstore.undo             … the snapshot of what it held, NAME.virtstore-undo: written back
+                               unless it is tagged virtstore.removing, too (lvm_undo.py)
+
+A name means nothing without its tag: an administrator may call a volume anything.
+
+Source: lvm(8), "Valid names".
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.lvm_report import Volume
+from virtstore.backends.owner import Owner
+from virtstore.errors import UsageError
+
+PARTIAL: Final = "virtstore.partial"
+REPLACED: Final = "virtstore.replaced"
+ZERO: Final = "virtstore.zero."
+COPYING: Final = "virtstore.copying."
+REMOVING: Final = "virtstore.removing"
+SHRINKING: Final = "virtstore.shrinking"
+UNDO: Final = "virtstore.undo"
+
+REPLACED_SUFFIX: Final = ".virtstore-replaced"
+SHRINKING_SUFFIX: Final = ".virtstore-shrinking"
+UNDO_SUFFIX: Final = ".virtstore-undo"
+COPYING_INFIX: Final = ".virtstore-copying-"
+
+_NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,100}")
+
+
+def is_partial(volume: Volume) -> bool:
+    """Whether it is a draft, and not only called so."""
+    return volume.name.endswith(PARTIAL_SUFFIX) and PARTIAL in volume.tags
+
+
+def is_replaced(volume: Volume) -> bool:
+    """Whether it is an old image on its way out, and not only called so."""
+    return volume.name.endswith(REPLACED_SUFFIX) and REPLACED in volume.tags
+
+
+def is_shrinking(volume: Volume) -> bool:
+    """Whether it is being changed in place, or was when its host stopped."""
+    return volume.name.endswith(SHRINKING_SUFFIX) and SHRINKING in volume.tags
+
+
+def is_undo(volume: Volume) -> bool:
+    """Whether it keeps what such a volume held."""
+    return volume.name.endswith(UNDO_SUFFIX) and UNDO in volume.tags
+
+
+def is_hidden(volume: Volume) -> bool:
+    """Whether it is neither an image nor what will be one."""
+    ours = is_replaced(volume) or is_undo(volume) or copier(volume) is not None
+    return ours or is_exception_store(volume)
+
+
+def is_exception_store(volume: Volume) -> bool:
+    """Whether it is what is left of a snapshot that was split from its origin."""
+    return REMOVING in volume.tags and volume.origin is None
+
+
+def image_name(volume: Volume) -> str:
+    """The final name of the image that it is, will be, or was."""
+    for suffix, has in (
+        (PARTIAL_SUFFIX, is_partial),
+        (REPLACED_SUFFIX, is_replaced),
+        (SHRINKING_SUFFIX, is_shrinking),
+        (UNDO_SUFFIX, is_undo),
+    ):
+        if has(volume):
+            return volume.name.removesuffix(suffix)
+    return volume.name
+
+
+def copier(volume: Volume) -> Owner | None:
+    """Whose copy a snapshot is made for."""
+    for tag in volume.tags:
+        if tag.startswith(COPYING):
+            return Owner.parse(tag.removeprefix(COPYING))
+    return None
+
+
+def is_orphaned(volume: Volume) -> bool:
+    """Whether it was made for a copy that nobody makes any more."""
+    owner = copier(volume)
+    return owner is not None and not owner.is_alive()
+
+
+def zero_from(volume: Volume) -> int | None:
+    for tag in volume.tags:
+        if tag.startswith(ZERO) and tag.removeprefix(ZERO).isdigit():
+            return int(tag.removeprefix(ZERO))
+    return None
+
+
+def check_name(name: str) -> None:
+    """Raises `UsageError` for what cannot be the name of an image."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a logical volume: letters, digits and + _ . - only,"
+            " at most 100"
+        )
+    if name.endswith((PARTIAL_SUFFIX, REPLACED_SUFFIX, SHRINKING_SUFFIX, UNDO_SUFFIX)):
+        raise UsageError(f"{name!r} ends like what virtstore calls an image that is not finished")

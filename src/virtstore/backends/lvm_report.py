@@ -1,0 +1,211 @@
+"""What LVM says of a volume group, as values: `lvs` and `vgs` in their JSON form.
+
+Explicit columns, bytes without suffix. Logical volumes are not scanned for physical ones
+(`devices/scan_lvs=0`), so a guest's own volume groups are never seen.
+
+What the kernel is to do in a thin pool (make a volume, delete one) LVM first writes down in
+its metadata, with a transaction number that the pool has only once it is done. lvs waits for
+whoever is changing the group; so a pool whose own number is one less, asked afterwards, was
+left behind by a crash.
+
+Source: lvs(8), lvmreport(7); the kernel's thin-provisioning.rst, "Status". Host tools needed:
+lvm, dmsetup.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from virtstore import run
+from virtstore.errors import Error, NotFound
+from virtstore.model import ImageType, ThinPool
+
+#: Never into a guest: its physical volumes lie on our logical ones.
+CONFIG: Final = ("--config", "devices { scan_lvs=0 }")
+
+_UNITS: Final = ("--reportformat", "json", "--units", "b", "--nosuffix")
+_LV_COLUMNS: Final = (
+    "lv_name,lv_uuid,vg_uuid,lv_size,lv_tags,lv_role,lv_layout,origin,origin_size,pool_lv,"
+    "data_percent,lv_active,lv_device_open,lv_kernel_major,lv_kernel_minor,lv_snapshot_invalid,"
+    "zero,transaction_id"
+)
+_VG_COLUMNS: Final = "vg_name,vg_size,vg_free,vg_extent_size"
+_TIMEOUT: Final = 120
+
+
+class Volume(msgspec.Struct, frozen=True):
+    """One logical volume. `size`: bytes that a reader sees; `allocated`: bytes that it takes
+    in its VG or pool; `active`: it has a device, `device`, its number (major, minor);
+    `transaction`: of a thin pool, the number of LVM's last change to it."""
+
+    name: str
+    uuid: str
+    size: int
+    allocated: int
+    tags: frozenset[str]
+    type: ImageType | None
+    origin: str | None
+    pool: str | None
+    active: bool
+    open: bool
+    device: tuple[int, int]
+    invalid: bool
+    zeroes: bool
+    transaction: int | None
+
+
+class Group(msgspec.Struct, frozen=True):
+    """One volume group, sizes in bytes."""
+
+    size: int
+    free: int
+    extent_size: int
+
+
+class _LvRow(msgspec.Struct, frozen=True):
+    lv_name: str
+    lv_uuid: str
+    vg_uuid: str
+    lv_size: str
+    lv_tags: str
+    lv_role: str
+    lv_layout: str
+    origin: str
+    origin_size: str
+    pool_lv: str
+    data_percent: str
+    lv_active: str
+    lv_device_open: str
+    lv_kernel_major: str
+    lv_kernel_minor: str
+    lv_snapshot_invalid: str
+    zero: str
+    transaction_id: str
+
+
+class _VgRow(msgspec.Struct, frozen=True):
+    vg_name: str
+    vg_size: str
+    vg_free: str
+    vg_extent_size: str
+
+
+class _Section(msgspec.Struct, frozen=True):
+    lv: tuple[_LvRow, ...] = ()
+    vg: tuple[_VgRow, ...] = ()
+
+
+class _Output(msgspec.Struct, frozen=True):
+    report: tuple[_Section, ...]
+
+
+def volumes(group: str) -> list[Volume]:
+    """All volumes of a VG but internal ones; one call, however many there are. Raises
+    `NotFound` if there is no such VG."""
+    rows = _report(("lvs", "-o", _LV_COLUMNS), group)
+    with _refusing_nonsense():
+        return [_volume(row) for section in rows for row in section.lv]
+
+
+def group(name: str) -> Group:
+    """Raises `NotFound`."""
+    rows = [row for section in _report(("vgs", "-o", _VG_COLUMNS), name) for row in section.vg]
+    if len(rows) != 1:
+        raise Error(f"LVM reports {len(rows)} volume groups called {name}")
+    row = rows[0]
+    with _refusing_nonsense():
+        return Group(int(row.vg_size), int(row.vg_free), int(row.vg_extent_size))
+
+
+def thin_pools(group: str) -> tuple[ThinPool, ...]:
+    """The thin pools of a VG, with the room that is left in them."""
+    rows = [row for s in _report(("lvs", "-o", _LV_COLUMNS), group) for row in s.lv]
+    with _refusing_nonsense():
+        return tuple(
+            ThinPool(row.lv_name, int(row.lv_size), int(row.lv_size) - _percent(row))
+            for row in rows
+            if _is_pool(row)
+        )
+
+
+def is_behind(pool: Volume) -> bool:
+    """Whether the kernel has not done to a thin pool what LVM last wrote down."""
+    said = run.run(("dmsetup", "status", "--uuid", f"{pool.uuid}-tpool"), timeout=_TIMEOUT)
+    if said.status != 0:
+        return False  # it is not active
+    with _refusing_nonsense():
+        _, _, target, transaction, *_ = said.stdout.split()
+        return target == b"thin-pool" and int(transaction) + 1 == pool.transaction
+
+
+def _report(command: tuple[str, ...], group: str) -> tuple[_Section, ...]:
+    argv = ("lvm", *command, *_UNITS, *CONFIG, "--", group)
+    for attempt in range(3):
+        said = run.run(argv, timeout=_TIMEOUT)
+        if said.status == 0:
+            return parse(said.stdout)
+        if b"not found" in said.stderr:
+            raise NotFound(f"there is no volume group {group} ({said.complaint})")
+        time.sleep(attempt)  # a report can fail because something is being changed
+    raise Error(f"lvm {command[0]} failed: {said.complaint}")
+
+
+def parse(output: bytes) -> tuple[_Section, ...]:
+    """Raises `Error` for what is not LVM's report."""
+    with _refusing_nonsense():
+        return msgspec.json.decode(output, type=_Output).report
+
+
+@contextmanager
+def _refusing_nonsense() -> Iterator[None]:
+    try:
+        yield
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Error(f"lvm answered with something that is no report ({error})") from None
+
+
+def _volume(row: _LvRow) -> Volume:
+    size = int(row.lv_size)
+    thin = "thin" in row.lv_layout.split(",")
+    thick_snapshot = "thicksnapshot" in row.lv_role.split(",")
+    return Volume(
+        name=row.lv_name,
+        uuid=f"LVM-{row.vg_uuid}{row.lv_uuid}".replace("-", "").replace("LVM", "LVM-", 1),
+        size=int(row.origin_size) if thick_snapshot else size,
+        allocated=_percent(row) if thin else size,
+        tags=frozenset(tag for tag in row.lv_tags.split(",") if tag),
+        type=_type(row),
+        origin=row.origin or None,
+        pool=row.pool_lv or None,
+        active=row.lv_active == "active",
+        open=row.lv_device_open == "open",
+        device=(int(row.lv_kernel_major), int(row.lv_kernel_minor)),
+        invalid=row.lv_snapshot_invalid not in ("", "unknown"),
+        zeroes=row.zero == "zero",
+        transaction=int(row.transaction_id) if _is_pool(row) else None,
+    )
+
+
+def _is_pool(row: _LvRow) -> bool:
+    return {"thin", "pool"} <= set(row.lv_layout.split(","))
+
+
+def _type(row: _LvRow) -> ImageType | None:
+    """None for what is no image: pools, and parts of other volumes."""
+    roles, layout = row.lv_role.split(","), row.lv_layout.split(",")
+    if "public" not in roles:
+        return None
+    if "thin" in layout:
+        return "lvm-thin-snapshot" if "snapshot" in roles else "lvm-thin"
+    return "lvm-snapshot" if "snapshot" in roles else "lvm"
+
+
+def _percent(row: _LvRow) -> int:
+    """Bytes that are used of a thin volume or a pool; where that is not known (inactive), all."""
+    used = float(row.data_percent) if row.data_percent else 100.0
+    return int(int(row.lv_size) * used / 100)

@@ -1,0 +1,110 @@
+"""Volumes that have more to them than their contents: drafts, and a copy's snapshot."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from virtstore.backends.base import Holds
+from virtstore.backends.guard import Guard
+from virtstore.backends.lvm_report import Volume
+from virtstore.backends.reworked import Reworked
+from virtstore.backends.volume import VolumeImage
+from virtstore.errors import NoSpace
+
+
+class Group(Protocol):
+    """What these need of their volume group (see lvm.VolumeGroup)."""
+
+    def publish(self, name: str, *, overwrite: bool) -> None: ...
+
+    def hide(self, name: str) -> None: ...
+
+    def drop(self, name: str) -> None: ...
+
+    def lost(self, snapshot: Volume) -> bool: ...
+
+    def pool_is_full(self, volume: Volume) -> bool: ...
+
+
+class VolumeDraft(VolumeImage):
+    """A volume under its temporary name."""
+
+    def __init__(self, group: Group, name: str, volume: Volume, holds: Holds) -> None:
+        super().__init__(volume, writable=True, exclusive=True)
+        self.holds: Holds = holds
+        self._group = group
+        self._name = name
+
+    def zero(self, offset: int, length: int) -> None:
+        with self._telling_a_full_pool():
+            super().zero(offset, length)
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        with self._telling_a_full_pool():
+            super().write_out(offset, length, wait=wait)
+
+    def flush(self) -> None:
+        with self._telling_a_full_pool():
+            super().flush()
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.flush()
+        self._group.publish(self._name, overwrite=overwrite)
+
+    @contextmanager
+    def _telling_a_full_pool(self) -> Iterator[None]:
+        """Of what a thin pool has no room for, the kernel says EIO: after a minute, in which
+        the pool may be extended, or at once (lvmthin(7), "Data space exhaustion")."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.EIO, errno.ENOSPC) and self.volume.pool
+            if not full or not self._group.pool_is_full(self.volume):
+                raise
+            raise NoSpace(f"the thin pool {self.volume.pool} is full") from None
+
+    def __enter__(self) -> VolumeDraft:
+        return self
+
+
+class ReworkedVolume(Reworked, VolumeDraft):
+    """A volume that is its own draft."""
+
+    def __init__(self, group: Group, name: str, volume: Volume, holds: Holds) -> None:
+        super().__init__(group, name, volume, holds)
+        self.named = True
+
+    def hide(self) -> None:
+        self._group.hide(self._name)
+
+    def __enter__(self) -> ReworkedVolume:
+        return self
+
+
+class Snapshot(VolumeImage):
+    """A snapshot that is removed when it is closed, and before that by its guard or the next
+    agent should this process not live to do it."""
+
+    def __init__(self, group: Group, volume: Volume, watch: Guard) -> None:
+        super().__init__(volume)
+        self._group = group
+        self._watch = watch
+
+    def check(self) -> None:
+        """Raises `NoSpace` if what the snapshot held has been lost."""
+        if self._group.lost(self.volume):
+            raise NoSpace(
+                "the snapshot's exception store ran full while it was read: more of the origin"
+                " changed than there was free space in the volume group for"
+            )
+
+    def close(self) -> None:
+        super().close()
+        self._group.drop(self.volume.name)
+        self._watch.dismiss()
+
+    def __enter__(self) -> Snapshot:
+        return self

@@ -1,0 +1,184 @@
+"""Images in memory: the smallest backend that keeps the whole contract.
+
+It is what the contract is read against, and what transfers are tested with where no file
+system should have a say. Its images are gone with the store.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+from virtstore.backends.base import Capabilities, Holds, Identity, Stored
+from virtstore.errors import Exists, InUse, NoSpace, NotFound
+from virtstore.model import Extent
+
+
+class MemoryImage:
+    """Bytes that are read and written at offsets."""
+
+    def __init__(self, contents: bytearray) -> None:
+        self.contents = contents
+        self.identity: Identity = (0, id(contents))
+
+    @property
+    def size(self) -> int:
+        return len(self.contents)
+
+    @property
+    def allocated(self) -> int:
+        return len(self.contents)
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
+        if offset + len(buffer) > self.size:
+            raise OSError(errno.EIO, "read behind the end")
+        memoryview(buffer)[:] = memoryview(self.contents)[offset : offset + len(buffer)]
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return bytes(self.contents[offset : offset + length])
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self.contents[offset : offset + len(data)] = data
+
+    def zero(self, offset: int, length: int) -> None:
+        self.contents[offset : offset + length] = bytes(length)
+
+    def extents(self) -> Iterator[Extent]:
+        if self.contents:
+            yield Extent(0, self.size, "unknown")
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        """There is no disk."""
+
+    def flush(self) -> None:
+        """Nothing survives anyway."""
+
+    def check(self) -> None:
+        """Memory does not go away."""
+
+    def lend(self) -> AbstractContextManager[int]:
+        raise OSError(errno.ENOTSUP, "an image in memory has no descriptor")
+
+    def __enter__(self) -> MemoryImage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+
+class MemoryDraft(MemoryImage):
+    def __init__(self, store: Memory, name: str, contents: bytearray) -> None:
+        super().__init__(contents)
+        self.holds: Holds = "kept" if contents.strip(b"\0") else "zeros"
+        self._store = store
+        self._name = name
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        if self._name in self._store.images and not overwrite:
+            raise FileExistsError(errno.EEXIST, "File exists", self._name)
+        self._store.images[self._name] = self._store.partials.pop(self._name)
+
+    def __enter__(self) -> MemoryDraft:
+        return self
+
+
+class Memory:
+    """A store of at most `capacity` bytes."""
+
+    capabilities: Final = Capabilities(image_type="file", granularity=1, archives=True)
+
+    def __init__(self, capacity: int = 1 << 30) -> None:
+        self.capacity = capacity
+        self.images: dict[str, bytearray] = {}
+        self.partials: dict[str, bytearray] = {}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def refresh(self) -> None:
+        """Nothing is remembered."""
+
+    def identity(self, name: str) -> str:
+        return f"memory:{id(self)}/{name}"
+
+    def interrupted(self) -> list[str]:
+        return []
+
+    def mend(self, name: str) -> None:
+        """There is never anything to mend."""
+
+    def free(self) -> int:
+        held = (*self.images.values(), *self.partials.values())
+        return self.capacity - sum(map(len, held))
+
+    def scan(self) -> Iterator[Stored]:
+        for name, contents in self.images.items():
+            size = len(contents)
+            yield Stored(name, "file", "complete", size, size, (0, id(contents)))
+        for name, contents in self.partials.items():
+            size = len(contents)
+            yield Stored(name, "file", "partial", size, size, (0, id(contents)))
+
+    def find(self, name: str) -> Stored | None:
+        found = sorted((s for s in self.scan() if s.name == name), key=lambda s: s.state)
+        return found[0] if found else None
+
+    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> MemoryImage:
+        held = self.partials if partial else self.images
+        if name not in held:
+            raise NotFound("no such image")
+        return MemoryImage(held[name])
+
+    def draft(self, name: str, size: int | None, thin: str | None = None) -> MemoryDraft:
+        contents = self.partials.setdefault(name, bytearray())
+        del contents[size or 0 :]
+        try:
+            self._extend(contents, size or 0)
+        except NoSpace:
+            del self.partials[name]
+            raise
+        return MemoryDraft(self, name, contents)
+
+    def rework(self, name: str) -> MemoryDraft:
+        if name in self.images and name in self.partials:
+            raise InUse("a partial image is beside this one; remove it with 'virtstore clean'")
+        if name in self.images:
+            self.partials[name] = self.images.pop(name)
+        if name not in self.partials:
+            raise NotFound("no such image")
+        return MemoryDraft(self, name, self.partials[name])
+
+    def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        if self.images.pop(name, None) is None:
+            raise NotFound("no such image")
+
+    def discard(self, name: str) -> None:
+        self.partials.pop(name, None)
+
+    def grow(self, name: str, size: int) -> None:
+        self._extend(self.open(name).contents, size)
+
+    def shrink(self, name: str, size: int) -> None:
+        del self.open(name).contents[size:]
+
+    def snapshot(self, name: str, new: str, size: int | None) -> None:
+        if new in self.images:
+            raise Exists(f"{new} is there already")
+        self.images[new] = bytearray(self.open(name).contents)
+
+    def guarded(self, name: str, end: int) -> AbstractContextManager[str]:
+        return nullcontext(name)
+
+    def remnants(self, name: str) -> int:
+        return 0
+
+    def frozen(self, name: str) -> MemoryImage:
+        return MemoryImage(bytearray(self.open(name).contents))
+
+    def _extend(self, contents: bytearray, size: int) -> None:
+        more = size - len(contents)
+        if more > self.free():
+            raise NoSpace(f"{more} more bytes are needed and {self.free()} are free")
+        contents.extend(bytes(more))

@@ -1,0 +1,44 @@
+"""An image that is its own draft (`Store.rework`), whatever it is stored in.
+
+It has its final name until its first byte changes, and gets it back by `publish`: from the
+one to the other its contents are neither the old nor the new.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import cast
+
+from virtstore.backends.base import Draft
+from virtstore.backends.descriptor import DescriptorImage
+
+
+class Reworked(DescriptorImage):
+    """Goes before a draft's class among the bases. `named`: it has its final name still."""
+
+    named = False
+    _hiding = threading.Lock()  # several threads write
+
+    def hide(self) -> None:
+        """Take the final name from it, for good."""
+        raise NotImplementedError
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._lose_name()
+        super().write_at(offset, data)
+
+    def zero(self, offset: int, length: int) -> None:
+        self._lose_name()
+        cast(Draft, super()).zero(offset, length)
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        if self.named:
+            self.flush()
+        else:
+            cast(Draft, super()).publish(overwrite=False)
+
+    def _lose_name(self) -> None:
+        with self._hiding:
+            if self.named:
+                self.hide()
+                self.named = False

@@ -1,0 +1,1 @@
+"""One suite for each contract, run against all who keep it."""

@@ -1,0 +1,200 @@
+"""The contract of every store: names come and go whole, and a failure leaves what was there."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtstore.backends.base import Store, Stored
+from virtstore.digest import CHUNK
+from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
+
+from .stores import (
+    DATA,
+    SIZE,
+    contents,
+    listed,
+    make,
+    padded,
+    reserved,
+    rounded,
+    shares_blocks,
+    state,
+)
+
+
+def test_a_name_that_is_taken_is_not_overwritten_unasked(store: Store) -> None:
+    make(store)
+    with store.draft("x.img", 10) as draft:
+        draft.zero(0, draft.size)
+        draft.write_at(0, b"new")
+        assert listed(store) == {("x.img", "complete"), ("x.img", "partial")}
+        with pytest.raises(FileExistsError):
+            draft.publish(overwrite=False)
+        assert contents(store).startswith(DATA)
+        draft.publish(overwrite=True)
+    assert listed(store) == {("x.img", "complete")}
+    assert contents(store) == padded(store, b"new", 10)
+
+
+def test_whoever_reads_the_old_image_goes_on_reading_the_old(store: Store) -> None:
+    make(store)
+    with store.open("x.img") as old:
+        with store.draft("x.img", SIZE) as draft:
+            draft.publish(overwrite=True)
+        assert old.read_at(0, len(DATA)) == DATA
+
+
+def test_a_draft_that_was_left_is_taken_up_with_its_contents(store: Store) -> None:
+    with store.draft("x.img", SIZE) as draft:
+        draft.zero(0, draft.size)
+        draft.write_at(5, b"so far")
+    so_far = bytes(5) + b"so far"
+    assert state(store) == "partial"
+    assert contents(store, partial=True) == padded(store, so_far)
+    with store.draft("x.img", SIZE) as draft:
+        assert draft.holds == "kept"
+        assert draft.read_at(0, draft.size) == padded(store, so_far)
+
+
+def test_a_draft_that_was_left_is_fitted_to_another_size_or_made_anew(store: Store) -> None:
+    with store.draft("x.img", SIZE) as draft:
+        draft.zero(0, draft.size)
+        draft.write_at(5, b"so far")
+    for size in (3 * SIZE, 8):
+        with store.draft("x.img", size) as draft:
+            assert draft.size == rounded(store, size)
+            assert draft.allocated >= reserved(store, size)
+            if draft.holds == "kept":
+                kept = (bytes(5) + b"so far")[:size]
+                assert draft.read_at(0, draft.size) == padded(store, kept, size)
+    assert listed(store) == {("x.img", "partial")}
+
+
+def test_of_an_archive_that_was_left_nothing_is_kept(store: Store) -> None:
+    if not store.capabilities.archives:
+        with pytest.raises(UsageError, match="archive"):
+            store.draft("x.zst", None)
+        assert listed(store) == set()
+        return
+    with store.draft("x.zst", None) as draft:
+        draft.write_at(0, DATA)
+        draft.write_at(len(DATA), b"more")
+        assert draft.size == len(DATA) + 4
+    with store.draft("x.zst", None) as draft:
+        assert draft.size == 0
+
+
+def test_what_was_left_is_discarded_and_the_image_beside_it_is_not(store: Store) -> None:
+    make(store)
+    store.draft("x.img", 10).__exit__()
+    store.discard("x.img")
+    store.discard("x.img")  # nothing to do is no failure
+    assert listed(store) == {("x.img", "complete")}
+
+
+def test_no_room_is_told_and_leaves_nothing(store: Store) -> None:
+    too_much = store.free() + store.capabilities.granularity + CHUNK
+    if not reserved(store):
+        return  # nothing is promised, so nothing can be refused
+    with pytest.raises(NoSpace):
+        store.draft("y.img", too_much)
+    assert listed(store) == set()
+    make(store)
+    with pytest.raises(NoSpace):
+        store.grow("x.img", SIZE + too_much)
+    assert contents(store) == padded(store)
+    assert listed(store) == {("x.img", "complete")}
+
+
+def test_a_reworked_image_has_no_final_name_until_it_is_whole_again(store: Store) -> None:
+    make(store)
+    with store.rework("x.img") as draft:
+        assert draft.read_at(0, len(DATA)) == DATA
+        draft.write_at(0, b"half")
+        assert listed(store) == {("x.img", "partial")}
+    with store.rework("x.img") as again:  # as after a crash
+        assert again.read_at(0, 4) == b"half"
+        again.publish(overwrite=False)
+    assert listed(store) == {("x.img", "complete")}
+    assert contents(store) == padded(store, b"half" + DATA[4:])
+    with pytest.raises(NotFound):
+        store.rework("y.img")
+
+
+def test_an_image_beside_a_leftover_is_not_reworked_over_it(store: Store) -> None:
+    make(store)
+    store.draft("x.img", 10).__exit__()
+    with pytest.raises(InUse, match="virtstore clean"):
+        store.rework("x.img")
+    assert listed(store) == {("x.img", "complete"), ("x.img", "partial")}
+    assert contents(store).startswith(DATA)
+
+
+def test_a_removed_image_is_gone_and_a_partial_one_is_none(store: Store) -> None:
+    make(store)
+    store.remove("x.img")
+    assert listed(store) == set()
+    store.draft("x.img", 10).__exit__()
+    for name in ("x.img", "y.img"):
+        with pytest.raises(NotFound):
+            store.remove(name)
+    assert listed(store) == {("x.img", "partial")}
+
+
+def test_what_is_grown_is_zeros_wholly_allocated_even_where_data_was_before(store: Store) -> None:
+    make(store, data=b"\xff" * rounded(store))
+    store.shrink("x.img", 5000)
+    left = b"\xff" * rounded(store, 5000)
+    assert contents(store) == left
+    store.grow("x.img", SIZE)
+    assert contents(store) == padded(store, left)
+    with store.open("x.img") as image:
+        assert image.allocated >= reserved(store)
+
+
+def test_a_snapshot_is_what_the_image_was_or_is_refused_without_a_trace(store: Store) -> None:
+    make(store)
+    if not shares_blocks(store):
+        with pytest.raises(Unsupported, match="reflink"):
+            store.snapshot("x.img", "s.img", None)
+        assert listed(store) == {("x.img", "complete")}
+        return
+    store.snapshot("x.img", "s.img", None)
+    with store.open("x.img", writable=True) as image:
+        image.write_at(0, b"later")
+    assert contents(store, "s.img") == padded(store)
+    with pytest.raises(Exists):
+        store.snapshot("x.img", "s.img", None)
+    assert contents(store, "s.img") == padded(store)
+    assert listed(store) == {("x.img", "complete"), ("s.img", "complete")}
+
+
+def test_a_frozen_image_stays_as_it_was_and_leaves_no_trace(store: Store) -> None:
+    make(store)
+    before = _names(store)
+    if not shares_blocks(store):
+        with pytest.raises(Unsupported, match="reflink"):
+            store.frozen("x.img")
+        assert _names(store) == before
+        return
+    with store.frozen("x.img") as frozen, store.open("x.img", writable=True) as image:
+        image.write_at(0, b"later")
+        assert frozen.read_at(0, frozen.size) == padded(store)
+        assert _names(store) == before
+    assert _names(store) == before
+
+
+def _names(store: Store) -> set[Stored]:
+    return {Stored(found.name, found.type, found.state) for found in store.scan()}
+
+
+def test_an_unknown_name_is_not_found_by_any_method(store: Store) -> None:
+    for ask in (store.open, store.remove, store.frozen, store.rework):
+        with pytest.raises(NotFound):
+            ask("no.img")
+    for change in (store.grow, store.shrink):
+        with pytest.raises(NotFound):
+            change("no.img", 10)
+    with pytest.raises(NotFound):
+        store.snapshot("no.img", "s.img", None)
+    assert listed(store) == set()

@@ -1,0 +1,195 @@
+"""What a directory keeps beyond the contract: modes, owners, names, and other people's files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from virtstore import linux
+from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.directory import Directory
+from virtstore.backends.file import NewFiles
+from virtstore.errors import Denied, NoSpace, NotFound
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+def opened(path: Path, new: NewFiles | None = None) -> Directory:
+    return Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY), new)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Directory]:
+    made = opened(tmp_path)
+    yield made
+    made.close()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_draft_is_its_makers_alone_whatever_the_umask(store: Directory, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store.draft("x.img", 10).__exit__()
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / f"x.img{PARTIAL_SUFFIX}") == 0o600
+
+
+def test_a_new_image_gets_the_configured_mode(tmp_path: Path) -> None:
+    store = opened(tmp_path, NewFiles(mode=0o640))
+    with store.draft("x.img", 10) as draft:
+        draft.publish(overwrite=False)
+    store.close()
+    assert mode(tmp_path / "x.img") == 0o640
+
+
+@AS_ROOT
+def test_a_new_image_gets_the_configured_owner(tmp_path: Path) -> None:
+    store = opened(tmp_path, NewFiles(owner=4711, group=4712))
+    with store.draft("x.img", 10) as draft:
+        draft.publish(overwrite=False)
+    store.close()
+    status = (tmp_path / "x.img").stat()
+    assert (status.st_uid, status.st_gid, mode(tmp_path / "x.img")) == (4711, 4712, 0o600)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("how", ["overwrite", "like", "rework"])
+def test_what_replaces_an_image_keeps_its_mode_and_owner(
+    store: Directory, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "x.img").write_bytes(b"old")
+    os.chown(tmp_path / "x.img", 4711, 4712)
+    (tmp_path / "x.img").chmod(0o644)
+    name = "y.img" if how == "like" else "x.img"
+    with store.rework(name) if how == "rework" else store.draft(name, 10) as draft:
+        draft.publish(overwrite=how == "overwrite", like="x.img" if how == "like" else None)
+    status = (tmp_path / name).stat()
+    assert (status.st_uid, status.st_gid, mode(tmp_path / name)) == (4711, 4712, 0o644)
+
+
+def _leftover(tmp_path: Path) -> Path:
+    path = tmp_path / f"x.img{PARTIAL_SUFFIX}"
+    path.write_bytes(b"planted")
+    return path
+
+
+def _taken_up(store: Directory) -> bytes:
+    with store.draft("x.img", 7) as draft:
+        return draft.read_at(0, 7)
+
+
+def test_a_leftover_of_our_own_is_taken_up(store: Directory, tmp_path: Path) -> None:
+    _leftover(tmp_path).chmod(0o666)
+    assert _taken_up(store) == b"planted"
+    assert mode(tmp_path / f"x.img{PARTIAL_SUFFIX}") == 0o600
+
+
+def test_a_leftover_with_another_name_is_not_built_upon(store: Directory, tmp_path: Path) -> None:
+    os.link(_leftover(tmp_path), tmp_path / "victim")
+    assert _taken_up(store) == bytes(7)
+    assert (tmp_path / "victim").read_bytes() == b"planted"
+
+
+@AS_ROOT
+def test_a_leftover_of_somebody_else_is_not_built_upon(store: Directory, tmp_path: Path) -> None:
+    with _leftover(tmp_path).open("rb") as planted:
+        os.fchown(planted.fileno(), 4711, 4711)
+        assert _taken_up(store) == bytes(7)
+        assert (tmp_path / f"x.img{PARTIAL_SUFFIX}").stat().st_uid == 0
+
+
+def test_a_link_in_a_leftovers_place_is_not_followed(store: Directory, tmp_path: Path) -> None:
+    (tmp_path / f"x.img{PARTIAL_SUFFIX}").symlink_to(tmp_path / "victim")
+    (tmp_path / "victim").write_bytes(b"as it was")
+    with pytest.raises(Denied, match="symbolic link"):
+        store.draft("x.img", 100)
+    assert (tmp_path / "victim").read_bytes() == b"as it was"
+
+
+def test_a_file_that_was_copied_in_by_hand_is_an_image_like_any_other(
+    store: Directory, tmp_path: Path
+) -> None:
+    for name in ("web.img", "no ending", ".hidden", "ü.img", "-rf"):
+        (tmp_path / name).write_bytes(b"data")
+        found = store.find(name)
+        assert found
+        assert (found.type, found.state, found.size) == ("file", "complete", 4)
+        with store.open(name) as image:
+            assert image.read_at(0, 10) == b"data"
+
+
+def test_a_listing_says_what_is_no_image(store: Directory, tmp_path: Path) -> None:
+    (tmp_path / "dir").mkdir()
+    (tmp_path / "link").symlink_to("dir")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / f"d{PARTIAL_SUFFIX}").mkdir()
+    found = {s.name: (s.type, s.state) for s in store.scan()}
+    assert found == {
+        "dir": ("directory", "complete"),
+        "link": ("other", "complete"),
+        "fifo": ("other", "complete"),
+        f"d{PARTIAL_SUFFIX}": ("directory", "complete"),
+    }
+    for name in ("dir", "link", "fifo"):
+        with pytest.raises((Denied, NotFound)):
+            store.remove(name)
+        with pytest.raises((Denied, NotFound)):
+            store.rework(name)
+    assert {s.name for s in store.scan()} == set(found)
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EFBIG"])
+def test_a_file_system_that_is_full_after_all_leaves_nothing(
+    store: Directory, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, number), "full")
+
+    with store.draft("x.img", 10) as draft:
+        draft.publish(overwrite=False)
+    monkeypatch.setattr(linux, "allocate", full)
+    with pytest.raises(NoSpace):
+        store.draft("y.img", 5000)
+    with pytest.raises(NoSpace):
+        store.grow("x.img", 5000)
+    found = [(s.name, s.size) for s in store.scan()]
+    assert found == [("x.img", 10)]
+
+
+@pytest.mark.parametrize("number", ["EOPNOTSUPP", "ENOSYS"])
+def test_a_file_system_that_cannot_reserve_space_gets_zeros_written(
+    store: Directory, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    def cannot(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, number), "cannot")
+
+    monkeypatch.setattr(linux, "allocate", cannot)
+    monkeypatch.setattr(linux, "zero_range", cannot)
+    with store.draft("x.img", 3 << 20) as draft:
+        assert draft.allocated >= 3 << 20
+        draft.write_at(0, b"\xff" * 100)
+        draft.zero(10, 50)
+        assert draft.read_at(0, 100) == b"\xff" * 10 + bytes(50) + b"\xff" * 40
+
+
+def test_a_sparse_file_grows_whole(store: Directory, tmp_path: Path) -> None:
+    with (tmp_path / "x.img").open("wb") as file:
+        file.truncate(1 << 20)
+    store.grow("x.img", 2 << 20)
+    assert (tmp_path / "x.img").stat().st_blocks * 512 >= 2 << 20
+
+
+def test_a_directory_knows_its_file_system(store: Directory, tmp_path: Path) -> None:
+    assert store.total() >= store.free() > 0
+    told = subprocess.check_output(["stat", "-f", "-c", "%T", str(tmp_path)], text=True).strip()
+    assert store.filesystem() in told.replace("ext2/ext3", "ext2/ext3/ext4")
