@@ -1,0 +1,1 @@
+"""What is inside images: recognising it, and resizing file systems."""

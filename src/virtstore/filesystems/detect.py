@@ -1,0 +1,146 @@
+"""What is on a device: a file system, partitions, or nothing that is known.
+
+An image is hostile input, and `info` and `list` have to answer whatever it contains: the
+worst that contents lead to is "not recognised" and a warning. What must not be cut is
+another matter. `end_of_contents` says it only where everything that was seen could be
+measured, so that doubt keeps a shrink from happening.
+
+What blkid calls LVM2_member or crypto_LUKS is named and not opened. Partition tables are
+read here (partitions.py); those of a kind that is not read leave the image unmeasured.
+
+Host tools needed: blkid.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from virtstore.errors import Error
+from virtstore.filesystems import blkid
+from virtstore.filesystems.base import Device
+from virtstore.filesystems.blank import is_blank
+from virtstore.filesystems.blkid import Probe
+from virtstore.filesystems.partitions import KINDS, Table, end_of, is_container, read_table
+from virtstore.filesystems.superblock import filesystem_size
+from virtstore.model import Filesystem, Partition
+from virtstore.units import format_size
+
+#: Devices in one run of blkid: an eighth of the descriptors that a process has by default.
+BATCH: Final = 128
+#: A GPT has 128 entries unless somebody means harm; no more partitions are looked into.
+_MOST_PROBED: Final = 128
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """What was recognised. `measured` is false where something is there whose extent could
+    not be told; `warnings` say what and why, for a person."""
+
+    filesystem: Filesystem | None = None
+    partitions: tuple[Partition, ...] = ()
+    warnings: tuple[str, ...] = ()
+    measured: bool = True
+    table: Table | None = None
+
+
+def detect(device: Device) -> Contents:
+    """What is on `device` and in its partitions. Raises `Unsupported` without blkid, and
+    `OSError` for an I/O error; nothing that the device contains makes it raise."""
+    return _contents(device, blkid.NOTHING if is_blank(device) else blkid.probe(device))
+
+
+def detect_many(devices: Iterable[Device]) -> Iterator[Contents]:
+    """`detect` for many devices, which are whole images, in their order.
+
+    Devices are taken `BATCH` at a time, so a caller that opens each as it is asked for it,
+    and closes each when its answer has come, holds few descriptors. A blank image costs
+    no process, the others share one, and each partition that is not blank takes one more.
+    """
+    coming = iter(devices)
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        while batch := list(islice(coming, BATCH)):
+            yield from pool.map(_contents, batch, _probe_batch(batch))
+
+
+def end_of_contents(contents: Contents) -> int | None:
+    """The byte before which nothing may be cut: the end of the file system and of the last
+    partition, 0 where nothing was recognised; None where it cannot be told, and then
+    nothing at all may be cut.
+
+    What lies behind it is not covered: data that nobody recognises (to be found by reading
+    it), and the backup of a GPT at the end (`Table.smallest_disk` counts that in).
+    """
+    if not contents.measured:
+        return None
+    ends = [end_of(partition) for partition in contents.partitions]
+    if contents.filesystem:
+        if contents.filesystem.size is None:
+            return None
+        ends.append(contents.filesystem.size)
+    return max(ends, default=0)
+
+
+def _probe_batch(devices: Sequence[Device]) -> list[Probe]:
+    blank = [is_blank(device) for device in devices]
+    probes = blkid.probe_many([d for d, b in zip(devices, blank, strict=True) if not b])
+    return [blkid.NOTHING if b else next(probes) for b in blank]
+
+
+def _contents(device: Device, probe: Probe) -> Contents:
+    filesystem = _filesystem(device, probe)
+    warnings = [probe.warning] if probe.warning else []
+    if filesystem and (filesystem.size or 0) > device.size:
+        warnings.append(
+            f"its {filesystem.type} file system ends behind the end of the image"
+            f" ({format_size(device.size)}); the image was cut, or lies"
+        )
+    found = Contents(filesystem, warnings=tuple(warnings), measured=not probe.warning)
+    return _with_partitions(device, probe.table, found) if probe.table else found
+
+
+def _filesystem(device: Device, probe: Probe) -> Filesystem | None:
+    if probe.type is None:
+        return None
+    size = filesystem_size(probe.type, device)
+    return Filesystem(type=probe.type, uuid=probe.uuid, label=probe.label, size=size)
+
+
+def _with_partitions(device: Device, kind: str, found: Contents) -> Contents:
+    warnings = list(found.warnings)
+    if kind not in KINDS:
+        warnings.append(f"its partition table ({kind}) is of a kind that virtstore does not read")
+        return Contents(found.filesystem, (), tuple(warnings), measured=False)
+    try:
+        table = read_table(device)
+    except Error as error:
+        warnings.append(error.message)
+        return Contents(found.filesystem, (), tuple(warnings), measured=False)
+    warnings += table.warnings
+    partitions = _partitions(device, table, warnings)
+    measured = found.measured and table.measured
+    return Contents(found.filesystem, partitions, tuple(warnings), measured, table)
+
+
+def _partitions(device: Device, table: Table, warnings: list[str]) -> tuple[Partition, ...]:
+    partitions = table.partitions
+    if len(partitions) > _MOST_PROBED:
+        warnings.append(f"only {_MOST_PROBED} of {len(partitions)} partitions were looked into")
+    looked_into = tuple(_inside(device, p, warnings) for p in partitions[:_MOST_PROBED])
+    return looked_into + partitions[_MOST_PROBED:]
+
+
+def _inside(device: Device, partition: Partition, warnings: list[str]) -> Partition:
+    """`partition` with the file system that is in it."""
+    part = device.part(partition.start, partition.size)
+    # One that is cut off has its warning from the table.
+    if part.size < partition.size or is_container(partition) or is_blank(part):
+        return partition
+    probe = blkid.probe(part)
+    if probe.warning:
+        warnings.append(f"partition {partition.number}: {probe.warning}")
+    return msgspec.structs.replace(partition, filesystem=_filesystem(part, probe))

@@ -1,0 +1,175 @@
+"""ext2, ext3 and ext4, by e2fsprogs.
+
+Resizing is: check, resize to an explicit number of blocks, flush, check again. resize2fs
+trusts a file system's metadata, so one that fails its check is refused, and refused untouched
+where that can be had: one that claims to be clean is checked read-only first, because
+`e2fsck -p` would mend what it safely can before it gives up on the rest. One that is not
+(a journal to replay, after a guest's crash) is what `-p` is for.
+
+Shrinking checks also one that is small enough already: that its superblock says so does not
+show that a power cut, or a journal with a resize in it, left nothing behind that size.
+
+The tools themselves are in exttools.py. Host tools needed: e2fsck, resize2fs.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from virtstore.errors import Corrupt, Error, Unsafe, Unsupported, UsageError
+from virtstore.filesystems import exttools
+from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
+from virtstore.filesystems.extsuper import Superblock, read_superblock
+from virtstore.seccomp import keeps_length
+from virtstore.units import format_size
+
+#: The second time, what described the groups that went is gone too; the third finds blocks.
+_MOST_SHRINKS: Final = 3
+#: `info` answers without a minimum rather than late.
+_INFO_TIMEOUT: Final = 60
+
+
+class Ext:
+    types: tuple[str, ...] = ("ext2", "ext3", "ext4")
+    capabilities = Capabilities(
+        grow=True, shrink=True, tools=("e2fsck", "resize2fs", "bwrap", "prlimit")
+    )
+
+    def minimum(self, device: Device) -> int | None:
+        """See the contract. Not clean: None, for the free blocks are not to be believed."""
+        superblock = read_superblock(device)
+        if superblock is None or not superblock.clean or superblock.stable_inodes:
+            return None
+        if _obstacle(superblock, device):
+            return None
+        try:
+            blocks = exttools.estimate(device, timeout=_INFO_TIMEOUT)
+        except Error:  # not installed, or it did not end: either way it cannot tell
+            return None
+        return blocks and min(blocks, superblock.blocks) * superblock.block_size
+
+    def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
+        """See the contract."""
+        found = _superblock(device)
+        if _blocks_to_grow_to(found, device, size) == found.blocks:
+            return Resized(found.size, changed=False)
+        _require_resizable(found, device)
+        if found.clean:
+            exttools.check(device, watch)
+        exttools.preen(device, watch)
+        # The journal that was replayed may have had a resize in it.
+        blocks = _blocks_to_grow_to(_superblock(device), device, size)
+        exttools.resize(device, blocks, watch)
+        now = _checked(device, device.size, watch)
+        return Resized(now.size, changed=now.blocks != found.blocks)
+
+    def shrink(self, device: Device, size: int | None, watch: Watch = unwatched) -> Resized:
+        """See the contract."""
+        found = _superblock(device)
+        _require_shrinkable(found, device)
+        if found.clean:
+            exttools.check(device, watch)
+            if _blocks_to_shrink_to(found, device, size) == found.blocks:
+                return Resized(found.size, changed=False)
+        exttools.preen(device, watch)
+        now = _superblock(device)
+        for _ in range(1 if size is not None else _MOST_SHRINKS):
+            blocks = _blocks_to_shrink_to(now, device, size)
+            if blocks == now.blocks:
+                break
+            exttools.resize(device, blocks, watch)
+            now = _checked(device, blocks * now.block_size, watch)
+        return Resized(now.size, changed=now.blocks != found.blocks)
+
+
+def _superblock(device: Device) -> Superblock:
+    superblock = read_superblock(device)
+    if superblock is None:
+        raise Corrupt("it has no ext superblock that could be true; e2fsck -b may find another one")
+    if superblock.size > device.size:
+        raise Corrupt(
+            f"its file system says {superblock.size} bytes and its place has {device.size}:"
+            " the image was cut, and resizing would not bring back what is lost"
+        )
+    return superblock
+
+
+def _blocks_to_grow_to(superblock: Superblock, device: Device, size: int | None) -> int:
+    """Those it has where it is as large as asked."""
+    if size is not None and size > device.size:
+        raise UsageError(
+            f"the file system cannot grow to {size} bytes: the image has {device.size}"
+            f" ({format_size(device.size)}), which is the most; grow the image first"
+        )
+    if size is not None and size < superblock.size:
+        raise UsageError(
+            f"the file system has {superblock.size} bytes ({format_size(superblock.size)}),"
+            f" more than the {size} asked for; shrinkfs makes it smaller"
+        )
+    return max((size or device.size) // superblock.block_size, superblock.blocks)
+
+
+def _blocks_to_shrink_to(superblock: Superblock, device: Device, size: int | None) -> int:
+    """Those it has where it is as small as asked, or as it gets."""
+    if size is not None and size >= superblock.size:
+        return superblock.blocks
+    fewest = exttools.estimate(device, timeout=exttools.CHECK_TIMEOUT)
+    if fewest is None:
+        raise Unsafe("resize2fs cannot tell how small the file system can be made; it was left")
+    fewest = min(fewest, superblock.blocks)
+    blocks = fewest if size is None else size // superblock.block_size
+    if blocks < fewest:
+        smallest = fewest * superblock.block_size
+        raise Unsafe(
+            f"what is in the file system does not fit in {size} bytes; the smallest size that"
+            f" holds it is {smallest} bytes ({format_size(smallest)})"
+        )
+    return min(blocks, superblock.blocks)
+
+
+def _checked(device: Device, most: int, watch: Watch) -> Superblock:
+    """The superblock of what was resized. Raises `Corrupt` for one of more than `most` bytes."""
+    exttools.check_resized(device, watch)
+    superblock = read_superblock(device)
+    if superblock is None or superblock.size > most:
+        raise Corrupt(f"the file system was resized and does not end within {most} bytes")
+    return superblock
+
+
+def _require_shrinkable(superblock: Superblock, device: Device) -> None:
+    _require_resizable(superblock, device)
+    if superblock.stable_inodes:
+        raise Unsupported(
+            "the file system promises that its inodes keep their numbers (stable_inodes: files"
+            " are encrypted with them), so that it can grow and cannot shrink"
+        )
+
+
+def _require_resizable(superblock: Superblock, device: Device) -> None:
+    if why := _obstacle(superblock, device):
+        raise Unsupported(why)
+
+
+def _obstacle(superblock: Superblock, device: Device) -> str | None:
+    """Why the tools are not to be tried on it, and what to do."""
+    if not keeps_length():
+        return (
+            "resize2fs would set the image's length, and on this processor there is no known"
+            " way to keep it from that"
+        )
+    if superblock.bigalloc:
+        return (
+            "the file system uses bigalloc, which resize2fs does not vouch for; copy the files"
+            " to a new file system instead"
+        )
+    if superblock.external_journal:
+        return (
+            "the file system keeps its journal on another device, so that it cannot be checked"
+            " by itself; give it an internal one first (tune2fs -O ^has_journal, then -j)"
+        )
+    if superblock.mmp and device.start:
+        return (
+            "the file system has multiple-mount protection, which e2fsprogs does not find in a"
+            " partition of an image; switch it off in the guest first (tune2fs -O ^mmp)"
+        )
+    return None

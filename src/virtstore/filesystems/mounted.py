@@ -1,0 +1,137 @@
+"""File systems that only the host's kernel can resize: mounted where nobody else sees it.
+
+The kernel then reads what a guest wrote, which is why the host's configuration has to allow
+it; whoever calls this has asked. A few processes, in namespaces of their own, mount it, run
+one tool and unmount it. Were any of them killed, the tool would end and the mount be gone:
+with the first process of a PID namespace the kernel kills all others in it, and with the
+last of a mount namespace its mounts. These are seen in no other namespace, and cover a
+directory instead of making one, so that nothing can be left over. The processes keep the loop
+device and the image's lock, and go on if the agent dies. Killing them does no harm to the
+image, since what these file systems change is old or new at any moment.
+
+Volumes go through a loop device as files do. mount(8) takes a name, and what was locked and
+checked is a descriptor; and a volume that the agent holds with O_EXCL could not be mounted.
+
+What was seen of the tools (util-linux 2.38): mount's last line is always that dmesg may know
+more, and its first says what happened; unmounting by letting the namespace end can come late,
+when somebody else reads /proc/PID/mountinfo at that moment, so it is done by name.
+
+Sources: unshare(1), mount(8), mount_namespaces(7), pid_namespaces(7). Host tools needed:
+mount, umount, unshare, prlimit (util-linux), timeout (coreutils), a shell, and root.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from virtstore import run
+from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.filesystems.base import Device
+from virtstore.units import format_size
+
+#: Where the tool finds it. Every host has this directory, and no tool that is run here uses it.
+POINT: Final = "/tmp"
+TOOLS: Final = ("mount", "umount", "unshare", "prlimit", "timeout", "bwrap")
+
+_HOURS: Final = 3600
+#: A check reads all metadata: minutes for terabytes, more on a slow disk.
+_CHECK_TIMEOUT: Final = 6 * _HOURS
+#: Moving terabytes out of the way of a shrink takes its time; this is against hanging only.
+_TIMEOUT: Final = 48 * _HOURS
+
+_NOT_MOUNTED: Final = 200
+_NOT_UNMOUNTED: Final = 201
+_OPTIONS: Final = ("nosuid", "nodev", "noexec", "noatime")
+#: No part of it comes from outside: everything that varies is an argument.
+_SCRIPT: Final = f"""
+mount --no-mtab --internal-only --types "$0" --options "$1" "$2" {POINT} || exit {_NOT_MOUNTED}
+shift 2
+"$@"
+status=$?
+umount --no-mtab --internal-only {POINT} || exit {_NOT_UNMOUNTED}
+exit $status
+"""
+
+
+class Mounting(msgspec.Struct, frozen=True):
+    """How a kind of file system is mounted: the kernel's name of it, and the `options` that
+    it needs beside those that all get."""
+
+    type: str
+    options: tuple[str, ...]
+
+
+def argv(device: Device, mounting: Mounting, *tool: str) -> tuple[str, ...]:
+    return (
+        *("unshare", "--mount", "--propagation", "private", "--net"),
+        *("--pid", "--fork", "--kill-child", "--mount-proc"),
+        *("timeout", "--signal=KILL", str(_TIMEOUT)),
+        *("prlimit", f"--as={run.MEMORY_LIMIT}", "--core=0"),
+        *("sh", "-c", _SCRIPT),
+        *(mounting.type, ",".join(_OPTIONS + mounting.options), device.path),
+        *tool,
+    )
+
+
+def run_mounted(device: Device, mounting: Mounting, *tool: str) -> run.Completed:
+    """Run a tool on a loop device's file system, mounted on `POINT` for as long as it runs.
+
+    Raises `Unsupported` where the kernel does not mount it. Otherwise it is unmounted again
+    when this returns, unless the tool hangs where even the kernel cannot kill it.
+    """
+    said = run.run(
+        argv(device, mounting, *tool),
+        pass_fds=device.pass_fds,
+        outlives_us=True,
+        timeout=_TIMEOUT + 60,
+    )
+    if said.status == _NOT_MOUNTED:
+        raise Unsupported(
+            f"this host's kernel does not mount the file system ({complaint(said.stderr)});"
+            " dmesg on the host says more"
+        )
+    return said
+
+
+def run_check(device: Device, *tool: str) -> run.Completed:
+    """Run a checker, which only reads, on a device that is not mounted."""
+    return run.run(tool, pass_fds=device.pass_fds, confined=True, timeout=_CHECK_TIMEOUT)
+
+
+def complaint(output: bytes, banner: re.Pattern[bytes] | None = None) -> str:
+    """The first thing that a tool said, but for what matches `banner`: one printable line."""
+    lines = (line.strip() for line in output.splitlines())
+    said = next(
+        (line for line in lines if line and not (banner and banner.match(line))),
+        b"it does not say why",
+    )
+    return "".join(c if c.isprintable() else "?" for c in said.decode("utf-8", "replace"))[:300]
+
+
+def require_whole(present: int, device: Device) -> None:
+    """Raises `Corrupt` where the file system, of `present` bytes, ends behind its device."""
+    if present > device.size:
+        raise Corrupt(
+            f"its file system says {present} bytes and the image has {device.size}: the image"
+            " was cut, and resizing the file system would not bring back what is lost"
+        )
+
+
+def grow_target(present: int, device: Device, size: int | None, unit: int) -> int:
+    """Bytes to grow to, in whole units of `unit`; `present`, which it has, if that is as much.
+    Raises `UsageError` for a `size` that cannot be grown to."""
+    if size is not None and size > device.size:
+        raise UsageError(
+            f"the file system cannot grow to {size} bytes: the image has {device.size}"
+            f" ({format_size(device.size)}), which is the most; grow the image first"
+        )
+    if size is not None and size < present:
+        raise UsageError(
+            f"the file system has {present} bytes ({format_size(present)}), more than the {size}"
+            " asked for; shrinkfs makes it smaller, where it can be"
+        )
+    wanted = device.size if size is None else size
+    return max(wanted // unit * unit, present)

@@ -1,0 +1,82 @@
+"""The partition table of an image, to be read and to be changed: GPT or MBR, whichever it has.
+
+They are read here and not by sfdisk, since that would be one more process an image, and it
+cannot read a table for sectors of 4096 bytes from a file. A GPT says what sectors it is for by
+where its header lies; an MBR does not say, and is read as for 512. Sun's, SGI's, Apple's and
+other tables that blkid names are not read.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from virtstore.errors import Corrupt
+from virtstore.filesystems.base import Device
+from virtstore.filesystems.gpt import is_protective, read_gpt
+from virtstore.filesystems.mbr import read_mbr
+from virtstore.filesystems.table import (
+    Table,
+    Write,
+    Writes,
+    end_of,
+    is_container,
+    last,
+)
+
+__all__ = [
+    "KINDS",
+    "Table",
+    "Write",
+    "Writes",
+    "apply",
+    "end_of",
+    "is_container",
+    "last",
+    "read_table",
+]
+
+#: blkid's names of the tables that are read. `PMBR`: an MBR that says that a GPT follows, where
+#: blkid finds none; it looks for one in sectors of 512 bytes only.
+KINDS: Final = frozenset({"dos", "gpt", "PMBR"})
+
+
+def read_table(device: Device) -> Table:
+    """The partition table of a whole device that has one. Raises `Corrupt` for one that makes
+    no sense; one that can be read and not trusted says so itself (`damage`, `warnings`)."""
+    if not is_protective(device.read(0, 512)):
+        return read_mbr(device)
+    found = [gpt for sector in (512, 4096) if (gpt := read_gpt(device, sector))]
+    if len(found) > 1:
+        raise Corrupt(
+            "it has two GPTs, for sectors of 512 bytes and of 4096; which one counts cannot be told"
+        )
+    return found[0] if found else read_mbr(device)
+
+
+def outstanding(device: Device, writes: Writes) -> Writes:
+    """Those of `writes` that would change what is there."""
+    return tuple(w for w in writes if _read(device, w.offset, len(w.data)) != w.data)
+
+
+def apply(device: Device, writes: Writes) -> bool:
+    """Make a change, each write flushed before the next; whether there was anything to do.
+    The descriptor is open for writing. An `OSError` leaves the old table or the new."""
+    changed = False
+    for write in writes:
+        if not outstanding(device, (write,)):
+            continue
+        _write(device, write)
+        os.fsync(device.fd)
+        changed = True
+    return changed
+
+
+def _read(device: Device, offset: int, length: int) -> bytes:
+    return os.pread(device.fd, length, device.start + offset)
+
+
+def _write(device: Device, write: Write) -> None:
+    done = 0
+    while done < len(write.data):
+        done += os.pwrite(device.fd, write.data[done:], device.start + write.offset + done)

@@ -1,0 +1,50 @@
+"""Which file systems virtstore knows how to resize: adding one is a line in `_ALL`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from virtstore import run
+from virtstore.errors import Unsupported
+from virtstore.filesystems.base import FileSystem
+from virtstore.filesystems.btrfs import Btrfs
+from virtstore.filesystems.ext import Ext
+from virtstore.filesystems.fat import Fat
+from virtstore.filesystems.ntfs import Ntfs
+from virtstore.filesystems.swap import Suspended, Swap
+from virtstore.filesystems.xfs import Xfs
+from virtstore.model import FilesystemSupport
+
+_ALL: Final[tuple[FileSystem, ...]] = (Ext(), Xfs(), Btrfs(), Ntfs(), Fat(), Swap(), Suspended())
+
+#: By blkid's name of its type.
+FILESYSTEMS: Final[dict[str, FileSystem]] = {t: each for each in _ALL for t in each.types}
+
+
+def for_type(kind: str) -> FileSystem:
+    """The file system that blkid calls `kind`. Raises `Unsupported`."""
+    try:
+        return FILESYSTEMS[kind]
+    except KeyError:
+        known = ", ".join(kind for kind, each in FILESYSTEMS.items() if each.capabilities.grow)
+        raise Unsupported(
+            f"a {kind} file system cannot be resized; those that can: {known}"
+        ) from None
+
+
+def support(*, mounting: bool) -> tuple[FilesystemSupport, ...]:
+    """What this host can do now: nothing, where a tool is missing, or `mounting` would be
+    needed and is not allowed."""
+    return tuple(_support(kind, each, mounting=mounting) for kind, each in FILESYSTEMS.items())
+
+
+def _support(kind: str, filesystem: FileSystem, *, mounting: bool) -> FilesystemSupport:
+    able = filesystem.capabilities
+    missing = run.missing(*able.tools)
+    possible = not missing and (mounting or not able.mounted)
+    return FilesystemSupport(
+        type=kind,
+        grow=able.grow and possible,
+        shrink=able.shrink and possible,
+        missing=missing,
+    )

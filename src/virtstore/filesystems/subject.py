@@ -1,0 +1,281 @@
+"""What a resize is about: the file system of an image, or the one in one of its partitions.
+
+A `Subject` is chosen from what was recognised, knows what is possible before anything is
+touched, and changes file system and partition in the safe order: a partition grows before
+what is in it, and shrinks after it. The image itself is its caller's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from virtstore import run
+from virtstore.errors import Corrupt, Unsafe, Unsupported, UsageError
+from virtstore.filesystems import registry
+from virtstore.filesystems.base import Device, FileSystem, Resized, Watch
+from virtstore.filesystems.detect import Contents
+from virtstore.filesystems.partitions import apply, outstanding
+from virtstore.filesystems.table import ALIGNMENT, Table, Write, Writes, find, last
+from virtstore.model import Filesystem, Partition
+from virtstore.run import LeftRunning
+from virtstore.units import format_size
+
+_SECTOR: Final = 512
+#: What changes its size writes there: every kind that is resized says there how large it is.
+_HEAD: Final = 1 << 20
+
+#: What holds more than a file system, and only the guest can resize.
+_FOR_THE_GUEST: Final = {
+    "crypto_LUKS": "it is encrypted (LUKS), and what is in it can only be resized with its key:"
+    " grow the image with 'virtstore grow', and in the guest the partition (growpart), then"
+    " 'cryptsetup resize' and the file system",
+    "LVM2_member": "it is a physical volume of the guest's LVM: grow the image with 'virtstore"
+    " grow', then run pvresize, lvextend -r in the guest",
+}
+_PVRESIZE: Final = (
+    "the partition holds a physical volume of the guest's LVM: run pvresize in the guest"
+)
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """`present` and `minimum`: the file system's bytes now and at least, None where that
+    cannot be told (or was not asked: `measured`). `filesystem` None: a physical volume, of
+    which only the partition grows."""
+
+    kind: str
+    filesystem: FileSystem | None
+    present: int | None
+    minimum: int | None = None
+    partition: Partition | None = None
+    table: Table | None = None
+
+    def measured(self, disk: Device) -> Subject:
+        """The same, with its minimum: that takes a tool which reads all the file system's maps."""
+        if self.filesystem is None:
+            return self
+        minimum = self.filesystem.minimum(self._device(disk))
+        return msgspec.structs.replace(self, minimum=minimum)
+
+    @property
+    def start(self) -> int:
+        """The byte of the disk where the file system begins."""
+        return self.partition.start if self.partition else 0
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is left for others to do once it has grown."""
+        return () if self.filesystem else (_PVRESIZE,)
+
+    def require_whole(self, disk_size: int) -> None:
+        """Raises `Corrupt` where a part of it is gone: growing the disk would put zeros there,
+        which may pass a check."""
+        end = self.start + (self.present or 0)
+        if end > disk_size:
+            raise Corrupt(
+                f"its {self.kind} file system ends at byte {end} and the image has {disk_size}: the"
+                " image was cut, and growing it would not bring back what is lost"
+            )
+
+    def room(self, disk_size: int) -> int:
+        """Bytes that the file system could have at most on a disk of `disk_size`. Raises
+        `Unsafe` where it has no place there."""
+        if self.partition is None or self.table is None:
+            return disk_size
+        end = self.table.room(self.partition.number, disk_size)
+        if end <= self.partition.start:
+            raise Unsafe(
+                f"partition {self.partition.number} begins at byte {self.partition.start}; no part"
+                f" of it would be left on a disk of {disk_size} bytes"
+            )
+        return end - self.partition.start
+
+    def smallest_image(self, size: int) -> int:
+        """Bytes that an image needs for the file system to have `size`."""
+        if self.partition is None or self.table is None:
+            return _up(size, _SECTOR)
+        wanted = min(_up(size, ALIGNMENT), max(size, self.partition.size))
+        return self.table.smallest_disk(self.partition.number, wanted)
+
+    def growing(self, disk_size: int, size: int | None) -> list[str]:
+        """The steps of growing it to `size` (None: all there is room for) on such a disk."""
+        self._require_growth(size, disk_size)
+        target = self.room(disk_size) if size is None else size
+        steps = []
+        if self.partition and target > self.partition.size:
+            steps.append(self._step("grow", f"partition {self.partition.number}", target))
+        if self.filesystem and target != self.present:
+            steps.append(self._step("grow", f"the {self.kind} file system", target))
+        return steps
+
+    def shrinking(self, size: int | None) -> list[str]:
+        """The steps of shrinking it to `size` (None: as far as it goes)."""
+        target = self.minimum if size is None else size
+        if target is not None and self.present is not None and target >= self.present:
+            steps = []
+        else:
+            steps = [self._step("shrink", f"the {self.kind} file system", target)]
+        if self.partition and (target is None or target < self.partition.size):
+            steps.append(self._step("shrink", f"partition {self.partition.number}", target))
+        return steps
+
+    def _step(self, verb: str, what: str, target: int | None) -> str:
+        return f"{verb} {what} " + (
+            "as far as it goes" if target is None else f"to {target} bytes ({format_size(target)})"
+        )
+
+    def _require_growth(self, size: int | None, disk_size: int) -> None:
+        """Raises `UsageError` for a size that the image has no room for, or that would shrink,
+        and what `_require_able` does."""
+        self._require_able(growing=True)
+        room = self.room(disk_size)
+        if size is not None and size > room:
+            raise UsageError(
+                f"the file system can have {room} bytes ({format_size(room)}) here, not {size};"
+                " grow the image first ('virtstore grow', or 'virtstore resize' for both)"
+            )
+        if size is not None and self.present is not None and size < self.present:
+            raise UsageError(
+                f"the file system has {self.present} bytes ({format_size(self.present)}), more"
+                f" than the {size} asked for; 'virtstore shrinkfs' makes it smaller"
+            )
+
+    def _require_able(self, *, growing: bool) -> None:
+        """Raises `Unsupported`, or what the file system says itself, for what it or this host
+        cannot do."""
+        if self.filesystem is None:
+            return
+        found = self.filesystem.capabilities
+        if not (found.grow if growing else found.shrink) and found.refuse:
+            found.refuse()
+        if missing := run.missing(*found.tools):
+            raise Unsupported(
+                f"{missing[0]} is not installed on this host (Debian: {run.package(missing[0])})"
+            )
+        if found.mounted and os.geteuid() != 0:
+            raise Unsupported(
+                f"{self.kind} has to be mounted to be resized, which only root can: run the agent"
+                " as root there (VIRTSTORE_AGENT='sudo virtstore-agent')"
+            )
+
+    def require_fit(self, size: int | None, disk_size: int) -> None:
+        """Raises before anything is touched if it cannot be shrunk to `size` bytes (None: as
+        far as it goes), or its table not be one for a disk of `disk_size`."""
+        if self.partition and self.table:
+            keeps = self.partition.size if size is None else min(size, self.partition.size)
+            self.table.resized(self.partition.number, keeps, disk_size)
+        if size is not None and self.present is not None and size >= self.present:
+            return
+        if self.filesystem is None:
+            raise Unsupported(_FOR_THE_GUEST[self.kind])
+        self._require_able(growing=False)
+        if size is not None and self.minimum is not None and size < self.minimum:
+            raise Unsafe(
+                f"its {self.kind} file system needs at least {self.minimum} bytes"
+                f" ({format_size(self.minimum)}); the smallest image that holds it has"
+                f" {self.smallest_image(self.minimum)} bytes"
+            )
+
+    @contextmanager
+    def grown(self, disk: Device, size: int | None) -> Iterator[tuple[Device, bool]]:
+        """The partition, grown so that the file system can have `size` bytes (None: all there
+        is room for), as a device, and whether it has grown. An error within the block puts the
+        table back."""
+        if self.partition is None or self.table is None:
+            yield disk, False
+            return
+        wanted = max(size or self.room(disk.size), self.partition.size)
+        writes = self.table.resized(self.partition.number, wanted, disk.size)
+        with _written(disk, writes, disk.part(self.partition.start, _HEAD)):
+            yield disk.part(self.partition.start, wanted), wanted > self.partition.size
+
+    @property
+    def _can_tell_more(self) -> bool:
+        """Whether its own shrink looks further than the superblock."""
+        able = self.filesystem.capabilities if self.filesystem else None
+        return able is not None and (able.shrink or able.mounted)
+
+    def shrink(self, disk: Device, size: int | None, watch: Watch) -> Resized:
+        """Shrink the file system. One that says it is as small as asked is asked too: a journal
+        with a growth in it says otherwise."""
+        fits = size is not None and self.present is not None and self.present <= size
+        if self.present is not None and fits and not self._can_tell_more:
+            return Resized(self.present, changed=False)
+        assert self.filesystem  # require_fit
+        return self.filesystem.shrink(self._device(disk), size, watch)
+
+    def shrink_partition(self, disk: Device, size: int, disk_size: int) -> bool:
+        """Shrink the partition to `size` bytes, and put the table's own data where a disk of
+        `disk_size` ends. Whether that changed anything."""
+        if self.partition is None or self.table is None:
+            return False
+        room = self.table.room(self.partition.number, disk_size) - self.partition.start
+        wanted = min(max(size, min(_up(size, ALIGNMENT), room)), self.partition.size)
+        return apply(disk, self.table.resized(self.partition.number, wanted, disk_size))
+
+    def _device(self, disk: Device) -> Device:
+        if self.partition is None:
+            return disk
+        return disk.part(self.partition.start, self.partition.size)
+
+
+def choose(contents: Contents, number: int | None) -> Subject:
+    """The subject on a disk: its file system, or that of partition `number` (None: the last
+    one). Raises `Unsupported`, `UsageError`, `NotFound`."""
+    table = contents.table
+    if table and contents.filesystem and not table.partitions:
+        table = None  # a file system's boot sector looks like an empty table
+    if table is not None and contents.filesystem is not None:
+        raise Unsafe(
+            f"it has a partition table and, in the same place, a {contents.filesystem.type} file"
+            " system; which one counts cannot be told. wipefs (on a copy first) removes the other"
+        )
+    if table is None:
+        if number is not None:
+            raise UsageError("it has no partitions; leave --partition out")
+        return _subject(contents, contents.filesystem)
+    partition = last(table) if number is None else find(table.partitions, number)
+    known = next(p for p in contents.partitions if p.number == partition.number)
+    subject = _subject(contents, known.filesystem, partition.number)
+    return msgspec.structs.replace(subject, partition=known, table=table)
+
+
+def _subject(contents: Contents, found: Filesystem | None, number: int | None = None) -> Subject:
+    where = "it" if number is None else f"partition {number}"
+    if found is None:
+        why = f" ({'; '.join(contents.warnings)})" if contents.warnings else ""
+        raise Unsupported(
+            f"no file system was recognised in {where}{why}; 'virtstore grow' and 'virtstore"
+            " shrink' change an image alone"
+        )
+    if found.type == "LVM2_member" and number is not None:
+        return Subject(found.type, None, found.size)
+    if found.type in _FOR_THE_GUEST:
+        raise Unsupported(_FOR_THE_GUEST[found.type])
+    return Subject(found.type, registry.for_type(found.type), found.size)
+
+
+@contextmanager
+def _written(disk: Device, writes: Writes, head: Device) -> Iterator[None]:
+    """A table that has been changed. It is as it was if the block ends in an error, and `head`,
+    with which the file system begins, is, too; otherwise it may have outgrown the old one."""
+    news = outstanding(disk, writes)
+    before = tuple(Write(w.offset, os.pread(disk.fd, len(w.data), w.offset)) for w in news)
+    untouched = head.read(0, head.size)
+    apply(disk, news)
+    try:
+        yield
+    except LeftRunning:
+        raise  # what it is doing may need the partition
+    except BaseException:
+        if head.read(0, head.size) == untouched:
+            apply(disk, before[::-1])
+        raise
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
