@@ -1,0 +1,116 @@
+"""The source's end of a copy: pieces in, frames of the protocol out.
+
+Each chunk is read, hashed and, if the target has not got it, compressed, by several
+threads at once; what comes out is in the image's order. Zeros are told, not sent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import msgspec
+
+from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
+from virtstore.errors import Corrupt
+from virtstore.formats.blocks import DEFAULT_LEVEL, compress_block
+from virtstore.protocol import Data, End, Same, Sent, Zero
+from virtstore.transfer.compare import ChunkDigests
+from virtstore.transfer.pipeline import in_order
+from virtstore.transfer.sources import Piece, Source
+
+
+class Encoding(msgspec.Struct, frozen=True):
+    """How chunks are sent: as zstd frames of `level`, or raw (between the two ends of a copy
+    within one host). `bwlimit`: bytes of payload a second."""
+
+    frames: bool = True
+    level: int = DEFAULT_LEVEL
+    bwlimit: int | None = None
+
+
+class _Told(NamedTuple):
+    message: Data | Zero | Same
+    payload: bytes = b""
+    digest: bytes | None = None
+
+
+def send(source: Source, encoding: Encoding, target: ChunkDigests | None) -> Iterator[Sent]:
+    """The whole image, ending with `End`. `target`: what the target has already; chunks that
+    it has are told as `Same`. Raises `Corrupt` where an archive does not hold what it says."""
+
+    def tell(piece: Piece) -> _Told:
+        return _tell(piece, encoding, target)
+
+    digest = ImageDigest()
+    passed_on = False
+    try:
+        for told in _paced(_merged(in_order(tell, source.pieces())), encoding.bwlimit):
+            yield told.message, told.payload
+            if isinstance(told.message, Zero):
+                digest.add_zeros(told.message.length)
+            elif told.digest:
+                digest.add(told.digest)
+            else:
+                passed_on = True
+    except OSError:
+        source.check()  # a better reason, if there is one
+        raise
+    source.check()
+    yield End(_settle(source, None if passed_on else digest.hexdigest())), b""
+
+
+def _tell(piece: Piece, encoding: Encoding, target: ChunkDigests | None) -> _Told:
+    if piece.read is None:
+        return _Told(Zero(piece.offset, piece.length))
+    if piece.frame and encoding.frames and target is None:
+        # Stored as it is sent. Its digest is not known here; the target computes it.
+        return _Told(Data(piece.offset, piece.length), piece.frame())
+    contents = piece.read()
+    if contents == ZEROS[: piece.length]:
+        return _Told(Zero(piece.offset, piece.length))
+    digest = chunk_digest(contents)
+    if target and target.get(piece.offset // CHUNK) == digest:
+        return _Told(Same(piece.offset, piece.length), digest=digest)
+    if not encoding.frames:
+        return _Told(Data(piece.offset, piece.length, raw=True), bytes(contents), digest)
+    frame = piece.frame() if piece.frame else compress_block(contents, encoding.level)
+    return _Told(Data(piece.offset, piece.length), frame, digest)
+
+
+def _settle(source: Source, computed: str | None) -> str:
+    """The digest to be held to: what was computed, or what the archive records."""
+    if computed and source.digest and computed != source.digest:
+        raise Corrupt("the archive's contents are not those that its digest was made of")
+    digest = computed or source.digest
+    if digest is None:  # only an archive that records a digest passes frames on
+        raise AssertionError("frames were passed on from a source without a digest")
+    return digest
+
+
+def _merged(told: Iterable[_Told]) -> Iterator[_Told]:
+    """Neighbouring runs of zeros told as one."""
+    zeros: Zero | None = None
+    for one in told:
+        if isinstance(one.message, Zero):
+            start = zeros.offset if zeros else one.message.offset
+            zeros = Zero(start, one.message.offset + one.message.length - start)
+            continue
+        if zeros:
+            yield _Told(zeros)
+            zeros = None
+        yield one
+    if zeros:
+        yield _Told(zeros)
+
+
+def _paced(told: Iterable[_Told], bwlimit: int | None) -> Iterator[_Told]:
+    """Let no more than `bwlimit` bytes of payload through a second. A pause that was longer
+    than needed is made up for within a second, never by a burst after a stall."""
+    due = time.monotonic()
+    for one in told:
+        yield one
+        if bwlimit:
+            due = max(due, time.monotonic() - 1) + len(one.payload) / bwlimit
+            time.sleep(max(0, due - time.monotonic()))

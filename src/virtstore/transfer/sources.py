@@ -1,0 +1,195 @@
+"""What a copy reads: a raw image, an archive of ours, or any other archive, as one thing.
+
+Each is a size and a sequence of *pieces* in the image's order. A piece is a run of zeros
+or one chunk; its contents are read by whoever works on it, in any thread, and a piece of
+an archive of ours can also be had as the very frame that is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, NamedTuple, Protocol
+
+from virtstore import formats
+from virtstore.backends.base import Image
+from virtstore.digest import CHUNK, ZEROS
+from virtstore.errors import Corrupt
+from virtstore.formats.base import Format
+from virtstore.formats.seekable import SeekableArchive
+from virtstore.model import Compression, Extent
+from virtstore.transfer.plan import steps
+
+#: A frame of a whole chunk that is stored in fewer bytes may be zeros.
+_SMALL: Final = 256
+
+
+class Piece(NamedTuple):
+    """A run of zeros (`read` is None), or one chunk. `frame`: the chunk as a zstd frame."""
+
+    offset: int
+    length: int
+    read: Callable[[], bytes | bytearray] | None = None
+    frame: Callable[[], bytes] | None = None
+
+
+class Source(Protocol):
+    @property
+    def size(self) -> int:
+        """Bytes of the image."""
+        ...
+
+    @property
+    def compression(self) -> Compression | None: ...
+
+    @property
+    def digest(self) -> str | None:
+        """The image's digest as an archive records it: a claim, to be checked."""
+        ...
+
+    def check(self) -> None:
+        """See `backends.base.Image.check`."""
+        ...
+
+    def pieces(self) -> Iterator[Piece]:
+        """The whole image, in order, each piece beginning on a chunk boundary. Raises
+        `Corrupt` where an archive turns out not to hold what it says."""
+        ...
+
+
+def open_source(image: Image, *, archives: bool, name: str = "") -> Source:
+    """What `image` holds. Only a store that can hold archives (`archives`) is asked whether
+    it is one: a volume is always raw, whatever a guest wrote to its start.
+
+    Contents decide, not the name; but where `name` promises an archive and the contents are
+    none, raises `Corrupt`: an archive with a damaged beginning is not to pass for an image.
+    """
+    if image.size == 0:
+        # Taken for an image, it would zero whatever it was copied onto.
+        raise Corrupt("it is empty: it was cut to nothing, or never written")
+    found = formats.detect(image) if archives else None
+    if found is None:
+        promised = formats.by_suffix(name) if archives else None
+        if promised:
+            raise Corrupt(
+                f"it is called a {promised.name} archive ({promised.suffix}) and is none; if it"
+                " is an image, give it another name"
+            )
+        return RawSource(image, image.size)
+    archive = SeekableArchive.open(image) if found.name == "zstd" else None
+    source: Source = FrameSource(archive) if archive else StreamSource(found, image)
+    if source.size == 0:
+        raise Corrupt("it is an archive of nothing: what was to be in it was never written")
+    return source
+
+
+class RawSource:
+    """The first `size` bytes of a raw image."""
+
+    compression: Compression | None = None
+    digest: str | None = None
+
+    def __init__(self, image: Image, size: int) -> None:
+        self._image = image
+        self.size = size
+
+    def check(self) -> None:
+        self._image.check()
+
+    def pieces(self) -> Iterator[Piece]:
+        for step in steps(_first(self._image.extents(), self.size), self.size):
+            read = None if step.kind == "zero" else self._reader(step.offset, step.length)
+            yield Piece(step.offset, step.length, read)
+
+    def _reader(self, offset: int, length: int) -> Callable[[], bytearray]:
+        def read() -> bytearray:
+            buffer = bytearray(length)
+            self._image.read_into(offset, buffer)
+            return buffer
+
+        return read
+
+
+class FrameSource:
+    """An archive of ours: its frames can go on as they are."""
+
+    compression: Compression | None = "zstd"
+
+    def __init__(self, archive: SeekableArchive) -> None:
+        self._archive = archive
+        self.size = archive.size
+        self.digest: str | None = archive.digest
+
+    def check(self) -> None:
+        """Archives are files: nothing can be lost."""
+
+    def pieces(self) -> Iterator[Piece]:
+        offset = 0
+        for number, frame in enumerate(self._archive.frames):
+            # Zeros are a few bytes however many they stand for: looked at here and now.
+            small = frame.stored < _SMALL or frame.length > CHUNK
+            if small and self._archive.contents(number) is None:
+                yield Piece(offset, frame.length)
+            else:
+                yield self._chunk(number, offset, frame.length)
+            offset += frame.length
+
+    def _chunk(self, number: int, offset: int, length: int) -> Piece:
+        archive = self._archive
+        return Piece(
+            offset,
+            length,
+            read=lambda: archive.contents(number) or ZEROS[:length],
+            frame=lambda: archive.stored(number),
+        )
+
+
+class StreamSource:
+    """Any other archive: decompressed from start to end, by one thread. Where its format
+    does not say how long the image is, it is read through once to find out."""
+
+    digest: str | None = None
+
+    def __init__(self, form: Format, image: Image) -> None:
+        self._format = form
+        self._image = image
+        self.compression: Compression | None = form.name
+        known = form.image_size(image)
+        self.size = sum(map(len, form.read(image))) if known is None else known
+
+    def check(self) -> None:
+        """Archives are files: nothing can be lost."""
+
+    def pieces(self) -> Iterator[Piece]:
+        offset = 0
+        for chunk in _chunks(self._format.read(self._image)):
+            if offset + len(chunk) > self.size:
+                raise Corrupt(f"the archive holds more than the {self.size} bytes that it declares")
+            yield Piece(offset, len(chunk), read=partial(bytes, chunk))
+            offset += len(chunk)
+        if offset != self.size:
+            raise Corrupt(f"the archive declares {self.size} bytes and holds {offset}")
+
+
+def _first(extents: Iterator[Extent], size: int) -> Iterator[Extent]:
+    """Those extents that begin within the first `size` bytes."""
+    for extent in extents:
+        if extent.offset >= size:
+            return
+        yield extent
+
+
+def _chunks(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in whole chunks (the last may be shorter)."""
+    held: list[bytes] = []
+    length = 0
+    for part in parts:
+        while length + len(part) >= CHUNK:
+            head, part = part[: CHUNK - length], part[CHUNK - length :]
+            yield b"".join([*held, head])
+            held, length = [], 0
+        if part:
+            held.append(part)
+            length += len(part)
+    if held:
+        yield b"".join(held)

@@ -1,0 +1,79 @@
+"""Hashing an image where it lies, so that only digests travel.
+
+The same walk answers two questions: what does a copy's target have already (digests of
+chunks), and where do two images differ (digests of chunks, then of smaller blocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest, zero_digest
+from virtstore.errors import Corrupt
+from virtstore.transfer.pipeline import in_order
+from virtstore.transfer.sources import Piece, Source
+
+#: Blocks of zeros, then the digests of those behind them.
+Batch = tuple[int, bytes]
+
+#: Digests in one batch: of 64 MiB, so that a peer can begin with the first at once, and
+#: whoever is to stop us gets a word in.
+_BATCH: Final = 64
+
+
+def survey(
+    source: Source, block: int = CHUNK, chunks: frozenset[int] | None = None
+) -> Iterator[Batch]:
+    """The digests of every block of `block` bytes (a divisor of a chunk) in each of `chunks`
+    (chunk numbers; None: all), in order."""
+
+    def digests(piece: Piece) -> Batch:
+        contents = piece.read() if piece.read else None
+        if contents is None or contents == ZEROS[: piece.length]:
+            whole, rest = divmod(piece.length, block)
+            return whole, zero_digest(rest) if rest else b""
+        view = memoryview(contents)
+        starts = range(0, len(view), block)
+        return 0, b"".join(chunk_digest(view[start : start + block]) for start in starts)
+
+    return _batched(in_order(digests, _wanted(source, chunks)))
+
+
+def check(source: Source, told: Callable[[int, int], None]) -> str:
+    """Read the whole image and return its digest. Raises `Corrupt` where an archive does not
+    hold what it says. `told` gets the bytes done and the size as it goes."""
+    digest = ImageDigest()
+    done = 0
+    for zeros, digests in survey(source):
+        digest.add_zeros(zeros * CHUNK)
+        digest.add(digests)
+        done += (zeros + len(digests) // DIGEST_SIZE) * CHUNK
+        told(min(done, source.size), source.size)
+    computed = digest.hexdigest()
+    if source.digest not in (None, computed):
+        raise Corrupt("the archive's contents are not those that its digest was made of")
+    return computed
+
+
+def _wanted(source: Source, chunks: frozenset[int] | None) -> Iterator[Piece]:
+    for piece in source.pieces():
+        if chunks is None:
+            yield piece
+            continue
+        end = piece.offset + piece.length
+        for offset in range(piece.offset, end, CHUNK):
+            if offset // CHUNK in chunks:
+                yield piece._replace(offset=offset, length=min(CHUNK, end - offset))
+
+
+def _batched(results: Iterable[Batch]) -> Iterator[Batch]:
+    zeros, held = 0, bytearray()
+    for more, digests in results:
+        if (more and held) or len(held) >= _BATCH * DIGEST_SIZE:
+            yield zeros, bytes(held)
+            zeros, held = 0, bytearray()
+        zeros += more
+        held += digests
+    if zeros or held:
+        yield zeros, bytes(held)

@@ -1,0 +1,254 @@
+"""A copy from end to end in memory and on files: what arrives is what was sent, or nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zstandard import ZstdCompressor
+
+from virtstore import formats
+from virtstore.backends.base import Image, Store
+from virtstore.backends.directory import Directory
+from virtstore.backends.memory import Memory
+from virtstore.digest import CHUNK, ImageDigest, chunk_digest
+from virtstore.errors import Corrupt
+from virtstore.formats.blocks import compress_block
+from virtstore.model import Compression
+from virtstore.protocol import Data, End, Same, Sent, Zero
+from virtstore.transfer.compare import ChunkDigests
+from virtstore.transfer.receive import FrameTarget, ImageTarget, StreamTarget, Target, receive
+from virtstore.transfer.send import Encoding, send
+from virtstore.transfer.sources import RawSource, Source, open_source
+from virtstore.transfer.survey import survey
+
+SIZES = [1, 511, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 4099]
+
+
+@pytest.fixture(params=["memory", "directory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        yield Memory()
+        return
+    directory = Directory(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY))
+    yield directory
+    directory.close()
+
+
+def an_image(size: int, seed: int) -> bytes:
+    """Random bytes with runs of zeros that begin and end anywhere."""
+    chance = random.Random(seed)
+    image = bytearray(chance.randbytes(size))
+    for _ in range(4):
+        start = chance.randrange(size)
+        length = min(chance.randrange(2 * CHUNK), size - start)
+        image[start : start + length] = bytes(length)
+    return bytes(image)
+
+
+def digest_of(image: bytes) -> str:
+    digest = ImageDigest()
+    for start in range(0, len(image), CHUNK):
+        digest.add(chunk_digest(image[start : start + CHUNK]))
+    return digest.hexdigest()
+
+
+def stored(store: Store, name: str, contents: bytes) -> Image:
+    with store.draft(name, len(contents)) as draft:
+        for start in range(0, len(contents), CHUNK):
+            part = contents[start : start + CHUNK]
+            if part.strip(b"\0"):
+                draft.write_at(start, part)
+        draft.publish(overwrite=False)
+    return store.open(name)
+
+
+def everything(source: Source) -> bytes:
+    return b"".join(
+        bytes(piece.length) if piece.read is None else bytes(piece.read())
+        for piece in source.pieces()
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("frames", [True, False])
+def test_an_image_arrives_as_it_was_sent(store: Store, size: int, frames: bool) -> None:
+    contents = an_image(size, size)
+    with stored(store, "x", contents) as image, store.draft("y", size) as draft:
+        sent = send(RawSource(image, size), Encoding(frames=frames), None)
+        outcome = receive(sent, size, ImageTarget(draft, size, None))
+        assert draft.read_at(0, size + 1) == contents
+    assert outcome.digest == digest_of(contents)
+    assert outcome.written <= size
+
+
+@pytest.mark.parametrize("form", formats.FORMATS)
+@pytest.mark.parametrize("size", [1, CHUNK, 2 * CHUNK + 77])
+def test_every_kind_of_archive_holds_the_image_that_was_sent(
+    store: Store, form: Compression, size: int
+) -> None:
+    contents = an_image(size, size)
+    with stored(store, "x", contents) as image, store.draft("x.arc", None) as draft:
+        target: Target = (
+            FrameTarget(draft)
+            if form == "zstd"
+            else StreamTarget(draft, formats.by_name(form), formats.by_name(form).levels.start)
+        )
+        outcome = receive(
+            send(RawSource(image, size), Encoding(frames=form == "zstd"), None), size, target
+        )
+        source = open_source(draft, archives=True)
+        assert (source.compression, source.size) == (form, size)
+        assert everything(source) == contents
+        assert outcome.written == draft.size
+        assert outcome.digest == digest_of(contents)
+
+
+def test_an_archive_of_ours_is_passed_on_without_compressing_it_again(store: Store) -> None:
+    size = 3 * CHUNK + 5
+    contents = an_image(size, 1)
+    with stored(store, "x", contents) as image, store.draft("a", None) as first:
+        receive(send(RawSource(image, size), Encoding(level=19), None), size, FrameTarget(first))
+        with store.draft("b", None) as second:
+            source = open_source(first, archives=True)
+            receive(send(source, Encoding(level=1), None), size, FrameTarget(second))
+            assert second.read_at(0, second.size) == first.read_at(0, first.size)
+        with store.draft("c", size) as third:
+            source = open_source(first, archives=True)
+            receive(send(source, Encoding(), None), size, ImageTarget(third, size, None))
+            assert third.read_at(0, size) == contents
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    old=st.lists(st.sampled_from("0ab"), min_size=2, max_size=6),
+    new=st.lists(st.sampled_from("0ab"), min_size=1, max_size=6),
+    cut=st.integers(0, CHUNK - 1),
+)
+def test_only_what_differs_is_moved_and_the_rest_is_zeroed(
+    old: list[str], new: list[str], cut: int
+) -> None:
+    def chunks(marks: list[str]) -> bytes:
+        return b"".join({"0": bytes(CHUNK)}.get(m, m.encode() * CHUNK) for m in marks)
+
+    contents = chunks(new[: len(old)])
+    contents = contents[: len(contents) - cut]
+    size, store = len(contents), Memory()
+    with stored(store, "x", contents) as image, stored(store, "y", chunks(old)) as target:
+        existing = ChunkDigests(size)
+        for zeros, digests in survey(RawSource(target, size)):
+            existing.add(digests, zeros)
+        sent = list(send(RawSource(image, size), Encoding(), existing))
+        receive(sent, size, ImageTarget(target, size, existing))
+        assert target.read_at(0, target.size) == contents.ljust(len(old) * CHUNK, b"\0")
+    moved = {message.offset // CHUNK for message, _ in sent if isinstance(message, Data)}
+    whole = size // CHUNK
+    assert all(old[n] != new[n] for n in moved if n < whole)
+
+
+def test_a_target_that_holds_it_all_is_not_written_to() -> None:
+    contents, store = an_image(2 * CHUNK, 9), Memory()
+    with stored(store, "x", contents) as image, stored(store, "y", contents) as same:
+        existing = ChunkDigests(2 * CHUNK)
+        for zeros, digests in survey(RawSource(same, 2 * CHUNK)):
+            existing.add(digests, zeros)
+        target = ImageTarget(same, 2 * CHUNK, existing)
+        sent = send(RawSource(image, 2 * CHUNK), Encoding(), existing)
+        assert receive(sent, 2 * CHUNK, target).written == 0
+
+
+A = random.Random(7).randbytes(CHUNK)
+SIZE = 2 * CHUNK + 10
+DATA = (Data(0, CHUNK, raw=True), A)
+ZERO = (Zero(CHUNK, CHUNK + 10), b"")
+END = (End(digest_of(A + bytes(CHUNK + 10))), b"")
+GOOD: list[Sent] = [DATA, ZERO, END]
+
+
+def _received(frames: list[Sent]) -> bytes:
+    with Memory().draft("x", SIZE) as draft:
+        receive(frames, SIZE, ImageTarget(draft, SIZE, None))
+        return draft.read_at(0, SIZE)
+
+
+def test_a_whole_sequence_is_taken() -> None:
+    assert _received(GOOD) == A + bytes(CHUNK + 10)
+
+
+@pytest.mark.parametrize(
+    ("why", "frames"),
+    [
+        ("no end", [DATA, ZERO]),
+        ("nothing", []),
+        ("an end only", [END]),
+        ("a gap", [DATA, (Zero(2 * CHUNK, 10), b""), END]),
+        ("an overlap", [DATA, DATA, ZERO, END]),
+        ("a wrong order", [ZERO, DATA, END]),
+        ("too short", [DATA, (Zero(CHUNK, CHUNK), b""), END]),
+        ("too long", [DATA, (Zero(CHUNK, CHUNK + 11), b""), END]),
+        ("a negative length", [DATA, (Zero(CHUNK, -CHUNK), b""), ZERO, END]),
+        ("no length", [DATA, (Zero(CHUNK, 0), b""), ZERO, END]),
+        ("a negative offset", [(Data(-CHUNK, CHUNK, raw=True), A), DATA, ZERO, END]),
+        ("half a chunk", [(Data(0, 512, raw=True), A[:512]), END]),
+        ("two chunks at once", [(Data(0, 2 * CHUNK, raw=True), A + A), END]),
+        ("half a run of zeros", [DATA, (Zero(CHUNK, 512), b""), (Zero(CHUNK + 512, 10), b"")]),
+        ("the wrong digest", [DATA, ZERO, (End("00" * 32), b"")]),
+        ("no digest", [DATA, ZERO, (End(""), b"")]),
+        ("other contents", [(DATA[0], bytes([A[0] ^ 1]) + A[1:]), ZERO, END]),
+        ("too few bytes", [(DATA[0], A[:-1]), ZERO, END]),
+        ("too many bytes", [(DATA[0], A + b"!"), ZERO, END]),
+        ("what was never compared", [(Same(0, CHUNK), b""), ZERO, END]),
+        ("no zstd frame", [(Data(0, CHUNK), A), ZERO, END]),
+        ("a frame of too much", [(Data(0, CHUNK), ZstdCompressor().compress(A + A)), ZERO, END]),
+        ("a frame of too little", [(Data(0, CHUNK), compress_block(A[:-1])), ZERO, END]),
+        ("junk behind a frame", [(Data(0, CHUNK), compress_block(A) + b"!"), ZERO, END]),
+        ("a damaged frame", [(Data(0, CHUNK), compress_block(A)[:-1] + b"!"), ZERO, END]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["image", "frames", "stream"])
+def test_what_is_not_whole_or_not_true_is_refused(why: str, frames: list[Sent], kind: str) -> None:
+    if kind == "image":
+        with pytest.raises(Corrupt):
+            _received(frames)
+        return
+    with Memory().draft("x", None) as draft:
+        gzip = formats.by_name("gzip")
+        target = FrameTarget(draft) if kind == "frames" else StreamTarget(draft, gzip, 1)
+        with pytest.raises(Corrupt):
+            receive(frames, SIZE, target)
+        if isinstance(target, StreamTarget):
+            target.abandon()
+        assert not _passes_for_an_archive(draft), why
+
+
+def _passes_for_an_archive(image: Image) -> bool:
+    try:
+        return open_source(image, archives=True).compression is not None
+    except Corrupt:
+        return False
+
+
+def _seconds(bwlimit: int | None, work: Callable[[Iterator[Sent]], object]) -> float:
+    started = time.monotonic()
+    with stored(Memory(), "x", A[: CHUNK // 2] * 4) as image:
+        work(send(RawSource(image, image.size), Encoding(bwlimit=bwlimit), None))
+    return time.monotonic() - started
+
+
+def test_half_the_rate_takes_twice_the_time() -> None:
+    fast, slow = (_seconds(rate << 20, list) for rate in (8, 4))
+    assert 1.5 < slow / fast < 2.7
+
+
+def test_zeros_cost_nothing_of_the_rate() -> None:
+    with stored(Memory(), "x", bytes(8 * CHUNK)) as image:
+        started = time.monotonic()
+        sent = list(send(RawSource(image, image.size), Encoding(bwlimit=1), None))
+        assert time.monotonic() - started < 1  # at a byte a second it would be 97 days
+    assert [message for message, _ in sent[:-1]] == [Zero(0, 8 * CHUNK)]
