@@ -1,0 +1,74 @@
+"""`virtstore-agent`: serves one session on its standard input and output.
+
+Started by `virtstore`, over ssh or as a child process; not meant for a person's hands,
+but for the `command=` of an authorized key: its options only ever narrow what the host's
+configuration allows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+
+from virtstore.agent import config
+from virtstore.agent.policy import Policy
+from virtstore.agent.serve import serve
+from virtstore.errors import Error
+from virtstore.version import __version__
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.WARNING,
+        format="virtstore-agent: %(message)s",
+        stream=sys.stderr,
+    )
+    # Ctrl-C at a terminal reaches a local agent too; the client ends the session in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # 0 and 1 are the session: nothing else, and no tool, may read or write there.
+    reading, writing = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    os.umask(0o077)
+
+    def load() -> Policy:
+        return Policy(config.load(arguments.config), arguments.restrict_to, arguments.access)
+
+    try:
+        serve(load, reading, writing)
+    except Error as error:
+        logging.getLogger("virtstore.agent").error("%s", error)
+        os._exit(1)
+    os._exit(0)  # threads that still work for a client that has gone must not keep us
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="virtstore-agent", description=__doc__)
+    parser.add_argument(
+        "--config", metavar="FILE", help="read this instead of the host's configuration"
+    )
+    parser.add_argument(
+        "--restrict-to",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="allow nothing outside PATH (may be given more than once)",
+    )
+    parser.add_argument(
+        "--access",
+        choices=("read", "append", "write"),
+        default="write",
+        help="allow no more than this, whatever the configuration says",
+    )
+    parser.add_argument("--verbose", action="store_true", help="log more to standard error")
+    parser.add_argument("--version", action="version", version=f"virtstore-agent {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The host's configuration: what its administrator allows virtstore to touch.
+
+`/etc/virtstore/config.toml` and then `/etc/virtstore/conf.d/*.toml`; for an agent run
+without root `$XDG_CONFIG_HOME/virtstore/config.toml` where that exists; another file with
+`--config` or `VIRTSTORE_CONFIG`. Nothing that a client says is read here. A key that is
+not known, a value that makes no sense and a file that others could have written are
+refused: half a configuration is none.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from virtstore.backends.file import NewFiles
+from virtstore.errors import Denied, Error
+from virtstore.model import Access
+from virtstore.units import parse_size
+
+SYSTEM_FILE: Final = "/etc/virtstore/config.toml"
+_GROUP_NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")  # lvm(8), "Valid names"
+SYSTEM_DIRECTORY: Final = "/etc/virtstore/conf.d"
+
+
+class DirectoryRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[directory]]`: a tree of images. `mode` (octal text), `owner` and `group` are those
+    of new files."""
+
+    path: str
+    access: Access = "read"
+    mode: str = "0600"
+    owner: str | int | None = None
+    group: str | int | None = None
+
+    def new_files(self) -> NewFiles:
+        """Raises `Error` where the mode, user or group is none."""
+        try:
+            owner = _number(self.owner, lambda name: pwd.getpwnam(name).pw_uid)
+            group = _number(self.group, lambda name: grp.getgrnam(name).gr_gid)
+            return NewFiles(int(self.mode, 8) & 0o777, owner, group)
+        except (KeyError, ValueError) as error:
+            raise Error(f"the configuration of {self.path} is wrong: {error}") from None
+
+
+class VolumeGroupRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[volume_group]]`."""
+
+    name: str
+    access: Access = "read"
+
+    @property
+    def path(self) -> str:
+        return f"/dev/{self.name}"
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_image_size: str | int | None = None
+    mount_guest_filesystems: bool = False
+
+    def largest(self) -> int | None:
+        """Bytes; None: no limit."""
+        return None if self.max_image_size is None else parse_size(self.max_image_size)
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that was configured. `sources`: the files that were read; `file_to_write`: where
+    an administrator would add to it."""
+
+    directory: tuple[DirectoryRoot, ...] = ()
+    volume_group: tuple[VolumeGroupRoot, ...] = ()
+    limits: Limits = Limits()
+    sources: tuple[str, ...] = ()
+    file_to_write: str = SYSTEM_FILE
+
+
+def load(explicit: str | None) -> Config:
+    """The configuration in force; `explicit` is what `--config` named. No file at all gives
+    an empty configuration, which allows nothing. Raises `Error` or `Denied`."""
+    merged: dict[str, Any] = {}
+    files = configuration_files(explicit)
+    for file in files:
+        _merge(merged, _read(file))
+    try:
+        for ours in {"sources", "file_to_write"} & merged.keys():
+            raise Error(f"Object contains unknown field `{ours}`")
+        write = files[0] if files else _file_to_write()
+        config = msgspec.convert({**merged, "sources": files, "file_to_write": write}, Config)
+        config.limits.largest()
+    except (msgspec.ValidationError, Error) as error:
+        raise Error(f"the configuration in {' and '.join(files)} is wrong: {error}") from None
+    seen: set[str] = set()
+    for root in config.directory:
+        if os.path.normpath(root.path) in seen:
+            raise Error(f"the configuration is wrong: it has directory {root.path!r} twice")
+        seen.add(os.path.normpath(root.path))
+        if not root.path.startswith("/"):
+            raise Error(f"the configuration is wrong: directory {root.path!r} is not absolute")
+        root.new_files()
+    for group in config.volume_group:
+        if not _GROUP_NAME.fullmatch(group.name):
+            raise Error(f"the configuration is wrong: {group.name!r} is no volume group's name")
+    return config
+
+
+def configuration_files(explicit: str | None) -> tuple[str, ...]:
+    """The files that count, in order. One that was named must exist; others need not."""
+    named = explicit or os.environ.get("VIRTSTORE_CONFIG")
+    if named:
+        return (named,)
+    if os.geteuid() != 0 and os.path.exists(own := own_file()):
+        return (own,)
+    found = [SYSTEM_FILE] if os.path.exists(SYSTEM_FILE) else []
+    found += sorted(str(p) for p in Path(SYSTEM_DIRECTORY).glob("*.toml"))
+    return tuple(found)
+
+
+def own_file() -> str:
+    """Where an agent without root looks first."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return f"{base}/virtstore/config.toml"
+
+
+def _file_to_write() -> str:
+    """Where an administrator would configure this agent, if nothing is configured."""
+    return SYSTEM_FILE if os.geteuid() == 0 else own_file()
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        with open(file, "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if status.st_uid not in (0, os.geteuid()) or status.st_mode & (
+                stat.S_IWGRP | stat.S_IWOTH
+            ):
+                raise Denied(
+                    f"the configuration {file} could have been written by others; mend it with:"
+                    f" chown {pwd.getpwuid(os.geteuid()).pw_name} {file} && chmod go-w {file}"
+                )
+            return tomllib.load(stream)
+    except OSError as error:
+        raise Error(f"the configuration {file} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Error(f"the configuration {file} is not TOML: {error}") from None
+
+
+def _merge(merged: dict[str, Any], more: dict[str, Any]) -> None:
+    """Roots of a later file are added; a limit of a later file replaces an earlier one."""
+    for key, value in more.items():
+        if isinstance(value, list) and isinstance(merged.get(key), list):
+            merged[key] = merged[key] + value
+        elif isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = {**merged[key], **value}
+        else:
+            merged[key] = value
+
+
+def _number(value: str | int | None, look_up: Any) -> int:
+    if value is None:
+        return -1
+    return value if isinstance(value, int) else int(look_up(value))

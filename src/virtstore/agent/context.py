@@ -1,0 +1,115 @@
+"""What every operation works with: the policy, the session, and images found through them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+
+from virtstore import formats
+from virtstore.agent import locks
+from virtstore.agent.in_use import Scan
+from virtstore.agent.policy import Place, Policy
+from virtstore.agent.session import Session
+from virtstore.backends.base import Image, Store, Stored
+from virtstore.errors import Error, InUse, NotFound, Unsupported
+from virtstore.model import Access, Changed
+from virtstore.protocol import AnyMessage
+
+
+class Agent:
+    """One session's view of the host. The policy is made when it is first needed, so that a
+    wrong configuration is an answer and not a broken connection."""
+
+    def __init__(self, load: Callable[[], Policy], session: Session) -> None:
+        self._load = load
+        self.session = session
+        self._answer: AnyMessage | None = None
+
+    @cached_property
+    def policy(self) -> Policy:
+        return self._load()
+
+    def reply(self, message: AnyMessage) -> None:
+        """The answer. It is sent when the handler has given everything back, its locks too,
+        so that whoever gets it finds the image free."""
+        self._answer = message
+
+    def take_answer(self) -> AnyMessage | None:
+        """What `reply` was given since this was last called."""
+        answer, self._answer = self._answer, None
+        return answer
+
+    @contextmanager
+    def locked(self, path: str, need: Access, *, shared: bool = False) -> Iterator[Place]:
+        """An allowed place, with its lock held; what `need` stands for is checked first."""
+        with self.policy.image(path, need) as place:
+            mend(place.store, place.name)
+            with locks.hold(place.store.identity(place.name), shared=shared) as lock:
+                place.store.refresh()
+                yield place._replace(lock=lock)
+
+    def refuse_use(self, image: Image, *, writers_only: bool = False) -> None:
+        """Raises `InUse` if somebody else has the image. Called with the lock held."""
+        Scan().refuse(image.identity, writers_only=writers_only)
+
+
+def mend(store: Store, wanted: str | None = None) -> None:
+    """Finish or undo what crashes left in a store, but for what somebody is working on. What
+    cannot be mended is an error for whoever wants that image, and no other."""
+    for name in store.interrupted():
+        try:
+            with suppress(InUse), locks.hold(store.identity(name)):
+                store.mend(name)
+        except (Error, OSError) as error:
+            if name == wanted:
+                raise
+            print(f"{name} could not be mended: {error}", file=sys.stderr)
+
+
+def stored(place: Place) -> Stored:
+    """What the store has under this name. Raises `NotFound`."""
+    found = place.store.find(place.name)
+    if found is None:
+        raise NotFound("no such image", path=place.path)
+    return found
+
+
+def refuse_archive(place: Place, image: Image) -> None:
+    """Raises `Unsupported` where an image is wanted that can be changed in place."""
+    if not place.store.capabilities.archives:
+        return
+    if found := formats.detect(image):
+        raise Unsupported(
+            f"it is a compressed archive ({found.name}); 'virtstore uncompress' makes an image"
+            " of it",
+            path=place.path,
+        )
+
+
+def changed(
+    place: Place,
+    image: Image,
+    *,
+    changed: bool = True,
+    filesystem: int | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Changed:
+    """The answer that describes an image as it is now."""
+    return Changed(
+        path=place.path,
+        host="",
+        changed=changed,
+        size=image.size,
+        allocated=image.allocated,
+        filesystem=filesystem,
+        warnings=warnings,
+    )
+
+
+def planned(place: Place, size: int | None, *steps: str) -> Changed:
+    """The answer to a dry run."""
+    return Changed(
+        path=place.path, host="", changed=bool(steps), size=size, dry_run=True, plan=steps
+    )

@@ -1,0 +1,95 @@
+"""What is in an archive's image, found by decompressing only the blocks that tell.
+
+The blocks go into a file in memory, as long as the image and otherwise hole, and that is
+looked at like any image. First the partition table is read, which asks for its sectors as it
+goes; then each partition gets its beginning and its end. How many blocks that may come to is
+bounded, whatever a table says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from virtstore.digest import CHUNK
+from virtstore.errors import Corrupt, Error
+from virtstore.filesystems.base import Device
+from virtstore.filesystems.detect import Contents, detect
+from virtstore.filesystems.partitions import read_table
+from virtstore.formats.base import ArchiveSource
+from virtstore.formats.seekable import SeekableArchive
+from virtstore.model import Partition
+
+#: Blocks of 1 MiB that are decompressed, and kept in memory.
+MOST_BLOCKS: Final = 96
+_MOST_PARTITIONS: Final = 32
+
+
+class _Blocks:
+    """The archive's image in the memory file `fd`, as far as it was asked for."""
+
+    def __init__(self, archive: SeekableArchive, fd: int) -> None:
+        self._archive = archive
+        self._fd = fd
+        self._there: set[int] = set()
+
+    def fetch(self, offset: int, length: int) -> None:
+        """Raises `Corrupt` for a block that is damaged, and for more than are allowed."""
+        offset, end = max(offset, 0), min(offset + length, self._archive.size)
+        while offset < end:
+            index = self._archive.frames.find(offset)
+            self._fetch_frame(index)
+            offset = self._archive.frames[index].end
+
+    def _fetch_frame(self, index: int) -> None:
+        if index in self._there:
+            return
+        if len(self._there) >= MOST_BLOCKS:
+            raise Corrupt(f"its partition table asks for more than {MOST_BLOCKS} blocks")
+        self._there.add(index)
+        contents = self._archive.contents(index)
+        if contents is not None:  # zeros are a hole already
+            os.pwrite(self._fd, contents, self._archive.frames[index].offset)
+
+
+class _Fetching(Device, frozen=True, kw_only=True):
+    """A device that has each block fetched before it is read."""
+
+    blocks: _Blocks
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.blocks.fetch(offset, length)
+        return super().read(offset, length)
+
+
+def look_into(source: ArchiveSource) -> Contents:
+    """What is in the image of an archive; nothing where its format cannot be read at random.
+    Nothing that the archive contains makes it raise."""
+    fd = os.memfd_create("archived")
+    try:
+        archive = SeekableArchive.open(source)
+        if archive is None or archive.size == 0:
+            return Contents()
+        os.ftruncate(fd, archive.size)
+        _fetch_what_tells(archive, _Blocks(archive, fd), fd)
+        return detect(Device(fd, archive.size))
+    except Error as error:
+        return Contents(warnings=(f"its contents were not looked at: {error.message}",))
+    finally:
+        os.close(fd)
+
+
+def _fetch_what_tells(archive: SeekableArchive, blocks: _Blocks, fd: int) -> None:
+    blocks.fetch(0, CHUNK)
+    blocks.fetch(archive.size - CHUNK, CHUNK)
+    for each in _partitions(_Fetching(fd, archive.size, blocks=blocks)):
+        blocks.fetch(each.start, 1)
+        blocks.fetch(each.start + each.size - 1, 1)
+
+
+def _partitions(device: Device) -> Iterator[Partition]:
+    try:
+        yield from read_table(device).partitions[:_MOST_PARTITIONS]
+    except Corrupt:  # no table, or one that detection complains of
+        return

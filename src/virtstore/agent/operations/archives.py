@@ -1,0 +1,125 @@
+"""Archives made and unmade beside their image, and read through: compress, uncompress,
+verify. Old or new: the one is removed only once the other has its name, flushed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from virtstore import formats
+from virtstore.agent.context import Agent, changed, planned, refuse_archive, stored
+from virtstore.agent.operations.copying import Wanted, local_encoding, opened_target, reported
+from virtstore.agent.operations.images import refuse_existing
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Image
+from virtstore.errors import Unsupported, UsageError
+from virtstore.model import Access, Changed, Verified
+from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
+from virtstore.transfer.receive import receive
+from virtstore.transfer.send import send
+from virtstore.transfer.sources import Source, open_source
+from virtstore.transfer.survey import check
+
+
+def compress(agent: Agent, request: CompressImage) -> None:
+    need: Access = "append" if request.keep else "write"
+    form = formats.by_name(request.format)
+    with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
+        if not place.store.capabilities.archives:
+            raise Unsupported("a volume holds no archive; copy it to a file with --archive")
+        refuse_archive(place, image)
+        wanted = Wanted(place.path + form.suffix, "new", image.size, form.name, request.level)
+        if request.dry_run:
+            _refuse_what_would_fail(agent, place, image, wanted)
+            step = f"compress {place.path} to {wanted.path} ({form.name})"
+            return agent.reply(Done(planned(place, image.size, step)))
+        source = open_source(image, archives=False)
+        _replace(agent, place, image, source, wanted, keep=request.keep)
+    return None
+
+
+def uncompress(agent: Agent, request: UncompressImage) -> None:
+    need: Access = "append" if request.keep else "write"
+    with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
+        archives = place.store.capabilities.archives
+        source = open_source(image, archives=archives, name=place.name)
+        if source.compression is None:
+            raise Unsupported("it is not compressed")
+        agent.policy.check_size(source.size)
+        form = formats.by_name(source.compression)
+        path = place.path.removesuffix(form.suffix)
+        if path == place.path and request.keep:
+            raise UsageError(
+                f"its name does not end in {form.suffix}, so the image would take its place;"
+                " leave --keep out, or use 'virtstore copy'"
+            )
+        wanted = Wanted(path, "new", source.size)
+        if request.dry_run:
+            _refuse_what_would_fail(agent, place, image, wanted)
+            step = f"uncompress {place.path} to {path}"
+            return agent.reply(Done(planned(place, source.size, step)))
+        _replace(agent, place, image, source, wanted, keep=request.keep)
+    return None
+
+
+def verify(agent: Agent, request: VerifyImage) -> None:
+    with agent.locked(request.path, "read", shared=True) as place:
+        stored(place)
+        with place.store.open(place.name) as image:
+            archives = place.store.capabilities.archives
+            source = open_source(image, archives=archives, name=place.name)
+            digest = check(source, agent.session.progress)
+            told = Verified(
+                path=place.path,
+                host="",
+                size=source.size,
+                compression=source.compression,
+                digest=digest,
+                checked=_held_against(source),
+            )
+            agent.reply(DoneVerifying(told))
+
+
+def _held_against(source: Source) -> Literal["digest", "checksums", "nothing"]:
+    if source.digest:
+        return "digest"
+    return "checksums" if source.compression else "nothing"
+
+
+def _replace(
+    agent: Agent, old: Place, image: Image, source: Source, wanted: Wanted, *, keep: bool
+) -> None:
+    """Make `wanted` of the source beside it, or in its place, and answer."""
+    agent.refuse_use(image)
+    if wanted.path == old.path:
+        return agent.reply(Done(_write(agent, old, old, source, wanted)))
+    with agent.locked(wanted.path, "append") as new:
+        refuse_existing(new)
+        done = _write(agent, old, new, source, wanted)
+        if not keep:
+            agent.refuse_use(image)  # somebody may have come while it was being compressed
+            old.store.remove(old.name)
+        agent.reply(Done(done))
+    return None
+
+
+def _refuse_what_would_fail(agent: Agent, old: Place, image: Image, wanted: Wanted) -> None:
+    agent.refuse_use(image)
+    local_encoding(wanted)
+    if wanted.path != old.path:
+        with agent.locked(wanted.path, "append") as new:
+            refuse_existing(new)
+
+
+def _write(agent: Agent, old: Place, new: Place, source: Source, wanted: Wanted) -> Changed:
+    encoding = local_encoding(wanted)
+    new.store.discard(new.name)
+    with opened_target(new, wanted) as opened:
+        frames = reported(agent, send(source, encoding, None), source.size)
+        receive(frames, source.size, opened.target)
+        if new.path == old.path:  # somebody may have come while it was being uncompressed
+            with old.store.open(old.name) as image:
+                agent.refuse_use(image)
+        opened.draft.publish(overwrite=new.path == old.path, like=old.name)
+        return msgspec.structs.replace(changed(new, opened.draft), size=source.size)

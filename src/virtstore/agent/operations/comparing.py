@@ -1,0 +1,22 @@
+"""The half of `diff` that is done on each host: hashing an image where it lies."""
+
+from __future__ import annotations
+
+from virtstore.agent.context import Agent
+from virtstore.agent.operations.copying import opened_source
+from virtstore.digest import CHUNK, DIGEST_SIZE
+from virtstore.errors import UsageError
+from virtstore.protocol import Begin, Digests, End, HashImage, Send
+from virtstore.transfer.survey import survey
+
+
+def hash_image(agent: Agent, request: HashImage) -> None:
+    if not DIGEST_SIZE <= request.block <= CHUNK or CHUNK % request.block:
+        raise UsageError(f"a block of {request.block} bytes does not divide a chunk")
+    chunks = None if request.chunks is None else frozenset(request.chunks)
+    reading = Send(request.path, allow_in_use=True)
+    with opened_source(agent, reading) as (place, source):
+        agent.session.send(Begin(place.path, source.size))
+        for zeros, digests in survey(source, request.block, chunks):
+            agent.session.send(Digests(zeros), digests)
+        agent.session.send(End(source.digest or ""))

@@ -1,0 +1,106 @@
+"""What is inside an image is never cut unknowingly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from virtstore.backends.base import Image
+from virtstore.digest import CHUNK, ZEROS
+from virtstore.errors import Unsafe
+from virtstore.filesystems.base import Device
+from virtstore.filesystems.detect import Contents, detect, end_of_contents
+from virtstore.units import format_size
+
+
+@contextmanager
+def device_of(image: Image, *, lock: int = -1) -> Iterator[Device]:
+    """The image as tools take it."""
+    with image.lend() as fd:
+        yield Device(fd, image.size, lock=lock)
+
+
+def refuse_to_cut(image: Image, size: int) -> None:
+    """Raises `Unsafe` unless everything from byte `size` on is of no use to anyone: behind
+    every file system and partition, and zeros."""
+    with device_of(image) as device:
+        found = detect(device)
+    end = end_of_contents(found)
+    if end is None:
+        what = "; ".join(found.warnings) or "what is in it could not be measured"
+        raise Unsafe(
+            f"what would be cut off cannot be shown to be empty: {what};"
+            " --discard-data cuts it anyway"
+        )
+    if end > size:
+        raise Unsafe(
+            f"{_names(found)} ends at byte {end} ({format_size(end)}); the smallest size that"
+            f" keeps it is {end} bytes. --discard-data cuts it anyway"
+        )
+    offset = first_data(image, size, image.size)
+    if offset is not None:
+        raise Unsafe(
+            f"there is data at byte {offset} ({format_size(offset)}), behind the end of what was"
+            " recognised; --discard-data cuts it off"
+        )
+
+
+def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
+    """Raises `Unsafe` where there is data from byte `size` on that is behind all that was
+    recognised: before anything is shrunk, for afterwards it cannot be told from what a file
+    system left there. Before byte `remnants` it did, in a resize that was interrupted."""
+    with device_of(image) as disk:
+        found = detect(disk)
+        end = end_of_contents(found)
+        last = image.size if found.table is None else found.table.backup(image.size)
+    if end is None:
+        what = "; ".join(found.warnings) or "what is in it could not be measured"
+        raise Unsafe(f"what would be cut off cannot be shown to be empty: {what}")
+    offset = first_data(image, max(end, size, remnants), last)
+    if offset is not None:
+        raise Unsafe(
+            f"there is data at byte {offset} ({format_size(offset)}), behind the end of what was"
+            " recognised; 'virtstore shrinkfs', and then 'virtstore shrink --discard-data', cut"
+            " it off"
+        )
+
+
+def require_end(image: Image, size: int) -> None:
+    """Raises `Unsafe` unless all that is in the image is seen to end before byte `size`."""
+    with device_of(image) as disk:
+        end = end_of_contents(detect(disk))
+    if end is None or end > size:
+        where = "somewhere that cannot be told" if end is None else f"at byte {end}"
+        raise Unsafe(
+            f"what is in it ends {where}, which may be behind the {size} bytes that it would"
+            " be cut to; the image keeps its size"
+        )
+
+
+def zero_data(image: Image, start: int, end: int) -> None:
+    """Have a range read as zeros, writing only where it does not."""
+    while (offset := first_data(image, start, end)) is not None:
+        start = min(end, offset - offset % CHUNK + CHUNK)
+        image.zero(offset, start - offset)
+
+
+def _names(found: Contents) -> str:
+    if found.partitions:
+        last = max(found.partitions, key=lambda p: p.start + p.size)
+        return f"partition {last.number}"
+    return f"the {found.filesystem.type} file system" if found.filesystem else "what is in it"
+
+
+def first_data(image: Image, start: int, end: int) -> int | None:
+    """The first byte from `start` and before `end` that is not zero."""
+    for extent in image.extents():
+        if extent.kind == "zero":
+            continue
+        offset = max(extent.offset, start)
+        stop = min(extent.end, end)
+        while offset < stop:
+            block = image.read_at(offset, min(CHUNK, stop - offset))
+            if block != ZEROS[: len(block)]:
+                return offset + len(block) - len(block.lstrip(b"\0"))
+            offset += len(block)
+    return None

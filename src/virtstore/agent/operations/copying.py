@@ -1,0 +1,350 @@
+"""Copies: the source's end, the target's end, and both at once within one host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from virtstore import formats
+from virtstore.agent.context import Agent, refuse_archive
+from virtstore.agent.operations.images import refuse_dependents, refuse_existing
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Draft, Image
+from virtstore.errors import (
+    ConnectionFailed,
+    Corrupt,
+    Error,
+    Interrupted,
+    NoSpace,
+    NotFound,
+    Unsupported,
+    UsageError,
+)
+from virtstore.formats.base import Format
+from virtstore.model import Compression
+from virtstore.protocol import (
+    Abandon,
+    Begin,
+    CopyHere,
+    CopyMode,
+    Data,
+    Digests,
+    End,
+    Ready,
+    Receive,
+    Received,
+    Same,
+    Send,
+    Sent,
+    Start,
+    Zero,
+)
+from virtstore.transfer.compare import ChunkDigests
+from virtstore.transfer.receive import (
+    FrameTarget,
+    ImageTarget,
+    Outcome,
+    StreamTarget,
+    Target,
+    receive,
+)
+from virtstore.transfer.send import Encoding, send
+from virtstore.transfer.sources import RawSource, Source, open_source
+from virtstore.transfer.survey import check, survey
+from virtstore.units import format_size
+
+
+class Wanted(NamedTuple):
+    """What a target is to become."""
+
+    path: str
+    mode: CopyMode
+    size: int
+    archive: Compression | None = None
+    level: int | None = None
+
+
+class Opened(NamedTuple):
+    """A target that is ready. `existing`: what it has already, as it is being found out."""
+
+    place: Place
+    draft: Draft
+    target: Target
+    existing: ChunkDigests | None
+
+
+def send_image(agent: Agent, request: Send) -> None:
+    level = level_for(formats.by_name("zstd"), request.level)
+    with opened_source(agent, request) as (place, source):
+        session = agent.session
+        target = session.take_digests(source.size)
+        session.send(Begin(place.path, source.size))
+        start, _ = session.expect()
+        if not isinstance(start, Start):
+            return
+        encoding = Encoding(level=level, bwlimit=request.bwlimit)
+        for message, payload in send(source, encoding, target if start.compare else None):
+            if isinstance(message, End):
+                agent.reply(message)  # once a snapshot that was read is gone
+            else:
+                session.send(message, payload)
+
+
+def receive_image(agent: Agent, request: Receive) -> None:
+    session = agent.session
+    path = _below(agent, request.path, request.name, request.archive)
+    wanted = Wanted(path, request.mode, request.size, request.archive, request.level)
+    with _target_place(agent, wanted) as place:
+        if request.dry_run:
+            return session.send(Ready(place.path, compare=False))
+        with opened_target(place, wanted) as opened:
+            session.send(Ready(place.path, compare=opened.existing is not None))
+
+            def tell(zeros: int, digests: bytes) -> None:
+                session.send(Digests(zeros), digests)
+
+            with _surveyed(opened, request.size, tell):
+                outcome = receive(_arriving(agent), request.size, opened.target)
+            _publish(agent, place, wanted, opened.draft)
+        agent.reply(Received(place.path, request.size, outcome.written, outcome.digest))
+    return None
+
+
+def copy_here(agent: Agent, request: CopyHere) -> None:
+    check_archive = request.mode == "contents"
+    reading = Send(
+        request.source,
+        snapshot=request.snapshot,
+        allow_in_use=request.allow_in_use,
+        check=check_archive,
+    )
+    name = request.source.rpartition("/")[2]
+    path = _below(agent, request.target, name, request.archive)
+    if path == request.source:
+        raise UsageError("source and target are the same image")
+    with opened_source(agent, reading) as (_, source):
+        wanted = Wanted(path, request.mode, source.size, request.archive, request.level)
+        with _target_place(agent, wanted) as place:
+            if request.dry_run:
+                received = Received(place.path, source.size, 0, "")
+            else:
+                outcome = _copy_within(agent, source, place, wanted, request.bwlimit)
+                received = Received(place.path, source.size, outcome.written, outcome.digest)
+    agent.reply(received)  # the source's snapshot, if there was one, is gone by now
+
+
+def _copy_within(
+    agent: Agent, source: Source, place: Place, wanted: Wanted, bwlimit: int | None
+) -> Outcome:
+    encoding = local_encoding(wanted, bwlimit)
+    with opened_target(place, wanted) as opened:
+        with _surveyed(opened, source.size, lambda zeros, digests: agent.session.check()):
+            frames = reported(agent, send(source, encoding, opened.existing), source.size)
+            outcome = receive(frames, source.size, opened.target)
+        _publish(agent, place, wanted, opened.draft)
+    return outcome
+
+
+def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
+    if wanted.mode == "overwrite":  # somebody may have come while the copy was made
+        with suppress(NotFound), place.store.open(place.name) as old:
+            agent.refuse_use(old)
+    draft.publish(overwrite=wanted.mode == "overwrite")
+
+
+@contextmanager
+def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]:
+    """The source of a copy, locked against change for as long as it is read."""
+    with (
+        agent.locked(request.path, "read", shared=True) as place,
+        _frozen_or_open(agent, place, request) as image,
+    ):
+        archives = place.store.capabilities.archives
+        source = open_source(image, archives=archives, name=place.name)
+        if request.check and source.compression:
+            # An image is about to be overwritten in place: a damaged archive is found now.
+            check(source, lambda done, total: agent.session.check())
+        yield place, source
+
+
+def _frozen_or_open(agent: Agent, place: Place, request: Send) -> Image:
+    if request.snapshot:
+        return place.store.frozen(place.name)
+    image = place.store.open(place.name)
+    if not request.allow_in_use:
+        try:
+            agent.refuse_use(image, writers_only=True)
+        except Error as error:
+            image.__exit__()
+            error.message += (
+                "; --snapshot copies it as it is at one moment, --allow-in-use copies it"
+                " while it changes"
+            )
+            raise
+    return image
+
+
+def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> str:
+    """The path of the target: in a directory the source's name is kept, but for what it says
+    of an archive where the target is to be none (`x.img.zst` becomes `x.img`)."""
+    if not agent.policy.is_store(path):
+        return path
+    promised = None if archive else formats.by_suffix(name)
+    kept = name.removesuffix(promised.suffix) if promised else name
+    return f"{path.rstrip('/')}/{kept or name}"
+
+
+@contextmanager
+def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
+    """The target's place, locked, with everything refused that can be refused beforehand."""
+    with agent.locked(wanted.path, "append") as place:
+        if wanted.archive and not place.store.capabilities.archives:
+            raise Unsupported("a volume holds no archive; copy to a file")
+        if wanted.archive:
+            level_for(formats.by_name(wanted.archive), wanted.level)
+        elif wanted.mode != "contents" and (form := formats.by_suffix(place.name)):
+            raise UsageError(
+                f"the copy would be an image called {place.name}, which says that it is a"
+                f" {form.name} archive; name the target, or add --archive",
+                path=place.path,
+            )
+        found = place.store.find(place.name)
+        if wanted.mode == "new":
+            refuse_existing(place, "; --overwrite replaces it once the copy is whole")
+        elif found:
+            _refuse_replacing(agent, place, wanted, partial=found.state == "partial")
+        elif wanted.mode == "contents":
+            raise NotFound(
+                "there is no image to overwrite; 'virtstore copy' makes one", path=place.path
+            )
+        if wanted.size < 1:
+            raise Corrupt("the source says that its image has no bytes at all")
+        agent.policy.check_size(wanted.size)
+        yield place
+
+
+def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bool) -> None:
+    with agent.policy.image(wanted.path, "write"):
+        pass
+    found = place.store.find(place.name)
+    if found and found.dependents and wanted.mode == "overwrite":
+        refuse_dependents(found, "delete them first")
+    with place.store.open(place.name, partial=partial) as image:
+        agent.refuse_use(image)
+        if wanted.mode != "contents":
+            return
+        refuse_archive(place, image)
+        if image.size < wanted.size:
+            raise NoSpace(
+                f"it has {format_size(image.size)}, the source {format_size(wanted.size)};"
+                f" grow it to at least {wanted.size} bytes first",
+                path=place.path,
+            )
+
+
+@contextmanager
+def opened_target(place: Place, wanted: Wanted) -> Iterator[Opened]:
+    """A draft ready to be written. It is kept, as partial, where a client that went away may
+    come back and go on; otherwise a failure leaves no trace of it."""
+    rework = wanted.mode == "contents"
+    store, name = place.store, place.name
+    if wanted.archive:
+        level_for(formats.by_name(wanted.archive), wanted.level)
+    draft = store.rework(name) if rework else store.draft(name, _draft_size(wanted))
+    try:
+        with draft:
+            existing = ChunkDigests(wanted.size) if draft.holds == "kept" else None
+            target = _target(draft, wanted, existing)
+            try:
+                yield Opened(place, draft, target, existing)
+            finally:
+                if isinstance(target, StreamTarget):
+                    target.abandon()
+    except BaseException as error:
+        # A reworked image is never discarded: it has its name still, if nothing of it was
+        # overwritten, and is partial otherwise. A volume that is open cannot be removed.
+        resumable = not wanted.archive and isinstance(error, (Interrupted, ConnectionFailed))
+        if not rework and not resumable:
+            store.discard(name)
+        raise
+
+
+def local_encoding(wanted: Wanted, bwlimit: int | None = None) -> Encoding:
+    """Within one host only what is kept compressed is compressed."""
+    if wanted.archive != "zstd":
+        return Encoding(frames=False, bwlimit=bwlimit)
+    return Encoding(level=level_for(formats.by_name("zstd"), wanted.level), bwlimit=bwlimit)
+
+
+def level_for(form: Format, level: int | None) -> int:
+    """The level to compress at. Raises `UsageError` for one that the format has not."""
+    if level is not None and level not in form.levels:
+        raise UsageError(
+            f"{form.name} has no level {level}: {form.levels.start} to {form.levels.stop - 1}"
+        )
+    return form.default_level if level is None else level
+
+
+def _draft_size(wanted: Wanted) -> int | None:
+    return None if wanted.archive else wanted.size
+
+
+def _target(draft: Draft, wanted: Wanted, existing: ChunkDigests | None) -> Target:
+    if wanted.archive is None:
+        return ImageTarget(draft, wanted.size, existing, blank=draft.holds == "zeros")
+    if wanted.archive == "zstd":
+        return FrameTarget(draft)
+    form = formats.by_name(wanted.archive)
+    return StreamTarget(draft, form, level_for(form, wanted.level))
+
+
+@contextmanager
+def _surveyed(opened: Opened, size: int, tell: Callable[[int, bytes], None]) -> Iterator[None]:
+    """Find out, beside the copy, what the target has already. `tell` gets each batch; what it
+    raises ends the survey."""
+    existing = opened.existing
+    if existing is None:
+        yield
+        return
+
+    def learn() -> None:
+        try:
+            for zeros, digests in survey(RawSource(opened.draft, size)):
+                existing.add(digests, zeros)
+                tell(zeros, digests)
+        except (Error, OSError) as error:
+            existing.close(error)  # whoever waits for a digest gets it
+
+    thread = threading.Thread(target=learn, name="survey", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        existing.close()
+        thread.join()
+
+
+def _arriving(agent: Agent) -> Iterator[Sent]:
+    """What the source says, as the client passes it on."""
+    while True:
+        message, payload = agent.session.expect()
+        match message:
+            case Abandon():
+                raise Corrupt("the source failed; what it had sent was removed")
+            case Data() | Zero() | Same():
+                yield message, payload
+            case End():
+                yield message, b""
+                return
+            case _:
+                raise ConnectionFailed(f"a {type(message).__name__} in the middle of a copy")
+
+
+def reported(agent: Agent, frames: Iterator[Sent], size: int) -> Iterator[Sent]:
+    """The same frames, with progress told to the client."""
+    for frame in frames:
+        yield frame
+        if not isinstance(frame[0], End):
+            agent.session.progress(frame[0].offset + frame[0].length, size)

@@ -1,0 +1,215 @@
+"""Images come, change their size, and go: create, delete, grow, shrink, snapshot, clean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from virtstore.agent import locks
+from virtstore.agent.context import Agent, changed, mend, planned, refuse_archive, stored
+from virtstore.agent.operations.contents import refuse_to_cut
+from virtstore.agent.policy import Place, canonical
+from virtstore.backends.base import Draft, Store, Stored
+from virtstore.errors import Exists, InUse, Unsupported, UsageError
+from virtstore.model import Changed, Cleaned
+from virtstore.protocol import (
+    CleanUp,
+    CreateImage,
+    DeleteImage,
+    Done,
+    DoneCleaning,
+    GrowImage,
+    ShrinkImage,
+    TakeSnapshot,
+)
+from virtstore.units import format_size, parse_size, parse_target_size
+
+#: Bytes that are zeroed at once.
+_STEP: Final = 256 << 20
+
+
+def create(agent: Agent, request: CreateImage) -> None:
+    size = parse_size(request.size)
+    with agent.locked(request.path, "append") as place:
+        if request.thin and not place.store.capabilities.thin_pools:
+            raise Unsupported("--thin makes volumes in a volume group; this is a directory")
+        refuse_existing(place)
+        agent.policy.check_size(size)
+        if request.dry_run:
+            step = f"create {place.path}, {format_size(size)}, wholly allocated and zeroed"
+            return agent.reply(Done(planned(place, size, step)))
+        place.store.discard(place.name)  # a draft of something else must not become this
+        with place.store.draft(place.name, size, request.thin) as draft:
+            if draft.holds != "zeros":
+                _zero(agent, draft)
+            draft.publish(overwrite=False)
+            agent.reply(Done(changed(place, draft)))
+    return None
+
+
+def delete(agent: Agent, request: DeleteImage) -> None:
+    with agent.locked(request.path, "write") as place:
+        found = stored(place)
+        partial = found.state == "partial"
+        if found.dependents and not request.with_snapshots:
+            refuse_dependents(found, "--with-snapshots removes them too")
+        with place.store.open(place.name, partial=partial) as image:
+            agent.refuse_use(image)
+            size = image.size
+        taken = found.snapshots if request.with_snapshots else ()
+        if request.dry_run:
+            steps = [f"delete {path}" for path in (*taken, place.path)]
+            return agent.reply(Done(planned(place, size, *steps)))
+        if partial:
+            place.store.discard(place.name)
+        else:
+            with _locked_beside(place, taken):
+                place.store.remove(place.name, with_snapshots=request.with_snapshots)
+        agent.reply(Done(Changed(path=place.path, host="", changed=True)))
+    return None
+
+
+def grow(agent: Agent, request: GrowImage) -> None:
+    with agent.locked(request.path, "write") as place, place.store.open(place.name) as image:
+        refuse_archive(place, image)
+        size = parse_target_size(request.size, image.size)
+        if size < image.size:
+            raise UsageError(
+                f"{format_size(size)} is less than its {format_size(image.size)};"
+                " 'virtstore shrink' makes it smaller"
+            )
+        if size == image.size:
+            return agent.reply(Done(changed(place, image, changed=False)))
+        agent.policy.check_size(size)
+        if request.dry_run:
+            step = f"grow {place.path} from {format_size(image.size)} to {format_size(size)}"
+            return agent.reply(Done(planned(place, size, step)))
+        before = image.size
+        place.store.grow(place.name, size)
+        agent.reply(Done(changed(place, image, changed=image.size != before)))
+    return None
+
+
+def shrink(agent: Agent, request: ShrinkImage) -> None:
+    with agent.locked(request.path, "write") as place, place.store.open(place.name) as image:
+        refuse_archive(place, image)
+        size = parse_target_size(request.size, image.size)
+        if size > image.size:
+            raise UsageError(
+                f"{format_size(size)} is more than its {format_size(image.size)};"
+                " 'virtstore grow' makes it larger"
+            )
+        if size == image.size:
+            return agent.reply(Done(changed(place, image, changed=False)))
+        agent.refuse_use(image)
+        if not request.discard_data:
+            refuse_to_cut(image, size)
+        if request.dry_run:
+            step = f"shrink {place.path} from {format_size(image.size)} to {format_size(size)}"
+            return agent.reply(Done(planned(place, size, step)))
+        before = image.size
+        place.store.shrink(place.name, size)
+        agent.reply(Done(changed(place, image, changed=image.size != before)))
+    return None
+
+
+def snapshot(agent: Agent, request: TakeSnapshot) -> None:
+    with agent.locked(request.path, "read", shared=True) as source:
+        stored(source)
+        name = request.name or _next_snapshot_name(source)
+        if "/" in name or name in ("", ".", ".."):
+            raise UsageError(f"{name!r} is not a name: a snapshot lies beside its image")
+        size = None if request.size is None else parse_size(request.size)
+        if size and source.store.capabilities.archives:
+            raise Unsupported("--size is for snapshots of volumes; a file's shares its blocks")
+        parent = source.path.rpartition("/")[0]
+        with agent.locked(f"{parent}/{name}", "append") as target:
+            refuse_existing(target)
+            if request.dry_run:
+                step = f"make {target.path} a snapshot of {source.path}"
+                return agent.reply(Done(planned(target, None, step)))
+            target.store.discard(target.name)
+            source.store.snapshot(source.name, target.name, size)
+            target.store.refresh()
+            with target.store.open(target.name) as image:
+                agent.reply(Done(changed(target, image)))
+    return None
+
+
+def clean(agent: Agent, request: CleanUp) -> None:
+    if agent.policy.is_store(request.path):
+        with agent.policy.store(request.path, "write") as store:
+            mend(store)
+            base = canonical(request.path)
+            partials = [s for s in store.scan() if s.state == "partial"]
+            found = [(f"{base}/{s.name}", s) for s in partials if _clean_up(store, s, request)]
+    else:
+        with agent.policy.image(request.path, "write") as place:
+            here = [s for s in place.store.scan() if s.name == place.name and s.state == "partial"]
+            if not here:
+                stored(place)
+            found = [(place.path, s) for s in here if _clean_up(place.store, s, request)]
+    result = Cleaned(
+        path=request.path,
+        host="",
+        removed=tuple(sorted(path for path, _ in found)),
+        freed=sum(s.allocated for _, s in found),
+        dry_run=request.dry_run,
+    )
+    agent.reply(DoneCleaning(result))
+
+
+def refuse_existing(place: Place, remedy: str = "") -> None:
+    """Raises `Exists` if the final name is taken by anything; `remedy`: what to do if that
+    is an image."""
+    found = place.store.find(place.name)
+    if found and found.state == "complete":
+        kind = {"directory": "a directory", "other": "something that is no image"}
+        what = kind.get(found.type, "an image")
+        told = f"{what} of that name is there already"
+        raise Exists(told if found.type in kind else told + remedy, path=place.path)
+
+
+def refuse_dependents(found: Stored, remedy: str) -> None:
+    """Raises `InUse`: snapshots would be lost with an image."""
+    raise InUse(f"snapshots depend on it ({', '.join(found.dependents)}); {remedy}")
+
+
+@contextmanager
+def _locked_beside(place: Place, paths: Iterable[str]) -> Iterator[None]:
+    """Hold the locks of images beside one's own. Raises `InUse`."""
+    with ExitStack() as held:
+        for path in paths:
+            held.enter_context(locks.hold(place.store.identity(path.rpartition("/")[2])))
+        yield
+
+
+def _zero(agent: Agent, draft: Draft) -> None:
+    """Zero a whole draft, in steps between which the client may go away."""
+    for offset in range(0, draft.size, _STEP):
+        draft.zero(offset, min(_STEP, draft.size - offset))
+        draft.write_out(offset, min(_STEP, draft.size - offset), wait=True)
+        agent.session.check()
+
+
+def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
+    """Whether a leftover could be removed: one that an operation is working on cannot."""
+    try:
+        with locks.hold(store.identity(partial.name)):
+            if not request.dry_run:
+                store.discard(partial.name)
+            return True
+    except InUse:
+        return False
+
+
+def _next_snapshot_name(place: Place) -> str:
+    """The image's name with the first free `-s1`, `-s2`, … before its ending."""
+    stem, dot, ending = place.name.rpartition(".")
+    if not stem:
+        stem, dot, ending = place.name, "", ""
+    number = 1
+    while place.store.find(name := f"{stem}-s{number}{dot}{ending}"):
+        number += 1
+    return name

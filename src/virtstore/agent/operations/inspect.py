@@ -1,0 +1,296 @@
+"""What is there: info, list, storage-info. Nothing here changes anything, or fails because
+of what an image contains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from typing import Final, NamedTuple, cast
+
+from msgspec.structs import replace
+
+from virtstore import formats
+from virtstore.agent.config import VolumeGroupRoot
+from virtstore.agent.context import Agent, mend, stored
+from virtstore.agent.in_use import Scan
+from virtstore.agent.operations.archived import look_into
+from virtstore.agent.operations.contents import device_of
+from virtstore.agent.policy import canonical
+from virtstore.backends import lvm_report
+from virtstore.backends.base import Image, Store, Stored
+from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
+from virtstore.filesystems import registry
+from virtstore.filesystems.base import Device
+from virtstore.filesystems.detect import Contents, detect_many
+from virtstore.model import (
+    Access,
+    Compression,
+    DirectoryInfo,
+    Entry,
+    Filesystem,
+    FormatSupport,
+    ImageInfo,
+    ImageType,
+    InUse,
+    StorageInfo,
+    VolumeGroup,
+)
+from virtstore.protocol import (
+    GetInfo,
+    GetStorageInfo,
+    Listed,
+    ListEnd,
+    ListImages,
+    Told,
+    ToldStorage,
+)
+from virtstore.version import __version__
+
+
+class _Opened(NamedTuple):
+    """An image to be described; `image` is None where it is not to be opened."""
+
+    path: str
+    found: Stored
+    image: Image | None
+
+
+#: Entries in one message, and images that are open at once.
+_BATCH: Final = 128
+#: Seconds: in a guest's hundred partitions each tool could take as long as it may.
+_MEASURING: Final = 60
+
+
+def info(agent: Agent, request: GetInfo) -> None:
+    with agent.policy.image(request.path, "read") as place:
+        found = stored(place)
+        with ExitStack() as stack:
+            image = _open(place.store, found, stack)
+            opened = _Opened(place.path, found, image)
+            [told] = _describe_all(place.store, [opened], Scan(), deep=True)
+            agent.session.send(Told(told))
+
+
+def list_images(agent: Agent, request: ListImages) -> None:
+    if request.path is None:
+        entries = [Entry(root.path, "", "directory") for root, _ in agent.policy.roots()]
+        entries += [Entry(root.path, "", "volume-group") for root, _ in agent.policy.groups()]
+        agent.session.send(Listed(tuple(entries)))
+        trees = [entry.path for entry in entries] if request.recursive else []
+    elif agent.policy.is_store(request.path):
+        trees = [canonical(request.path)]
+    else:
+        _list_one(agent, request)
+        trees = []
+    scan = Scan() if request.long else None
+    for tree in trees:
+        _list_tree(agent, tree, request, scan)
+    agent.session.send(ListEnd())
+
+
+def storage_info(agent: Agent, request: GetStorageInfo) -> None:
+    directories, warnings = [], []
+    for root, access in agent.policy.roots():
+        try:
+            directories.append(_directory_info(agent, root.path, access))
+        except (NotFound, Denied) as error:  # one bad root does not hide the others
+            warnings.append(f"{root.path}: {error.message}")
+    told = StorageInfo(
+        host="",
+        version=__version__,
+        directories=tuple(directories),
+        volume_groups=tuple(_group(root, access) for root, access in agent.policy.groups()),
+        filesystems=registry.support(mounting=agent.policy.may_mount),
+        formats=tuple(_format_support()),
+        warnings=tuple(warnings),
+    )
+    agent.session.send(ToldStorage(told))
+
+
+def _directory_info(agent: Agent, path: str, access: Access) -> DirectoryInfo:
+    with agent.policy.directory(path, "read") as store:
+        return DirectoryInfo(
+            path=path,
+            access=access,
+            filesystem=store.filesystem(),
+            total=store.total(),
+            free=store.free(),
+            snapshots=store.shares_blocks(),
+        )
+
+
+def _group(root: VolumeGroupRoot, access: Access) -> VolumeGroup:
+    found = lvm_report.group(root.name)
+    return VolumeGroup(
+        path=root.path,
+        access=access,
+        total=found.size,
+        free=found.free,
+        extent_size=found.extent_size,
+        thin_pools=lvm_report.thin_pools(root.name),
+    )
+
+
+def _list_one(agent: Agent, request: ListImages) -> None:
+    assert request.path is not None
+    with agent.policy.image(request.path, "read") as place:
+        found = [s for s in place.store.scan() if s.name == place.name]
+        if not found:
+            raise NotFound("no such image or directory", path=place.path)
+        parent = place.path.rpartition("/")[0]
+        _tell(agent, place.store, parent, found, Scan() if request.long else None)
+
+
+def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) -> None:
+    """A directory and, if that was asked for, those below it."""
+    with agent.policy.store(path, "read") as store:
+        mend(store)
+        found = sorted(store.scan(), key=lambda s: (s.name, s.state))
+        for start in range(0, len(found), _BATCH):
+            agent.session.check()
+            _tell(agent, store, path, found[start : start + _BATCH], scan)
+    if request.recursive:
+        for each in found:
+            if each.type == "directory":
+                # Gone since, not ours to read, or a mount: shown, and not looked into.
+                with suppress(NotFound, Denied, PermissionError):
+                    _list_tree(agent, f"{path.rstrip('/')}/{each.name}", request, scan)
+
+
+def _tell(
+    agent: Agent, store: Store, parent: str, found: Sequence[Stored], scan: Scan | None
+) -> None:
+    """Send some entries; with a scan, what is known of the images among them."""
+    paths = [f"{parent.rstrip('/')}/{each.name}" for each in found]
+    if scan is None:
+        entries = [Entry(p, "", s.type, s.state) for p, s in zip(paths, found, strict=True)]
+        return agent.session.send(Listed(tuple(entries)))
+    with ExitStack() as stack:
+        opened: list[_Opened] = []
+        entries = []
+        for path, each in zip(paths, found, strict=True):
+            try:
+                opened.append(_Opened(path, each, _open(store, each, stack)))
+            except (NotFound, Denied, PermissionError):  # no image, or not ours to read
+                entries.append(Entry(path, "", each.type, each.state))
+        images = _describe_all(store, opened, scan, deep=False)
+        agent.session.send(Listed(tuple(entries)))
+        for told in images:  # each alone: a hundred partitions in each of them fill a message
+            agent.session.send(Listed(images=(told,)))
+    return None
+
+
+def _open(store: Store, found: Stored, stack: ExitStack) -> Image | None:
+    """The image, or None for a volume that is not active: looking must not activate it."""
+    if not found.active:
+        return None
+    return stack.enter_context(store.open(found.name, partial=found.state == "partial"))
+
+
+class _Packed(NamedTuple):
+    """What kind of thing a file holds: an archive's format, the size of the image in it or
+    of the raw image, and what is wrong with it."""
+
+    compression: Compression | None
+    size: int | None
+    warnings: tuple[str, ...] = ()
+
+
+def _describe_all(
+    store: Store, opened: Sequence[_Opened], scan: Scan, *, deep: bool
+) -> list[ImageInfo]:
+    """`deep`: also what costs a tool of its own, such as a file system's minimum, and what is
+    in an archive."""
+    archives = store.capabilities.archives
+    packed = [_packed(o, archives=archives) for o in opened]
+    raw = [
+        o
+        for o, p in zip(opened, packed, strict=True)
+        if o.image and p.compression is None and o.found.state == "complete"
+    ]
+    inside = {id(o): c for o, c in zip(raw, _inside(raw, deep=deep), strict=True)}
+    for o, p in zip(opened, packed, strict=True):
+        if deep and o.image and p.compression == "zstd" and p.size and o.found.state == "complete":
+            inside[id(o)] = look_into(o.image)
+    return [
+        _describe(store, o, p, inside.get(id(o), Contents()), scan)
+        for o, p in zip(opened, packed, strict=True)
+    ]
+
+
+def _describe(
+    store: Store, opened: _Opened, packed: _Packed, inside: Contents, scan: Scan
+) -> ImageInfo:
+    uses = scan.of(opened.image.identity) if opened.image else ()
+    if opened.found.open and not uses:
+        uses = (InUse("open-count", "the device is open; nothing more is known"),)
+    return ImageInfo(
+        path=opened.path,
+        host="",
+        type=cast(ImageType, opened.found.type),
+        size=packed.size,
+        allocated=opened.image.allocated if opened.image else opened.found.allocated,
+        compression=packed.compression,
+        state=opened.found.state,
+        snapshot_of=opened.found.snapshot_of,
+        snapshots=opened.found.snapshots,
+        filesystem=inside.filesystem,
+        partitions=inside.partitions,
+        mounted=any(use.by == "mount" for use in uses),
+        in_use=uses,
+        warnings=(*packed.warnings, *inside.warnings),
+    )
+
+
+def _packed(opened: _Opened, *, archives: bool) -> _Packed:
+    image = opened.image
+    if image is None:
+        warning = "it is not active; its contents were not looked at"
+        return _Packed(None, opened.found.size, (warning,))
+    found = formats.detect(image) if archives else None
+    if found is None:
+        return _Packed(None, image.size)
+    try:
+        return _Packed(found.name, found.image_size(image))
+    except (Corrupt, Unsupported) as error:
+        return _Packed(found.name, None, (error.message,))
+
+
+def _inside(opened: Sequence[_Opened], *, deep: bool) -> list[Contents]:
+    """What is in each raw image; where this host lacks the tools, nothing and the reason."""
+    with ExitStack() as stack:
+        images = [o.image for o in opened if o.image]
+        devices = [stack.enter_context(device_of(image)) for image in images]
+        try:
+            found = list(detect_many(devices))
+        except Error as error:
+            return [Contents(warnings=(error.message,))] * len(devices)
+        if deep:
+            return [_with_minimum(d, c) for d, c in zip(devices, found, strict=True)]
+        return found
+
+
+def _with_minimum(device: Device, contents: Contents) -> Contents:
+    """With what each file system says of its minimum, for as long as that does not take long."""
+    deadline = time.monotonic() + _MEASURING
+
+    def measured(part: Device, filesystem: Filesystem | None) -> Filesystem | None:
+        known = registry.FILESYSTEMS.get(filesystem.type) if filesystem else None
+        if filesystem is None or known is None or time.monotonic() > deadline:
+            return filesystem
+        return replace(filesystem, minimum=known.minimum(part))
+
+    partitions = tuple(
+        replace(p, filesystem=measured(device.part(p.start, p.size), p.filesystem))
+        for p in contents.partitions
+    )
+    return replace(
+        contents, filesystem=measured(device, contents.filesystem), partitions=partitions
+    )
+
+
+def _format_support() -> Iterator[FormatSupport]:
+    for each in formats.FORMATS.values():
+        able = not each.missing()
+        yield FormatSupport(each.name, read=able, write=able)

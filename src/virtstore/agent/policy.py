@@ -1,0 +1,289 @@
+"""What a session may touch: an untrusted path becomes an opened place, or an error.
+
+A path is that of a directory root, or `/dev/VG/LV` of an allowed volume group.
+
+A root is opened once, as a descriptor, when it is first needed, and must be the
+administrator's alone. Whatever lies below is reached from that descriptor without
+following symlinks and without leaving its file system, so a path that was allowed cannot
+be made to mean something else later. Nothing else in the agent takes a path from a
+client; nothing here does anything to an image.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, NamedTuple, NoReturn
+
+import msgspec
+
+from virtstore import linux
+from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
+from virtstore.backends.base import PARTIAL_SUFFIX, Store
+from virtstore.backends.directory import Directory
+from virtstore.backends.lvm import VolumeGroup
+from virtstore.errors import Denied, Error, NotFound
+from virtstore.model import Access
+from virtstore.units import format_size
+
+_LEVELS: Final[dict[Access, int]] = {"read": 0, "append": 1, "write": 2}
+Root = DirectoryRoot | VolumeGroupRoot
+
+_MEANINGS: Final[dict[Access, str]] = {
+    "read": "reading",
+    "append": "making new images",
+    "write": "changing and removing images",
+}
+
+
+class Place(NamedTuple):
+    """An allowed name in an opened store; `path` is for people and JSON, `lock` the
+    descriptor of its lock, once held, for a tool to inherit."""
+
+    store: Store
+    name: str
+    path: str
+    lock: int = -1
+
+
+class Policy:
+    """A configuration, narrowed by the agent's own command line."""
+
+    def __init__(
+        self, configuration: Config, restrict_to: Iterable[str] = (), access: Access = "write"
+    ) -> None:
+        self.config = configuration
+        self._restrict_to = tuple(_normal(path) for path in restrict_to)
+        self._access = access
+        self._opened: dict[str, int] = {}
+
+    def roots(self) -> Iterator[tuple[DirectoryRoot, Access]]:
+        """The directory roots that this session can see, or as much of each as it can see, and
+        its access there."""
+        for root in self.config.directory:
+            path = _normal(root.path)
+            access = self._narrowed(root.access)
+            if not self._restrict_to or any(_within(path, r) for r in self._restrict_to):
+                yield root, access
+                continue
+            for part in self._restrict_to:
+                if _within(part, path) and self._allowed(part, "read")[0] is root:
+                    yield msgspec.structs.replace(root, path=part), access
+
+    def groups(self) -> Iterator[tuple[VolumeGroupRoot, Access]]:
+        """The volume groups that this session can see anything of, and its access there."""
+        for root in self.config.volume_group:
+            related = (_within(root.path, r) or _within(r, root.path) for r in self._restrict_to)
+            if not self._restrict_to or any(related):
+                yield root, self._narrowed(root.access)
+
+    @contextmanager
+    def image(self, path: str, need: Access) -> Iterator[Place]:
+        """The place of an image, which need not exist; its directory or VG must."""
+        root, inside = self._allowed(path, need)
+        parent, _, name = inside.rpartition("/")
+        if not name:
+            what = "a directory" if isinstance(root, DirectoryRoot) else "a volume group"
+            raise NotFound(f"it is {what}, not an image", path=canonical(path))
+        with self._open(root, parent, path) as store:
+            yield Place(store, name, canonical(path))
+
+    @contextmanager
+    def store(self, path: str, need: Access) -> Iterator[Store]:
+        """An existing directory, or a volume group."""
+        root, inside = self._allowed(path, need)
+        with self._open(root, inside, path) as store:
+            yield store
+
+    @contextmanager
+    def directory(self, path: str, need: Access) -> Iterator[Directory]:
+        """An existing directory."""
+        root, inside = self._allowed(path, need)
+        if not isinstance(root, DirectoryRoot):
+            raise NotFound("it is a volume group, not a directory", path=canonical(path))
+        with self._open_directory(root, inside, path) as store:
+            yield store
+
+    def is_store(self, path: str) -> bool:
+        """Whether `path` is an existing directory or VG that this session may see."""
+        with suppress(NotFound), self.store(path, "read"):
+            return True
+        return False
+
+    def check_size(self, size: int) -> None:
+        """Raises `Denied` for an image larger than the host's configuration allows."""
+        largest = self.config.limits.largest()
+        if largest is not None and size > largest:
+            raise Denied(
+                f"{format_size(size)} is more than this host allows for an image"
+                f" (max_image_size = {format_size(largest)} under [limits])"
+            )
+
+    @property
+    def may_mount(self) -> bool:
+        """Whether a guest's file system may be mounted in this host's kernel."""
+        return self.config.limits.mount_guest_filesystems
+
+    def require_mounting(self, kind: str) -> None:
+        """Raises `Denied` where a file system may not be mounted."""
+        if not self.may_mount:
+            raise Denied(
+                f"{kind} can only be resized while it is mounted in this host's kernel, which reads"
+                " what a guest wrote; to allow that, write this to"
+                f" {self.config.file_to_write} there: [limits] mount_guest_filesystems = true"
+            )
+
+    def may(self, path: str, need: Access) -> bool:
+        """Whether `need` is allowed at `path`, which is itself allowed."""
+        with suppress(Denied):
+            self._allowed(path, need)
+            return True
+        return False
+
+    def _narrowed(self, access: Access) -> Access:
+        return min(access, self._access, key=_LEVELS.__getitem__)
+
+    def _allowed(self, path: str, need: Access) -> tuple[Root, str]:
+        """The root of a path, and the path below it."""
+        _refuse_odd(path)
+        wanted = canonical(path)
+        if self._restrict_to and not any(_within(wanted, r) for r in self._restrict_to):
+            allowed = ", ".join(self._restrict_to)
+            raise Denied(f"this connection is restricted to {allowed}", path=wanted)
+        roots: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
+        found = [r for r in roots if _within(wanted, _normal(r.path))]
+        if not found:
+            self._refuse_unconfigured(wanted, need)
+        root = max(found, key=lambda r: len(_normal(r.path)))
+        if _LEVELS[need] > _LEVELS[self._narrowed(root.access)]:
+            self._refuse_access(root, wanted, need)
+        return root, wanted.removeprefix(_normal(root.path)).strip("/")
+
+    def _refuse_unconfigured(self, path: str, need: Access) -> NoReturn:
+        read = " and ".join(self.config.sources) or "no configuration was found"
+        if path.startswith("/dev/"):
+            lines = f'[[volume_group]]\nname = "{path.split("/")[2]}"'
+        else:
+            lines = f'[[directory]]\npath = "{os.path.dirname(path) or "/"}"'
+        raise Denied(
+            f"this host's configuration ({read}) allows nothing here. To allow it, its"
+            f" administrator writes to {self.config.file_to_write}:\n\n"
+            f'{lines}\naccess = "{need}"\n',
+            path=path,
+        )
+
+    def _refuse_access(self, root: Root, path: str, need: Access) -> NoReturn:
+        if _LEVELS[need] > _LEVELS[root.access]:
+            how = f'the configuration has access = "{root.access}" for {root.path}'
+        else:
+            how = f"this connection was started with --access {self._access}"
+        raise Denied(f'{how}; {_MEANINGS[need]} needs "{need}"', path=path)
+
+    @contextmanager
+    def _open(self, root: Root, inside: str, path: str) -> Iterator[Store]:
+        if isinstance(root, DirectoryRoot):
+            with self._open_directory(root, inside, path) as store:
+                yield store
+        elif inside:
+            raise NotFound("a volume group has no directories", path=canonical(path))
+        else:
+            group = VolumeGroup(root.name)
+            try:
+                yield group
+            finally:
+                group.close()
+
+    @contextmanager
+    def _open_directory(self, root: DirectoryRoot, inside: str, path: str) -> Iterator[Directory]:
+        fd = self._open_root(root)
+        try:
+            found = linux.open_beneath(fd, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            _refuse_unreachable(error, _normal(path))
+        store = Directory(found, root.new_files())
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def _open_root(self, root: DirectoryRoot) -> int:
+        if root.path not in self._opened:
+            try:
+                fd = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                raise NotFound(
+                    f"this configured directory cannot be opened: {error.strerror}", path=root.path
+                ) from None
+            _refuse_shared_root(root.path, os.fstat(fd))
+            self._opened[root.path] = fd
+        return self._opened[root.path]
+
+
+def canonical(path: str) -> str:
+    """`path` as virtstore answers it: `/dev/mapper/VG-LV` is `/dev/VG/LV`."""
+    normal = _normal(path)
+    mapped = normal.removeprefix("/dev/mapper/")
+    if mapped == normal or "/" in mapped:
+        return normal
+    # The device mapper's names double the hyphens within a name (lvm2, libdm).
+    group, hyphen, volume = mapped.replace("--", "\0").partition("-")
+    return f"/dev/{group}/{volume}".replace("\0", "-") if hyphen else normal
+
+
+def _normal(path: str) -> str:
+    """`path` without empty and `.` components; `..` never gets here."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _within(path: str, tree: str) -> bool:
+    return path == tree or path.startswith(tree.rstrip("/") + "/")
+
+
+def _refuse_odd(path: str) -> None:
+    if not path.startswith("/") or "\0" in path or "\n" in path or "\r" in path:
+        raise Denied("not an absolute path of one line", path=path)
+    parts = path.split("/")
+    if ".." in parts:
+        raise Denied("a path with '..' is refused; write where it leads", path=path)
+    if any(part.endswith(PARTIAL_SUFFIX) for part in parts):
+        raise Denied(
+            f"{PARTIAL_SUFFIX} marks what an interrupted operation left; name the image without"
+            " it, or remove it with 'virtstore clean'",
+            path=path,
+        )
+
+
+def _refuse_shared_root(path: str, status: os.stat_result) -> None:
+    if status.st_uid not in (0, os.geteuid()):
+        raise Denied(
+            f"this root belongs to another user (uid {status.st_uid}), who could exchange what"
+            f" is in it; mend it with: chown root {path}",
+            path=path,
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Denied(
+            "others can write to this root and so exchange what is in it; mend it with:"
+            f" chmod go-w {path}",
+            path=path,
+        )
+
+
+def _refuse_unreachable(error: OSError, path: str) -> NoReturn:
+    match error.errno:
+        case errno.ENOENT:
+            raise NotFound("no such directory", path=path) from None
+        case errno.ENOTDIR:
+            raise NotFound("a part of this path is not a directory", path=path) from None
+        case errno.ELOOP:
+            raise Denied("a symbolic link on the way is not followed", path=path) from None
+        case errno.EXDEV:
+            raise Denied(
+                "another file system is mounted on the way; configure it as a root of its own",
+                path=path,
+            ) from None
+        case errno.ENOSYS:
+            raise Error("this host's kernel has no openat2 (Linux 5.6 or later is needed)")
+    raise error

@@ -1,0 +1,121 @@
+"""One client's session: its requests in, replies out, and the end of it noticed at once.
+
+A thread reads frames into a short queue; another watches for the client's hang-up, which
+must end an operation within seconds even while that operation reads no frame. Digests are
+taken in at once, whatever the operation is doing: a source that waits to be rid of its
+data while its target waits to be rid of its digests would wait for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import threading
+import time
+from contextlib import suppress
+from typing import Final
+
+from virtstore.channel import Channel
+from virtstore.errors import ConnectionFailed, Interrupted
+from virtstore.protocol import AnyMessage, Digests, Frame, Progressed
+from virtstore.transfer.compare import ChunkDigests
+
+#: Frames read ahead: at most so many chunks wait in memory.
+_AHEAD: Final = 8
+#: Seconds that an operation has to notice that its client has gone.
+_GRACE: Final = 3.0
+#: Seconds between two reports of progress.
+_REPORT: Final = 0.1
+
+
+class Session:
+    """The agent's end of a connection."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.channel = Channel(reading, writing)
+        self._reading = reading
+        self._queue: queue.Queue[Frame | None] = queue.Queue(_AHEAD)
+        self._gone = threading.Event()
+        self._digests: ChunkDigests | None = None
+        self._reported = 0.0
+
+    def start(self) -> None:
+        """Begin to listen. The client's hello has been read."""
+        self.channel.keep_alive()
+        for work in (self._read, self._watch):
+            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+
+    def next(self) -> Frame | None:
+        """The next frame; None once the client has gone."""
+        frame = None if self._gone.is_set() else self._queue.get()
+        return None if self._gone.is_set() else frame
+
+    def expect(self) -> Frame:
+        """The next frame of an operation that cannot go on without it."""
+        frame = self.next()
+        if frame is None:
+            raise Interrupted("the client went away")
+        return frame
+
+    def send(self, message: AnyMessage, payload: bytes = b"") -> None:
+        self.check()
+        try:
+            self.channel.send(message, payload)
+        except ConnectionFailed:
+            self._hang_up()
+            raise Interrupted("the client went away") from None
+
+    def check(self) -> None:
+        """Raises `Interrupted` if the client has gone: called in every loop that is long."""
+        if self._gone.is_set():
+            raise Interrupted("the client went away")
+
+    def progress(self, done: int, total: int) -> None:
+        """Tell the client how far an operation is, now and then."""
+        self.check()
+        now = time.monotonic()
+        if now - self._reported >= _REPORT or done == total:
+            self._reported = now
+            self.send(Progressed(done, total))
+
+    def take_digests(self, size: int) -> ChunkDigests:
+        """Where the digests of a target of `size` bytes will be found as they arrive."""
+        self._digests = ChunkDigests(size)
+        return self._digests
+
+    def _read(self) -> None:
+        try:
+            while (frame := self.channel.receive()) is not None:
+                if isinstance(frame[0], Digests):
+                    self._learn(frame[0], frame[1])
+                else:
+                    self._queue.put(frame)
+        except (ConnectionFailed, ValueError):
+            pass
+        finally:
+            self._hang_up()
+
+    def _learn(self, message: Digests, payload: bytes) -> None:
+        if self._digests is None:
+            raise ValueError("digests that nobody asked for")
+        self._digests.add(payload, message.zeros)
+
+    def _watch(self) -> None:
+        """End the process when the client has gone and its operation does not end by itself:
+        it may be writing to a full pipe or waiting for a disk. What it leaves is what a
+        crash would leave, and every operation is made to stand that."""
+        poll = select.poll()
+        poll.register(self._reading, select.POLLRDHUP)  # POLLHUP is always reported
+        while not self._gone.is_set():
+            if poll.poll(500):
+                self._hang_up()
+        time.sleep(_GRACE)
+        os._exit(1)
+
+    def _hang_up(self) -> None:
+        self._gone.set()
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)  # wakes an operation that waits for a frame
+        if self._digests:
+            self._digests.close()

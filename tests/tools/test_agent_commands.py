@@ -1,0 +1,313 @@
+"""Every command on this machine, through the real command line and a real agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MIB = 1 << 20
+COMMAND = "from virtstore.cli.main import main; main()"
+CHANGED = {"path", "host", "changed", "size", "allocated", "filesystem", "dry_run", "plan"}
+COPIED = {"source", "target", "size", "transferred", "written", "digest", "seconds"}
+INFO = {
+    "path", "host", "type", "size", "allocated", "compression", "state", "snapshot_of", "snapshots",
+    "filesystem", "partitions", "mounted", "in_use",
+}  # fmt: skip
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root with one image of random bytes and a hole; `VIRTSTORE_CONFIG` allows it."""
+    root = tmp_path / "images"
+    root.mkdir(mode=0o700)
+    config = tmp_path / "config.toml"
+    config.write_text(f'[[directory]]\npath = "{root}"\naccess = "write"\n')
+    monkeypatch.setenv("VIRTSTORE_CONFIG", str(config))
+    with (root / "x.img").open("wb") as file:
+        file.write(os.urandom(MIB + 512))
+        file.truncate(3 * MIB)
+    return root
+
+
+def virtstore(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.returncode == status, done.stderr + done.stdout
+    return done
+
+
+def told(*arguments: object, status: int = 0) -> Any:
+    return json.loads(virtstore(*arguments, "--json", status=status).stdout)
+
+
+def tree(root: Path) -> dict[str, tuple[int, bytes]]:
+    """All that is there: names, inodes, contents."""
+    return {
+        str(p.relative_to(root)): (p.stat().st_ino, p.read_bytes())
+        for p in root.rglob("*")
+        if p.is_file()
+    }
+
+
+def test_create_allocates_zeros_and_prints_path_and_size(images: Path) -> None:
+    done = told("create", images / "new.img", "2M")
+    assert set(done) == CHANGED
+    assert (done["path"], done["size"], done["changed"]) == (f"{images}/new.img", 2 * MIB, True)
+    assert done["allocated"] >= 2 * MIB
+    assert (images / "new.img").read_bytes() == bytes(2 * MIB)
+    assert told("create", images / "new.img", "2M", status=4)["error"]["code"] == "exists"
+    shown = virtstore("create", images / "other.img", "1M").stdout
+    assert shown == f"{images}/other.img  1048576 bytes (1 MiB)\n"
+
+
+def test_info_has_exactly_the_keys_of_the_interface(images: Path) -> None:
+    info = told("info", images / "x.img")
+    assert set(info) == INFO
+    facts = (info["host"], info["type"], info["size"], info["state"], info["in_use"])
+    assert facts == ("local", "file", 3 * MIB, "complete", [])
+
+
+def test_info_and_growfs_see_the_file_system(images: Path) -> None:
+    subprocess.run(["mkfs.ext4", "-q", "-L", "r", images / "x.img", "2M"], check=True)
+    found = told("info", images / "x.img")["filesystem"]
+    assert set(found) == {"type", "uuid", "label", "size", "minimum"}
+    assert (found["type"], found["label"], found["size"]) == ("ext4", "r", 2 * MIB)
+    assert 0 < found["minimum"] <= 2 * MIB
+    before = (images / "x.img").read_bytes()
+    assert told("growfs", images / "x.img", "-n")["plan"]
+    assert (images / "x.img").read_bytes() == before
+    assert told("growfs", images / "x.img")["filesystem"] == 3 * MIB
+    assert not told("growfs", images / "x.img")["changed"]
+
+
+def test_list_short_long_and_recursive(images: Path) -> None:
+    (images / "sub").mkdir()
+    (images / "sub" / "y.img").write_bytes(bytes(1000))
+    (images / "sub" / "y.img.virtstore-partial").write_bytes(bytes(10))
+    (images / "link").symlink_to("x.img")
+    short = told("list", images)
+    assert [set(each) for each in short] == [{"path", "host", "type", "state"}] * 3
+    found = [(each["path"].removeprefix(f"{images}/"), each["type"]) for each in short]
+    assert found == [("link", "other"), ("sub", "directory"), ("x.img", "file")]
+    long = told("list", images, "-l", "-r")
+    states = [(each["path"].removeprefix(f"{images}/"), each["state"]) for each in long]
+    assert states[-3:] == [
+        ("sub/y.img", "complete"),
+        ("sub/y.img", "partial"),
+        ("x.img", "complete"),
+    ]
+    assert set(long[-1]) == INFO
+    assert [each["path"] for each in told("list", "local:")] == [str(images)]
+    assert virtstore("list", images).stdout.splitlines() == [
+        f"{images}/link", f"{images}/sub/", f"{images}/x.img"
+    ]  # fmt: skip
+    assert told("list", images / "no", status=3)["error"]["code"] == "not-found"
+
+
+def test_names_that_are_not_utf_8_do_no_harm_to_a_listing(images: Path) -> None:
+    Path(os.fsdecode(os.fsencode(images) + b"/\xff.img")).write_bytes(b"data")
+    found = {each["path"]: each["type"] for each in told("list", images, "-l", "-r")}
+    assert found == {f"{images}/\\xff.img": "other", f"{images}/x.img": "file"}
+    assert told("clean", images)["removed"] == []
+
+
+def test_storage_info_has_exactly_the_keys_of_the_interface(images: Path) -> None:
+    info = told("storage-info", "local:")
+    assert set(info) == {
+        "host",
+        "version",
+        "directories",
+        "volume_groups",
+        "filesystems",
+        "formats",
+    }
+    [directory] = info["directories"]
+    assert set(directory) == {"path", "access", "filesystem", "total", "free", "snapshots"}
+    assert (directory["path"], directory["access"]) == (str(images), "write")
+    assert {f["name"] for f in info["formats"]} == {"zstd", "lz4", "lzop", "gzip", "xz"}
+    assert all(set(f) == {"name", "read", "write"} for f in info["formats"])
+    assert all(set(f) == {"type", "grow", "shrink", "missing"} for f in info["filesystems"])
+
+
+def test_grow_and_shrink_and_what_is_already_so(images: Path) -> None:
+    image = images / "x.img"
+    before = image.read_bytes()
+    assert told("grow", image, "+1M")["size"] == 4 * MIB
+    assert image.read_bytes() == before + bytes(MIB)
+    assert not told("grow", image, "4M")["changed"]
+    assert told("shrink", image, "-1M")["size"] == 3 * MIB
+    assert not told("shrink", image, "3M")["changed"]
+    assert told("shrink", image, "1M", status=8)["error"]["code"] == "unsafe"
+    assert image.read_bytes() == before
+    assert told("shrink", image, "1M", "--discard-data")["size"] == MIB
+    assert image.read_bytes() == before[:MIB]
+    virtstore("grow", image, "512K", status=2)
+    virtstore("shrink", image, "2M", status=2)
+
+
+def test_copy_says_what_it_did(images: Path) -> None:
+    done = told("copy", images / "x.img", images / "y.img")
+    assert set(done) == COPIED
+    assert (done["source"], done["target"]) == (f"{images}/x.img", f"{images}/y.img")
+    assert done["size"] == 3 * MIB
+    assert done["written"] <= 2 * MIB  # the hole was not
+    assert (images / "y.img").read_bytes() == (images / "x.img").read_bytes()
+    assert told("verify", images / "y.img")["digest"] == done["digest"]
+    assert told("copy", images / "x.img", images / "y.img", status=4)["error"]["code"] == "exists"
+    assert told("copy", images / "y.img", images / "x.img", "--overwrite")["size"] == 3 * MIB
+    (images / "sub").mkdir()
+    assert told("copy", images / "x.img", images / "sub")["target"] == f"{images}/sub/x.img"
+
+
+def test_copy_contents_moves_only_what_differs_and_zeroes_the_rest(images: Path) -> None:
+    virtstore("copy", images / "x.img", images / "y.img")
+    virtstore("grow", images / "y.img", "4M")
+    with (images / "y.img").open("r+b") as file:
+        file.write(b"differs")
+        file.seek(-7, os.SEEK_END)
+        file.write(b"differs")
+    done = told("copy-contents", images / "x.img", images / "y.img")
+    assert set(done) == COPIED
+    assert done["written"] <= MIB
+    assert (images / "y.img").read_bytes() == (images / "x.img").read_bytes() + bytes(MIB)
+    assert told("diff", images / "x.img", images / "y.img")["different"] == MIB
+    virtstore("copy-contents", images / "y.img", images / "x.img", status=7)
+    virtstore("copy-contents", images / "x.img", images / "no.img", status=3)
+    assert not (images / "no.img").exists()
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("zstd", ".zst"), ("lzop", ".lzo"), ("xz", ".xz")])
+def test_compress_verify_and_uncompress(images: Path, form: str, suffix: str) -> None:
+    image, archive = images / "x.img", images / f"x.img{suffix}"
+    before = image.read_bytes()
+    done = told("compress", image, "--format", form)
+    assert set(done) == CHANGED
+    assert (done["path"], done["size"]) == (str(archive), 3 * MIB)  # what a guest sees
+    assert not image.exists()
+    found = told("verify", archive)
+    assert set(found) == {"path", "host", "size", "compression", "digest", "checked"}
+    assert (found["size"], found["compression"]) == (3 * MIB, form)
+    assert told("uncompress", archive)["size"] == 3 * MIB
+    assert image.read_bytes() == before
+    assert not archive.exists()
+    virtstore("uncompress", image, status=11)
+    virtstore("compress", image, "--keep", "--format", form)
+    with archive.open("r+b") as file:
+        file.seek(700_000)
+        file.write(b"damage")
+    assert told("verify", archive, status=9)["error"]["code"] == "corrupt"
+    image.unlink()
+    assert told("uncompress", archive, status=9)["error"]["path"]
+    assert [path.name for path in images.iterdir()] == [archive.name]
+
+
+def test_diff_counts_the_bytes_of_blocks_that_differ(images: Path) -> None:
+    virtstore("copy", images / "x.img", images / "y.img")
+    with (images / "y.img").open("r+b") as file:
+        file.seek(4095)
+        file.write(bytes(b ^ 1 for b in (images / "x.img").read_bytes()[4095:4097]))
+    found = told("diff", images / "x.img", images / "y.img")
+    assert set(found) == {"left", "right", "size", "different", "granularity"}
+    assert (found["different"], found["granularity"]) == (8192, 4096)
+
+
+def test_clean_removes_leftovers_only(images: Path) -> None:
+    (images / "y.img.virtstore-partial").write_bytes(bytes(5000))
+    dry = told("clean", images, "--dry-run")
+    assert set(dry) == {"path", "host", "removed", "freed", "dry_run"}
+    assert (dry["removed"], dry["dry_run"]) == ([f"{images}/y.img"], True)
+    assert told("info", images / "y.img")["state"] == "partial"
+    assert told("clean", images)["removed"] == [f"{images}/y.img"]
+    assert [path.name for path in images.iterdir()] == ["x.img"]
+    assert told("clean", images)["removed"] == []
+
+
+def test_delete_removes_for_good_and_only_once(images: Path) -> None:
+    done = told("delete", images / "x.img")
+    assert set(done) == CHANGED
+    assert list(images.iterdir()) == []
+    assert told("delete", images / "x.img", status=3)["error"] == {
+        "code": "not-found",
+        "message": "no such image",
+        "host": "local",
+        "path": f"{images}/x.img",
+    }
+
+
+def test_an_image_in_use_is_left_alone_and_the_user_is_named(images: Path) -> None:
+    image = images / "x.img"
+    before = tree(images)
+    argv = ["sleep", "60"]
+    with image.open("r+b") as file, subprocess.Popen(argv, stdin=file) as user:
+        try:
+            for line in ("delete", "shrink {} 2M", "compress", "copy {} {}.2", "growfs"):
+                words = line if "{}" in line else f"{line} {{}}"
+                error = told(*words.format(image, image).split(), status=6)["error"]
+                assert f"sleep (pid {user.pid})" in error["message"]
+            assert tree(images) == before
+            virtstore("copy", image, images / "y.img", "--allow-in-use")
+        finally:
+            user.kill()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "create {}/new.img 1M",
+        "grow {}/x.img 4M",
+        "shrink {}/x.img 2M",
+        "delete {}/x.img",
+        "copy {}/x.img {}/y.img",
+        "copy {}/x.img {}/y.img --archive",
+        "copy {}/x.img {}/z.img --overwrite",
+        "copy-contents {}/z.img {}/x.img",
+        "compress {}/x.img",
+        "uncompress {}/a.img.gz",
+        "clean {}",
+    ],
+)
+def test_a_dry_run_changes_nothing_and_says_what_would_be_done(images: Path, line: str) -> None:
+    (images / "z.img").write_bytes(bytes(MIB))
+    (images / "l.img.virtstore-partial").write_bytes(bytes(5000))
+    subprocess.run("head -c 100000 x.img | gzip > a.img.gz", shell=True, cwd=images, check=True)
+    before = tree(images)
+    shown = virtstore(*line.format(images, images).split(), "-n")
+    assert shown.stdout.startswith("would ")
+    assert tree(images) == before
+
+
+def test_quiet_says_nothing_and_progress_is_lines_of_json(images: Path) -> None:
+    done = virtstore("copy", images / "x.img", images / "y.img", "-q")
+    assert (done.stdout, done.stderr) == ("", "")
+    done = virtstore("copy", images / "x.img", images / "z.img", "--json", "--progress")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    assert events
+    assert all(set(e) == {"type", "operation", "done", "total"} for e in events)
+    assert (events[-1]["done"], events[-1]["total"]) == (3 * MIB, 3 * MIB)
+    assert [e["done"] for e in events] == sorted(e["done"] for e in events)
+    assert set(json.loads(done.stdout)) == COPIED
+    done = virtstore("verify", images / "x.img", "--progress")
+    assert "verify: 100 %" in done.stderr
+    assert virtstore("verify", images / "x.img").stderr == ""  # no terminal, nothing asked
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(images: Path) -> None:
+    for number in range(300):
+        (images / f"{number:060}.img").touch()
+    argv = [sys.executable, "-c", COMMAND, "list", str(images)]
+    for unbuffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        ) as process:
+            assert process.stdout
+            assert process.stderr
+            process.stdout.close()
+            assert process.stderr.read() == b""
