@@ -1,0 +1,165 @@
+"""The commands that make, change and remove images: create, delete, grow, shrink,
+snapshot, clean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from virtstore import protocol
+from virtstore.cli.meter import meter
+from virtstore.cli.options import Changing, image_at, located, open_at
+from virtstore.cli.render import changed_text, on, print_json
+from virtstore.model import Cleaned
+from virtstore.units import check_size, format_size
+
+_DEFAULTS = Changing()
+_SignedSize = Annotated[str, Parameter(allow_leading_hyphen=True)]
+
+
+def create(
+    location: str, size: str, /, *, thin: str | None = None, options: Changing = _DEFAULTS
+) -> None:
+    """Allocate a new image, wholly zeroed, and print its path and real size.
+
+    Parameters
+    ----------
+    location
+        Where; the directory above must exist, the name must not.
+    size
+        Bytes, or with K, M, G, T, P (10G); KB to PB for powers of 1000.
+    thin
+        In a volume group: allocate from this thin pool.
+    """
+    check_size(size)
+    change(location, lambda path: protocol.CreateImage(path, size, thin, options.dry_run), options)
+
+
+def delete(
+    location: str,
+    /,
+    *,
+    with_snapshots: Annotated[bool, Parameter(negative=())] = False,
+    options: Changing = _DEFAULTS,
+) -> None:
+    """Remove an image. Refused while somebody uses it.
+
+    Parameters
+    ----------
+    location
+        The image.
+    with_snapshots
+        Remove its snapshots, too.
+    """
+    change(
+        location, lambda path: protocol.DeleteImage(path, with_snapshots, options.dry_run), options
+    )
+
+
+def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) -> None:
+    """Make an image larger; the new space reads as zeros.
+
+    Parameters
+    ----------
+    location
+        The image.
+    size
+        The size that it is to have, or +SIZE for so much more.
+    """
+    check_size(size)
+    change(location, lambda path: protocol.GrowImage(path, size, options.dry_run), options)
+
+
+def shrink(
+    location: str,
+    size: _SignedSize,
+    /,
+    *,
+    discard_data: Annotated[bool, Parameter(negative=())] = False,
+    options: Changing = _DEFAULTS,
+) -> None:
+    """Make an image smaller. Refused where that would cut a file system, a partition or data.
+
+    Parameters
+    ----------
+    location
+        The image.
+    size
+        The size that it is to have, or -SIZE for so much less.
+    discard_data
+        Cut whatever is there.
+    """
+    check_size(size)
+    change(
+        location,
+        lambda path: protocol.ShrinkImage(path, size, discard_data, options.dry_run),
+        options,
+    )
+
+
+def snapshot(
+    location: str,
+    name: str | None = None,
+    /,
+    *,
+    size: str | None = None,
+    options: Changing = _DEFAULTS,
+) -> None:
+    """Make a point-in-time snapshot beside an image and print its path.
+
+    Parameters
+    ----------
+    location
+        The image.
+    name
+        The snapshot's name (default: the image's with -s1, -s2, …).
+    size
+        Of a volume's snapshot: how much of the origin may change.
+    """
+    change(location, lambda path: protocol.TakeSnapshot(path, name, size, options.dry_run), options)
+
+
+def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
+    """Remove what interrupted operations left: partial images, orphaned snapshots.
+
+    Parameters
+    ----------
+    location
+        A directory, a volume group, or an image.
+    """
+    at = located(location)
+    with open_at(at, options) as host:
+        cleaned = host.clean(image_at(host, at).path, dry_run=options.dry_run)
+    if options.json:
+        print_json(cleaned)
+    elif not options.quiet:
+        print(_cleaned_text(cleaned))
+
+
+def _cleaned_text(cleaned: Cleaned) -> str:
+    verb = "would remove" if cleaned.dry_run else "removed"
+    lines = [f"{verb} what was left of {on(cleaned.host, path)}" for path in cleaned.removed]
+    if not lines:
+        return f"{on(cleaned.host, cleaned.path)}: nothing was left behind"
+    return "\n".join([*lines, f"{format_size(cleaned.freed)} freed"])
+
+
+def change(
+    location: str,
+    request: Callable[[str], protocol.Request],
+    options: Changing,
+    operation: str = "",
+) -> None:
+    """Have a request done, with progress where `operation` names one that takes time, and
+    print what it led to."""
+    at = located(location)
+    with open_at(at, options) as host, meter(options) as progress:
+        done = host.change(
+            request(image_at(host, at).path), operation, progress if operation else None
+        )
+    if options.json:
+        print_json(done)
+    elif not options.quiet:
+        print(changed_text(done))

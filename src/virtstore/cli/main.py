@@ -1,0 +1,89 @@
+"""`virtstore`: the command line. It parses, calls the public API and renders; what goes
+wrong becomes one message and one exit status, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Final
+
+from cyclopts import App, CycloptsError, Parameter
+
+from virtstore.cli import copying, images, looking, resizing
+from virtstore.cli.render import print_error
+from virtstore.errors import Error, Interrupted, UsageError
+from virtstore.version import __version__
+
+app: Final = App(
+    name="virtstore",
+    help="Disk images of virtual machines, on any Linux host that ssh reaches."
+    "\n\nA LOCATION is /path, HOST:/path or ssh://[USER@]HOST[:PORT]/path.",
+    version=__version__,
+    version_flags=["--version"],
+    help_flags=["--help", "-h"],
+    default_parameter=Parameter(show_default=False),
+    result_action="return_none",
+    suppress_keyboard_interrupt=False,  # it is ours to report
+)
+for _name, _command in (
+    ("create", images.create),
+    ("list", looking.list_),
+    ("info", looking.info),
+    ("delete", images.delete),
+    ("grow", images.grow),
+    ("shrink", images.shrink),
+    ("growfs", resizing.growfs),
+    ("shrinkfs", resizing.shrinkfs),
+    ("resize", resizing.resize),
+    ("snapshot", images.snapshot),
+    ("copy", copying.copy),
+    ("copy-contents", copying.copy_contents),
+    ("compress", copying.compress),
+    ("uncompress", copying.uncompress),
+    ("verify", looking.verify),
+    ("diff", looking.diff),
+    ("clean", images.clean),
+    ("storage-info", looking.storage_info),
+):
+    app.command(_command, name=_name)
+
+
+def main() -> None:
+    """The entry point; exits with a status of INTERFACE's table."""
+    arguments = sys.argv[1:]
+    as_json = "--json" in arguments
+    try:
+        app(arguments or ["--help"], exit_on_error=False, print_error=False)
+        _flush()
+    except Error as error:
+        _exit(error, as_json)
+    except CycloptsError as error:
+        _exit(UsageError(f"{error} ('virtstore --help' tells more)"), as_json)
+    except KeyboardInterrupt:
+        _exit(_INTERRUPTED, as_json)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Nothing more can be written, not even by
+        # the interpreter when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (OSError, UnicodeError) as error:
+        _exit(Error(f"what was done, if anything, could not be told: {error}"), as_json)
+
+
+_INTERRUPTED: Final = Interrupted(
+    "interrupted; what was half-done is cleaned up or listed as partial: the same command goes"
+    " on with it, 'virtstore clean' removes it"
+)
+
+
+def _exit(error: Error, as_json: bool) -> None:
+    with suppress(OSError, UnicodeError):  # there may be nowhere to say it; the status says it
+        print_error(error, as_json=as_json)
+        _flush()
+    sys.exit(error.exit_status)
+
+
+def _flush() -> None:
+    if sys.stdout:  # None where it was closed before we were started
+        sys.stdout.flush()

@@ -1,0 +1,61 @@
+"""The options that every command takes, and the locations that commands name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from virtstore.client import Host, Image, connect
+from virtstore.errors import UsageError
+from virtstore.location import Location, parse_host, parse_location
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Options of every command."""
+
+    json: Annotated[bool, Parameter(negative=())] = False
+    "Print one JSON document instead of text."
+    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative=())] = False
+    "Print no results of commands that change something, and no progress."
+    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative=())] = False
+    "Show the agents' logs."
+    progress: bool | None = None
+    "Show progress on standard error (default: if that is a terminal)."
+    config: str | None = None
+    "Configuration file of the agent on this machine."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Changing(Common):
+    """Options of every command that changes something."""
+
+    dry_run: Annotated[bool, Parameter(name=("--dry-run", "-n"), negative=())] = False
+    "Check everything, say what would be done, and change nothing."
+
+
+def open_host(text: str, options: Common) -> Host:
+    """A session with the host that `text` names."""
+    return connect(str(parse_host(text)), config=options.config, verbose=options.verbose)
+
+
+def open_at(location: Location, options: Common) -> Host:
+    """A session with the host of a location."""
+    return Host(location.address, config=options.config, verbose=options.verbose)
+
+
+def located(text: str) -> Location:
+    """A location that names a path, not a host as a whole."""
+    location = parse_location(text)
+    if location.path is None:
+        raise UsageError(f"{text}: a path is wanted here, not a host as a whole")
+    return location
+
+
+def image_at(host: Host, location: Location) -> Image:
+    assert location.path is not None
+    return host.image(location.path)

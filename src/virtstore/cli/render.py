@@ -1,0 +1,179 @@
+"""What people and programs see: text or JSON on standard output, the rest on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from virtstore.errors import Error
+from virtstore.model import (
+    Changed,
+    CopyResult,
+    Entry,
+    Filesystem,
+    ImageInfo,
+    StorageInfo,
+)
+from virtstore.units import format_size
+
+
+def print_json(value: object) -> None:
+    """One JSON document, its keys the fields of our values; `warnings` only where there are any."""
+    print(
+        json.dumps(
+            _without_empty_warnings(msgspec.to_builtins(value)), indent=2, ensure_ascii=False
+        )
+    )
+
+
+def _without_empty_warnings(value: object) -> object:
+    if isinstance(value, list):
+        return [_without_empty_warnings(each) for each in value]
+    if isinstance(value, dict) and value.get("warnings") in ([], ()):
+        return {key: each for key, each in value.items() if key != "warnings"}
+    return value
+
+
+def print_error(error: Error, *, as_json: bool) -> None:
+    if as_json:
+        told = {
+            "code": error.code,
+            "message": error.message,
+            "host": error.host,
+            "path": error.path,
+        }
+        print(json.dumps({"error": told}, ensure_ascii=False))
+    else:
+        print(f"virtstore: {error}", file=sys.stderr)
+
+
+def on(host: str, path: str) -> str:
+    """A path as a user would type it; what a terminal would obey is shown as `?`."""
+    text = path if host == "local" else f"{host}:{path}"
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def changed_text(done: Changed) -> str:
+    where = on(done.host, done.path)
+    if done.dry_run:
+        steps = [f"would {step}" for step in done.plan]
+        return "\n".join(steps) or f"{where}: nothing to do"
+    if done.size is None:
+        return where
+    text = f"{where}  {done.size} bytes ({format_size(done.size)})"
+    if done.filesystem is not None:
+        text += f", file system {done.filesystem} bytes ({format_size(done.filesystem)})"
+    text = text if done.changed else f"{text}, unchanged"
+    return "\n".join((text, *(f"note: {warning}" for warning in done.warnings)))
+
+
+def copy_text(result: CopyResult, *, dry_run: bool) -> str:
+    if dry_run:
+        return f"would copy {format_size(result.size)} from {result.source} to {result.target}"
+    rate = format_size(int(result.size / max(result.seconds, 0.001)))
+    moved = f" {format_size(result.transferred)} moved," if result.transferred else ""
+    return (
+        f"{result.target}  {format_size(result.size)} in {result.seconds:.1f} s ({rate}/s),"
+        f"{moved} {format_size(result.written)} written"
+    )
+
+
+def list_text(entries: Sequence[Entry | ImageInfo], *, long: bool) -> str:
+    if not long:
+        return "\n".join(_short_line(e) for e in entries)
+    rows: list[tuple[str, ...]] = [("TYPE", "SIZE", "ALLOCATED", "CONTENTS", "USE", "PATH")]
+    rows += [_long_row(e) for e in entries]
+    return _table(rows)
+
+
+def info_text(info: ImageInfo) -> str:
+    lines = [
+        ("path", on(info.host, info.path)),
+        ("type", info.type + ("" if info.state == "complete" else f" ({info.state})")),
+        ("size", "not told by its format" if info.size is None else _bytes(info.size)),
+        ("allocated", _bytes(info.allocated)),
+        ("compression", info.compression or "none"),
+    ]
+    if info.snapshot_of:
+        lines.append(("snapshot of", info.snapshot_of))
+    if info.snapshots:
+        lines.append(("snapshots", ", ".join(info.snapshots)))
+    if info.state == "complete" and info.compression is None and not info.partitions:
+        lines.append(("file system", _filesystem_text(info.filesystem)))
+    for each in info.partitions:
+        name = f" {each.name!r}" if each.name else ""
+        inside = _filesystem_text(each.filesystem)
+        lines.append((f"partition {each.number}", f"{_bytes(each.size)}{name}: {inside}"))
+    used = [f"{use.by}: {use.detail}" for use in info.in_use]
+    lines.append(("in use", "; ".join(used) or "no sign of it"))
+    lines += [("warning", warning) for warning in info.warnings]
+    width = max(len(name) for name, _ in lines) + 2
+    return "\n".join(f"{name + ':':<{width}}{value}" for name, value in lines)
+
+
+def storage_text(info: StorageInfo) -> str:
+    lines = [f"{info.host}: virtstore {info.version}"]
+    rows: list[tuple[str, ...]] = [("ROOT", "ACCESS", "FILE SYSTEM", "FREE", "TOTAL", "SNAPSHOTS")]
+    for each in info.directories:
+        sizes = format_size(each.free), format_size(each.total)
+        snapshots = "yes" if each.snapshots else "no"
+        rows.append((each.path, each.access, each.filesystem, *sizes, snapshots))
+    for group in info.volume_groups:
+        sizes = format_size(group.free), format_size(group.total)
+        rows.append((group.path, group.access, "LVM", *sizes, "yes"))
+    lines.append(_table(rows) if len(rows) > 1 else "nothing is configured here")
+    lines += [f"warning: {warning}" for warning in info.warnings]
+    for kind in info.filesystems:
+        able = [verb for verb, can in (("grow", kind.grow), ("shrink", kind.shrink)) if can]
+        missing = f" (missing: {', '.join(kind.missing)})" if kind.missing else ""
+        lines.append(f"file system {kind.type}: {', '.join(able) or 'neither'}{missing}")
+    formats = [f.name if f.read and f.write else f"{f.name} (not here)" for f in info.formats]
+    lines.append(f"archive formats: {', '.join(formats)}")
+    return "\n".join(lines)
+
+
+def _bytes(size: int) -> str:
+    return f"{size} bytes ({format_size(size)})"
+
+
+def _filesystem_text(found: Filesystem | None) -> str:
+    if found is None:
+        return "none recognised"
+    facts = [f"label {found.label!r}"] if found.label else []
+    facts += [format_size(found.size)] if found.size is not None else []
+    facts += [f"minimum {found.minimum} bytes"] if found.minimum is not None else []
+    return f"{found.type} ({', '.join(facts)})" if facts else found.type
+
+
+def _short_line(entry: Entry | ImageInfo) -> str:
+    mark = "/" if entry.type == "directory" else " (partial)" if entry.state == "partial" else ""
+    return on(entry.host, entry.path) + mark
+
+
+def _long_row(entry: Entry | ImageInfo) -> tuple[str, ...]:
+    where = on(entry.host, entry.path)
+    if not isinstance(entry, ImageInfo):
+        return (entry.type, "-", "-", "-", "-", where)
+    contents = entry.compression or (entry.filesystem.type if entry.filesystem else "-")
+    if entry.partitions:
+        contents = f"{len(entry.partitions)} partitions"
+    return (
+        entry.type if entry.state == "complete" else "partial",
+        "?" if entry.size is None else format_size(entry.size),
+        format_size(entry.allocated),
+        contents,
+        ",".join(dict.fromkeys(use.by for use in entry.in_use)) or "-",
+        where,
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: Iterable[str], widths: Sequence[int]) -> str:
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

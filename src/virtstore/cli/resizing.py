@@ -1,0 +1,108 @@
+"""The commands that resize what is inside an image: growfs, shrinkfs, resize."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from virtstore import protocol
+from virtstore.cli.images import change
+from virtstore.cli.options import Changing
+from virtstore.units import check_size
+
+_DEFAULTS = Changing()
+_MINIMUM: Final = "minimum"
+
+
+def growfs(
+    location: str,
+    size: str | None = None,
+    /,
+    *,
+    partition: int | None = None,
+    options: Changing = _DEFAULTS,
+) -> None:
+    """Grow the file system in an image to fill it, or to SIZE.
+
+    In a partitioned image its partition grows with it, as far as there is free space behind.
+
+    Parameters
+    ----------
+    location
+        The image.
+    size
+        The size that the file system is to have.
+    partition
+        The number of the partition that it is in (default: the last one).
+    """
+    if size is not None:
+        check_size(size)
+    change(
+        location,
+        lambda path: protocol.GrowFilesystem(path, size, partition, options.dry_run),
+        options,
+        "growfs",
+    )
+
+
+def shrinkfs(
+    location: str,
+    size: str,
+    /,
+    *,
+    partition: int | None = None,
+    options: Changing = _DEFAULTS,
+) -> None:
+    """Shrink the file system in an image, and its partition. The image keeps its size.
+
+    Parameters
+    ----------
+    location
+        The image.
+    size
+        The size that the file system is to have, or 'minimum': as small as it goes.
+    partition
+        The number of the partition that it is in (default: the last one).
+    """
+    _check(size)
+    change(
+        location,
+        lambda path: protocol.ShrinkFilesystem(path, size, partition, options.dry_run),
+        options,
+        "shrinkfs",
+    )
+
+
+def resize(
+    location: str,
+    size: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    options: Changing = _DEFAULTS,
+) -> None:
+    """Make image, last partition and file system larger or smaller together.
+
+    They grow from the outside in and shrink from the inside out, each step checked before
+    the next.
+
+    Parameters
+    ----------
+    location
+        The image.
+    size
+        The size that the image is to have, +SIZE or -SIZE, or 'minimum': the smallest that
+        holds what is in it.
+    """
+    _check(size)
+    change(
+        location,
+        lambda path: protocol.ResizeImage(path, size, options.dry_run),
+        options,
+        "resize",
+    )
+
+
+def _check(size: str) -> None:
+    if size != _MINIMUM:
+        check_size(size)

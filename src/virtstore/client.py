@@ -1,0 +1,408 @@
+"""virtstore's Python API: hosts, and the images on them.
+
+    with virtstore.connect("ssh://a") as a, virtstore.connect("local:") as here:
+        image = a.create("/mnt/images/web.img", "10G")
+        here.image("/images/golden.img").copy_contents(image)
+        image.growfs()
+
+A `Host` is a session with its agent. An `Image` is a value: a host and a path; whether
+there is anything at that path is found out by asking. Sizes are bytes, or text as the
+command line takes it. Every method raises the errors of errors.py, with host and path.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+
+from virtstore import protocol, reach
+from virtstore.comparison import compare
+from virtstore.connection import Connection
+from virtstore.errors import ConnectionFailed, Corrupt, Error, UsageError
+from virtstore.location import HostAddress, parse_host
+from virtstore.model import (
+    Changed,
+    Cleaned,
+    Compression,
+    CopyResult,
+    Difference,
+    Entry,
+    ImageInfo,
+    StorageInfo,
+    Verified,
+)
+from virtstore.progress import Progress, ProgressCallback
+from virtstore.protocol import AnyMessage, Message, Progressed
+from virtstore.relay import relay
+from virtstore.units import parse_size
+
+Size = str | int
+Reply = TypeVar("Reply", bound=Message)
+Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified)
+
+
+def connect(uri: str = "local:", *, config: str | None = None, verbose: bool = False) -> Host:
+    """Open a session with a host: `"local:"`, `"HOST"`, `"USER@HOST"`, `"ssh://…"` or
+    `"ssh:HOST"`. `config` is the configuration file of a local agent; `verbose` shows the
+    agent's log on standard error. Raises `UsageError`, `ConnectionFailed`."""
+    return Host(parse_host(uri), config=config, verbose=verbose)
+
+
+class Host:
+    """A host, through a session with its agent. Its methods may be called from any thread,
+    one at a time; a copy has sessions of its own."""
+
+    def __init__(
+        self, address: HostAddress, *, config: str | None = None, verbose: bool = False
+    ) -> None:
+        self.address = address
+        self.name = address.name
+        self._config = config
+        self._verbose = verbose
+        self._lock = threading.Lock()
+        self._shared = tempfile.mkdtemp(prefix="virtstore-") if reach.can_share(address) else None
+        try:
+            self._session = self.open_session()
+        except BaseException:
+            self._remove_shared()
+            raise
+
+    def image(self, path: str) -> Image:
+        """The image at an absolute path of this host; nothing is asked yet."""
+        return Image(self, path)
+
+    def create(self, path: str, size: Size, *, thin: str | None = None) -> Image:
+        """A new image of `size`, wholly zeroed and wholly allocated. Raises `Exists`,
+        `NoSpace`, `Denied`."""
+        done = self.change(protocol.CreateImage(path, str(size), thin))
+        return Image(self, done.path)
+
+    def list(
+        self, path: str | None = None, *, long: bool = False, recursive: bool = False
+    ) -> list[Entry | ImageInfo]:
+        """What is in a directory, sorted by path; without `path` the host's roots. `long`:
+        images as `ImageInfo`."""
+        found: list[Entry | ImageInfo] = []
+        for reply in self._exchange(protocol.ListImages(path, long, recursive)):
+            if isinstance(reply, protocol.ListEnd):
+                break
+            listed = _expected(reply, protocol.Listed)
+            found += map(self._placed, listed.entries)
+            found += map(self._placed, listed.images)
+        return sorted(found, key=lambda each: (each.path, each.state))
+
+    def storage_info(self) -> StorageInfo:
+        """The host's roots, free space, file systems and formats."""
+        reply = self._ask(protocol.GetStorageInfo(), protocol.ToldStorage)
+        return self._placed(reply.info)
+
+    def clean(self, path: str, *, dry_run: bool = False) -> Cleaned:
+        """Remove what interrupted operations left in a directory, or of one image."""
+        return self._placed(
+            self._ask(protocol.CleanUp(path, dry_run), protocol.DoneCleaning).result
+        )
+
+    def change(
+        self,
+        request: protocol.Request,
+        operation: str = "",
+        progress: ProgressCallback | None = None,
+    ) -> Changed:
+        """Have a request done that changes one image."""
+        done = self._ask(request, protocol.Done, operation, progress)
+        return self._placed(done.result)
+
+    def open_session(self) -> Connection:
+        """A further session with this host's agent, over the same ssh connection."""
+        control = f"{self._shared}/s" if self._shared else None
+        argv = reach.agent_argv(self.address, config=self._config, control=control)
+        return Connection(argv, self.name, verbose=self._verbose)
+
+    def close(self) -> None:
+        """End the session. What was half-done is cleaned up or marked partial."""
+        self._session.close()
+        self._remove_shared()
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(
+        self,
+        request: protocol.Request,
+        reply: type[Reply],
+        operation: str = "",
+        progress: ProgressCallback | None = None,
+    ) -> Reply:
+        for message in self._exchange(request):
+            if isinstance(message, Progressed):
+                if progress:
+                    try:
+                        progress(Progress(operation, message.done, message.total))
+                    except BaseException:
+                        self._session.close()  # or its answer would be the next request's
+                        raise
+                continue
+            return _expected(message, reply)
+        raise AssertionError("an exchange ends with a reply")
+
+    def _copy_within(
+        self, request: protocol.CopyHere, told: Callable[[int, int], None]
+    ) -> protocol.Received:
+        return self._ask(request, protocol.Received, progress=lambda e: told(e.done, e.total))
+
+    def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
+        """A request and the replies to it, for as long as the caller wants more."""
+        with self._lock:
+            try:
+                self._session.send(request)
+                while True:
+                    yield self._session.receive()[0]
+            except ConnectionFailed:
+                self._session.close()
+                raise
+            except KeyboardInterrupt:
+                self._session.close()  # ends the operation at once
+                raise
+
+    def _placed(self, value: Placed) -> Placed:
+        return msgspec.structs.replace(value, host=self.name)
+
+    def _remove_shared(self) -> None:
+        if self._shared:
+            shutil.rmtree(self._shared, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image's handle: a host and a path."""
+
+    host: Host
+    path: str
+
+    def info(self) -> ImageInfo:
+        """Everything that can be read off the image. Raises `NotFound`, `Denied`."""
+        return self.host._placed(self.host._ask(protocol.GetInfo(self.path), protocol.Told).info)
+
+    def delete(self, *, with_snapshots: bool = False) -> Changed:
+        """Remove it. Raises `InUse`."""
+        return self.host.change(protocol.DeleteImage(self.path, with_snapshots))
+
+    def grow(self, size: Size) -> Changed:
+        """Make it `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
+        `NoSpace`."""
+        return self.host.change(protocol.GrowImage(self.path, str(size)))
+
+    def shrink(self, size: Size, *, discard_data: bool = False) -> Changed:
+        """Cut it to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file
+        system, a partition or data, unless `discard_data`."""
+        return self.host.change(protocol.ShrinkImage(self.path, str(size), discard_data))
+
+    def growfs(
+        self,
+        size: Size | None = None,
+        *,
+        partition: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Changed:
+        """Grow its file system to `size`, or to fill it; in a partitioned image that of the
+        last partition, or of `partition`, which grows with it. Raises `Unsupported`, `InUse`."""
+        text = None if size is None else str(size)
+        request = protocol.GrowFilesystem(self.path, text, partition)
+        return self.host.change(request, "growfs", progress)
+
+    def shrinkfs(
+        self,
+        size: Size,
+        *,
+        partition: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Changed:
+        """Shrink its file system to `size`, or as far as it goes (`"minimum"`), and with it
+        the partition. Raises `Unsafe` for less than its contents need."""
+        request = protocol.ShrinkFilesystem(self.path, str(size), partition)
+        return self.host.change(request, "shrinkfs", progress)
+
+    def resize(self, size: Size, *, progress: ProgressCallback | None = None) -> Changed:
+        """Make image, last partition and file system larger or smaller together, in the safe
+        order. `"minimum"`: the smallest image that holds what is in it. Raises `Unsafe`."""
+        return self.host.change(protocol.ResizeImage(self.path, str(size)), "resize", progress)
+
+    def snapshot(self, name: str | None = None, *, size: Size | None = None) -> Image:
+        """What it is at this moment, under `name` beside it. Raises `Unsupported`."""
+        text = None if size is None else str(size)
+        done = self.host.change(protocol.TakeSnapshot(self.path, name, text))
+        return Image(self.host, done.path)
+
+    def copy(
+        self,
+        target: Image,
+        *,
+        snapshot: bool = False,
+        archive: bool = False,
+        overwrite: bool = False,
+        format: Compression | None = None,
+        level: int | None = None,
+        bwlimit: Size | None = None,
+        allow_in_use: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Copied:
+        """Make `target` a copy. `archive`: compressed; otherwise a mountable image, even if
+        this is an archive. Raises `Exists` (nothing was changed) unless `overwrite`."""
+        if format and not archive:
+            raise UsageError("a format is for an archive; ask for --archive too")
+        request = protocol.CopyHere(
+            self.path,
+            target.path,
+            "overwrite" if overwrite else "new",
+            snapshot=snapshot,
+            archive=(format or "zstd") if archive else None,
+            level=level,
+            bwlimit=None if bwlimit is None else parse_size(bwlimit),
+            allow_in_use=allow_in_use,
+            dry_run=dry_run,
+        )
+        return self._copied(target, request, "copy", progress)
+
+    def copy_contents(
+        self,
+        target: Image,
+        *,
+        snapshot: bool = False,
+        bwlimit: Size | None = None,
+        allow_in_use: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Copied:
+        """Overwrite an existing image, at least as large, and zero the rest of it; only
+        chunks that differ are moved. Raises `NotFound`, `NoSpace`, `InUse`."""
+        request = protocol.CopyHere(
+            self.path,
+            target.path,
+            "contents",
+            snapshot=snapshot,
+            bwlimit=None if bwlimit is None else parse_size(bwlimit),
+            allow_in_use=allow_in_use,
+            dry_run=dry_run,
+        )
+        return self._copied(target, request, "copy-contents", progress)
+
+    def compress(
+        self,
+        *,
+        format: Compression = "zstd",
+        level: int | None = None,
+        keep: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Image:
+        """Make it an archive (`x.img` → `x.img.zst`)."""
+        request = protocol.CompressImage(self.path, format, level, keep)
+        return Image(self.host, self.host.change(request, "compress", progress).path)
+
+    def uncompress(self, *, keep: bool = False, progress: ProgressCallback | None = None) -> Image:
+        """Make it an image again (`x.img.zst` → `x.img`)."""
+        request = protocol.UncompressImage(self.path, keep)
+        return Image(self.host, self.host.change(request, "uncompress", progress).path)
+
+    def verify(self, *, progress: ProgressCallback | None = None) -> Verified:
+        """Read it through and check every block and the whole. Raises `Corrupt`."""
+        request = protocol.VerifyImage(self.path)
+        done = self.host._ask(request, protocol.DoneVerifying, "verify", progress)
+        return self.host._placed(done.result)
+
+    def diff(self, other: Image) -> Difference:
+        """How many bytes differ, hashed where they lie."""
+        with closing(self.host.open_session()) as one, closing(other.host.open_session()) as two:
+            return compare(one, self.path, two, other.path)
+
+    def _copied(
+        self,
+        target: Image,
+        request: protocol.CopyHere,
+        operation: str,
+        progress: ProgressCallback | None,
+    ) -> Copied:
+        started = time.monotonic()
+
+        def told(done: int, total: int) -> None:
+            if progress:
+                progress(Progress(operation, done, total))
+
+        if self.host.address == target.host.address:
+            received, transferred = self.host._copy_within(request, told), 0
+        else:
+            received, transferred = _copy_between(self.host, target.host, request, told)
+        made = Image(target.host, received.path)
+        result = CopyResult(
+            source=str(self),
+            target=str(made),
+            size=received.size,
+            transferred=transferred,
+            written=received.written,
+            digest=received.digest,
+            seconds=round(time.monotonic() - started, 3),
+        )
+        return Copied(made.host, made.path, result)
+
+    def __str__(self) -> str:
+        return self.path if self.host.address.host is None else f"{self.host.name}:{self.path}"
+
+
+@dataclass(frozen=True)
+class Copied(Image):
+    """The image that a copy made, and the account of the copy."""
+
+    result: CopyResult
+
+
+def _copy_between(
+    source: Host, target: Host, request: protocol.CopyHere, told: Callable[[int, int], None]
+) -> tuple[protocol.Received, int]:
+    """A copy from one host to another; what the target received, and the bytes of payload
+    that crossed the wire for it."""
+    for_zstd = request.archive in (None, "zstd")
+    send = protocol.Send(
+        request.source,
+        snapshot=request.snapshot,
+        level=request.level if for_zstd else None,
+        bwlimit=request.bwlimit,
+        allow_in_use=request.allow_in_use,
+        check=request.mode == "contents",
+    )
+
+    def receive(begin: protocol.Begin) -> protocol.Receive:
+        return protocol.Receive(
+            request.target,
+            name=begin.path.rpartition("/")[2],
+            size=begin.size,
+            mode=request.mode,
+            archive=request.archive,
+            level=request.level,
+            dry_run=request.dry_run,
+        )
+
+    with closing(source.open_session()) as one, closing(target.open_session()) as other:
+        try:
+            received = relay(one, send, other, receive, told)
+        except Corrupt as error:
+            # An archive's frames go on as they lie: what the target finds, the source has.
+            error.host, error.path = source.name, request.source
+            raise
+        return received, one.channel.received + other.channel.received
+
+
+def _expected(message: AnyMessage, kind: type[Reply]) -> Reply:
+    if not isinstance(message, kind):
+        raise Error(f"the agent answered with a {type(message).__name__}; that is a defect")
+    return message

@@ -1,0 +1,173 @@
+"""One session with an agent, on the standard input and output of a process of ours.
+
+Opening it ends with the agent's hello: what goes wrong before that (no such host, a
+refused key, no agent there, one of another version, a login script that prints) is told
+apart here. A session belongs to one thread at a time; closing it ends the agent, whatever
+that was doing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import NoReturn
+
+from virtstore.channel import Channel
+from virtstore.errors import ConnectionFailed, from_code
+from virtstore.protocol import (
+    PREAMBLE,
+    PROTOCOL,
+    AnyMessage,
+    Failure,
+    Frame,
+    Hello,
+)
+from virtstore.version import __version__
+
+#: Seconds that an agent has to end after its session was closed.
+_PATIENCE = 4.0
+
+
+class Connection:
+    """A running agent. `name` is the host's, for messages; `verbose` shows the agent's log."""
+
+    def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
+        self.name = name
+        self._verbose = verbose
+        self._said: deque[str] = deque(maxlen=20)
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise ConnectionFailed(f"{argv[0]}: {error.strerror}", host=name) from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        # The channel owns its end: taken from the Popen object, so that nothing closes it twice.
+        self.channel = Channel(self._process.stdout.fileno(), os.dup(self._process.stdin.fileno()))
+        self._process.stdin.close()
+        self._log = threading.Thread(target=self._follow_log, name=f"log of {name}", daemon=True)
+        self._log.start()
+        try:
+            self._greet()
+        except BaseException:
+            self.close()
+            raise
+
+    def send(self, message: AnyMessage, payload: bytes = b"") -> None:
+        """Raises `ConnectionFailed`."""
+        try:
+            self.channel.send(message, payload)
+        except ConnectionFailed:
+            self._fail_with_log()
+
+    def receive(self) -> Frame:
+        """The next message that is no failure; a failure is raised as the error it names.
+        Raises `ConnectionFailed` if the agent has gone."""
+        try:
+            frame = self.channel.receive()
+        except ConnectionFailed as error:
+            error.host = self.name
+            raise
+        if frame is None:
+            self._fail_with_log()
+        message = frame[0]
+        if isinstance(message, Failure):
+            raise from_code(message.code, message.message, host=self.name, path=message.path)
+        return frame
+
+    def close(self) -> None:
+        """End the session, and see to it that no process of it is left."""
+        self.channel.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+        self._log.join(1)
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream:
+                stream.close()
+
+    def _greet(self) -> None:
+        greeting = _read(self._process.stdout, len(PREAMBLE))
+        if greeting != PREAMBLE:
+            self._fail_to_start(greeting)
+        frame = self.channel.receive()
+        if frame is None or not isinstance(frame[0], Hello):
+            self._fail_with_log()
+        hello = frame[0]
+        if hello.protocol != PROTOCOL:
+            raise ConnectionFailed(
+                f"its agent is virtstore {hello.version}, which speaks protocol {hello.protocol};"
+                f" this is virtstore {__version__}, which speaks {PROTOCOL}. Install the same"
+                " version at both ends",
+                host=self.name,
+            )
+        self.channel.send(Hello(__version__, PROTOCOL))
+        self.channel.keep_alive()
+
+    def _fail_to_start(self, greeting: bytes) -> NoReturn:
+        """Say why there is no agent, as well as it can be known."""
+        if greeting:
+            raise ConnectionFailed(
+                f"what answered is no virtstore agent: it said {_printable(greeting)!r}. If that"
+                " comes from a login script there (.bashrc, .profile), let it print nothing when"
+                " there is no terminal",
+                host=self.name,
+            )
+        self.channel.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+        if self._process.returncode in (126, 127):
+            raise ConnectionFailed(
+                f"there is no agent there ({self._last_words()}); install virtstore on that"
+                " host, or say where it is with VIRTSTORE_AGENT or hosts.toml",
+                host=self.name,
+            )
+        self._fail_with_log("no session could be opened")
+
+    def _fail_with_log(self, what: str = "the agent went away") -> NoReturn:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        self._log.join(1)
+        words = self._last_words()
+        raise ConnectionFailed(f"{what}: {words}" if words else what, host=self.name)
+
+    def _last_words(self) -> str:
+        self._log.join(1)
+        return "; ".join(list(self._said)[-3:])
+
+    def _follow_log(self) -> None:
+        assert self._process.stderr is not None
+        with suppress(OSError, ValueError):
+            for line in self._process.stderr:
+                text = _printable(line)
+                if text:
+                    self._said.append(text)
+                if self._verbose:
+                    print(f"{self.name}: {text}", file=sys.stderr)
+
+
+def _read(stream: object, count: int) -> bytes:
+    """`count` bytes from a raw stream, fewer where it ends; there is no time limit, since
+    ssh may be asking for a passphrase."""
+    data = b""
+    while len(data) < count and (more := stream.read(count - len(data))):  # type: ignore[attr-defined]
+        data += more
+        if not PREAMBLE.startswith(data):
+            break
+    return data
+
+
+def _printable(data: bytes) -> str:
+    return "".join(c for c in data.decode("utf-8", "replace").strip() if c.isprintable())

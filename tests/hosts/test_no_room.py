@@ -1,0 +1,93 @@
+"""No room at the target: found out before, or while an archive grows; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from .command import Client
+from .conftest import FILE_LIMIT, Hosts, Refused, random_image
+from .sshd import Remote
+from .trees import MIB, empty
+
+
+@pytest.fixture
+def small(b: Remote) -> Iterator[Remote]:
+    """Host b with a file system of 4 MiB mounted at `small`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system; `b-limited` stands for it")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M,mode=755", "none", b.small], check=True)
+    try:
+        yield b
+        empty(b.small)
+    finally:
+        subprocess.run(["umount", b.small], check=True)
+
+
+def test_an_image_that_does_not_fit_is_refused_before_anything_moves(
+    hosts: Hosts, refused: Refused, small: Remote
+) -> None:
+    source = hosts.a.at(random_image(hosts.a.images / "disk", 8 * MIB))
+    new = small.at(small.small / "disk")
+    refused("no-space", "create", new, "8M", says="8 MiB more are needed and .* are free")
+    refused("no-space", "copy", source, new, says="8 MiB more are needed and .* are free")
+
+
+def test_a_size_that_no_host_has_room_for_is_refused_before_anything_is_read(
+    hosts: Hosts, refused: Refused
+) -> None:
+    huge = hosts.a.images / "huge"
+    huge.touch()
+    os.truncate(huge, 15 << 40)
+    new = hosts.b.at(hosts.b.images / "new")
+    refused("no-space", "copy", hosts.a.at(huge), new, says="15 TiB more are needed")
+
+
+def test_an_archive_that_outgrows_its_file_system_is_removed(
+    hosts: Hosts, refused: Refused, small: Remote
+) -> None:
+    source = hosts.a.at(random_image(hosts.a.images / "disk", 8 * MIB))
+    new = small.at(small.small / "disk.zst")
+    for form in ("zstd", "gzip"):
+        refused("no-space", "copy", "--archive", "--format", form, source, new, says="(?i)space")
+
+
+def test_a_sparse_target_that_has_no_room_for_the_contents_stays_as_it_was(
+    hosts: Hosts, refused: Refused, small: Remote
+) -> None:
+    """An image that was copied in by hand need not have its space."""
+    source = hosts.a.at(random_image(hosts.a.images / "disk", 8 * MIB))
+    target = random_image(small.small / "disk", MIB)
+    os.truncate(target, 8 * MIB)
+    refused("no-space", "copy-contents", source, small.at(target), says="")
+
+
+def test_a_limit_on_the_length_of_files_is_no_space_too(hosts: Hosts, refused: Refused) -> None:
+    source = hosts.a.at(random_image(hosts.a.images / "disk", 2 * FILE_LIMIT))
+    new = hosts.b.at(hosts.b.images / "new", "b-limited")
+    refused("no-space", "create", new, str(2 * FILE_LIMIT), says="no room for 8 MiB")
+    refused("no-space", "copy", source, new, says="no room for 8 MiB")
+    refused("no-space", "copy", "--archive", source, new, says="")
+
+
+def test_the_old_image_stays_where_there_is_no_room_for_the_new(
+    hosts: Hosts, refused: Refused
+) -> None:
+    source = hosts.a.at(random_image(hosts.a.images / "disk", 2 * FILE_LIMIT))
+    old = random_image(hosts.b.images / "old", MIB, seed=2)
+    there = hosts.b.at(old, "b-limited")
+    refused("no-space", "copy", "--overwrite", source, there, says="no room for 8 MiB")
+    refused("no-space", "copy", "--overwrite", "--archive", source, there, says="")
+
+
+def test_an_image_that_cannot_grow_keeps_its_size_and_contents(
+    client: Client, hosts: Hosts
+) -> None:
+    old = random_image(hosts.b.images / "old", MIB, seed=2)
+    before = old.read_bytes()
+    ended = client.run("grow", hosts.b.at(old, "b-limited"), str(2 * FILE_LIMIT), "--json")
+    assert "no room for 8 MiB" in ended.error("no-space")["message"]
+    assert old.read_bytes() == before

@@ -1,0 +1,155 @@
+"""The command line itself: what is refused before any agent is started, and how."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from virtstore import client
+from virtstore.cli import main as cli
+from virtstore.errors import Error
+from virtstore.version import __version__
+
+COMMANDS = {
+    "create", "list", "info", "delete", "grow", "shrink", "growfs", "snapshot", "copy",
+    "copy-contents", "compress", "uncompress", "verify", "diff", "clean", "storage-info",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("an agent was started")
+
+    monkeypatch.setattr(client, "Connection", start)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["virtstore", *arguments])
+    try:
+        cli.main()
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "no-such-command",
+        "--no-such-flag",
+        "create",
+        "create /x",
+        "create /x 10Q",
+        "create /x 0",
+        "create /x 10G extra",
+        "create local: 10G",
+        "create a:x 10G",
+        "create -oProxyCommand=x:/y 10G",
+        "create ssh://-oProxyCommand=x/y 10G",
+        "info",
+        "info /x --no-such-flag",
+        "info a:",
+        "grow /x",
+        "grow /x ++1G",
+        "shrink /x -",
+        "growfs /x 1G --partition one",
+        "copy /x",
+        "copy /x /y --format rar",
+        "copy /x /y --level high",
+        "copy-contents /x /y --archive",
+        "copy /x a:",
+        "compress /x --format none",
+        "diff /x",
+        "clean",
+        "storage-info /x",
+        "list",
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_wrong_command_line_is_refused_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, as_json: bool
+) -> None:
+    assert run(monkeypatch, *line.split(), *(["--json"] if as_json else [])) == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    if as_json:
+        told = json.loads(out)["error"]
+        assert told["code"] == "usage"
+        assert set(told) == {"code", "message", "host", "path"}
+    else:
+        assert out == ""
+        assert err.startswith("virtstore: ")
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_each_command_explains_itself_and_its_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert run(monkeypatch, command, "--help") == 0
+    text = capsys.readouterr().out
+    for option in ("--json", "--quiet", "-q", "--verbose", "-v", "--progress", "--config"):
+        assert option in text
+    looking = command in ("list", "info", "verify", "diff", "storage-info")
+    assert ("--dry-run" in text) != looking
+    assert "--no-json" not in text
+
+
+def test_without_arguments_the_commands_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in COMMANDS)
+
+
+def test_the_version_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("kind", [Error, *Error.__subclasses__()])
+def test_each_error_ends_with_its_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: type[Error]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise kind("why", host="a", path="/x")
+
+    monkeypatch.setattr(client, "Connection", fail)
+    assert run(monkeypatch, "info", "a:/x") == kind.exit_status
+    assert capsys.readouterr().err == "virtstore: a:/x: why\n"
+    assert run(monkeypatch, "info", "a:/x", "--json") == kind.exit_status
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == kind.code
+
+
+def test_an_interruption_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client, "Connection", interrupt)
+    assert run(monkeypatch, "copy", "/x", "/y") == 130
+    assert "virtstore clean" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("copy", "Replace an existing target"),
+        ("copy-contents", "The image to overwrite"),
+        ("create", "the name must not"),
+        ("shrink", "Cut whatever is there"),
+        ("list", "Subdirectories as well"),
+        ("clean", "A directory, a volume group, or an image"),
+    ],
+)
+def test_help_says_what_arguments_and_options_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, says: str
+) -> None:
+    run(monkeypatch, command, "--help")
+    assert says in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,106 @@
+"""How an agent is reached: exact argv, since a word too many is an option to ssh."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from virtstore.errors import UsageError
+from virtstore.location import LOCAL, HostAddress
+from virtstore.reach import agent_argv, can_share, hosts_file
+
+
+@pytest.fixture(autouse=True)
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where hosts.toml would be; nothing of the user's own is in force."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in ("VIRTSTORE_RSH", "VIRTSTORE_AGENT"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "virtstore").mkdir()
+    return tmp_path / "virtstore" / "hosts.toml"
+
+
+@pytest.mark.parametrize(
+    ("address", "argv"),
+    [
+        (HostAddress("a"), ["ssh", "-T", "--", "a"]),
+        (HostAddress("a", "u"), ["ssh", "-T", "--", "u@a"]),
+        (HostAddress("a", None, 2222), ["ssh", "-T", "-p", "2222", "--", "a"]),
+        (HostAddress("::1", "u"), ["ssh", "-T", "--", "u@::1"]),
+    ],
+)
+def test_ssh_is_given_the_host_behind_two_hyphens(address: HostAddress, argv: list[str]) -> None:
+    assert agent_argv(address) == [*argv, "virtstore-agent"]
+
+
+def test_the_local_agent_is_this_very_python_and_not_what_lies_in_the_working_directory() -> None:
+    argv = agent_argv(LOCAL, config="/c.toml")
+    assert argv == [sys.executable, "-P", "-m", "virtstore.agent", "--config", "/c.toml"]
+
+
+def test_a_configuration_is_never_named_to_another_host() -> None:
+    assert "--config" not in agent_argv(HostAddress("a"), config="/c.toml")
+
+
+def test_the_environment_names_another_program_and_another_agent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VIRTSTORE_RSH", "/usr/bin/ssh -i 'my key'")
+    monkeypatch.setenv("VIRTSTORE_AGENT", "sudo virtstore-agent")
+    wanted = ["/usr/bin/ssh", "-i", "my key", "-T", "--", "a", "sudo virtstore-agent"]
+    assert agent_argv(HostAddress("a")) == wanted
+    assert agent_argv(LOCAL) == ["sudo", "virtstore-agent"]
+
+
+def test_a_program_that_is_no_ssh_gets_no_options_of_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRTSTORE_RSH", "/opt/connect")
+    assert agent_argv(HostAddress("a")) == ["/opt/connect", "--", "a", "virtstore-agent"]
+    assert not can_share(HostAddress("a"))
+
+
+def test_a_shared_connection_ends_with_its_last_session() -> None:
+    argv = agent_argv(HostAddress("a"), control="/s/%C")
+    wanted = ["-o", "ControlMaster=auto", "-o", "ControlPath=/s/%C", "-o", "ControlPersist=no"]
+    assert argv == ["ssh", "-T", *wanted, "--", "a", "virtstore-agent"]
+    assert not can_share(LOCAL)
+
+
+def test_the_hosts_file_says_more_of_a_host(hosts: Path) -> None:
+    hosts.write_text(
+        '[hosts.a]\naddress = "ssh://root@10.0.0.5:2222"\nagent = "sudo virtstore-agent"\n'
+        '[hosts.local]\nagent = "env X=1 virtstore-agent"\n'
+    )
+    assert hosts_file() == str(hosts)
+    wanted = ["ssh", "-T", "-p", "2222", "--", "root@10.0.0.5", "sudo virtstore-agent"]
+    assert agent_argv(HostAddress("a")) == wanted
+    assert agent_argv(HostAddress("b")) == ["ssh", "-T", "--", "b", "virtstore-agent"]
+    assert agent_argv(LOCAL) == ["env", "X=1", "virtstore-agent"]
+
+
+def test_the_hosts_file_comes_before_the_environment(
+    hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTSTORE_AGENT", "elsewhere")
+    hosts.write_text('[hosts.a]\nagent = "here"\n')
+    assert agent_argv(HostAddress("a"))[-1] == "here"
+    assert agent_argv(HostAddress("b"))[-1] == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[hosts.a]\nadress = 'x'\n",
+        "[hosts.a]\naddress = 5\n",
+        "hosts = 1\n",
+        "[a]\n",
+        "not TOML",
+        "[hosts.a]\naddress = '-oProxyCommand=x'\n",
+        "[hosts.a]\naddress = 'b:/path'\n",
+    ],
+)
+def test_a_hosts_file_that_makes_no_sense_is_refused(hosts: Path, text: str) -> None:
+    hosts.write_text(text)
+    with pytest.raises(UsageError):
+        agent_argv(HostAddress("a"))
