@@ -1,0 +1,247 @@
+"""Snapshots that copying makes are gone afterwards, whatever happened to the copy, and what
+was in a snapshot's exception store is gone with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+import virtstore
+from virtstore.backends.lvm_report import volumes
+
+from .shell import MIB, fill, lvs, rest_has, sh
+
+_COPY = "virtstore.copying."
+BACKUP = "/mnt/images/backup"
+
+
+@pytest.fixture
+def image(here: virtstore.Host) -> virtstore.Image:
+    made = here.create("/dev/vg0/web", 32 * MIB)
+    sh(f"head -c 32M /dev/urandom >{made.path}")
+    return made
+
+
+def snapshots() -> set[str]:
+    """Snapshots that a copy needs, by LVM's own account."""
+    return {v.name for v in volumes("vg0") if any(tag.startswith(_COPY) for tag in v.tags)}
+
+
+def wait_for_snapshot(*, there: bool, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while bool(snapshots()) != there:
+        assert time.monotonic() < deadline, snapshots()
+        time.sleep(0.2)
+
+
+@contextmanager
+def slow_copy(image: virtstore.Image) -> Iterator[subprocess.Popen[bytes]]:
+    """A client whose copy of a snapshot is under way and will not end soon."""
+    program = str(Path(sys.executable).with_name("virtstore"))
+    argv = [program, "copy", "--snapshot", "--bwlimit", "1M", image.path, BACKUP]
+    client = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        wait_for_snapshot(there=True)
+        yield client
+    finally:
+        client.kill()
+        client.communicate()
+
+
+def kill_agents(client: subprocess.Popen[bytes]) -> None:
+    for agent in sh(f"cat /proc/{client.pid}/task/*/children").split():
+        os.kill(int(agent), signal.SIGKILL)
+
+
+def test_a_copy_that_went_well_leaves_none(image: virtstore.Image) -> None:
+    copied = image.copy(image.host.image(BACKUP), snapshot=True, archive=True)
+    assert lvs() == {"web"}
+    assert copied.verify().digest == copied.result.digest
+
+
+def test_a_copy_whose_target_is_refused_leaves_none(image: virtstore.Image) -> None:
+    Path(BACKUP).write_bytes(b"there already")
+    with pytest.raises(virtstore.Exists):
+        image.copy(image.host.image(BACKUP), snapshot=True)
+    with pytest.raises(virtstore.NotFound):
+        image.copy(image.host.image("/mnt/images/none/backup"), snapshot=True)
+    assert lvs() == {"web"}
+
+
+def test_a_copy_whose_target_fails_half_way_leaves_none(image: virtstore.Image) -> None:
+    sh("mkdir -p /mnt/images/small && mount -t tmpfs -o size=20M,mode=755 small /mnt/images/small")
+    extra = Path("/etc/virtstore/conf.d/small.toml")
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_text('[[directory]]\npath = "/mnt/images/small"\naccess = "write"\n')
+    try:
+        with virtstore.connect("local:") as here:
+            target = here.image("/mnt/images/small/backup")
+            with pytest.raises(virtstore.NoSpace):
+                here.image(image.path).copy(target, snapshot=True, archive=True)
+        assert os.listdir("/mnt/images/small") == []
+    finally:
+        sh("umount /mnt/images/small")
+        extra.unlink()
+    assert lvs() == {"web"}
+
+
+def test_the_snapshot_of_a_copy_never_shows(image: virtstore.Image) -> None:
+    with slow_copy(image):
+        [name] = snapshots()
+        assert [entry.path for entry in image.host.list("/dev/vg0")] == [image.path]
+        assert image.info().snapshots == ()
+        with pytest.raises(virtstore.Error):
+            image.host.image(f"/dev/vg0/{name}").delete()
+        assert snapshots() == {name}
+    wait_for_snapshot(there=False)
+
+
+def test_an_agent_that_is_killed_leaves_none(image: virtstore.Image) -> None:
+    with slow_copy(image) as client:
+        kill_agents(client)
+        wait_for_snapshot(there=False)
+        assert client.wait(timeout=10) == virtstore.ConnectionFailed.exit_status
+    assert lvs() == {"web"}
+
+
+def test_a_client_that_is_killed_leaves_none(image: virtstore.Image) -> None:
+    with slow_copy(image) as client:
+        client.kill()
+        wait_for_snapshot(there=False)
+    assert lvs() == {"web"}
+    assert not Path(BACKUP).exists()
+
+
+def test_an_agent_and_its_guard_that_are_killed_leave_it_to_the_next_agent(
+    image: virtstore.Image,
+) -> None:
+    with slow_copy(image) as client:
+        [guard] = sh("pgrep -f 'virtstore.backends.guar[d]'").split()  # and not this line
+        os.kill(int(guard), signal.SIGKILL)
+        kill_agents(client)
+        client.wait(timeout=10)
+        assert snapshots() != set()
+        image.host.list("/dev/vg0")
+        assert lvs() == {"web"}
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_an_exception_store_that_runs_full_fails_the_copy_and_nothing_else(
+    image: virtstore.Image, archive: bool
+) -> None:
+    sh("lvcreate -qq -y -Wn -Zn -an -L 204M -n rest vg0")  # leaves an extent for the snapshot
+    failures: list[virtstore.Error] = []
+
+    def copy() -> None:
+        try:
+            target = image.host.image(BACKUP)
+            image.copy(target, snapshot=True, archive=archive, bwlimit="8M")
+        except virtstore.Error as error:
+            failures.append(error)
+
+    copying = threading.Thread(target=copy)
+    copying.start()
+    wait_for_snapshot(there=True)
+    fill(image.path, 32 * MIB)
+    sh("sync")
+    copying.join(timeout=60)
+    [failure] = failures
+    assert (failure.code, failure.exit_status) == ("no-space", 7), failure
+    assert "exception store" in failure.message
+    assert (lvs(), os.listdir("/mnt/images")) == ({"web", "rest"}, [])
+    assert Path(image.path).read_bytes() == b"\xee" * (32 * MIB)
+
+
+def change_all(image: virtstore.Image, before: bytes) -> None:
+    """All that the image held, which is `before`, is now in its snapshot's exception store."""
+    fill(image.path, 32 * MIB)
+    sh("sync")
+    assert before * MIB in Path("/dev/mapper/vg0-s1-cow").read_bytes()
+
+
+def kept(image: virtstore.Image, byte: bytes) -> virtstore.Image:
+    """The image, with a snapshot that has all that the image was in its exception store."""
+    fill(image.path, 32 * MIB, byte)
+    taken = image.snapshot("s1")
+    change_all(image, byte)
+    return taken
+
+
+def test_what_a_deleted_snapshot_kept_is_gone(image: virtstore.Image) -> None:
+    kept(image, b"\xa1").delete()
+    assert (lvs(), rest_has(b"\xa1")) == ({"web"}, False)
+
+
+def test_what_a_snapshot_kept_that_is_deleted_with_its_origin_is_gone(
+    image: virtstore.Image,
+) -> None:
+    kept(image, b"\xa2")
+    image.delete(with_snapshots=True)
+    assert (lvs(), rest_has(b"\xa2")) == (set(), False)
+
+
+def test_what_an_overwritten_snapshot_kept_is_gone(image: virtstore.Image) -> None:
+    taken = kept(image, b"\xa3")
+    image.copy(taken, overwrite=True)
+    assert (lvs(), taken.info().type, rest_has(b"\xa3")) == ({"web", "s1"}, "lvm", False)
+
+
+def test_what_a_snapshot_kept_that_ran_full_is_gone(image: virtstore.Image) -> None:
+    fill(image.path, 32 * MIB, b"\xa4")
+    taken = image.snapshot("s1", size="8M")
+    fill(image.path, 32 * MIB)
+    sh("sync")
+    assert sh("lvs --noheadings -o lv_snapshot_invalid vg0/s1") == "snapshot invalid"
+    taken.delete()
+    assert (lvs(), rest_has(b"\xa4")) == ({"web"}, False)
+
+
+def test_what_the_snapshot_of_a_copy_kept_is_gone_however_the_copy_ends(
+    image: virtstore.Image,
+) -> None:
+    for byte, end in ((b"\xb1", "client"), (b"\xb2", "agent"), (b"\xb3", "both")):
+        fill(image.path, 32 * MIB, byte)
+        with slow_copy(image) as client:
+            fill(image.path, 32 * MIB)
+            sh("sync")
+            if end == "client":
+                client.kill()
+            if end == "both":
+                [guard] = sh("pgrep -f 'virtstore.backends.guar[d]'").split()
+                os.kill(int(guard), signal.SIGKILL)
+            if end != "client":
+                kill_agents(client)
+                client.wait(timeout=10)
+            if end == "both":
+                image.host.list("/dev/vg0")
+            wait_for_snapshot(there=False)
+        assert (lvs(), rest_has(byte)) == ({"web"}, False), end
+        Path(BACKUP).unlink(missing_ok=True)
+
+
+def test_a_snapshot_that_was_split_before_the_machine_stopped_is_finished_unseen(
+    image: virtstore.Image,
+) -> None:
+    kept(image, b"\xa5")
+    sh("lvchange -qq --addtag virtstore.removing vg0/s1 && lvconvert -qq -y --splitsnapshot vg0/s1")
+    assert [entry.path for entry in image.host.list("/dev/vg0")] == [image.path]
+    assert (lvs(), rest_has(b"\xa5")) == ({"web"}, False)
+
+
+def test_a_snapshot_that_was_only_marked_before_the_machine_stopped_stays(
+    image: virtstore.Image,
+) -> None:
+    taken = kept(image, b"\xa6")
+    sh("lvchange -qq --addtag virtstore.removing vg0/s1")
+    assert {entry.path for entry in image.host.list("/dev/vg0")} == {image.path, taken.path}
+    assert Path(taken.path).read_bytes() == b"\xa6" * (32 * MIB)
+    assert "virtstore" not in sh("lvs --noheadings -o lv_tags vg0")
