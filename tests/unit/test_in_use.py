@@ -181,3 +181,16 @@ def test_a_mount_in_another_namespace_is_found(image: Path, tmp_path: Path) -> N
             found = uses(image)
             holder.stdin.close()
         assert InUse("mount", f"{point} (by {device})") in found
+
+
+def test_udev_which_looks_at_a_new_device_is_told_from_those_who_stay(image: Path) -> None:
+    rename = "open('/proc/self/comm', 'w').write('(udev-worker)')\n"
+    status = image.stat()
+    identity = (status.st_dev, status.st_ino)
+    with child(rename + "file = os.open(path, os.O_RDONLY)", image):
+        assert Scan().is_passing(identity)
+        with child("file = os.open(path, os.O_RDONLY)", image):
+            assert not Scan().is_passing(identity)
+    with child(rename + "file = os.open(path, os.O_RDWR)", image):
+        assert not Scan().is_passing(identity)
+    assert not Scan().is_passing(identity)

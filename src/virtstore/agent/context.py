@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from typing import Final
 
 from virtstore import formats
 from virtstore.agent import locks
@@ -16,6 +18,9 @@ from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Error, InUse, NotFound, Unsupported
 from virtstore.model import Access, Changed
 from virtstore.protocol import AnyMessage
+
+#: Seconds that udev may take to look at a volume.
+_UDEV: Final = 10.0
 
 
 class Agent:
@@ -51,8 +56,13 @@ class Agent:
                 yield place._replace(lock=lock)
 
     def refuse_use(self, image: Image, *, writers_only: bool = False) -> None:
-        """Raises `InUse` if somebody else has the image. Called with the lock held."""
-        Scan().refuse(image.identity, writers_only=writers_only)
+        """Raises `InUse` if somebody else has the image. Called with the lock held. udev, which
+        looks at every volume that was just made or written, is waited for."""
+        deadline = time.monotonic() + _UDEV
+        while (scan := Scan()).is_passing(image.identity) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            self.session.check()
+        scan.refuse(image.identity, writers_only=writers_only)
 
 
 def mend(store: Store, wanted: str | None = None) -> None:

@@ -24,6 +24,8 @@ from virtstore.errors import InUse as InUseError
 from virtstore.model import InUse
 
 _QEMU_LOCK_BYTES: Final = range(100, 300)
+#: What udev's workers call themselves (systemd 252's udevd; before that, as their daemon).
+_UDEV: Final = ("(udev-worker)", "systemd-udevd")
 _LOCK: Final = re.compile(
     r"\d+: OFDLCK +\S+ +(?P<kind>READ|WRITE) +\S+ +(?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):"
     r"(?P<inode>\d+) +(?P<start>\d+) "
@@ -31,8 +33,11 @@ _LOCK: Final = re.compile(
 
 
 class _Use(NamedTuple):
+    """`passing`: by udev, which reads a device that was made or written, and goes."""
+
     evidence: InUse
     writes: bool
+    passing: bool = False
 
 
 class Scan:
@@ -48,6 +53,11 @@ class Scan:
     def of(self, identity: Identity) -> tuple[InUse, ...]:
         """All evidence for one image."""
         return tuple(use.evidence for use in self._uses.get(identity, ()))
+
+    def is_passing(self, identity: Identity) -> bool:
+        """Whether there is evidence, and all of it is of somebody who goes in a moment."""
+        uses = self._uses.get(identity, ())
+        return bool(uses) and all(use.passing for use in uses)
 
     def refuse(self, identity: Identity, *, writers_only: bool = False) -> None:
         """Raises the error `InUse`, with the evidence, if there is any (`writers_only`: of
@@ -143,7 +153,8 @@ def _open_file(process: int, fd: str) -> Iterator[tuple[Identity, _Use]]:
         if not flags & os.O_PATH:
             name = Path(f"/proc/{process}/comm").read_text().rstrip("\n")
             evidence = InUse("process", f"{name} (pid {process})")
-            yield _of(os.stat(path)), _Use(evidence, flags & os.O_ACCMODE != os.O_RDONLY)
+            writes = flags & os.O_ACCMODE != os.O_RDONLY
+            yield _of(os.stat(path)), _Use(evidence, writes, not writes and name in _UDEV)
 
 
 def _flags(process: int, fd: str) -> int:

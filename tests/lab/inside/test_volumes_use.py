@@ -123,6 +123,13 @@ def test_what_udev_holds_for_a_moment_is_waited_for(image: virtstore.Image) -> N
     assert lvs() == set()
 
 
+def test_a_worker_of_udev_is_waited_for(image: virtstore.Image) -> None:
+    name = "printf '(udev-worker)' >/proc/self/comm"
+    with running("sh", "-c", f"{name}; exec 7<{image.path}; echo ready; sleep 1 7<&-"):
+        image.delete()
+    assert lvs() == set()
+
+
 def test_a_volume_that_is_opened_while_it_is_deleted_goes_or_stays_whole(
     image: virtstore.Image,
 ) -> None:
