@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from virtstore.agent.context import Agent
-from virtstore.agent.operations import HANDLERS
+from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
 from virtstore.errors import Error, Interrupted
@@ -56,7 +56,7 @@ def serve(load: Callable[[], Policy], reading: int, writing: int) -> None:
 
 
 def _answer(agent: Agent, request: Message) -> None:
-    handler = HANDLERS.get(type(request))
+    handler = handler_of(request)
     if handler is None:
         # What was still under way when an operation failed: its frames are of no use now.
         return
