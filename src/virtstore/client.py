@@ -379,6 +379,7 @@ def _copy_between(
         bwlimit=request.bwlimit,
         allow_in_use=request.allow_in_use,
         check=request.mode == "contents",
+        whole_frames=request.archive == "zstd",
     )
 
     def receive(begin: protocol.Begin) -> protocol.Receive:

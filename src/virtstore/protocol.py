@@ -190,7 +190,8 @@ class CopyHere(Message, frozen=True):
 
 
 class Send(Message, frozen=True):
-    """The source's end of a copy. `check`: an archive is read through before `Begin`."""
+    """The source's end of a copy. `check`: an archive is read through before `Begin`.
+    `whole_frames`: the target keeps what it gets, so each chunk has to be one zstd frame."""
 
     path: str
     snapshot: bool = False
@@ -198,6 +199,7 @@ class Send(Message, frozen=True):
     bwlimit: int | None = None
     allow_in_use: bool = False
     check: bool = False
+    whole_frames: bool = False
 
 
 class Receive(Message, frozen=True):
@@ -275,14 +277,13 @@ class Begin(Message, frozen=True):
 
 
 class Start(Message, frozen=True):
-    """The target is ready. `compare`: its chunks' digests follow."""
+    """The target is ready. `compare`: `Existing` follow."""
 
     compare: bool
 
 
 class Ready(Message, frozen=True):
-    """The target is checked, locked and reserved; its final path. `compare`: the digests of
-    its present chunks follow."""
+    """The target is checked, locked and reserved; its final path. `compare`: `Existing` follow."""
 
     path: str
     compare: bool
@@ -294,11 +295,29 @@ class Digests(Message, frozen=True):
     zeros: int
 
 
+class Existing(Message, frozen=True):
+    """The next chunks that the target has already: first `zeros` chunks of zeros, then those
+    whose fingerprints (digest.py) are the payload. `last`: behind these it has nothing."""
+
+    zeros: int
+    last: bool = False
+
+
 class Data(Message, frozen=True):
     """One chunk; the payload is one zstd frame, or the bytes themselves where `raw`."""
 
     offset: int
     length: int
+    raw: bool = False
+
+
+class Patch(Message, frozen=True):
+    """One chunk of which the target has a part: the payload is the blocks (digest.BLOCK) whose
+    numbers are `blocks`, in ascending order, as one zstd frame, or as they are where `raw`."""
+
+    offset: int
+    length: int
+    blocks: tuple[int, ...]
     raw: bool = False
 
 
@@ -366,14 +385,16 @@ Reply = (
     | Failure
     | Received
 )
-CopyMessage = Begin | Start | Ready | Digests | Data | Zero | Same | End | Abandon
+CopyMessage = (
+    Begin | Start | Ready | Digests | Existing | Data | Patch | Zero | Same | End | Abandon
+)
 AnyMessage = Hello | Alive | Request | Reply | CopyMessage
 
 #: A message with its payload.
 Frame = tuple[AnyMessage, bytes]
 
-#: A part of an image as a source tells it, with the payload of `Data`; and its end.
-Part = tuple[Data | Zero | Same, bytes]
+#: A part of an image as a source tells it, with the payload of `Data` or `Patch`; and its end.
+Part = tuple[Data | Patch | Zero | Same, bytes]
 Sent = Part | tuple[End, bytes]
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -1,7 +1,7 @@
 """A copy between two hosts: the client passes frames from the source to the target.
 
-It looks at headers only: what is compressed stays so. The other way go the digests of
-what the target has already. Each end is a session of its own, so that a copy that fails
+It looks at headers only: what is compressed stays so. The other way go the fingerprints
+of what the target has already. Each end is a session of its own, so that a copy that fails
 or is interrupted ends by closing it; what that leaves is the agents' business.
 """
 
@@ -18,9 +18,10 @@ from virtstore.protocol import (
     AnyMessage,
     Begin,
     Data,
-    Digests,
     End,
+    Existing,
     Message,
+    Patch,
     Ready,
     Receive,
     Received,
@@ -74,9 +75,9 @@ def _pass_on(
     while True:
         message, payload = source.receive()
         match message:
-            case Data(offset, length) | Zero(offset, length) | Same(offset, length):
+            case Data() | Patch() | Zero() | Same():
                 target.send(message, payload)
-                told(offset + length, size)
+                told(message.offset + message.length, size)
             case End():
                 target.send(message)
                 return
@@ -85,7 +86,7 @@ def _pass_on(
 
 
 class _Back(threading.Thread):
-    """What comes back from the target: digests for the source, and the outcome."""
+    """What comes back from the target: fingerprints for the source, and the outcome."""
 
     def __init__(self, source: Connection, target: Connection) -> None:
         super().__init__(name="copy, back", daemon=True)
@@ -105,7 +106,7 @@ class _Back(threading.Thread):
         while True:
             message, payload = self._target.receive()
             match message:
-                case Digests():
+                case Existing():
                     self._source.send(message, payload)
                 case Received():
                     return message

@@ -54,7 +54,7 @@ class ThinVolumes(VolumeGroup):
         self._pool = pool
         self.capabilities = msgspec.structs.replace(self.capabilities, image_type="lvm-thin")
 
-    def draft(self, name: str, size: int | None, thin: str | None = None) -> VolumeDraft:
+    def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
         return super().draft(name, size, thin or self._pool)
 
 

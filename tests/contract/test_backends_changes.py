@@ -6,7 +6,7 @@ import pytest
 
 from virtstore.backends.base import Store, Stored
 from virtstore.digest import CHUNK
-from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
+from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported
 
 from .stores import (
     DATA,
@@ -70,17 +70,33 @@ def test_a_draft_that_was_left_is_fitted_to_another_size_or_made_anew(store: Sto
     assert listed(store) == {("x.img", "partial")}
 
 
-def test_of_an_archive_that_was_left_nothing_is_kept(store: Store) -> None:
+def test_an_archive_that_was_left_is_taken_up_and_can_be_cut(store: Store) -> None:
     if not store.capabilities.archives:
-        with pytest.raises(UsageError, match="archive"):
-            store.draft("x.zst", None)
+        with pytest.raises(Unsupported, match="archive"):
+            store.archive("x.zst")
         assert listed(store) == set()
         return
-    with store.draft("x.zst", None) as draft:
+    with store.archive("x.zst") as draft:
+        assert (draft.size, draft.holds) == (0, "zeros")
         draft.write_at(0, DATA)
         draft.write_at(len(DATA), b"more")
         assert draft.size == len(DATA) + 4
-    with store.draft("x.zst", None) as draft:
+    with store.archive("x.zst") as draft:
+        assert (draft.size, draft.holds) == (len(DATA) + 4, "kept")
+        assert draft.read_at(0, draft.size) == DATA + b"more"
+        draft.cut(3)
+        assert draft.read_at(0, draft.size) == DATA[:3]
+
+
+def test_what_is_set_aside_has_no_name_and_is_gone_when_it_is_closed(store: Store) -> None:
+    if not store.capabilities.archives:
+        return
+    with store.archive("x.zst") as draft:
+        with draft.scratch() as scratch:
+            scratch.write_at(0, DATA)
+            scratch.write_at(len(DATA), b"more")
+            assert scratch.read_at(0, len(DATA) + 9) == DATA + b"more"
+            assert listed(store) == {("x.zst", "partial")}
         assert draft.size == 0
 
 

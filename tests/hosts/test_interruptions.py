@@ -116,17 +116,32 @@ def test_an_image_that_was_being_overwritten_is_partial_until_it_is_whole(
     assert told["transferred"] < _SIZE - _MOVED / 2
 
 
-@pytest.mark.parametrize(
-    ("form", "cut"), [("zstd", _ctrl_c), ("lzop", _ctrl_c), ("lzop", _kill_the_client)]
-)
-def test_an_archive_that_was_cut_short_is_not_there_and_can_be_made_again(
-    client: Client, hosts: Hosts, cut: Cut, form: str
+@pytest.mark.parametrize("cut", [_ctrl_c, _kill_the_client, _kill_the_agent_of_the_target])
+def test_an_archive_that_was_cut_short_is_partial_and_goes_on(
+    client: Client, hosts: Hosts, cut: Cut
+) -> None:
+    source = random_image(hosts.a.images / "disk", _SIZE)
+    archive = hosts.b.images / "archive"
+    words = ("copy", "--archive", hosts.a.at(source), hosts.b.at(archive))
+    _cut_short(hosts, client.under_way(*words, "--bwlimit", _RATE, until=_MOVED), cut)
+    assert not archive.exists()
+    [entry] = client.json("list", hosts.b.at(hosts.b.images))
+    assert (entry["path"], entry["state"]) == (str(archive), "partial")
+    told = client.json(*words)
+    assert told["transferred"] < _SIZE - _MOVED / 2
+    assert client.json("verify", hosts.b.at(archive))["checked"] == "digest"
+    assert client.json("diff", hosts.a.at(source), hosts.b.at(archive))["different"] == 0
+
+
+@pytest.mark.parametrize("cut", [_ctrl_c, _kill_the_client])
+def test_an_archive_of_another_format_that_was_cut_short_is_made_again(
+    client: Client, hosts: Hosts, cut: Cut
 ) -> None:
     source = random_image(hosts.a.images / "disk", 4 * MIB)
     archive = hosts.b.images / "archive"
-    words = ("copy", "--archive", "--format", form, hosts.a.at(source), hosts.b.at(archive))
+    words = ("copy", "--archive", "--format", "lzop", hosts.a.at(source), hosts.b.at(archive))
     _cut_short(hosts, client.under_way(*words, "--bwlimit", "4M", until=2 * MIB), cut)
-    assert not archive.exists()
+    assert not list(hosts.b.images.iterdir())
     client.json(*words)
     assert client.json("diff", hosts.a.at(source), hosts.b.at(archive))["different"] == 0
 

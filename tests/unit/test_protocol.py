@@ -59,6 +59,7 @@ _VALUES: dict[str, object] = {
     "source": "/mnt/x.img",
     "target": "/mnt/y.img",
     "total": 2,
+    "blocks": (0, 3),
     "version": "1.0",
     "written": 7,
     "zeros": 3,

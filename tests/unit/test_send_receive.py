@@ -17,16 +17,16 @@ from virtstore import formats
 from virtstore.backends.base import Image, Store
 from virtstore.backends.directory import Directory
 from virtstore.backends.memory import Memory
-from virtstore.digest import CHUNK, ImageDigest, chunk_digest
+from virtstore.digest import BLOCK, CHUNK, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.blocks import compress_block
 from virtstore.model import Compression
-from virtstore.protocol import Data, End, Same, Sent, Zero
-from virtstore.transfer.compare import ChunkDigests
+from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
+from virtstore.transfer.compare import Fingerprints
 from virtstore.transfer.receive import FrameTarget, ImageTarget, StreamTarget, Target, receive
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import RawSource, Source, open_source
-from virtstore.transfer.survey import survey
+from virtstore.transfer.survey import fingerprints
 
 SIZES = [1, 511, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 4099]
 
@@ -59,7 +59,12 @@ def digest_of(image: bytes) -> str:
     return digest.hexdigest()
 
 
-def stored(store: Store, name: str, contents: bytes) -> Image:
+#: How an archive of ours gets its chunks, and how one of another format does on one host.
+KEPT = Encoding(whole_frames=True, level=3)
+RAW = Encoding(frames=False)
+
+
+def stored(store: Store, name: str, contents: bytes | bytearray) -> Image:
     with store.draft(name, len(contents)) as draft:
         for start in range(0, len(contents), CHUNK):
             part = contents[start : start + CHUNK]
@@ -67,6 +72,14 @@ def stored(store: Store, name: str, contents: bytes) -> Image:
                 draft.write_at(start, part)
         draft.publish(overwrite=False)
     return store.open(name)
+
+
+def surveyed(image: Image, size: int) -> Fingerprints:
+    """All that an image holds, found out beforehand."""
+    existing = Fingerprints(size)
+    for zeros, found in fingerprints(RawSource(image, size)):
+        existing.add(found, zeros)
+    return existing
 
 
 def everything(source: Source) -> bytes:
@@ -94,14 +107,16 @@ def test_every_kind_of_archive_holds_the_image_that_was_sent(
     store: Store, form: Compression, size: int
 ) -> None:
     contents = an_image(size, size)
-    with stored(store, "x", contents) as image, store.draft("x.arc", None) as draft:
+    with stored(store, "x", contents) as image, store.archive("x.arc") as draft:
         target: Target = (
             FrameTarget(draft)
             if form == "zstd"
             else StreamTarget(draft, formats.by_name(form), formats.by_name(form).levels.start)
         )
         outcome = receive(
-            send(RawSource(image, size), Encoding(frames=form == "zstd"), None), size, target
+            send(RawSource(image, size), KEPT if form == "zstd" else RAW, None),
+            size,
+            target,
         )
         source = open_source(draft, archives=True)
         assert (source.compression, source.size) == (form, size)
@@ -113,11 +128,15 @@ def test_every_kind_of_archive_holds_the_image_that_was_sent(
 def test_an_archive_of_ours_is_passed_on_without_compressing_it_again(store: Store) -> None:
     size = 3 * CHUNK + 5
     contents = an_image(size, 1)
-    with stored(store, "x", contents) as image, store.draft("a", None) as first:
-        receive(send(RawSource(image, size), Encoding(level=19), None), size, FrameTarget(first))
-        with store.draft("b", None) as second:
+    with stored(store, "x", contents) as image, store.archive("a") as first:
+        receive(
+            send(RawSource(image, size), KEPT, None),
+            size,
+            FrameTarget(first),
+        )
+        with store.archive("b") as second:
             source = open_source(first, archives=True)
-            receive(send(source, Encoding(level=1), None), size, FrameTarget(second))
+            receive(send(source, KEPT, None), size, FrameTarget(second))
             assert second.read_at(0, second.size) == first.read_at(0, first.size)
         with store.draft("c", size) as third:
             source = open_source(first, archives=True)
@@ -141,9 +160,7 @@ def test_only_what_differs_is_moved_and_the_rest_is_zeroed(
     contents = contents[: len(contents) - cut]
     size, store = len(contents), Memory()
     with stored(store, "x", contents) as image, stored(store, "y", chunks(old)) as target:
-        existing = ChunkDigests(size)
-        for zeros, digests in survey(RawSource(target, size)):
-            existing.add(digests, zeros)
+        existing = surveyed(target, size)
         sent = list(send(RawSource(image, size), Encoding(), existing))
         receive(sent, size, ImageTarget(target, size, existing))
         assert target.read_at(0, target.size) == contents.ljust(len(old) * CHUNK, b"\0")
@@ -155,9 +172,7 @@ def test_only_what_differs_is_moved_and_the_rest_is_zeroed(
 def test_a_target_that_holds_it_all_is_not_written_to() -> None:
     contents, store = an_image(2 * CHUNK, 9), Memory()
     with stored(store, "x", contents) as image, stored(store, "y", contents) as same:
-        existing = ChunkDigests(2 * CHUNK)
-        for zeros, digests in survey(RawSource(same, 2 * CHUNK)):
-            existing.add(digests, zeros)
+        existing = surveyed(same, 2 * CHUNK)
         target = ImageTarget(same, 2 * CHUNK, existing)
         sent = send(RawSource(image, 2 * CHUNK), Encoding(), existing)
         assert receive(sent, 2 * CHUNK, target).written == 0
@@ -217,7 +232,7 @@ def test_what_is_not_whole_or_not_true_is_refused(why: str, frames: list[Sent], 
         with pytest.raises(Corrupt):
             _received(frames)
         return
-    with Memory().draft("x", None) as draft:
+    with Memory().archive("x") as draft:
         gzip = formats.by_name("gzip")
         target = FrameTarget(draft) if kind == "frames" else StreamTarget(draft, gzip, 1)
         with pytest.raises(Corrupt):
@@ -252,3 +267,58 @@ def test_zeros_cost_nothing_of_the_rate() -> None:
         sent = list(send(RawSource(image, image.size), Encoding(bwlimit=1), None))
         assert time.monotonic() - started < 1  # at a byte a second it would be 97 days
     assert [message for message, _ in sent[:-1]] == [Zero(0, 8 * CHUNK)]
+
+
+def test_what_does_not_compress_is_sent_as_it_is_unless_it_is_kept() -> None:
+    with stored(Memory(), "x", A) as image:
+        [(sent, payload), _] = send(RawSource(image, CHUNK), Encoding(), None)
+        assert (sent, payload) == (Data(0, CHUNK, raw=True), A)
+        [(kept, payload), _] = send(RawSource(image, CHUNK), KEPT, None)
+        assert kept == Data(0, CHUNK)
+
+
+def test_a_raw_chunk_is_no_part_of_an_archive() -> None:
+    with Memory().archive("x") as draft, pytest.raises(Corrupt, match="no frame"):
+        receive([(Data(0, CHUNK, raw=True), A), (END[0], b"")], CHUNK, FrameTarget(draft))
+
+
+@pytest.mark.parametrize("encoding", [Encoding(), RAW], ids=["frames", "raw"])
+def test_of_a_chunk_only_the_blocks_that_differ_are_moved_and_written(encoding: Encoding) -> None:
+    old = bytearray(A * 2)
+    new = bytearray(old)
+    for at in (0, BLOCK, 5 * BLOCK + 7, CHUNK - 1, CHUNK + BLOCK):
+        new[at] ^= 1
+    store, size = Memory(), len(old)
+    with stored(store, "x", new) as image, stored(store, "y", old) as there:
+        existing = surveyed(there, size)
+        sent = list(send(RawSource(image, size), encoding, existing))
+        outcome = receive(sent, size, ImageTarget(there, size, existing))
+        assert there.read_at(0, size) == new
+    patches = [message for message, _ in sent if isinstance(message, Patch)]
+    assert [p.blocks for p in patches] == [(0, 1, 5, 15), (1,)]
+    assert outcome.written == 5 * BLOCK
+    assert sum(len(payload) for _, payload in sent) <= 5 * BLOCK
+
+
+@pytest.mark.parametrize(
+    "blocks", [(), (1, 0), (0, 0), (-1,), (16,), (0, 16)], ids=lambda blocks: str(blocks)
+)
+def test_blocks_that_a_chunk_has_not_are_refused(blocks: tuple[int, ...]) -> None:
+    store = Memory()
+    with stored(store, "y", A) as there:
+        existing = surveyed(there, CHUNK)
+        frames: list[Sent] = [(Patch(0, CHUNK, blocks, raw=True), A[: len(blocks) * BLOCK]), END]
+        with pytest.raises(Corrupt, match="blocks that the chunk"):
+            receive(frames, CHUNK, ImageTarget(there, CHUNK, existing))
+
+
+def test_a_block_wrongly_taken_for_equal_is_found_at_the_end() -> None:
+    store, new = Memory(), bytes([A[0] ^ 1]) + A[1:-1] + bytes([A[-1] ^ 1])
+    with stored(store, "y", A) as there:
+        existing = surveyed(there, CHUNK)
+        frames: list[Sent] = [
+            (Patch(0, CHUNK, (0,), raw=True), new[:BLOCK]),
+            (End(digest_of(new)), b""),
+        ]
+        with pytest.raises(Corrupt, match="digests differ"):
+            receive(frames, CHUNK, ImageTarget(there, CHUNK, existing))

@@ -1,9 +1,9 @@
 """One client's session: its requests in, replies out, and the end of it noticed at once.
 
 A thread reads frames into a short queue; another watches for the client's hang-up, which
-must end an operation within seconds even while that operation reads no frame. Digests are
-taken in at once, whatever the operation is doing: a source that waits to be rid of its
-data while its target waits to be rid of its digests would wait for ever.
+must end an operation within seconds even while that operation reads no frame. What a
+target has already is taken in at once, whatever the operation is doing: a source that waits
+to be rid of its data while its target waits to be rid of its fingerprints would wait for ever.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Final
 
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, Interrupted
-from virtstore.protocol import AnyMessage, Digests, Frame, Progressed
-from virtstore.transfer.compare import ChunkDigests
+from virtstore.protocol import AnyMessage, Existing, Frame, Progressed
+from virtstore.transfer.compare import Fingerprints
 
 #: Frames read ahead: at most so many chunks wait in memory.
 _AHEAD: Final = 8
@@ -37,7 +37,7 @@ class Session:
         self._reading = reading
         self._queue: queue.Queue[Frame | None] = queue.Queue(_AHEAD)
         self._gone = threading.Event()
-        self._digests: ChunkDigests | None = None
+        self._existing: Fingerprints | None = None
         self._reported = 0.0
 
     def start(self) -> None:
@@ -79,27 +79,29 @@ class Session:
             self._reported = now
             self.send(Progressed(done, total))
 
-    def take_digests(self, size: int) -> ChunkDigests:
-        """Where the digests of a target of `size` bytes will be found as they arrive."""
-        self._digests = ChunkDigests(size)
-        return self._digests
+    def take_fingerprints(self, size: int) -> Fingerprints:
+        """Where those of a target of `size` bytes will be found as they arrive."""
+        self._existing = Fingerprints(size)
+        return self._existing
 
     def _read(self) -> None:
         try:
             while (frame := self.channel.receive()) is not None:
-                if isinstance(frame[0], Digests):
+                if isinstance(frame[0], Existing):
                     self._learn(frame[0], frame[1])
                 else:
                     self._queue.put(frame)
-        except (ConnectionFailed, ValueError):
+        except (ConnectionFailed, Interrupted, ValueError):
             pass
         finally:
             self._hang_up()
 
-    def _learn(self, message: Digests, payload: bytes) -> None:
-        if self._digests is None:
-            raise ValueError("digests that nobody asked for")
-        self._digests.add(payload, message.zeros)
+    def _learn(self, message: Existing, payload: bytes) -> None:
+        if self._existing is None:
+            raise ValueError("fingerprints that nobody asked for")
+        self._existing.add(payload, message.zeros)
+        if message.last:
+            self._existing.finish()
 
     def _watch(self) -> None:
         """End the process when the client has gone and its operation does not end by itself:
@@ -117,5 +119,5 @@ class Session:
         self._gone.set()
         with suppress(queue.Full):
             self._queue.put_nowait(None)  # wakes an operation that waits for a frame
-        if self._digests:
-            self._digests.close()
+        if self._existing:
+            self._existing.close()

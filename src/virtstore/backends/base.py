@@ -143,6 +143,21 @@ class Draft(Image, Protocol):
     def __enter__(self) -> Draft: ...
 
 
+class ArchiveDraft(Draft, Protocol):
+    """An archive in the making, whose length is known only at its end."""
+
+    def cut(self, length: int) -> None:
+        """Make it shorter."""
+        ...
+
+    def scratch(self) -> Image:
+        """Room for as much again, beside it and without a name, gone when it is closed.
+        `OSError` where there is no such thing."""
+        ...
+
+    def __enter__(self) -> ArchiveDraft: ...
+
+
 class Store(Protocol):
     """A directory or a volume group."""
 
@@ -175,11 +190,15 @@ class Store(Protocol):
         """Raises `NotFound`; `Denied` for anything that is not an image (a link, a FIFO)."""
         ...
 
-    def draft(self, name: str, size: int | None, thin: str | None = None) -> Draft:
-        """A new image of `size` bytes, all of it reserved; None for an archive. `thin`: in
-        that thin pool, where nothing is reserved. A partial one
-        that is there is taken up, with its contents, so that a cut copy can go on; of an
-        archive nothing is kept. Raises `NoSpace` with nothing left behind."""
+    def draft(self, name: str, size: int, thin: str | None = None) -> Draft:
+        """A new image of `size` bytes, all of it reserved. `thin`: in that thin pool, where
+        nothing is reserved. A partial one that is there is taken up, with its contents, so
+        that a cut copy can go on. Raises `NoSpace` with nothing left behind."""
+        ...
+
+    def archive(self, name: str) -> ArchiveDraft:
+        """A new archive, of no bytes yet; a partial one that is there is taken up, with its
+        contents. Raises `Unsupported` where no archives can be (`Capabilities.archives`)."""
         ...
 
     def rework(self, name: str) -> Draft:

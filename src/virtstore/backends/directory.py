@@ -16,7 +16,7 @@ from typing import Final
 
 from virtstore import linux
 from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Stored
-from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile
+from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, nameless
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported
 from virtstore.units import format_size
 
@@ -86,23 +86,26 @@ class Directory:
         file = name + PARTIAL_SUFFIX if partial else name
         return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
 
-    def draft(self, name: str, size: int | None, thin: str | None = None) -> FileDraft:
+    def archive(self, name: str) -> FileDraft:
         draft = FileDraft(self._open_partial(name), self._fd, name, self._new_files)
         try:
             draft.claim()
         except BaseException:
             draft.__exit__()
             raise
+        return draft
+
+    def draft(self, name: str, size: int, thin: str | None = None) -> FileDraft:
+        draft = self.archive(name)
         try:
-            if size is None or draft.size > size:
-                draft.truncate(size or 0)
-            if size is not None:
-                self._refuse_what_does_not_fit(size - draft.allocated)
-                draft.reserve(size)
+            if draft.size > size:
+                draft.truncate(size)
+            self._refuse_what_does_not_fit(size - draft.allocated)
+            draft.reserve(size)
         except BaseException as error:
             draft.__exit__()
             self.discard(name)
-            _explain(error, size or 0)
+            _explain(error, size)
             raise
         return draft
 
@@ -160,8 +163,9 @@ class Directory:
             image.flush()
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
-        with self.open(name) as image, self.draft(new, None) as draft:
+        with self.open(name) as image, self.archive(new) as draft:
             try:
+                draft.cut(0)
                 draft.clone_from(image)
                 draft.publish(overwrite=False)
             except BaseException as error:
@@ -187,7 +191,7 @@ class Directory:
     def frozen(self, name: str) -> FileImage:
         with self.open(name) as image:
             # A file without a name: nothing to remove, even if the machine dies.
-            copy = FileImage(self._nameless())
+            copy = FileImage(nameless(self._fd))
             try:
                 copy.clone_from(image)
             except BaseException:
@@ -199,14 +203,11 @@ class Directory:
         """Whether files here can share blocks (reflinks): found by trying it on two files
         that never get a name."""
         try:
-            with FileImage(self._nameless()) as one, FileImage(self._nameless()) as other:
+            with FileImage(nameless(self._fd)) as one, FileImage(nameless(self._fd)) as other:
                 one.clone_from(other)
         except (OSError, Unsupported):
             return False
         return True
-
-    def _nameless(self) -> int:
-        return os.open(f"/proc/self/fd/{self._fd}", os.O_TMPFILE | os.O_RDWR, 0o600)
 
     def _refuse_what_does_not_fit(self, more: int) -> None:
         free = self.free()

@@ -156,6 +156,12 @@ class FileDraft(FileImage):
                 "another virtstore operation is writing it; try again when it has ended"
             ) from None
 
+    def cut(self, length: int) -> None:
+        self.truncate(length)
+
+    def scratch(self) -> FileImage:
+        return FileImage(nameless(self._directory))
+
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         self._dress(like or self._name)
         self.flush()
@@ -198,6 +204,11 @@ class ReworkedFile(Reworked, FileDraft):
 
     def __enter__(self) -> ReworkedFile:
         return self
+
+
+def nameless(directory: int) -> int:
+    """A file without a name, which is gone when it is closed."""
+    return os.open(f"/proc/self/fd/{directory}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _extent(start: int, end: int, kind: ExtentKind) -> Extent:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from virtstore.backends import lvm_mending, lvm_undo
-from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Stored
+from virtstore.backends.base import PARTIAL_SUFFIX, ArchiveDraft, Capabilities, Stored
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_marks import (
     COPYING,
@@ -40,7 +40,7 @@ from virtstore.backends.lvm_steps import Volumes
 from virtstore.backends.lvm_volumes import ReworkedVolume, Snapshot, VolumeDraft
 from virtstore.backends.owner import Owner
 from virtstore.backends.volume import VolumeImage
-from virtstore.errors import Exists, InUse, NotFound, UsageError
+from virtstore.errors import Exists, InUse, NotFound, Unsupported
 from virtstore.run import LeftRunning
 
 
@@ -82,9 +82,10 @@ class VolumeGroup:
             raise NotFound("no such image")
         return VolumeImage(self._volumes.activated(found.name), writable=writable)
 
-    def draft(self, name: str, size: int | None, thin: str | None = None) -> VolumeDraft:
-        if size is None:
-            raise UsageError("a volume holds no archive")
+    def archive(self, name: str) -> ArchiveDraft:
+        raise Unsupported("a volume holds no archive")
+
+    def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
         check_name(name)
         self._refuse_names_that_are_taken(name)
         file, found = name + PARTIAL_SUFFIX, self._draft_of(name)

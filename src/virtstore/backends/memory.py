@@ -80,6 +80,12 @@ class MemoryDraft(MemoryImage):
             raise FileExistsError(errno.EEXIST, "File exists", self._name)
         self._store.images[self._name] = self._store.partials.pop(self._name)
 
+    def cut(self, length: int) -> None:
+        del self.contents[length:]
+
+    def scratch(self) -> MemoryImage:
+        return MemoryImage(bytearray())
+
     def __enter__(self) -> MemoryDraft:
         return self
 
@@ -131,11 +137,14 @@ class Memory:
             raise NotFound("no such image")
         return MemoryImage(held[name])
 
-    def draft(self, name: str, size: int | None, thin: str | None = None) -> MemoryDraft:
+    def archive(self, name: str) -> MemoryDraft:
+        return MemoryDraft(self, name, self.partials.setdefault(name, bytearray()))
+
+    def draft(self, name: str, size: int, thin: str | None = None) -> MemoryDraft:
         contents = self.partials.setdefault(name, bytearray())
-        del contents[size or 0 :]
+        del contents[size:]
         try:
-            self._extend(contents, size or 0)
+            self._extend(contents, size)
         except NoSpace:
             del self.partials[name]
             raise

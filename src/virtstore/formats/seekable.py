@@ -25,6 +25,7 @@ from virtstore.formats.blocks import (
     require_zeros,
     zero_frames,
 )
+from virtstore.formats.cursor import PAGE, Cursor
 from virtstore.formats.seek_table import (
     ENTRY,
     FOOTER,
@@ -36,7 +37,13 @@ from virtstore.formats.seek_table import (
     FrameTable,
     encode_table,
 )
-from virtstore.formats.zstd_frames import CHECKSUM_SIZE, MAGIC, MAX_BLOCK
+from virtstore.formats.zstd_frames import (
+    CHECKSUM_SIZE,
+    MAGIC,
+    MAX_BLOCK,
+    skip_frame,
+    take_header,
+)
 from virtstore.units import MAX_SIZE
 
 FORMAT_VERSION: Final = 1
@@ -44,6 +51,7 @@ FORMAT_VERSION: Final = 1
 _JSON_MAGIC: Final = 0x184D2A50
 _MOST_JSON: Final = 64 << 10
 _EMPTY_CHECKSUM: Final = 0x51D8E999  # the low 32 bits of XXH64 of nothing
+_MOST_BLOCKS: Final = MAX_ZEROS // MAX_BLOCK
 _SMALLEST_BLOCK: Final = 4  # a block's header and the one byte that it repeats
 
 
@@ -172,6 +180,25 @@ class SeekableArchive:
                 yield ZEROS[: length - begin]
         if digest.hexdigest() != self.digest:
             raise Corrupt("the image does not have the digest that the archive states")
+
+
+def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, int, int]]:
+    """The frames of an archive of ours that was not finished, each as its position, its bytes
+    and the bytes that it stands for, of an image of `size` bytes: as far as they lie on chunk
+    boundaries. Raises `Corrupt` where what follows is no frame, or is cut off. What is in
+    them, only decompressing them tells."""
+    cursor = Cursor(source, ahead=PAGE)
+    offset = 0
+    while offset < size and not cursor.at_end:
+        position = cursor.position
+        length, _ = skip_frame(cursor, take_header(cursor), _MOST_BLOCKS)
+        stored = cursor.position - position
+        if not length or not _plausible(stored, length) or length > size - offset:
+            return
+        if length % CHUNK and offset + length != size:
+            return
+        yield position, stored, length
+        offset += length
 
 
 def _read_table(source: ArchiveSource) -> bytes:

@@ -1,55 +1,125 @@
-"""The digests of an image's chunks, as they become known.
+"""What a copy's target has already: the fingerprints of its chunks, as they become known.
 
 One thread learns them in order (by hashing, or from the other host); others ask for one
-and wait until it is known.
+and wait until it is known. What was asked for is forgotten again, so that memory does not
+grow with the image: who learns by hashing waits for room.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
+from typing import Final
 
-from virtstore.digest import CHUNK, DIGEST_SIZE, zero_digest
+from virtstore.digest import (
+    BLOCK,
+    BLOCK_DIGEST_SIZE,
+    CHUNK,
+    DIGEST_SIZE,
+    FINGERPRINT_SIZE,
+    block_digests,
+    zero_fingerprint,
+)
 from virtstore.errors import Interrupted
 
+#: Chunks that are known of ahead of the copy: 8 GiB of an image, in some MiB of memory.
+WINDOW: Final = 8192
+#: Chunks of which a thread may ask at once (see `all_zero`): they must fit the window.
+MOST_AT_ONCE: Final = 256
 
-class ChunkDigests:
-    """The digests of the chunks of the first `size` bytes of an image."""
+
+class Fingerprints:
+    """Those of the first `size` bytes of an image."""
 
     def __init__(self, size: int) -> None:
         self.count = -(-size // CHUNK)
-        self._known = bytearray()
+        self._known: OrderedDict[int, bytes] = OrderedDict()  # zeros are left out
+        self._told = 0
+        self._forgotten = 0
+        self._finished = False
         self._failure: Exception | None = None
-        self._more = threading.Condition()
+        self._changed = threading.Condition()
 
-    def add(self, digests: bytes, zeros: int = 0) -> None:
-        """Learn the next: `zeros` chunks of zeros, then those in `digests`. Raises
-        `ValueError` where there are more than the image has chunks."""
-        added = zeros + len(digests) // DIGEST_SIZE
-        with self._more:
-            if len(self._known) // DIGEST_SIZE + added > self.count or len(digests) % DIGEST_SIZE:
-                raise ValueError("more digests than chunks")
-            self._known += zero_digest() * zeros + digests
-            self._more.notify_all()
+    def add(self, fingerprints: bytes, zeros: int = 0) -> None:
+        """Learn the next: `zeros` chunks of zeros, then those in `fingerprints`. Raises
+        `ValueError` where there are more than the image has chunks, or than fit; and what
+        `close` was given."""
+        count, odd = divmod(len(fingerprints), FINGERPRINT_SIZE)
+        with self._changed:
+            start = self._told + zeros
+            if odd or zeros < 0 or start + count > self.count:
+                raise ValueError("more fingerprints than chunks")
+            if self._failure:
+                raise self._failure
+            if len(self._known) + count > 2 * WINDOW:
+                raise ValueError("fingerprints come too early")
+            for number in range(count):
+                at = number * FINGERPRINT_SIZE
+                self._known[start + number] = fingerprints[at : at + FINGERPRINT_SIZE]
+            self._told = start + count
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Of the chunks that were not told of, there is nothing."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
 
     def close(self, failure: Exception | None = None) -> None:
         """Nothing more will come: who waits gets `failure`, or `Interrupted`."""
-        with self._more:
+        with self._changed:
             self._failure = self._failure or failure or Interrupted("the comparison was cut short")
-            self._more.notify_all()
+            self._changed.notify_all()
+
+    def wait_for_room(self) -> None:
+        """Wait until fewer than `WINDOW` chunks are known of, or nobody asks any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._known) < WINDOW or self._failure)
+
+    def forget(self, before: int) -> None:
+        """No chunk before number `before` will be asked for again."""
+        with self._changed:
+            self._forgotten = max(self._forgotten, before)
+            while self._known and next(iter(self._known)) < before:
+                self._known.popitem(last=False)
+            self._changed.notify_all()
 
     def get(self, chunk: int) -> bytes:
-        """The digest of chunk number `chunk`, waiting for it."""
-        start, end = chunk * DIGEST_SIZE, (chunk + 1) * DIGEST_SIZE
-        with self._more:
-            self._more.wait_for(lambda: len(self._known) >= end or self._failure)
-            if len(self._known) < end and self._failure:
-                raise self._failure
-            return bytes(self._known[start:end])
+        """The fingerprint of chunk number `chunk`, waiting for it; empty where there is
+        nothing."""
+        with self._changed:
+            self._wait_for(chunk)
+            return self._get(chunk)
 
     def all_zero(self, first: int, count: int) -> bool:
-        """Whether `count` chunks from number `first` are all zeros, waiting for them."""
-        if count:
-            self.get(first + count - 1)
-        with self._more:
-            start, end = first * DIGEST_SIZE, (first + count) * DIGEST_SIZE
-            return self._known[start:end] == zero_digest() * count
+        """Whether `count` chunks (`MOST_AT_ONCE` at the most) from number `first` are all
+        zeros, waiting for them."""
+        with self._changed:
+            if count:
+                self._wait_for(first + count - 1)
+            zeros = zero_fingerprint()
+            return all(self._get(chunk) == zeros for chunk in range(first, first + count))
+
+    def _wait_for(self, chunk: int) -> None:
+        if chunk < self._forgotten:
+            raise ValueError(f"chunk {chunk} was forgotten")
+        self._changed.wait_for(lambda: self._told > chunk or self._finished or self._failure)
+        if self._told <= chunk and self._failure:
+            raise self._failure
+
+    def _get(self, chunk: int) -> bytes:
+        return self._known.get(chunk, zero_fingerprint()) if chunk < self._told else b""
+
+
+def differing_blocks(contents: bytes | bytearray, there: bytes) -> tuple[int, ...]:
+    """The numbers of the blocks of a chunk whose digests are not those in the fingerprint
+    `there`."""
+    size = BLOCK_DIGEST_SIZE
+    known = [there[at : at + size] for at in range(DIGEST_SIZE, FINGERPRINT_SIZE, size)]
+    found = block_digests(contents)
+    return tuple(number for number, digest in enumerate(found) if digest != known[number])
+
+
+def block_range(number: int, length: int) -> tuple[int, int]:
+    """Where block `number` of a chunk of `length` bytes begins and ends."""
+    return number * BLOCK, min(number * BLOCK + BLOCK, length)

@@ -13,13 +13,14 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from virtstore.backends.base import Image
-from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
+from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.base import Format, ImageWriter
 from virtstore.formats.blocks import decompress_block
 from virtstore.formats.seekable import SeekableWriter
-from virtstore.protocol import Data, End, Part, Same, Sent, Zero
-from virtstore.transfer.compare import ChunkDigests
+from virtstore.protocol import Data, End, Part, Patch, Same, Sent, Zero
+from virtstore.transfer.compare import MOST_AT_ONCE, Fingerprints, block_range
+from virtstore.transfer.partial import PartialArchive, Rewriting
 from virtstore.transfer.pipeline import in_order
 
 #: Bytes that are on their way to the disk while the next ones are written: what a flush at
@@ -35,12 +36,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Taken(NamedTuple):
-    """What a worker made of a frame: how long it is, its digest (None for zeros), and what
-    is left to be written in order."""
+    """What a worker made of a frame: how long it is, its digest (None for zeros), the bytes
+    that it wrote, and what is left to be written in order (None where that is there)."""
 
     length: int
     digest: bytes | None = None
-    rest: bytes = b""
+    written: int = 0
+    rest: bytes | None = None
 
 
 class Target(Protocol):
@@ -85,12 +87,12 @@ def receive(frames: Iterable[Sent], size: int, target: Target) -> Outcome:
 class ImageTarget:
     """A raw image, written at offsets by several threads at once.
 
-    `existing`: the digests of what the draft holds already, if that is worth comparing;
-    `blank`: it holds nothing but zeros. What lies behind the source's end is zeroed.
+    `existing`: what the draft holds already, if that is worth comparing; `blank`: it holds
+    nothing but zeros. What lies behind the source's end is zeroed.
     """
 
     def __init__(
-        self, draft: Image, size: int, existing: ChunkDigests | None, *, blank: bool = True
+        self, draft: Image, size: int, existing: Fingerprints | None, *, blank: bool = True
     ) -> None:
         self._draft = draft
         self._size = size
@@ -107,14 +109,18 @@ class ImageTarget:
                 self._zero(offset, length)
                 return Taken(length)
             case Same(offset, length):
-                return Taken(length, self._known(offset))
+                return Taken(length, _known(self._existing, offset))
+            case Patch():
+                return self._patch(message, payload)
         contents = _contents(message, payload)
         self._draft.write_at(message.offset, contents)
-        return Taken(message.length, chunk_digest(contents), rest=contents)
+        return Taken(message.length, chunk_digest(contents), len(contents))
 
     def commit(self, taken: Taken) -> None:
-        self.written += len(taken.rest)
+        self.written += taken.written
         self._position += taken.length
+        if self._existing:
+            self._existing.forget(self._position // CHUNK)
         if self._position - self._begun >= _WINDOW:
             self._draft.write_out(self._begun, self._position - self._begun, wait=False)
             before = max(0, self._begun - _WINDOW)
@@ -132,10 +138,19 @@ class ImageTarget:
         if not self._blank and not known:
             self._draft.zero(offset, length)
 
-    def _known(self, offset: int) -> bytes:
-        if self._existing is None:
-            raise Corrupt("the source left out a chunk that was never compared")
-        return self._existing.get(offset // CHUNK)
+    def _patch(self, message: Patch, payload: bytes) -> Taken:
+        """Overwrite some blocks of a chunk. The digest is that of the whole chunk as it is now,
+        so blocks that were wrongly taken for equal are found at the end."""
+        _known(self._existing, message.offset)
+        chunk = bytearray(message.length)
+        self._draft.read_into(message.offset, chunk)
+        ranges = [block_range(number, message.length) for number in message.blocks]
+        length = sum(end - begin for begin, end in ranges)
+        contents = memoryview(_unpacked(message, payload, length))
+        for begin, end in ranges:
+            chunk[begin:end], contents = contents[: end - begin], contents[end - begin :]
+            self._draft.write_at(message.offset + begin, memoryview(chunk)[begin:end])
+        return Taken(message.length, chunk_digest(chunk), length)
 
 
 class Appending:
@@ -149,14 +164,25 @@ class Appending:
         self._draft.write_at(self.written, data)
         self.written += len(data)
 
+    def finish(self) -> None:
+        """The archive ends here."""
+
 
 class FrameTarget:
     """An archive in our own format: frames are taken as they are, once they are shown to
-    hold what they say."""
+    hold what they say. `partial`: what a copy that was cut left of it, in the same draft."""
 
-    def __init__(self, draft: Image) -> None:
-        self._sink = Appending(draft)
+    def __init__(
+        self,
+        draft: Image,
+        existing: Fingerprints | None = None,
+        partial: PartialArchive | None = None,
+    ) -> None:
+        self._sink: Appending | Rewriting = partial.rewritten() if partial else Appending(draft)
+        self._existing = existing
+        self._partial = partial
         self._writer = SeekableWriter(self._sink)
+        self._chunk = 0
 
     @property
     def written(self) -> int:
@@ -164,18 +190,30 @@ class FrameTarget:
 
     def take(self, part: Part) -> Taken:
         message, payload = part
-        if isinstance(message, Zero):
-            return Taken(message.length)
+        match message:
+            case Zero(_, length):
+                return Taken(length)
+            case Same(offset, length):
+                return Taken(length, _known(self._existing, offset))
+            case Data(raw=True):
+                raise Corrupt("the source sent a chunk that is no frame, for an archive")
         return Taken(message.length, chunk_digest(_contents(message, payload)), rest=payload)
 
     def commit(self, taken: Taken) -> None:
         if taken.digest is None:
             self._writer.add_zeros(taken.length)
-        else:
+        elif taken.rest is not None:
             self._writer.add_frame(taken.rest, taken.length)
+        elif self._partial:
+            self._writer.add_frame(self._partial.frame(self._chunk), taken.length)
+        self._chunk += -(-taken.length // CHUNK)
+        if self._existing and self._partial:
+            self._existing.forget(self._chunk)
+            self._partial.forget(self._chunk)
 
     def finish(self, digest: str) -> None:
         self._writer.finish(digest)
+        self._sink.finish()
 
 
 class StreamTarget:
@@ -197,7 +235,7 @@ class StreamTarget:
         return Taken(message.length, chunk_digest(contents), rest=contents)
 
     def commit(self, taken: Taken) -> None:
-        if taken.digest is not None:
+        if taken.rest is not None:
             self._writer.write(taken.rest)
             return
         for offset in range(0, taken.length, CHUNK):
@@ -210,15 +248,27 @@ class StreamTarget:
         self._writer.abandon()
 
 
-def _contents(message: Data | Same | Zero, payload: bytes) -> bytes:
+def _known(existing: Fingerprints | None, offset: int) -> bytes:
+    """The digest of a chunk that the target has."""
+    there = existing.get(offset // CHUNK) if existing else b""
+    if not there:
+        raise Corrupt("the source left out a chunk that was never compared")
+    return there[:DIGEST_SIZE]
+
+
+def _contents(message: Data | Patch | Same | Zero, payload: bytes) -> bytes:
     """The bytes of a chunk, of exactly the length that its message declares."""
     if not isinstance(message, Data):
         raise Corrupt("the source left out a chunk that was never compared")
-    contents = payload if message.raw else decompress_block(payload, message.length)
-    if len(contents) != message.length:
+    return _unpacked(message, payload, message.length)
+
+
+def _unpacked(message: Data | Patch, payload: bytes, length: int) -> bytes:
+    contents = payload if message.raw else decompress_block(payload, length)
+    if len(contents) != length:
         raise Corrupt(
             f"the chunk at byte {message.offset} has {len(contents)} bytes, not the"
-            f" {message.length} that were declared"
+            f" {length} that were declared"
         )
     return contents
 
@@ -232,6 +282,7 @@ class _Sequence:
         self.digest: str | None = None
 
     def data(self) -> Iterator[Part]:
+        """Zeros come in runs of at most `MOST_AT_ONCE` chunks."""
         position = 0
         for message, payload in self._frames:
             if isinstance(message, End):
@@ -239,16 +290,35 @@ class _Sequence:
                 break
             self._check(message, position)
             position += message.length
-            yield message, payload
+            if isinstance(message, Zero):
+                yield from ((run, b"") for run in _runs(message))
+            else:
+                yield message, payload
         else:
             raise Corrupt("the copy ended before the source said that it was whole")
         if position != self._size:
             raise Corrupt(f"the source sent {position} of {self._size} bytes")
 
-    def _check(self, message: Data | Zero | Same, position: int) -> None:
+    def _check(self, message: Data | Patch | Zero | Same, position: int) -> None:
         rest = self._size - position
         if message.offset != position or not 0 < message.length <= rest:
             raise Corrupt(f"the source sent bytes out of order, at {message.offset}")
         whole = message.length % CHUNK == 0 or message.length == rest
         if not whole or (message.length > CHUNK and not isinstance(message, Zero)):
             raise Corrupt(f"the source sent a chunk of {message.length} bytes")
+        if isinstance(message, Patch):
+            _check_blocks(message)
+
+
+def _check_blocks(message: Patch) -> None:
+    ranges = [block_range(number, message.length) for number in message.blocks]
+    ascending = list(message.blocks) == sorted(set(message.blocks))
+    if not ascending or not ranges or any(not 0 <= begin < end for begin, end in ranges):
+        raise Corrupt(f"the source sent blocks that the chunk at {message.offset} has not")
+
+
+def _runs(zero: Zero) -> Iterator[Zero]:
+    step = MOST_AT_ONCE * CHUNK
+    end = zero.offset + zero.length
+    for offset in range(zero.offset, end, step):
+        yield Zero(offset, min(step, end - offset))

@@ -1,44 +1,50 @@
 """The source's end of a copy: pieces in, frames of the protocol out.
 
 Each chunk is read, hashed and, if the target has not got it, compressed, by several
-threads at once; what comes out is in the image's order. Zeros are told, not sent.
+threads at once; what comes out is in the image's order. Zeros are told, not sent, and of a
+chunk of which the target has a part only the blocks that differ.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
+from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.blocks import DEFAULT_LEVEL, compress_block
-from virtstore.protocol import Data, End, Same, Sent, Zero
-from virtstore.transfer.compare import ChunkDigests
+from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
+from virtstore.transfer.compare import Fingerprints, block_range, differing_blocks
 from virtstore.transfer.pipeline import in_order
 from virtstore.transfer.sources import Piece, Source
+
+#: What compresses to more than this part of itself is sent as it is.
+_WORTH_IT: Final = 15 / 16
 
 
 class Encoding(msgspec.Struct, frozen=True):
     """How chunks are sent: as zstd frames of `level`, or raw (between the two ends of a copy
-    within one host). `bwlimit`: bytes of payload a second."""
+    within one host). `whole_frames`: each chunk is one frame, whatever the target has of it
+    and however badly it compresses. `bwlimit`: bytes of payload a second."""
 
     frames: bool = True
+    whole_frames: bool = False
     level: int = DEFAULT_LEVEL
     bwlimit: int | None = None
 
 
 class _Told(NamedTuple):
-    message: Data | Zero | Same
+    message: Data | Patch | Zero | Same
     payload: bytes = b""
     digest: bytes | None = None
 
 
-def send(source: Source, encoding: Encoding, target: ChunkDigests | None) -> Iterator[Sent]:
-    """The whole image, ending with `End`. `target`: what the target has already; chunks that
-    it has are told as `Same`. Raises `Corrupt` where an archive does not hold what it says."""
+def send(source: Source, encoding: Encoding, target: Fingerprints | None) -> Iterator[Sent]:
+    """The whole image, ending with `End`. `target`: what the target has already, which is told
+    as `Same`. Raises `Corrupt` where an archive does not hold what it says."""
 
     def tell(piece: Piece) -> _Told:
         return _tell(piece, encoding, target)
@@ -61,7 +67,7 @@ def send(source: Source, encoding: Encoding, target: ChunkDigests | None) -> Ite
     yield End(_settle(source, None if passed_on else digest.hexdigest())), b""
 
 
-def _tell(piece: Piece, encoding: Encoding, target: ChunkDigests | None) -> _Told:
+def _tell(piece: Piece, encoding: Encoding, target: Fingerprints | None) -> _Told:
     if piece.read is None:
         return _Told(Zero(piece.offset, piece.length))
     if piece.frame and encoding.frames and target is None:
@@ -71,12 +77,37 @@ def _tell(piece: Piece, encoding: Encoding, target: ChunkDigests | None) -> _Tol
     if contents == ZEROS[: piece.length]:
         return _Told(Zero(piece.offset, piece.length))
     digest = chunk_digest(contents)
-    if target and target.get(piece.offset // CHUNK) == digest:
+    there = target.get(piece.offset // CHUNK) if target else b""
+    if there[:DIGEST_SIZE] == digest:
         return _Told(Same(piece.offset, piece.length), digest=digest)
-    if not encoding.frames:
-        return _Told(Data(piece.offset, piece.length, raw=True), bytes(contents), digest)
-    frame = piece.frame() if piece.frame else compress_block(contents, encoding.level)
-    return _Told(Data(piece.offset, piece.length), frame, digest)
+    if there and not encoding.whole_frames and (told := _patch(piece, contents, there, encoding)):
+        return told._replace(digest=digest)
+    if piece.frame and encoding.frames:
+        return _Told(Data(piece.offset, piece.length), piece.frame(), digest)
+    payload, raw = _packed(contents, encoding)
+    return _Told(Data(piece.offset, piece.length, raw), payload, digest)
+
+
+def _patch(
+    piece: Piece, contents: bytes | bytearray, there: bytes, encoding: Encoding
+) -> _Told | None:
+    """Those blocks of a chunk that the target has not; None if that is all of them."""
+    blocks = differing_blocks(contents, there)
+    ranges = [block_range(number, piece.length) for number in blocks]
+    differing = b"".join(contents[begin:end] for begin, end in ranges)
+    if not 0 < len(differing) < piece.length:
+        return None
+    payload, raw = _packed(differing, encoding)
+    return _Told(Patch(piece.offset, piece.length, blocks, raw), payload)
+
+
+def _packed(contents: bytes | bytearray, encoding: Encoding) -> tuple[bytes, bool]:
+    """What is sent for these bytes, and whether that is just them."""
+    if encoding.frames:
+        frame = compress_block(contents, encoding.level)
+        if encoding.whole_frames or len(frame) < len(contents) * _WORTH_IT:
+            return frame, False
+    return bytes(contents), True
 
 
 def _settle(source: Source, computed: str | None) -> str:

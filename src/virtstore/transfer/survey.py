@@ -1,24 +1,35 @@
 """Hashing an image where it lies, so that only digests travel.
 
-The same walk answers two questions: what does a copy's target have already (digests of
+The same walk answers two questions: what does a copy's target have already (fingerprints of
 chunks), and where do two images differ (digests of chunks, then of smaller blocks).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 
-from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest, zero_digest
+from virtstore.digest import (
+    CHUNK,
+    DIGEST_SIZE,
+    FINGERPRINT_SIZE,
+    ZEROS,
+    ImageDigest,
+    chunk_digest,
+    fingerprint,
+    zero_digest,
+    zero_fingerprint,
+)
 from virtstore.errors import Corrupt
 from virtstore.transfer.pipeline import in_order
 from virtstore.transfer.sources import Piece, Source
 
-#: Blocks of zeros, then the digests of those behind them.
+#: Blocks or chunks of zeros, then the digests or fingerprints of those behind them.
 Batch = tuple[int, bytes]
 
-#: Digests in one batch: of 64 MiB, so that a peer can begin with the first at once, and
-#: whoever is to stop us gets a word in.
+#: Chunks in one batch: 64 MiB, so that a peer can begin with the first at once, and whoever
+#: is to stop us gets a word in.
 _BATCH: Final = 64
 
 
@@ -27,17 +38,37 @@ def survey(
 ) -> Iterator[Batch]:
     """The digests of every block of `block` bytes (a divisor of a chunk) in each of `chunks`
     (chunk numbers; None: all), in order."""
+    digests = in_order(partial(_digests, block=block), _wanted(source, chunks))
+    return _batched(digests, _BATCH * DIGEST_SIZE)
 
-    def digests(piece: Piece) -> Batch:
-        contents = piece.read() if piece.read else None
-        if contents is None or contents == ZEROS[: piece.length]:
-            whole, rest = divmod(piece.length, block)
-            return whole, zero_digest(rest) if rest else b""
-        view = memoryview(contents)
-        starts = range(0, len(view), block)
-        return 0, b"".join(chunk_digest(view[start : start + block]) for start in starts)
 
-    return _batched(in_order(digests, _wanted(source, chunks)))
+def fingerprints(source: Source) -> Iterator[Batch]:
+    """The fingerprints of all chunks, in order."""
+    return _batched(in_order(_fingerprint, source.pieces()), _BATCH * FINGERPRINT_SIZE)
+
+
+def _digests(piece: Piece, block: int) -> Batch:
+    contents = _contents(piece)
+    if contents is None:
+        whole, rest = divmod(piece.length, block)
+        return whole, zero_digest(rest) if rest else b""
+    view = memoryview(contents)
+    starts = range(0, len(view), block)
+    return 0, b"".join(chunk_digest(view[start : start + block]) for start in starts)
+
+
+def _fingerprint(piece: Piece) -> Batch:
+    contents = _contents(piece)
+    if contents is None:
+        whole, rest = divmod(piece.length, CHUNK)
+        return whole, zero_fingerprint(rest) if rest else b""
+    return 0, fingerprint(contents)
+
+
+def _contents(piece: Piece) -> bytes | bytearray | None:
+    """None for zeros."""
+    contents = piece.read() if piece.read else None
+    return None if contents == ZEROS[: piece.length] else contents
 
 
 def check(source: Source, told: Callable[[int, int], None]) -> str:
@@ -67,10 +98,11 @@ def _wanted(source: Source, chunks: frozenset[int] | None) -> Iterator[Piece]:
                 yield piece._replace(offset=offset, length=min(CHUNK, end - offset))
 
 
-def _batched(results: Iterable[Batch]) -> Iterator[Batch]:
+def _batched(results: Iterable[Batch], most: int) -> Iterator[Batch]:
+    """Neighbours in one batch, of `most` bytes or little more."""
     zeros, held = 0, bytearray()
     for more, digests in results:
-        if (more and held) or len(held) >= _BATCH * DIGEST_SIZE:
+        if (more and held) or len(held) >= most:
             yield zeros, bytes(held)
             zeros, held = 0, bytearray()
         zeros += more

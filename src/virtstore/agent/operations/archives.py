@@ -9,15 +9,13 @@ import msgspec
 
 from virtstore import formats
 from virtstore.agent.context import Agent, changed, planned, refuse_archive, stored
-from virtstore.agent.operations.copying import Wanted, local_encoding, opened_target, reported
+from virtstore.agent.operations.copying import Wanted, copy_within, local_encoding, opened_target
 from virtstore.agent.operations.images import refuse_existing
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
 from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
-from virtstore.transfer.receive import receive
-from virtstore.transfer.send import send
 from virtstore.transfer.sources import Source, open_source
 from virtstore.transfer.survey import check
 
@@ -113,11 +111,8 @@ def _refuse_what_would_fail(agent: Agent, old: Place, image: Image, wanted: Want
 
 
 def _write(agent: Agent, old: Place, new: Place, source: Source, wanted: Wanted) -> Changed:
-    encoding = local_encoding(wanted)
-    new.store.discard(new.name)
     with opened_target(new, wanted) as opened:
-        frames = reported(agent, send(source, encoding, None), source.size)
-        receive(frames, source.size, opened.target)
+        copy_within(agent, source, opened, local_encoding(wanted))
         if new.path == old.path:  # somebody may have come while it was being uncompressed
             with old.store.open(old.name) as image:
                 agent.refuse_use(image)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
 
 from virtstore import formats
 from virtstore.agent.context import Agent, refuse_archive
 from virtstore.agent.operations.images import refuse_dependents, refuse_existing
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Draft, Image
+from virtstore.backends.base import ArchiveDraft, Draft, Image
+from virtstore.digest import CHUNK
 from virtstore.errors import (
     ConnectionFailed,
     Corrupt,
@@ -30,8 +31,9 @@ from virtstore.protocol import (
     CopyHere,
     CopyMode,
     Data,
-    Digests,
     End,
+    Existing,
+    Patch,
     Ready,
     Receive,
     Received,
@@ -41,7 +43,8 @@ from virtstore.protocol import (
     Start,
     Zero,
 )
-from virtstore.transfer.compare import ChunkDigests
+from virtstore.transfer.compare import Fingerprints
+from virtstore.transfer.partial import PartialArchive
 from virtstore.transfer.receive import (
     FrameTarget,
     ImageTarget,
@@ -52,7 +55,7 @@ from virtstore.transfer.receive import (
 )
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import RawSource, Source, open_source
-from virtstore.transfer.survey import check, survey
+from virtstore.transfer.survey import check, fingerprints
 from virtstore.units import format_size
 
 
@@ -67,29 +70,31 @@ class Wanted(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A target that is ready. `existing`: what it has already, as it is being found out."""
+    """A target that is ready. `there`: what it has already, if that is worth looking at, and
+    `existing`: what is known of it, as it is being found out."""
 
-    place: Place
     draft: Draft
     target: Target
-    existing: ChunkDigests | None
+    there: Source | None = None
+    existing: Fingerprints | None = None
 
 
 def send_image(agent: Agent, request: Send) -> None:
     level = level_for(formats.by_name("zstd"), request.level)
     with opened_source(agent, request) as (place, source):
         session = agent.session
-        target = session.take_digests(source.size)
+        target = session.take_fingerprints(source.size)
         session.send(Begin(place.path, source.size))
         start, _ = session.expect()
         if not isinstance(start, Start):
             return
-        encoding = Encoding(level=level, bwlimit=request.bwlimit)
+        encoding = Encoding(whole_frames=request.whole_frames, level=level, bwlimit=request.bwlimit)
         for message, payload in send(source, encoding, target if start.compare else None):
             if isinstance(message, End):
                 agent.reply(message)  # once a snapshot that was read is gone
             else:
                 session.send(message, payload)
+                target.forget((message.offset + message.length) // CHUNK)
 
 
 def receive_image(agent: Agent, request: Receive) -> None:
@@ -102,10 +107,10 @@ def receive_image(agent: Agent, request: Receive) -> None:
         with opened_target(place, wanted) as opened:
             session.send(Ready(place.path, compare=opened.existing is not None))
 
-            def tell(zeros: int, digests: bytes) -> None:
-                session.send(Digests(zeros), digests)
+            def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
+                session.send(Existing(zeros, last), fingerprints)
 
-            with _surveyed(opened, request.size, tell):
+            with surveyed(opened, tell):
                 outcome = receive(_arriving(agent), request.size, opened.target)
             _publish(agent, place, wanted, opened.draft)
         agent.reply(Received(place.path, request.size, outcome.written, outcome.digest))
@@ -130,21 +135,19 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
             if request.dry_run:
                 received = Received(place.path, source.size, 0, "")
             else:
-                outcome = _copy_within(agent, source, place, wanted, request.bwlimit)
+                with opened_target(place, wanted) as opened:
+                    encoding = local_encoding(wanted, request.bwlimit)
+                    outcome = copy_within(agent, source, opened, encoding)
+                    _publish(agent, place, wanted, opened.draft)
                 received = Received(place.path, source.size, outcome.written, outcome.digest)
     agent.reply(received)  # the source's snapshot, if there was one, is gone by now
 
 
-def _copy_within(
-    agent: Agent, source: Source, place: Place, wanted: Wanted, bwlimit: int | None
-) -> Outcome:
-    encoding = local_encoding(wanted, bwlimit)
-    with opened_target(place, wanted) as opened:
-        with _surveyed(opened, source.size, lambda zeros, digests: agent.session.check()):
-            frames = reported(agent, send(source, encoding, opened.existing), source.size)
-            outcome = receive(frames, source.size, opened.target)
-        _publish(agent, place, wanted, opened.draft)
-    return outcome
+def copy_within(agent: Agent, source: Source, opened: Opened, encoding: Encoding) -> Outcome:
+    """A copy between two images of this host, up to but not including its publishing."""
+    with surveyed(opened, lambda zeros, fingerprints, last: agent.session.check()):
+        frames = _reported(agent, send(source, encoding, opened.existing), source.size)
+        return receive(frames, source.size, opened.target)
 
 
 def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
@@ -249,33 +252,57 @@ def opened_target(place: Place, wanted: Wanted) -> Iterator[Opened]:
     """A draft ready to be written. It is kept, as partial, where a client that went away may
     come back and go on; otherwise a failure leaves no trace of it."""
     rework = wanted.mode == "contents"
-    store, name = place.store, place.name
-    if wanted.archive:
-        level_for(formats.by_name(wanted.archive), wanted.level)
-    draft = store.rework(name) if rework else store.draft(name, _draft_size(wanted))
     try:
-        with draft:
-            existing = ChunkDigests(wanted.size) if draft.holds == "kept" else None
-            target = _target(draft, wanted, existing)
-            try:
-                yield Opened(place, draft, target, existing)
-            finally:
-                if isinstance(target, StreamTarget):
-                    target.abandon()
+        with ExitStack() as stack:
+            yield _open_target(place, wanted, stack)
     except BaseException as error:
         # A reworked image is never discarded: it has its name still, if nothing of it was
         # overwritten, and is partial otherwise. A volume that is open cannot be removed.
-        resumable = not wanted.archive and isinstance(error, (Interrupted, ConnectionFailed))
-        if not rework and not resumable:
-            store.discard(name)
+        left = isinstance(error, (Interrupted, ConnectionFailed))
+        if not rework and not (left and wanted.archive in (None, "zstd")):
+            place.store.discard(place.name)
         raise
+
+
+def _open_target(place: Place, wanted: Wanted, stack: ExitStack) -> Opened:
+    if wanted.archive == "zstd":
+        return _open_archive(stack.enter_context(place.store.archive(place.name)), wanted, stack)
+    if wanted.archive:
+        form = formats.by_name(wanted.archive)
+        level = level_for(form, wanted.level)
+        archive = stack.enter_context(place.store.archive(place.name))
+        archive.cut(0)
+        stream = StreamTarget(archive, form, level)
+        stack.callback(stream.abandon)
+        return Opened(archive, stream)
+    rework = wanted.mode == "contents"
+    store, name = place.store, place.name
+    draft = stack.enter_context(store.rework(name) if rework else store.draft(name, wanted.size))
+    if draft.holds != "kept":
+        return Opened(draft, ImageTarget(draft, wanted.size, None, blank=draft.holds == "zeros"))
+    existing = Fingerprints(wanted.size)
+    target = ImageTarget(draft, wanted.size, existing)
+    return Opened(draft, target, RawSource(draft, wanted.size), existing)
+
+
+def _open_archive(archive: ArchiveDraft, wanted: Wanted, stack: ExitStack) -> Opened:
+    level_for(formats.by_name("zstd"), wanted.level)
+    if archive.holds == "kept":
+        with suppress(OSError):  # a file system without files without names
+            scratch = stack.enter_context(archive.scratch())
+            there = PartialArchive(archive, scratch, wanted.size)
+            existing = Fingerprints(wanted.size)
+            return Opened(archive, FrameTarget(archive, existing, there), there, existing)
+    archive.cut(0)
+    return Opened(archive, FrameTarget(archive))
 
 
 def local_encoding(wanted: Wanted, bwlimit: int | None = None) -> Encoding:
     """Within one host only what is kept compressed is compressed."""
     if wanted.archive != "zstd":
         return Encoding(frames=False, bwlimit=bwlimit)
-    return Encoding(level=level_for(formats.by_name("zstd"), wanted.level), bwlimit=bwlimit)
+    level = level_for(formats.by_name("zstd"), wanted.level)
+    return Encoding(whole_frames=True, level=level, bwlimit=bwlimit)
 
 
 def level_for(form: Format, level: int | None) -> int:
@@ -287,35 +314,25 @@ def level_for(form: Format, level: int | None) -> int:
     return form.default_level if level is None else level
 
 
-def _draft_size(wanted: Wanted) -> int | None:
-    return None if wanted.archive else wanted.size
-
-
-def _target(draft: Draft, wanted: Wanted, existing: ChunkDigests | None) -> Target:
-    if wanted.archive is None:
-        return ImageTarget(draft, wanted.size, existing, blank=draft.holds == "zeros")
-    if wanted.archive == "zstd":
-        return FrameTarget(draft)
-    form = formats.by_name(wanted.archive)
-    return StreamTarget(draft, form, level_for(form, wanted.level))
-
-
 @contextmanager
-def _surveyed(opened: Opened, size: int, tell: Callable[[int, bytes], None]) -> Iterator[None]:
-    """Find out, beside the copy, what the target has already. `tell` gets each batch; what it
-    raises ends the survey."""
-    existing = opened.existing
-    if existing is None:
+def surveyed(opened: Opened, tell: Callable[[int, bytes, bool], None]) -> Iterator[None]:
+    """Find out, beside the copy, what the target has already. `tell` gets each batch (as
+    `Existing` tells it); what it raises ends the survey."""
+    existing, there = opened.existing, opened.there
+    if existing is None or there is None:
         yield
         return
 
     def learn() -> None:
         try:
-            for zeros, digests in survey(RawSource(opened.draft, size)):
-                existing.add(digests, zeros)
-                tell(zeros, digests)
+            for zeros, found in fingerprints(there):
+                existing.wait_for_room()
+                existing.add(found, zeros)
+                tell(zeros, found, False)
+            existing.finish()
+            tell(0, b"", True)
         except (Error, OSError) as error:
-            existing.close(error)  # whoever waits for a digest gets it
+            existing.close(error)  # whoever waits for a fingerprint gets it
 
     thread = threading.Thread(target=learn, name="survey", daemon=True)
     thread.start()
@@ -333,7 +350,7 @@ def _arriving(agent: Agent) -> Iterator[Sent]:
         match message:
             case Abandon():
                 raise Corrupt("the source failed; what it had sent was removed")
-            case Data() | Zero() | Same():
+            case Data() | Patch() | Zero() | Same():
                 yield message, payload
             case End():
                 yield message, b""
@@ -342,7 +359,7 @@ def _arriving(agent: Agent) -> Iterator[Sent]:
                 raise ConnectionFailed(f"a {type(message).__name__} in the middle of a copy")
 
 
-def reported(agent: Agent, frames: Iterator[Sent], size: int) -> Iterator[Sent]:
+def _reported(agent: Agent, frames: Iterator[Sent], size: int) -> Iterator[Sent]:
     """The same frames, with progress told to the client."""
     for frame in frames:
         yield frame
