@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -53,12 +54,14 @@ def connect(uri: str = "local:", *, config: str | None = None, verbose: bool = F
     """Open a session with a host: `"local:"`, `"HOST"`, `"USER@HOST"`, `"ssh://…"` or
     `"ssh:HOST"`. `config` is the configuration file of a local agent; `verbose` shows the
     agent's log on standard error. Raises `UsageError`, `ConnectionFailed`."""
-    return Host(parse_host(uri), config=config, verbose=verbose)
+    host = Host(parse_host(uri), config=config, verbose=verbose)
+    host.open()
+    return host
 
 
 class Host:
-    """A host, through a session with its agent. Its methods may be called from any thread,
-    one at a time; a copy has sessions of its own."""
+    """A host, through a session with its agent, which is opened when it is first needed. Its
+    methods may be called from any thread, one at a time; a copy has sessions of its own."""
 
     def __init__(
         self, address: HostAddress, *, config: str | None = None, verbose: bool = False
@@ -68,7 +71,14 @@ class Host:
         self._config = config
         self._verbose = verbose
         self._lock = threading.Lock()
-        self._shared = tempfile.mkdtemp(prefix="virtstore-") if reach.can_share(address) else None
+        self._shared: str | None = None
+        self._session: Connection | None = None
+
+    def open(self) -> None:
+        """Open the session now, over a connection that all further ones share. Raises
+        `ConnectionFailed`."""
+        if reach.can_share(self.address):
+            self._shared = tempfile.mkdtemp(prefix="virtstore-")
         try:
             self._session = self.open_session()
         except BaseException:
@@ -121,14 +131,15 @@ class Host:
         return self._placed(done.result)
 
     def open_session(self) -> Connection:
-        """A further session with this host's agent, over the same ssh connection."""
+        """A session of one's own with this host's agent."""
         control = f"{self._shared}/s" if self._shared else None
         argv = reach.agent_argv(self.address, config=self._config, control=control)
         return Connection(argv, self.name, verbose=self._verbose)
 
     def close(self) -> None:
         """End the session. What was half-done is cleaned up or marked partial."""
-        self._session.close()
+        if self._session:
+            self._session.close()
         self._remove_shared()
 
     def __enter__(self) -> Host:
@@ -150,7 +161,7 @@ class Host:
                     try:
                         progress(Progress(operation, message.done, message.total))
                     except BaseException:
-                        self._session.close()  # or its answer would be the next request's
+                        self.close()  # or its answer would be the next request's
                         raise
                 continue
             return _expected(message, reply)
@@ -164,15 +175,13 @@ class Host:
     def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
         """A request and the replies to it, for as long as the caller wants more."""
         with self._lock:
+            session = self._session = self._session or self.open_session()
             try:
-                self._session.send(request)
+                session.send(request)
                 while True:
-                    yield self._session.receive()[0]
-            except ConnectionFailed:
-                self._session.close()
-                raise
-            except KeyboardInterrupt:
-                self._session.close()  # ends the operation at once
+                    yield session.receive()[0]
+            except (ConnectionFailed, KeyboardInterrupt):
+                session.close()  # ends the operation at once
                 raise
 
     def _placed(self, value: Placed) -> Placed:
@@ -323,7 +332,7 @@ class Image:
 
     def diff(self, other: Image) -> Difference:
         """How many bytes differ, hashed where they lie."""
-        with closing(self.host.open_session()) as one, closing(other.host.open_session()) as two:
+        with _sessions(self.host, other.host) as (one, two):
             return compare(one, self.path, two, other.path)
 
     def _copied(
@@ -393,7 +402,7 @@ def _copy_between(
             dry_run=request.dry_run,
         )
 
-    with closing(source.open_session()) as one, closing(target.open_session()) as other:
+    with _sessions(source, target) as (one, other):
         try:
             received = relay(one, send, other, receive, told)
         except Corrupt as error:
@@ -401,6 +410,22 @@ def _copy_between(
             error.host, error.path = source.name, request.source
             raise
         return received, one.channel.received + other.channel.received
+
+
+@contextmanager
+def _sessions(one: Host, other: Host) -> Iterator[tuple[Connection, Connection]]:
+    """A session with each of two hosts, opened at the same time, unless ssh might ask for two
+    passwords at once."""
+    with ExitStack() as opened:
+        if one.address.host and other.address.host:
+            first = opened.enter_context(closing(one.open_session()))
+            yield first, opened.enter_context(closing(other.open_session()))
+            return
+        second = opened.enter_context(ThreadPoolExecutor(1)).submit(other.open_session)
+        # Whatever happens here, what is opened there is closed.
+        opened.callback(lambda: None if second.exception() else second.result().close())
+        first = opened.enter_context(closing(one.open_session()))
+        yield first, second.result()
 
 
 def _expected(message: AnyMessage, kind: type[Reply]) -> Reply:

@@ -39,9 +39,8 @@ def test_what_was_written_is_read_wherever_it_lies(store: Store) -> None:
         end = image.size
         for offset, data in ((0, b"start"), (CHUNK - 3, b"across"), (end - 3, b"end")):
             image.write_at(offset, memoryview(data))
-            buffer = bytearray(len(data))
-            image.read_into(offset, buffer)
-            assert bytes(buffer) == data == image.read_at(offset, len(data))
+            assert image.read_whole(offset, len(data)) == data
+            assert image.read_at(offset, len(data)) == data
         image.flush()
         assert image.size == end == rounded(store)
 
@@ -54,7 +53,7 @@ def test_a_read_that_goes_beyond_the_end_is_short_or_an_error_as_asked(store: St
         assert image.read_at(end, 1) == b""
         assert image.read_at(end + CHUNK, 1) == b""
         with pytest.raises(OSError, match=r"(?i)end"):
-            image.read_into(end - 5, bytearray(6))
+            image.read_whole(end - 5, 6)
 
 
 def test_an_image_opened_for_reading_cannot_be_written(store: Store) -> None:

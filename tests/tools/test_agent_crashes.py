@@ -191,6 +191,7 @@ def test_contents_that_were_half_overwritten_pass_for_no_image_and_can_be_finish
 def test_a_client_that_goes_away_ends_its_agent(root: Path, survivor: virtstore.Host) -> None:
     (root / "x.img").write_bytes(CONTENTS)
     host = virtstore.connect()
+    assert host._session
     process = host._session._process
 
     def copy() -> None:

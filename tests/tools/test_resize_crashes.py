@@ -78,6 +78,7 @@ def fresh(images: dict[str, Made], layout: str, line: str, root: Path) -> Made:
 def killed_after(delay: float, made: Made, line: str) -> bool:
     """Whether the agent died before it had answered."""
     with virtstore.connect(config=str(configuration(made.path.parent))) as host:
+        assert host._session
         timer = threading.Timer(delay, host._session._process.kill)
         timer.start()
         try:

@@ -82,12 +82,12 @@ class Image(Protocol):
     @property
     def identity(self) -> Identity: ...
 
-    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
-        """Fill `buffer` from `offset`. An end within it is an error (EIO), never a short read."""
-        ...
-
     def read_at(self, offset: int, length: int) -> bytes:
         """`length` bytes, fewer only at the image's end."""
+        ...
+
+    def read_whole(self, offset: int, length: int) -> bytes:
+        """`length` bytes. An end before that is an error (EIO), never a short read."""
         ...
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:

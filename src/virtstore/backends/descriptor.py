@@ -24,18 +24,21 @@ class DescriptorImage:
     def size(self) -> int:
         return os.lseek(self._fd, 0, os.SEEK_END)  # of a block device as well
 
-    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
-        view = memoryview(buffer)
-        while view:
-            count = os.preadv(self._fd, [view], offset)
-            if count == 0:
-                raise OSError(errno.EIO, f"the image ends at byte {offset}, within its size")
-            view, offset = view[count:], offset + count
-
     def read_at(self, offset: int, length: int) -> bytes:
-        buffer = bytearray(max(0, min(length, self.size - offset)))
-        self.read_into(offset, buffer)
-        return bytes(buffer)
+        data = os.pread(self._fd, length, offset)
+        while data and len(data) < length:
+            more = os.pread(self._fd, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        return data
+
+    def read_whole(self, offset: int, length: int) -> bytes:
+        data = self.read_at(offset, length)
+        if len(data) < length:
+            end = offset + len(data)
+            raise OSError(errno.EIO, f"the image ends at byte {end}, within its size")
+        return data
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)

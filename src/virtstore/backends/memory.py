@@ -31,10 +31,10 @@ class MemoryImage:
     def allocated(self) -> int:
         return len(self.contents)
 
-    def read_into(self, offset: int, buffer: bytearray | memoryview) -> None:
-        if offset + len(buffer) > self.size:
+    def read_whole(self, offset: int, length: int) -> bytes:
+        if offset + length > self.size:
             raise OSError(errno.EIO, "read behind the end")
-        memoryview(buffer)[:] = memoryview(self.contents)[offset : offset + len(buffer)]
+        return self.read_at(offset, length)
 
     def read_at(self, offset: int, length: int) -> bytes:
         return bytes(self.contents[offset : offset + length])

@@ -142,8 +142,7 @@ class ImageTarget:
         """Overwrite some blocks of a chunk. The digest is that of the whole chunk as it is now,
         so blocks that were wrongly taken for equal are found at the end."""
         _known(self._existing, message.offset)
-        chunk = bytearray(message.length)
-        self._draft.read_into(message.offset, chunk)
+        chunk = bytearray(self._draft.read_whole(message.offset, message.length))
         ranges = [block_range(number, message.length) for number in message.blocks]
         length = sum(end - begin for begin, end in ranges)
         contents = memoryview(_unpacked(message, payload, length))

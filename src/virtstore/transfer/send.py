@@ -88,9 +88,7 @@ def _tell(piece: Piece, encoding: Encoding, target: Fingerprints | None) -> _Tol
     return _Told(Data(piece.offset, piece.length, raw), payload, digest)
 
 
-def _patch(
-    piece: Piece, contents: bytes | bytearray, there: bytes, encoding: Encoding
-) -> _Told | None:
+def _patch(piece: Piece, contents: bytes, there: bytes, encoding: Encoding) -> _Told | None:
     """Those blocks of a chunk that the target has not; None if that is all of them."""
     blocks = differing_blocks(contents, there)
     ranges = [block_range(number, piece.length) for number in blocks]
@@ -101,13 +99,13 @@ def _patch(
     return _Told(Patch(piece.offset, piece.length, blocks, raw), payload)
 
 
-def _packed(contents: bytes | bytearray, encoding: Encoding) -> tuple[bytes, bool]:
+def _packed(contents: bytes, encoding: Encoding) -> tuple[bytes, bool]:
     """What is sent for these bytes, and whether that is just them."""
     if encoding.frames:
         frame = compress_block(contents, encoding.level)
         if encoding.whole_frames or len(frame) < len(contents) * _WORTH_IT:
             return frame, False
-    return bytes(contents), True
+    return contents, True
 
 
 def _settle(source: Source, computed: str | None) -> str:

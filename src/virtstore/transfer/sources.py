@@ -29,7 +29,7 @@ class Piece(NamedTuple):
 
     offset: int
     length: int
-    read: Callable[[], bytes | bytearray] | None = None
+    read: Callable[[], bytes] | None = None
     frame: Callable[[], bytes] | None = None
 
 
@@ -98,16 +98,8 @@ class RawSource:
 
     def pieces(self) -> Iterator[Piece]:
         for step in steps(_first(self._image.extents(), self.size), self.size):
-            read = None if step.kind == "zero" else self._reader(step.offset, step.length)
-            yield Piece(step.offset, step.length, read)
-
-    def _reader(self, offset: int, length: int) -> Callable[[], bytearray]:
-        def read() -> bytearray:
-            buffer = bytearray(length)
-            self._image.read_into(offset, buffer)
-            return buffer
-
-        return read
+            read = partial(self._image.read_whole, step.offset, step.length)
+            yield Piece(step.offset, step.length, None if step.kind == "zero" else read)
 
 
 class FrameSource:

@@ -65,7 +65,7 @@ def _fingerprint(piece: Piece) -> Batch:
     return 0, fingerprint(contents)
 
 
-def _contents(piece: Piece) -> bytes | bytearray | None:
+def _contents(piece: Piece) -> bytes | None:
     """None for zeros."""
     contents = piece.read() if piece.read else None
     return None if contents == ZEROS[: piece.length] else contents
