@@ -101,12 +101,14 @@ def run(
     timeout: float = 60,
     watch: Callable[[bytes], None] | None = None,
     named: Sequence[int] = (),
+    shown: Sequence[str] = (),
 ) -> Completed:
     """Run a tool to its end and return what it said; a failure of its own is in `status`.
 
     `outlives_us`: a tool that changes an image is not stopped half-way when the agent dies.
     `watch` is given, a few times a second, what the tool has written to its standard output.
     `named`: descriptors that a confined tool resolves to a real path, which then has to exist.
+    `shown`: directories beside /usr that a confined tool may read.
     Raises `Unsupported` if the tool is missing, `Error` if it runs longer than `timeout`
     seconds (and then it has been killed, unless it is one that may outlive us).
     """
@@ -119,7 +121,12 @@ def run(
         guard = files.enter_context(_length_filter()) if confined else ()
         process = subprocess.Popen(
             _command(
-                argv, confined=confined, dies_with_us=not outlives_us, seccomp=guard, named=named
+                argv,
+                confined=confined,
+                dies_with_us=not outlives_us,
+                seccomp=guard,
+                named=named,
+                shown=shown,
             ),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -230,6 +237,7 @@ def _command(
     dies_with_us: bool,
     seccomp: Sequence[int] = (),
     named: Sequence[int] = (),
+    shown: Sequence[str] = (),
 ) -> list[str]:
     program = _require(argv[0])
     if not confined:
@@ -241,6 +249,7 @@ def _command(
         *("--dev", "/dev"),
         *("--proc", "/proc"),
         *("--tmpfs", "/tmp"),
+        *(word for path in shown for word in ("--ro-bind", path, path)),
         *(word for fd in named for word in _namesake(fd)),
         *("--chdir", "/"),
         "--unshare-all",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -69,11 +71,11 @@ def test_no_output_breaks_the_parser_and_all_of_it_can_be_printed(output: bytes)
 
 
 def test_devices_are_probed_by_content_and_a_partition_by_its_place() -> None:
-    assert blkid.argv([Device(3, 10), Device(4, 10)]) == (
+    assert blkid.argv(Device(3, 10)) == (
         *("blkid", "-p", "-o", "export"),
-        *("/proc/self/fd/3", "/proc/self/fd/4"),
+        "/proc/self/fd/3",
     )
-    assert blkid.argv([Device(3, 900).part(512, 100)]) == (
+    assert blkid.argv(Device(3, 900).part(512, 100)) == (
         *("blkid", "-p", "-o", "export"),
         *("-O", "512", "-S", "100", "/proc/self/fd/3"),
     )
@@ -86,20 +88,31 @@ Runs = list[list[str]]
 
 @pytest.fixture
 def given_images(monkeypatch: pytest.MonkeyPatch) -> Callable[[Images], Runs]:
-    """Put a blkid in place that ends at the first image it has no answer for."""
+    """Put a library and a blkid in place that fail on some images."""
 
     def install(images: Images) -> Runs:
         runs: Runs = []
 
         def fake(argv: Sequence[str], **_: object) -> run.Completed:
-            runs.append(list(argv[4:]))
+            runs.append([Path(argv[0]).name, *argv[4 if argv[0] == "blkid" else 5 :]])
+            return (blkid_does if argv[0] == "blkid" else library_does)(argv)
+
+        def library_does(argv: Sequence[str]) -> run.Completed:
             said = b""
-            for path in argv[4:]:
-                kind = images[path]
-                if kind in ("", "?", "!"):
-                    status = {"": 2, "?": 8, "!": 139}[kind]
-                    return run.Completed(tuple(argv), status, said, b"")
-                said += f"DEVNAME={path}\nTYPE={kind}\n\n".encode()
+            for fd in argv[5:]:
+                kind = images[f"/proc/self/fd/{fd}"]
+                if kind == "!":
+                    return run.Completed(tuple(argv), -11, said, b"")
+                answer = {"": None, "?": "several"}.get(kind, {"TYPE": kind})
+                said += json.dumps(answer).encode() + b"\n"
+            return run.Completed(tuple(argv), 0, said, b"")
+
+        def blkid_does(argv: Sequence[str]) -> run.Completed:
+            kind = images[argv[4]]
+            if kind in ("", "?", "!"):
+                status = {"": 2, "?": 8, "!": 139}[kind]
+                return run.Completed(tuple(argv), status, b"", b"")
+            said = f"DEVNAME={argv[4]}\nTYPE={kind}\n\n".encode()
             return run.Completed(tuple(argv), 0, said, b"")
 
         monkeypatch.setattr(run, "run", fake)
@@ -113,52 +126,41 @@ def _images(*kinds: str) -> tuple[Images, list[Device]]:
     return {d.path: k for d, k in zip(devices, kinds, strict=True)}, devices
 
 
-def test_many_devices_share_one_run(given_images: Callable[[Images], Runs]) -> None:
-    images, devices = _images("ext4", "xfs", "swap")
-    runs = given_images(images)
-    assert [p.type for p in blkid.probe_many(devices)] == ["ext4", "xfs", "swap"]
-    assert len(runs) == 1
-
-
-def test_a_batch_goes_on_behind_a_device_that_ends_a_run(
+def test_many_devices_share_one_run_whatever_is_on_them(
     given_images: Callable[[Images], Runs],
 ) -> None:
     images, devices = _images("ext4", "", "xfs", "?", "", "swap", "")
-    given_images(images)
+    runs = given_images(images)
     probes = list(blkid.probe_many(devices))
     assert [p.type for p in probes] == ["ext4", None, "xfs", None, None, "swap", None]
     assert [bool(p.warning) for p in probes] == [False, False, False, True, False, False, False]
+    assert len(runs) == 1
 
 
-def test_one_device_that_crashes_blkid_costs_the_others_nothing(
+def test_one_device_that_crashes_the_library_costs_the_others_nothing(
     given_images: Callable[[Images], Runs],
 ) -> None:
-    images, devices = _images("ext4", "!", "xfs")
-    given_images(images)
-    first, second, third = blkid.probe_many(devices)
-    assert (first.type, third.type) == ("ext4", "xfs")
+    images, devices = _images("ext4", "!", "xfs", "")
+    runs = given_images(images)
+    first, second, third, fourth = blkid.probe_many(devices)
+    assert (first.type, third.type, fourth) == ("ext4", "xfs", NOTHING)
     assert second.warning
     assert "139" in second.warning
+    assert [words[0] == "blkid" for words in runs] == [False, True, False]
 
 
-def test_the_same_device_twice_is_answered_twice(
-    given_images: Callable[[Images], Runs],
+@pytest.mark.parametrize("nonsense", [b"junk\n", b"[1]\n", b'{"TYPE": 5}\n', b"null\n" * 9])
+def test_what_the_library_cannot_have_said_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, nonsense: bytes
 ) -> None:
-    images, (known, unknown) = _images("ext4", "")
-    given_images(images)
-    probes = list(blkid.probe_many([known, unknown, known]))
-    assert probes == [Probe(type="ext4"), NOTHING, Probe(type="ext4")]
+    def says(argv: Sequence[str], **_: object) -> run.Completed:
+        if argv[0] == "blkid":
+            return run.Completed(tuple(argv), 0, b"DEVNAME=x\nTYPE=xfs\n", b"")
+        return run.Completed(tuple(argv), 0, nonsense, b"")
 
-
-def test_a_device_that_blkid_passes_over_is_asked_about_by_itself(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def passes_over(argv: Sequence[str], **_: object) -> run.Completed:
-        said = b"DEVNAME=/proc/self/fd/4\nTYPE=xfs\n" if "/proc/self/fd/4" in argv else b""
-        return run.Completed(tuple(argv), 0 if said else 2, said, b"")
-
-    monkeypatch.setattr(run, "run", passes_over)
-    assert list(blkid.probe_many([Device(3, 1), Device(4, 1)])) == [NOTHING, Probe(type="xfs")]
+    monkeypatch.setattr(run, "run", says)
+    found = list(blkid.probe_many([Device(3, 1), Device(4, 1)]))
+    assert found == [NOTHING] * 2 if nonsense.startswith(b"null") else [Probe(type="xfs")] * 2
 
 
 def test_a_blkid_that_hangs_gives_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """What blkid recognises: `blkid -p`, its output made into typed values.
 
-One run can probe many devices, but it ends at the first on which it finds nothing (exit
-2) or more than one thing (exit 8), so a batch goes on behind the one that ended it.
+It ends at the first device on which it finds nothing, so for many devices the library that
+it uses is asked instead (prober.py); of what that gives no answer for, blkid tells why.
 
 blkid 2.38 writes bytes that are not ASCII as `cat -v` does (`é` is `M-CM-)`), which a
 label may also say literally; newer ones write them as `\\xNN`. Values are decoded where
@@ -13,9 +13,12 @@ Source: blkid(8), sections "Low-level probing" and "Exit status". Host tools nee
 
 from __future__ import annotations
 
+import os
 import re
-from collections import deque
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib import resources
 from typing import Final
 
 import msgspec
@@ -50,70 +53,63 @@ _SEVERAL: Final = Probe(
 
 
 def probe(device: Device) -> Probe:
-    """Probe one device, or one partition of it. Raises `Unsupported` without blkid."""
-    return next(probe_many([device]))
-
-
-def probe_many(devices: Sequence[Device]) -> Iterator[Probe]:
-    """Probe whole devices in as few runs as can be; the answers come in their order.
-
-    A device that does not start at 0 has to be the only one. Raises `Unsupported` without
-    blkid; whatever the devices contain, there is an answer for each.
-    """
-    rest = list(devices)
-    while rest:
-        said = _run(rest)
-        answers = _in_order(rest, parse_export(said.stdout)) if said else []
-        for device, answer in zip(rest, answers, strict=False):
-            yield answer or _by_itself(device, said, rest)
-        if len(answers) < len(rest):
-            yield _verdict(rest[len(answers)], said, rest)
-        rest = rest[len(answers) + 1 :]
-
-
-def argv(devices: Sequence[Device]) -> tuple[str, ...]:
-    first = devices[0]
-    part = ("-O", str(first.start), "-S", str(first.size)) if first.start else ()
-    return ("blkid", "-p", "-o", "export", *part, *(device.path for device in devices))
-
-
-def _run(devices: Sequence[Device]) -> run.Completed | None:
-    fds = tuple({fd for device in devices for fd in device.pass_fds})
+    """Probe one device, or one partition of it. Raises `Unsupported` without blkid; whatever
+    the device contains, there is an answer."""
     try:
-        return run.run(argv(devices), pass_fds=fds, confined=True, timeout=_TIMEOUT)
+        said = run.run(argv(device), pass_fds=device.pass_fds, confined=True, timeout=_TIMEOUT)
     except Unsupported:
         raise
     except Error:  # it hung, and was stopped
-        return None
-
-
-def _in_order(
-    devices: Sequence[Device], found: Sequence[tuple[str, Probe]]
-) -> Sequence[Probe | None]:
-    """The answers for the devices up to the last that has one; None for one passed over."""
-    answers: list[Probe | None] = []
-    blocks = deque(found)
-    for device in devices:
-        if not blocks:
-            break
-        answers.append(blocks.popleft()[1] if blocks[0][0] == device.path else None)
-    return answers
-
-
-def _verdict(device: Device, said: run.Completed | None, asked: Sequence[Device]) -> Probe:
-    """What it means that blkid ended at `device` without an answer."""
-    if said and said.status == _NOTHING and not said.stderr:
+        return Probe(warning="blkid failed on it: it did not end")
+    if found := parse_export(said.stdout):
+        return found[0][1]
+    if said.status == _NOTHING and not said.stderr:
         return NOTHING
-    if said and said.status == _AMBIVALENT:
+    if said.status == _AMBIVALENT:
         return _SEVERAL
-    return _by_itself(device, said, asked)
+    return Probe(warning=f"blkid failed on it: {said.complaint}")
 
 
-def _by_itself(device: Device, said: run.Completed | None, asked: Sequence[Device]) -> Probe:
-    """Whose fault a failure was shows when each is asked about alone."""
-    if len(asked) > 1:
-        return probe(device)
-    return Probe(warning=f"blkid failed on it: {said.complaint if said else 'it did not end'}")
+def probe_many(devices: Sequence[Device]) -> Iterator[Probe]:
+    """Probe whole devices in as few runs as can be; the answers come in their order."""
+    rest = list(devices)
+    while rest:
+        answers = _ask_library(rest) if len(rest) > 1 else []
+        yield from answers
+        if len(answers) < len(rest):
+            yield probe(rest[len(answers)])
+        rest = rest[len(answers) + 1 :]
+
+
+def argv(device: Device) -> tuple[str, ...]:
+    part = ("-O", str(device.start), "-S", str(device.size)) if device.start else ()
+    return ("blkid", "-p", "-o", "export", *part, device.path)
+
+
+def _ask_library(devices: Sequence[Device]) -> list[Probe]:
+    """The answers for the devices up to the first on which the library failed."""
+    fds = tuple({fd for device in devices for fd in device.pass_fds})
+    python = os.path.realpath(sys.executable)
+    own = () if python.startswith("/usr/") else (sys.base_prefix,)
+    command = (python, "-I", "-S", "-c", _prober(), *(str(device.fd) for device in devices))
+    try:
+        said = run.run(command, pass_fds=fds, confined=True, timeout=_TIMEOUT, shown=own)
+        return [_answer(line) for line in said.stdout.splitlines()][: len(devices)]
+    except (Error, msgspec.DecodeError):
+        return []
+
+
+@cache
+def _prober() -> str:
+    return resources.files(__package__).joinpath("prober.py").read_text()
+
+
+def _answer(line: bytes) -> Probe:
+    found = msgspec.json.decode(line, type=dict[str, str] | str | None)
+    if not isinstance(found, dict):
+        return _SEVERAL if found else NOTHING
+    values = {tag: _printable(value) for tag, value in found.items()}
+    return Probe(values.get("TYPE"), values.get("UUID"), values.get("LABEL"), values.get("PTTYPE"))
 
 
 def parse_export(output: bytes) -> list[tuple[str, Probe]]:
@@ -154,6 +150,10 @@ def decode_value(value: bytes) -> str:
         text = _ESCAPE.sub(_unescape, value).decode()
     except UnicodeDecodeError:
         text = re.sub(rb"\\(.)", rb"\1", value, flags=re.DOTALL).decode("utf-8", "replace")
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -31,8 +31,9 @@ from virtstore.filesystems.superblock import filesystem_size
 from virtstore.model import Filesystem, Partition
 from virtstore.units import format_size
 
-#: Devices in one run of blkid: an eighth of the descriptors that a process has by default.
-BATCH: Final = 128
+#: Devices that are probed by one process; two such batches fit the descriptors that a process
+#: has by default.
+BATCH: Final = 400
 #: A GPT has 128 entries unless somebody means harm; no more partitions are looked into.
 _MOST_PROBED: Final = 128
 

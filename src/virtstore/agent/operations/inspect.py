@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Final, NamedTuple, cast
 
 from msgspec.structs import replace
@@ -56,8 +58,12 @@ class _Opened(NamedTuple):
     image: Image | None
 
 
-#: Entries in one message, and images that are open at once.
-_BATCH: Final = 128
+#: Entries in one message, and images that are open at once; twice, for while one batch is
+#: being probed the next is opened.
+_BATCH: Final = 400
+_AT_ONCE: Final = 2
+#: A path has 4 KiB at most, and so has all that is said of an image.
+_IN_ONE_MESSAGE: Final = 64
 #: Seconds: in a guest's hundred partitions each tool could take as long as it may.
 _MEASURING: Final = 60
 
@@ -139,7 +145,7 @@ def _list_one(agent: Agent, request: ListImages) -> None:
         if not found:
             raise NotFound("no such image or directory", path=place.path)
         parent = place.path.rpartition("/")[0]
-        _tell(agent, place.store, parent, found, Scan() if request.long else None)
+        _tell(agent, *_look_at(place.store, parent, Scan() if request.long else None, found))
 
 
 def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) -> None:
@@ -147,9 +153,10 @@ def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) 
     with agent.policy.store(path, "read") as store:
         mend(store)
         found = sorted(store.scan(), key=lambda s: (s.name, s.state))
-        for start in range(0, len(found), _BATCH):
-            agent.session.check()
-            _tell(agent, store, path, found[start : start + _BATCH], scan)
+        batches = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for entries, images in pool.map(partial(_look_at, store, path, scan), batches):
+                _tell(agent, entries, images)
     if request.recursive:
         for each in found:
             if each.type == "directory":
@@ -158,14 +165,13 @@ def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) 
                     _list_tree(agent, f"{path.rstrip('/')}/{each.name}", request, scan)
 
 
-def _tell(
-    agent: Agent, store: Store, parent: str, found: Sequence[Stored], scan: Scan | None
-) -> None:
-    """Send some entries; with a scan, what is known of the images among them."""
+def _look_at(
+    store: Store, parent: str, scan: Scan | None, found: Sequence[Stored]
+) -> tuple[list[Entry], list[ImageInfo]]:
+    """What there is to say of some objects; with a scan, what is known of the images among them."""
     paths = [f"{parent.rstrip('/')}/{each.name}" for each in found]
     if scan is None:
-        entries = [Entry(p, "", s.type, s.state) for p, s in zip(paths, found, strict=True)]
-        return agent.session.send(Listed(tuple(entries)))
+        return [Entry(p, "", s.type, s.state) for p, s in zip(paths, found, strict=True)], []
     with ExitStack() as stack:
         opened: list[_Opened] = []
         entries = []
@@ -174,11 +180,18 @@ def _tell(
                 opened.append(_Opened(path, each, _open(store, each, stack)))
             except (NotFound, Denied, PermissionError):  # no image, or not ours to read
                 entries.append(Entry(path, "", each.type, each.state))
-        images = _describe_all(store, opened, scan, deep=False)
-        agent.session.send(Listed(tuple(entries)))
-        for told in images:  # each alone: a hundred partitions in each of them fill a message
-            agent.session.send(Listed(images=(told,)))
-    return None
+        return entries, _describe_all(store, opened, scan, deep=False)
+
+
+def _tell(agent: Agent, entries: Sequence[Entry], images: Sequence[ImageInfo]) -> None:
+    agent.session.send(Listed(tuple(entries)))
+    # A hundred partitions in each of a few images fill a message; otherwise there is room for many.
+    plain = [each for each in images if not each.partitions]
+    for start in range(0, len(plain), _IN_ONE_MESSAGE):
+        agent.session.send(Listed(images=tuple(plain[start : start + _IN_ONE_MESSAGE])))
+    for each in images:
+        if each.partitions:
+            agent.session.send(Listed(images=(each,)))
 
 
 def _open(store: Store, found: Stored, stack: ExitStack) -> Image | None:
