@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-lvm lab lab-shell torture check test clean
+.PHONY: help setup demo demo-lvm lab lab-shell torture bench check test clean
 
 # For `make lab CMD='…'`: as it stands, whatever is in it.
 export CMD
@@ -15,6 +15,7 @@ help:
 	@echo 'make demo-lvm  the same on logical volumes, in the lab'
 	@echo 'make lab CMD="…", make lab-shell  a command or a shell in the lab'
 	@echo 'make torture  hundreds of power cuts, kills and damaged images; some hours'
+	@echo 'make bench   virtstore beside rsync, lzop, zstd, virsh, …: docs/benchmarks.md; an hour'
 	@echo 'make check   ruff, mypy --strict, import-linter: seconds'
 	@echo 'make setup   the private environment in $(VENV)'
 
@@ -53,6 +54,10 @@ torture: setup
 	    tests/tools/test_resize_crashes.py tests/tools/test_resize_damaged.py \
 	    tests/tools/test_resize_sequences.py
 	$(BIN)/python -m tests.lab.torture
+
+bench: setup
+	@dev/packages bench
+	@$(BIN)/python -m bench
 
 check: setup
 	$(BIN)/ruff check .

@@ -29,10 +29,12 @@ class Hosts:
     """Hosts by name, each with a directory of its own that its agent may write to.
 
     `base` is a private directory. `environment` is what makes `virtstore` reach them.
+    `images` is where their directories are, if not in `base`: these may be there already.
     """
 
-    def __init__(self, base: Path, names: tuple[str, ...]) -> None:
+    def __init__(self, base: Path, names: tuple[str, ...], *, images: Path | None = None) -> None:
         self.base = base
+        self.images = images or base
         self.names = names
         self.real = find("sshd") is not None and find("ssh-keygen") is not None
         self._daemons: list[subprocess.Popen[bytes]] = []
@@ -41,7 +43,7 @@ class Hosts:
     def __enter__(self) -> Hosts:
         try:
             for name in self.names:
-                self.directory(name).mkdir(parents=True)
+                self.directory(name).mkdir(parents=True, exist_ok=True)
                 self._configure(name)
             self._write_hosts_file()
             if self.real:
@@ -59,10 +61,16 @@ class Hosts:
         for daemon in self._daemons:
             daemon.wait()
 
+    @property
+    def daemons(self) -> list[int]:
+        """The listening sshd's, by process id."""
+        return [daemon.pid for daemon in self._daemons]
+
     def directory(self, name: str) -> Path:
-        return self.base / name / "images"
+        return self.images / name / "images"
 
     def _configure(self, name: str) -> None:
+        (self.base / name).mkdir(exist_ok=True)
         text = f'[[directory]]\npath = "{self.directory(name)}"\naccess = "write"\n'
         (self.base / name / "config.toml").write_text(text)
 
@@ -95,6 +103,7 @@ class Hosts:
             f"ListenAddress 127.0.0.1:{port}\nHostKey {keys / name}\nPidFile none\n"
             f"AuthorizedKeysFile {keys / 'authorized'}\nStrictModes no\nUsePAM no\n"
             "PasswordAuthentication no\nPermitRootLogin yes\nUseDNS no\nMaxStartups 100\n"
+            "Subsystem sftp internal-sftp\n"
         )
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd(8) wants it for privilege separation

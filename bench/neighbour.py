@@ -1,0 +1,112 @@
+"""What a copy does to others: the bandwidth that it takes, and the page cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bench.inputs import MIB
+from bench.model import Contender, Demand, Result, Run
+from bench.place import Place
+from bench.race import Command, run_text, shell, timed
+
+_LIMIT = 20 * MIB
+_SOURCE, _BYSTANDER, _TARGET = "{a}/full.img", "{a}/changed.img", "{b}/out.img"
+
+
+class _Copied(msgspec.Struct):
+    """What virtstore says of a copy."""
+
+    transferred: int
+    seconds: float
+
+
+def measure_bandwidth(place: Place, runs: int) -> Result:
+    """400 MiB that cannot be compressed, at 20 MiB/s: 20 s. Twice: it hardly varies."""
+    copy = f"virtstore copy --json --bwlimit 20M {{a}}/noise.img b:{_TARGET}"
+    rates = []
+    for _ in range(min(runs, 2)):
+        run_text(place, f"rm -f {_TARGET}")
+        copied = msgspec.json.decode(run_text(place, copy), type=_Copied)
+        rates.append(copied.transferred / copied.seconds)
+    run_text(place, f"rm -f {_TARGET}")
+    worst = max(abs(rate / _LIMIT - 1) for rate in rates)
+    return Result(
+        "bwlimit",
+        "copy to another host with --bwlimit 20M",
+        (Contender("virtstore", place.shown(copy)),),
+        (Demand("deviation from the limit", worst * 100, 5, False, "%"),),
+        (f"MiB/s over the whole copy: {', '.join(f'{rate / MIB:.2f}' for rate in rates)}.",),
+    )
+
+
+def measure_page_cache(place: Place, runs: int) -> Result:
+    """How much is cached of an image that is copied, and of a bystander, before and after."""
+    copy = Command(
+        "virtstore",
+        f"virtstore copy --json {_SOURCE} b:{_TARGET}",
+        before=shell(f"rm -f {_TARGET}"),
+    )
+    run_text(place, f"cat {_BYSTANDER} > /dev/null")
+    others = _resident(place, _BYSTANDER)
+    cold, warm = (_copied(place, copy, cached=cached) for cached in (False, True))
+    kept = _resident(place, _BYSTANDER)
+    copy.before(place)
+    return Result(
+        "page-cache",
+        "copy full.img to an image on another host: what it leaves in the page cache",
+        (Contender(copy.name, place.shown(copy.text), runs=(cold.run, warm.run)),),
+        (
+            Demand("of an uncached source left in the cache", cold.after * 100, 5, False, "%"),
+            Demand("of a cached source still in the cache", warm.after * 100, 95, True, "%"),
+            Demand("of another cached image still there", 100 * kept / others, 95, True, "%"),
+        ),
+        (
+            cold.text,
+            warm.text,
+            f"Another image of that size, cached before: {others:.0%}, after: {kept:.0%}.",
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """The parts of source and target in the page cache, before and after a copy."""
+
+    run: Run
+    before: float
+    after: float
+    target: float
+
+    @property
+    def text(self) -> str:
+        return (
+            f"Source cached before: {self.before:.0%}, after: {self.after:.0%}; of the target"
+            f" after: {self.target:.0%}. {self.run.seconds:.2f} s."
+        )
+
+
+def _copied(place: Place, copy: Command, *, cached: bool) -> _Cached:
+    _prepare(place.path(_SOURCE), cached=cached)
+    before = _resident(place, _SOURCE)
+    run = timed(place, copy)
+    return _Cached(run, before, _resident(place, _SOURCE), _resident(place, _TARGET))
+
+
+def _prepare(source: Path, *, cached: bool) -> None:
+    with source.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while cached and file.read(16 * MIB):
+            pass
+
+
+def _resident(place: Place, file: str) -> float:
+    """The part of a file that is in the page cache."""
+    argv = ["fincore", "--bytes", "--noheadings", "--output", "RES,SIZE", str(place.path(file))]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+    return int(told[0]) / int(told[1])

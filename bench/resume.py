@@ -1,0 +1,93 @@
+"""A copy that is killed when nine tenths are done, and begun again: what is left to do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+
+import msgspec
+
+from bench.model import Contender, Demand, Result, Run, ratio
+from bench.place import Place
+from bench.race import Command, peak_of, shell, timed
+
+_CUT_AT = 0.9
+_TIME, _BYTES = 0.25, 0.15
+
+
+class _Event(msgspec.Struct):
+    done: int
+    total: int
+
+
+def measure_resume(place: Place, runs: int, *, archive: bool) -> Result:
+    kind = "archive" if archive else "image"
+    option = "--archive " if archive else ""
+    text = f"virtstore copy {option}--json --progress {{a}}/solid.img b:{{b}}/out"
+    clean = shell("rm -f {b}/out {b}/out.virtstore-partial*")
+    whole = Command("the whole copy", text, before=clean)
+    rest = Command("virtstore, the rest", text)
+    peak = peak_of(place, whole)
+    pairs = [_pair(place, whole, rest) for _ in range(runs)]
+    _check(place, archive=archive)
+    clean(place)
+    contenders = (
+        _contender(place, rest, [second for _, second in pairs], peak.bytes),
+        _contender(place, whole, [first for first, _ in pairs], peak.bytes),
+    )
+    job = f"go on with a copy to an {kind} on another host that was killed at 90 %"
+    return Result(f"resume-{kind}", job, contenders, _demands(*contenders))
+
+
+def _pair(place: Place, whole: Command, rest: Command) -> tuple[Run, Run]:
+    first = timed(place, whole)
+    whole.before(place)
+    _cut(place, whole)
+    return first, timed(place, rest)
+
+
+def _cut(place: Place, command: Command) -> None:
+    """Run it and kill the client when it says that it has come far enough."""
+    connections = place.connections()
+    with subprocess.Popen(
+        shlex.split(place.real(command.text)),
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr
+        try:
+            for line in process.stderr:
+                event = msgspec.json.decode(line, type=_Event)
+                if event.done >= _CUT_AT * event.total:
+                    break
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+    place.settle(connections)
+
+
+def _check(place: Place, *, archive: bool) -> None:
+    if archive:
+        shell("zstd -q -dc {b}/out | cmp - {a}/solid.img")(place)
+    else:
+        shell("cmp {a}/solid.img {b}/out")(place)
+
+
+def _contender(place: Place, command: Command, runs: list[Run], peak: int) -> Contender:
+    return Contender(command.name, place.shown(command.text), tuple(runs), peak=peak)
+
+
+def _demands(rest: Contender, whole: Contender) -> tuple[Demand, ...]:
+    time = ratio(rest, whole)
+    part = (
+        rest.transferred / whole.transferred
+        if rest.transferred is not None and whole.transferred
+        else None
+    )
+    return (
+        Demand("time of a whole copy", 1 / time if time else None, _TIME, False),
+        Demand("bytes of a whole copy", part, _BYTES, False),
+    )
