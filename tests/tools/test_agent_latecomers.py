@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import random
 import time
@@ -66,6 +67,21 @@ def test_who_opens_an_image_while_it_is_compressed_keeps_it(
         for file in held:
             file.close()
     assert (images / "vm.img").read_bytes() == kept
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_partial_that_somebody_else_is_writing_is_left_to_them(
+    host: virtstore.Host, images: Path, archive: bool
+) -> None:
+    noise(images / "vm.img")
+    partial = images / "copy.virtstore-partial"
+    kept = noise(partial, seed=2)
+    source, target = host.image(f"{images}/vm.img"), host.image(f"{images}/copy")
+    with partial.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(virtstore.InUse):
+            source.copy(target, archive=archive)
+    assert partial.read_bytes() == kept
 
 
 def test_who_opens_a_target_while_it_is_being_replaced_keeps_it(

@@ -20,7 +20,7 @@ from virtstore.errors import Corrupt
 from virtstore.formats.seekable import SeekableArchive
 from virtstore.protocol import Same, Sent
 from virtstore.transfer.compare import Fingerprints
-from virtstore.transfer.partial import PartialArchive
+from virtstore.transfer.partial import PartialArchive, _View
 from virtstore.transfer.receive import FrameTarget, Outcome, receive
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import RawSource
@@ -123,6 +123,18 @@ def test_a_frame_that_was_damaged_since_is_made_again(where: str) -> None:
     store.partials["x.zst"][at] ^= 4
     cut(store, store.archive("x.zst").size - 100)
     archived(store, contents)
+
+
+def test_what_was_set_aside_is_read_as_it_was_and_so_is_what_was_not() -> None:
+    with a_directory() as store, store.archive("x.zst") as archive:
+        archive.write_at(0, b"0123456789")
+        with archive.scratch() as scratch:
+            view = _View(archive, scratch)
+            view.set_aside(4)
+            archive.write_at(4, b"new and longer")
+            parts = [(0, 3), (0, 4), (2, 5), (4, 2), (8, 9), (10, 1)]
+            found = [view.read_at(offset, length) for offset, length in parts]
+    assert found == [b"012", b"0123", b"23456", b"45", b"89", b""]
 
 
 def test_a_frame_that_changes_between_looking_and_taking_is_refused() -> None:

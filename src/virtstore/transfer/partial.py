@@ -51,6 +51,7 @@ class PartialArchive:
         self._draft = draft
         self._view = _View(draft, scratch)
         self._kept: dict[int, _Kept] = {}
+        self._lock = threading.Lock()
 
     def check(self) -> None:
         """Archives are files: nothing can be lost."""
@@ -73,7 +74,9 @@ class PartialArchive:
                 return ZEROS[:length]
             with suppress(Corrupt):
                 contents = decompress_block(frame, length)
-                self._kept[offset // CHUNK] = _Kept(position, stored, chunk_digest(frame))
+                kept = _Kept(position, stored, chunk_digest(frame))
+                with self._lock:
+                    self._kept[offset // CHUNK] = kept
                 return contents
             return b""
 
@@ -89,8 +92,9 @@ class PartialArchive:
 
     def forget(self, before: int) -> None:
         """No chunk before number `before` will be asked for again."""
-        while self._kept and (first := next(iter(self._kept))) < before:
-            del self._kept[first]
+        with self._lock:
+            while self._kept and (first := next(iter(self._kept))) < before:
+                del self._kept[first]
 
     def rewritten(self) -> Rewriting:
         """What the archive is written to, from its start."""
@@ -138,8 +142,10 @@ class _View:
             if self._aside is None:
                 return self._draft.read_at(offset, length)
             here = max(0, min(length, self._aside - offset))
-            behind = self._scratch.read_at(offset + here - self._aside, length - here)
-            return self._draft.read_at(offset, here) + behind
+            data = self._draft.read_at(offset, here)
+            if here < length:
+                data += self._scratch.read_at(offset + here - self._aside, length - here)
+            return data
 
     def set_aside(self, start: int) -> None:
         """From `start` on the draft is going to be written."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import NamedTuple
 
 from virtstore import formats
@@ -251,50 +252,58 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
 def opened_target(place: Place, wanted: Wanted) -> Iterator[Opened]:
     """A draft ready to be written. It is kept, as partial, where a client that went away may
     come back and go on; otherwise a failure leaves no trace of it."""
-    rework = wanted.mode == "contents"
+    draft, prepare = _drafted(place, wanted)  # where this fails, there is nothing of ours yet
     try:
-        with ExitStack() as stack:
-            yield _open_target(place, wanted, stack)
+        with draft, ExitStack() as stack:
+            yield prepare(stack)
     except BaseException as error:
         # A reworked image is never discarded: it has its name still, if nothing of it was
         # overwritten, and is partial otherwise. A volume that is open cannot be removed.
         left = isinstance(error, (Interrupted, ConnectionFailed))
-        if not rework and not (left and wanted.archive in (None, "zstd")):
+        if wanted.mode != "contents" and not (left and wanted.archive in (None, "zstd")):
             place.store.discard(place.name)
         raise
 
 
-def _open_target(place: Place, wanted: Wanted, stack: ExitStack) -> Opened:
-    if wanted.archive == "zstd":
-        return _open_archive(stack.enter_context(place.store.archive(place.name)), wanted, stack)
+def _drafted(place: Place, wanted: Wanted) -> tuple[Draft, Callable[[ExitStack], Opened]]:
+    """The draft, and what makes a target of it."""
+    store, name = place.store, place.name
     if wanted.archive:
         form = formats.by_name(wanted.archive)
         level = level_for(form, wanted.level)
-        archive = stack.enter_context(place.store.archive(place.name))
-        archive.cut(0)
-        stream = StreamTarget(archive, form, level)
-        stack.callback(stream.abandon)
-        return Opened(archive, stream)
+        archive = store.archive(name)
+        if form.name == "zstd":
+            return archive, partial(_prepare_archive, archive, wanted.size)
+        return archive, partial(_prepare_stream, archive, form, level)
     rework = wanted.mode == "contents"
-    store, name = place.store, place.name
-    draft = stack.enter_context(store.rework(name) if rework else store.draft(name, wanted.size))
+    draft = store.rework(name) if rework else store.draft(name, wanted.size)
+    return draft, partial(_prepare_image, draft, wanted.size)
+
+
+def _prepare_image(draft: Draft, size: int, _: ExitStack) -> Opened:
     if draft.holds != "kept":
-        return Opened(draft, ImageTarget(draft, wanted.size, None, blank=draft.holds == "zeros"))
-    existing = Fingerprints(wanted.size)
-    target = ImageTarget(draft, wanted.size, existing)
-    return Opened(draft, target, RawSource(draft, wanted.size), existing)
+        return Opened(draft, ImageTarget(draft, size, None, blank=draft.holds == "zeros"))
+    existing = Fingerprints(size)
+    target = ImageTarget(draft, size, existing)
+    return Opened(draft, target, RawSource(draft, size), existing)
 
 
-def _open_archive(archive: ArchiveDraft, wanted: Wanted, stack: ExitStack) -> Opened:
-    level_for(formats.by_name("zstd"), wanted.level)
+def _prepare_archive(archive: ArchiveDraft, size: int, stack: ExitStack) -> Opened:
     if archive.holds == "kept":
         with suppress(OSError):  # a file system without files without names
             scratch = stack.enter_context(archive.scratch())
-            there = PartialArchive(archive, scratch, wanted.size)
-            existing = Fingerprints(wanted.size)
+            there = PartialArchive(archive, scratch, size)
+            existing = Fingerprints(size)
             return Opened(archive, FrameTarget(archive, existing, there), there, existing)
     archive.cut(0)
     return Opened(archive, FrameTarget(archive))
+
+
+def _prepare_stream(archive: ArchiveDraft, form: Format, level: int, stack: ExitStack) -> Opened:
+    archive.cut(0)
+    stream = StreamTarget(archive, form, level)
+    stack.callback(stream.abandon)
+    return Opened(archive, stream)
 
 
 def local_encoding(wanted: Wanted, bwlimit: int | None = None) -> Encoding:
