@@ -1,14 +1,16 @@
 """Kernel interfaces that Python's `os` does not have: openat2, renameat2, fallocate's
-modes, and reflinks. One function each, errors as `OSError`.
+modes, mincore, and reflinks. One function each, errors as `OSError`.
 
-Sources: openat2(2), renameat2(2), fallocate(2), ioctl_ficlone(2).
+Sources: openat2(2), renameat2(2), fallocate(2), mincore(2), ioctl_ficlone(2).
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
+import mmap
 import os
+import re
 import struct
 from typing import Final
 
@@ -23,6 +25,8 @@ _FALLOC_FL_ZERO_RANGE: Final = 0x10
 _SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FICLONE: Final = 0x40049409
+_MAP_FAILED: Final = ctypes.c_void_p(-1).value
+_ABSENT: Final = re.compile(rb"\0+")
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -33,6 +37,17 @@ _libc.sync_file_range.argtypes = (
     ctypes.c_int64,
     ctypes.c_uint,
 )
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 _libc.renameat2.argtypes = (
     ctypes.c_int,
     ctypes.c_char_p,
@@ -94,6 +109,24 @@ def write_out(fd: int, offset: int, length: int, *, wait: bool = False) -> None:
     error that it reports is one that fsync on this descriptor will not report again."""
     flags = _SYNC_FILE_RANGE_WAIT_BEFORE if wait else _SYNC_FILE_RANGE_WRITE
     _check(_libc.sync_file_range(fd, offset, length, flags), None)
+
+
+def not_cached(fd: int, offset: int, length: int) -> list[tuple[int, int]]:
+    """The parts (offset, length) of a range, in whole pages, that are not in the page cache;
+    none where the kernel does not tell us: of a file that we could not write (since 5.2)."""
+    begin = offset // mmap.PAGESIZE * mmap.PAGESIZE
+    length += offset - begin
+    address = _libc.mmap(None, length, mmap.PROT_READ, mmap.MAP_SHARED, fd, begin)
+    _check(-1 if address == _MAP_FAILED else 0, None)
+    pages = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
+    try:
+        _check(_libc.mincore(address, length, pages), None)
+    finally:
+        _libc.munmap(address, length)
+    return [
+        (begin + run.start() * mmap.PAGESIZE, (run.end() - run.start()) * mmap.PAGESIZE)
+        for run in _ABSENT.finditer(pages.raw)
+    ]
 
 
 def clone(source: int, target: int) -> None:

@@ -108,6 +108,16 @@ class Image(Protocol):
         fails here is raised here: a flush may not say it again."""
         ...
 
+    def fetch(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """Have what is not in the host's page cache of a range read into it, without waiting;
+        the parts (offset, length) that were not: none where that cannot be known. From now on
+        the kernel reads no more of the image than it is asked for."""
+        ...
+
+    def let_go(self, offset: int, length: int) -> None:
+        """A range need not stay in the page cache. What is not on the disk yet does."""
+        ...
+
     def flush(self) -> None:
         """Return when what was written would survive a power cut; a failure is final."""
         ...

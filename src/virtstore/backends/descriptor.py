@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from virtstore import linux
 from virtstore.digest import ZEROS
@@ -49,6 +49,20 @@ class DescriptorImage:
     def write_out(self, offset: int, length: int, *, wait: bool) -> None:
         # The kernel tells an error once: what is swallowed here, fsync would not report again.
         linux.write_out(self._fd, offset, length, wait=wait)
+
+    def fetch(self, offset: int, length: int) -> list[tuple[int, int]]:
+        try:
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
+            absent = linux.not_cached(self._fd, offset, length)
+            for part in absent:
+                os.posix_fadvise(self._fd, *part, os.POSIX_FADV_WILLNEED)
+        except OSError:  # no matter: reading it will say what is wrong
+            return []
+        return absent
+
+    def let_go(self, offset: int, length: int) -> None:
+        with suppress(OSError):
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
 
     def flush(self) -> None:
         os.fsync(self._fd)

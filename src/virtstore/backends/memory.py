@@ -49,6 +49,12 @@ class MemoryImage:
         if self.contents:
             yield Extent(0, self.size, "unknown")
 
+    def fetch(self, offset: int, length: int) -> list[tuple[int, int]]:
+        return []
+
+    def let_go(self, offset: int, length: int) -> None:
+        """It is all there is."""
+
     def write_out(self, offset: int, length: int, *, wait: bool) -> None:
         """There is no disk."""
 

@@ -8,7 +8,7 @@ one that the source ends with. Publishing is the caller's step, after that.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -21,11 +21,8 @@ from virtstore.formats.seekable import SeekableWriter
 from virtstore.protocol import Data, End, Part, Patch, Same, Sent, Zero
 from virtstore.transfer.compare import MOST_AT_ONCE, Fingerprints, block_range
 from virtstore.transfer.partial import PartialArchive, Rewriting
+from virtstore.transfer.passage import Writing
 from virtstore.transfer.pipeline import in_order
-
-#: Bytes that are on their way to the disk while the next ones are written: what a flush at
-#: the end of a copy, which nothing can interrupt, has to wait for at the most.
-_WINDOW: Final = 64 << 20
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -98,8 +95,8 @@ class ImageTarget:
         self._size = size
         self._existing = existing
         self._blank = blank and existing is None
+        self._writing = Writing(draft)
         self._position = 0
-        self._begun = 0
         self.written = 0
 
     def take(self, part: Part) -> Taken:
@@ -117,15 +114,13 @@ class ImageTarget:
         return Taken(message.length, chunk_digest(contents), len(contents))
 
     def commit(self, taken: Taken) -> None:
-        self.written += taken.written
+        if taken.written:
+            self.written += taken.written
+            self._writing.wrote(self._position, taken.length)
         self._position += taken.length
+        self._writing.reached(self._position)
         if self._existing:
             self._existing.forget(self._position // CHUNK)
-        if self._position - self._begun >= _WINDOW:
-            self._draft.write_out(self._begun, self._position - self._begun, wait=False)
-            before = max(0, self._begun - _WINDOW)
-            self._draft.write_out(before, self._begun - before, wait=True)
-            self._begun = self._position
 
     def finish(self, digest: str) -> None:
         behind = self._draft.size - self._size
@@ -157,11 +152,14 @@ class Appending:
 
     def __init__(self, draft: Image) -> None:
         self._draft = draft
+        self._writing = Writing(draft)
         self.written = 0
 
     def __call__(self, data: bytes) -> None:
         self._draft.write_at(self.written, data)
+        self._writing.wrote(self.written, len(data))
         self.written += len(data)
+        self._writing.reached(self.written)
 
     def finish(self) -> None:
         """The archive ends here."""

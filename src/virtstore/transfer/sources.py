@@ -7,7 +7,7 @@ an archive of ours can also be had as the very frame that is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from virtstore.errors import Corrupt
 from virtstore.formats.base import Format
 from virtstore.formats.seekable import SeekableArchive
 from virtstore.model import Compression, Extent
+from virtstore.transfer.passage import Reading, ReadThrough
 from virtstore.transfer.plan import steps
 
 #: A frame of a whole chunk that is stored in fewer bytes may be zeros.
@@ -25,12 +26,14 @@ _SMALL: Final = 256
 
 
 class Piece(NamedTuple):
-    """A run of zeros (`read` is None), or one chunk. `frame`: the chunk as a zstd frame."""
+    """A run of zeros (`read` is None), or one chunk. `frame`: the chunk as a zstd frame.
+    `fetch` has the disk begin to read it."""
 
     offset: int
     length: int
     read: Callable[[], bytes] | None = None
     frame: Callable[[], bytes] | None = None
+    fetch: Callable[[], None] | None = None
 
 
 class Source(Protocol):
@@ -48,7 +51,7 @@ class Source(Protocol):
         ...
 
     def check(self) -> None:
-        """See `backends.base.Image.check`."""
+        """Everything was read, or reading failed; see `backends.base.Image.check`."""
         ...
 
     def pieces(self) -> Iterator[Piece]:
@@ -67,6 +70,7 @@ def open_source(image: Image, *, archives: bool, name: str = "") -> Source:
     if image.size == 0:
         # Taken for an image, it would zero whatever it was copied onto.
         raise Corrupt("it is empty: it was cut to nothing, or never written")
+    image.fetch(0, _SMALL)
     found = formats.detect(image) if archives else None
     if found is None:
         promised = formats.by_suffix(name) if archives else None
@@ -77,7 +81,7 @@ def open_source(image: Image, *, archives: bool, name: str = "") -> Source:
             )
         return RawSource(image, image.size)
     archive = SeekableArchive.open(image) if found.name == "zstd" else None
-    source: Source = FrameSource(archive) if archive else StreamSource(found, image)
+    source: Source = FrameSource(archive, image) if archive else StreamSource(found, image)
     if source.size == 0:
         raise Corrupt("it is an archive of nothing: what was to be in it was never written")
     return source
@@ -91,15 +95,21 @@ class RawSource:
 
     def __init__(self, image: Image, size: int) -> None:
         self._image = image
+        self._reading = Reading(image)
         self.size = size
 
     def check(self) -> None:
+        self._reading.end()
         self._image.check()
 
     def pieces(self) -> Iterator[Piece]:
         for step in steps(_first(self._image.extents(), self.size), self.size):
-            read = partial(self._image.read_whole, step.offset, step.length)
-            yield Piece(step.offset, step.length, None if step.kind == "zero" else read)
+            where = step.offset, step.length
+            if step.kind == "zero":
+                yield Piece(*where)
+            else:
+                read = partial(self._image.read_whole, *where)
+                yield Piece(*where, read, fetch=partial(self._reading.next, *where))
 
 
 class FrameSource:
@@ -107,13 +117,14 @@ class FrameSource:
 
     compression: Compression | None = "zstd"
 
-    def __init__(self, archive: SeekableArchive) -> None:
+    def __init__(self, archive: SeekableArchive, image: Image) -> None:
         self._archive = archive
+        self._reading = Reading(image)
         self.size = archive.size
         self.digest: str | None = archive.digest
 
     def check(self) -> None:
-        """Archives are files: nothing can be lost."""
+        self._reading.end()  # archives are files: nothing can be lost
 
     def pieces(self) -> Iterator[Piece]:
         offset = 0
@@ -128,11 +139,13 @@ class FrameSource:
 
     def _chunk(self, number: int, offset: int, length: int) -> Piece:
         archive = self._archive
+        frame = archive.frames[number]
         return Piece(
             offset,
             length,
             read=lambda: archive.contents(number) or ZEROS[:length],
             frame=lambda: archive.stored(number),
+            fetch=partial(self._reading.next, frame.position, frame.stored),
         )
 
 
@@ -145,22 +158,35 @@ class StreamSource:
     def __init__(self, form: Format, image: Image) -> None:
         self._format = form
         self._image = image
+        self._reading = Reading(image)
         self.compression: Compression | None = form.name
         known = form.image_size(image)
-        self.size = sum(map(len, form.read(image))) if known is None else known
+        self.size = sum(map(len, self._contents())) if known is None else known
+        self._reading.end()
 
     def check(self) -> None:
-        """Archives are files: nothing can be lost."""
+        self._reading.end()  # archives are files: nothing can be lost
 
     def pieces(self) -> Iterator[Piece]:
         offset = 0
-        for chunk in _chunks(self._format.read(self._image)):
+        for chunk in _chunks(self._contents()):
             if offset + len(chunk) > self.size:
                 raise Corrupt(f"the archive holds more than the {self.size} bytes that it declares")
             yield Piece(offset, len(chunk), read=partial(bytes, chunk))
             offset += len(chunk)
         if offset != self.size:
             raise Corrupt(f"the archive declares {self.size} bytes and holds {offset}")
+
+    def _contents(self) -> Iterator[bytes]:
+        return self._format.read(ReadThrough(self._image, self._reading))
+
+
+def fetched(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The same pieces, each of which the disk begins to read some time before it is read."""
+    for piece in pieces:
+        if piece.fetch:
+            piece.fetch()
+        yield piece
 
 
 def _first(extents: Iterator[Extent], size: int) -> Iterator[Extent]:

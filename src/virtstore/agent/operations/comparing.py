@@ -19,4 +19,5 @@ def hash_image(agent: Agent, request: HashImage) -> None:
         agent.session.send(Begin(place.path, source.size))
         for zeros, digests in survey(source, request.block, chunks):
             agent.session.send(Digests(zeros), digests)
+        source.check()
         agent.session.send(End(source.digest or ""))

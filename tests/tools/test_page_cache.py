@@ -1,0 +1,193 @@
+"""What a copy leaves in the page cache, as `fincore` sees it: what was there before."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from virtstore import formats
+from virtstore.backends.directory import Directory
+from virtstore.digest import CHUNK
+from virtstore.formats.base import Sink
+from virtstore.model import Compression
+from virtstore.protocol import Sent
+from virtstore.transfer.receive import FrameTarget, ImageTarget, Target, receive
+from virtstore.transfer.send import Encoding, send
+from virtstore.transfer.sources import open_source
+from virtstore.transfer.survey import check, fingerprints, survey
+
+#: More than what is let go of with a delay.
+SIZE = 48 * CHUNK
+#: What may be left: pages at which two reads meet.
+LITTLE = SIZE // 50
+#: What a target keeps: the windows that were on their way to the disk at the end.
+WINDOWS = 128 << 20
+
+CONTENTS = random.Random(1).randbytes(SIZE)
+KEPT = Encoding(whole_frames=True)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """On a disk: what is in a tmpfs is nowhere else."""
+    path = Path(tempfile.mkdtemp(prefix="virtstore-test-", dir="/var/tmp"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def store(directory: Path) -> Iterator[Directory]:
+    store = Directory(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+    yield store
+    store.close()
+
+
+def cached(path: Path) -> int:
+    """Bytes."""
+    argv = ["fincore", "--bytes", "--noheadings", "--output", "RES", str(path)]
+    return int(subprocess.run(argv, check=True, capture_output=True).stdout)
+
+
+def evict(path: Path, offset: int = 0, length: int = 0) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), offset, length, os.POSIX_FADV_DONTNEED)
+
+
+def stored(directory: Path, compression: Compression | None) -> Path:
+    path = directory / "x"
+    if compression is None:
+        path.write_bytes(CONTENTS)
+        return path
+    with path.open("wb") as file:
+        form = formats.by_name(compression)
+        writer = form.writer(cast(Sink, file.write), form.default_level)
+        for start in range(0, SIZE, CHUNK):
+            writer.write(CONTENTS[start : start + CHUNK])
+        writer.finish()
+    return path
+
+
+def _send(store: Directory, path: Path) -> None:
+    with store.open("x") as image:
+        for _ in send(open_source(image, archives=True), Encoding(), None):
+            pass
+
+
+def _survey(store: Directory, path: Path) -> None:
+    with store.open("x") as image:
+        source = open_source(image, archives=True)
+        for _ in survey(source):
+            pass
+        source.check()
+
+
+def _fingerprint(store: Directory, path: Path) -> None:
+    with store.open("x") as image:
+        source = open_source(image, archives=True)
+        for _ in fingerprints(source):
+            pass
+        source.check()
+
+
+READERS: list[Callable[[Directory, Path], None]] = [_send, _survey, _fingerprint]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_an_image_that_was_not_cached_is_not_afterwards(
+    store: Directory, directory: Path, read: Callable[[Directory, Path], None]
+) -> None:
+    path = stored(directory, None)
+    evict(path)
+    assert cached(path) == 0
+    read(store, path)
+    assert cached(path) <= LITTLE
+
+
+def test_what_was_cached_of_an_image_still_is(store: Directory, directory: Path) -> None:
+    path = stored(directory, None)
+    evict(path)
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for number in range(0, SIZE // CHUNK, 3):  # one page in the middle of a chunk
+            os.pread(file.fileno(), 4096, number * CHUNK + CHUNK // 2)
+        os.pread(file.fileno(), 4 * CHUNK, SIZE // 2)
+    before = cached(path)
+    assert 0 < before < SIZE // 4
+    _send(store, path)
+    assert before <= cached(path) <= before + LITTLE
+    path.read_bytes()
+    assert cached(path) == SIZE
+    _send(store, path)
+    assert cached(path) == SIZE
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lz4"])
+def test_an_archive_that_was_not_cached_is_not_afterwards(
+    store: Directory, directory: Path, compression: Compression
+) -> None:
+    path = stored(directory, compression)
+    evict(path)
+    _send(store, path)
+    assert cached(path) <= LITTLE
+
+
+def test_an_archive_of_ours_that_was_not_cached_is_not_afterwards(
+    store: Directory, directory: Path
+) -> None:
+    _copy(store, stored(directory, None), "y.zst")
+    for work in (_pass_on, _check):
+        evict(directory / "y.zst")
+        work(store)
+        assert cached(directory / "y.zst") <= LITTLE
+
+
+def _pass_on(store: Directory) -> None:
+    with store.open("y.zst") as image:
+        sent = send(open_source(image, archives=True), KEPT, None)
+        assert sum(len(payload) for _, payload in sent) >= SIZE
+
+
+def _check(store: Directory) -> None:
+    with store.open("y.zst") as image:
+        check(open_source(image, archives=True), lambda done, total: None)
+
+
+@pytest.mark.parametrize("name", ["y", "y.zst"])
+def test_of_what_was_written_little_stays_cached(
+    store: Directory, directory: Path, name: str
+) -> None:
+    path = stored(directory, None)
+    with path.open("r+b") as file:
+        for start in range(0, 5 * SIZE, SIZE):
+            os.pwrite(file.fileno(), CONTENTS, start)
+    _copy(store, path, name)
+    size = (directory / name).stat().st_size
+    assert size >= 5 * SIZE
+    assert cached(directory / name) <= WINDOWS + LITTLE
+
+
+def _copy(store: Directory, path: Path, name: str) -> None:
+    size = path.stat().st_size
+    with store.open(path.name) as image:
+        source = open_source(image, archives=True)
+        if name.endswith(".zst"):
+            with store.archive(name) as archive:
+                _receive(send(source, KEPT, None), size, FrameTarget(archive))
+                archive.publish(overwrite=False)
+            return
+        with store.draft(name, size) as draft:
+            _receive(send(source, Encoding(), None), size, ImageTarget(draft, size, None))
+            draft.publish(overwrite=False)
+
+
+def _receive(sent: Iterator[Sent], size: int, target: Target) -> None:
+    assert receive(sent, size, target).written >= size
