@@ -17,9 +17,10 @@ from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_diges
 from virtstore.errors import Corrupt
 from virtstore.formats.blocks import DEFAULT_LEVEL, compress_block
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
+from virtstore.transfer.adaptive import FALLING, AdaptiveLevel
 from virtstore.transfer.compare import Fingerprints, block_range, differing_blocks
 from virtstore.transfer.pipeline import in_order
-from virtstore.transfer.sources import Piece, Source
+from virtstore.transfer.sources import Piece, Source, fetched
 
 #: What compresses to more than this part of itself is sent as it is.
 _WORTH_IT: Final = 15 / 16
@@ -27,12 +28,14 @@ _WORTH_IT: Final = 15 / 16
 
 class Encoding(msgspec.Struct, frozen=True):
     """How chunks are sent: as zstd frames of `level`, or raw (between the two ends of a copy
-    within one host). `whole_frames`: each chunk is one frame, whatever the target has of it
-    and however badly it compresses. `bwlimit`: bytes of payload a second."""
+    within one host). `adaptive`: the level may fall. `whole_frames`: each chunk is one frame,
+    whatever the target has of it and however badly it compresses. `bwlimit`: bytes of payload
+    a second."""
 
     frames: bool = True
     whole_frames: bool = False
     level: int = DEFAULT_LEVEL
+    adaptive: bool = False
     bwlimit: int | None = None
 
 
@@ -46,13 +49,16 @@ def send(source: Source, encoding: Encoding, target: Fingerprints | None) -> Ite
     """The whole image, ending with `End`. `target`: what the target has already, which is told
     as `Same`. Raises `Corrupt` where an archive does not hold what it says."""
 
-    def tell(piece: Piece) -> _Told:
-        return _tell(piece, encoding, target)
+    packer = _Packer(encoding)
 
+    def tell(piece: Piece) -> _Told:
+        return _tell(piece, packer, target)
+
+    results = packer.level.follow(in_order(tell, fetched(source.pieces())))
     digest = ImageDigest()
     passed_on = False
     try:
-        for told in _paced(_merged(in_order(tell, source.pieces())), encoding.bwlimit):
+        for told in _paced(_merged(results), encoding.bwlimit):
             yield told.message, told.payload
             if isinstance(told.message, Zero):
                 digest.add_zeros(told.message.length)
@@ -67,10 +73,28 @@ def send(source: Source, encoding: Encoding, target: Fingerprints | None) -> Ite
     yield End(_settle(source, None if passed_on else digest.hexdigest())), b""
 
 
-def _tell(piece: Piece, encoding: Encoding, target: Fingerprints | None) -> _Told:
+class _Packer:
+    """Makes what is sent of some bytes."""
+
+    def __init__(self, encoding: Encoding) -> None:
+        self.frames = encoding.frames
+        self.whole_frames = encoding.whole_frames
+        self.level = AdaptiveLevel(FALLING if encoding.adaptive else (encoding.level,))
+
+    def pack(self, contents: bytes) -> tuple[bytes, bool]:
+        """What is sent for these bytes, and whether that is just them."""
+        if self.frames:
+            with self.level.compressing() as level:
+                frame = compress_block(contents, level)
+            if self.whole_frames or len(frame) < len(contents) * _WORTH_IT:
+                return frame, False
+        return contents, True
+
+
+def _tell(piece: Piece, packer: _Packer, target: Fingerprints | None) -> _Told:
     if piece.read is None:
         return _Told(Zero(piece.offset, piece.length))
-    if piece.frame and encoding.frames and target is None:
+    if piece.frame and packer.frames and target is None:
         # Stored as it is sent. Its digest is not known here; the target computes it.
         return _Told(Data(piece.offset, piece.length), piece.frame())
     contents = piece.read()
@@ -80,32 +104,23 @@ def _tell(piece: Piece, encoding: Encoding, target: Fingerprints | None) -> _Tol
     there = target.get(piece.offset // CHUNK) if target else b""
     if there[:DIGEST_SIZE] == digest:
         return _Told(Same(piece.offset, piece.length), digest=digest)
-    if there and not encoding.whole_frames and (told := _patch(piece, contents, there, encoding)):
+    if there and not packer.whole_frames and (told := _patch(piece, contents, there, packer)):
         return told._replace(digest=digest)
-    if piece.frame and encoding.frames:
+    if piece.frame and packer.frames:
         return _Told(Data(piece.offset, piece.length), piece.frame(), digest)
-    payload, raw = _packed(contents, encoding)
+    payload, raw = packer.pack(contents)
     return _Told(Data(piece.offset, piece.length, raw), payload, digest)
 
 
-def _patch(piece: Piece, contents: bytes, there: bytes, encoding: Encoding) -> _Told | None:
+def _patch(piece: Piece, contents: bytes, there: bytes, packer: _Packer) -> _Told | None:
     """Those blocks of a chunk that the target has not; None if that is all of them."""
     blocks = differing_blocks(contents, there)
     ranges = [block_range(number, piece.length) for number in blocks]
     differing = b"".join(contents[begin:end] for begin, end in ranges)
     if not 0 < len(differing) < piece.length:
         return None
-    payload, raw = _packed(differing, encoding)
+    payload, raw = packer.pack(differing)
     return _Told(Patch(piece.offset, piece.length, blocks, raw), payload)
-
-
-def _packed(contents: bytes, encoding: Encoding) -> tuple[bytes, bool]:
-    """What is sent for these bytes, and whether that is just them."""
-    if encoding.frames:
-        frame = compress_block(contents, encoding.level)
-        if encoding.whole_frames or len(frame) < len(contents) * _WORTH_IT:
-            return frame, False
-    return contents, True
 
 
 def _settle(source: Source, computed: str | None) -> str:

@@ -1,0 +1,67 @@
+"""A compression level that gives way to a fast link.
+
+Where a copy waits for its compressor and not for the link, a lower level moves more of the
+image a second, at the price of more bytes; where it waits for the link, the level rises
+again, up to the one that it began with.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from virtstore.formats.blocks import DEFAULT_LEVEL
+from virtstore.transfer.pipeline import WORKERS
+
+Told = TypeVar("Told")
+
+#: From the default level down; below the last, zstd hardly gets faster.
+FALLING: Final = (DEFAULT_LEVEL, -1, -3, -5, -7)
+#: Results after which the level is thought over.
+_EVERY: Final = 32
+
+
+class AdaptiveLevel:
+    """One of `levels`: the first, to begin with. With one only, it is that."""
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        self._levels = levels
+        self._step = 0
+        self._compressing = 0.0  # seconds, of all threads; an update that is lost does no harm
+
+    @property
+    def now(self) -> int:
+        return self._levels[self._step]
+
+    @contextmanager
+    def compressing(self) -> Iterator[int]:
+        """While a thread compresses; gives the level to do it at."""
+        begun = time.monotonic()
+        yield self.now
+        self._compressing += time.monotonic() - begun
+
+    def follow(self, results: Iterator[Told]) -> Iterator[Told]:
+        """The same results, of threads that compress. How long each is waited for, and how
+        long the next one is not asked for, tells what is slow."""
+        waited = sent = 0.0
+        before = time.monotonic()
+        for count, result in enumerate(results, 1):
+            there = time.monotonic()
+            waited += there - before
+            yield result
+            before = time.monotonic()
+            sent += before - there
+            if count % _EVERY == 0:
+                self._think(waited, sent)
+                waited = sent = 0.0
+
+    def _think(self, waited: float, sent: float) -> None:
+        """Not the disk: where that is slow, the compressing threads are idle, too."""
+        busy = self._compressing > (waited + sent) * WORKERS / 2
+        self._compressing = 0.0
+        if busy and waited > sent:
+            self._step = min(self._step + 1, len(self._levels) - 1)
+        elif sent > 2 * waited:
+            self._step = max(self._step - 1, 0)
