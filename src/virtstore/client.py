@@ -170,16 +170,20 @@ class Host:
     def _copy_within(
         self, request: protocol.CopyHere, told: Callable[[int, int], None]
     ) -> protocol.Received:
-        return self._ask(request, protocol.Received, progress=lambda e: told(e.done, e.total))
+        """In a session of its own, whose agent may be nice."""
+        with closing(self.open_session()) as session:
+            for message in _replies(session, request):
+                if not isinstance(message, Progressed):
+                    return _expected(message, protocol.Received)
+                told(message.done, message.total)
+        raise AssertionError("an exchange ends with a reply")
 
     def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
         """A request and the replies to it, for as long as the caller wants more."""
         with self._lock:
             session = self._session = self._session or self.open_session()
             try:
-                session.send(request)
-                while True:
-                    yield session.receive()[0]
+                yield from _replies(session, request)
             except (ConnectionFailed, KeyboardInterrupt):
                 session.close()  # ends the operation at once
                 raise
@@ -264,11 +268,13 @@ class Image:
         level: int | None = None,
         bwlimit: Size | None = None,
         allow_in_use: bool = False,
+        nice: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Copied:
         """Make `target` a copy. `archive`: compressed; otherwise a mountable image, even if
-        this is an archive. Raises `Exists` (nothing was changed) unless `overwrite`."""
+        this is an archive. `nice`: the agents leave processor and disks to others. Raises
+        `Exists` (nothing was changed) unless `overwrite`."""
         if format and not archive:
             raise UsageError("a format is for an archive; ask for --archive too")
         request = protocol.CopyHere(
@@ -281,6 +287,7 @@ class Image:
             bwlimit=None if bwlimit is None else parse_size(bwlimit),
             allow_in_use=allow_in_use,
             dry_run=dry_run,
+            nice=nice,
         )
         return self._copied(target, request, "copy", progress)
 
@@ -291,6 +298,7 @@ class Image:
         snapshot: bool = False,
         bwlimit: Size | None = None,
         allow_in_use: bool = False,
+        nice: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Copied:
@@ -304,6 +312,7 @@ class Image:
             bwlimit=None if bwlimit is None else parse_size(bwlimit),
             allow_in_use=allow_in_use,
             dry_run=dry_run,
+            nice=nice,
         )
         return self._copied(target, request, "copy-contents", progress)
 
@@ -389,6 +398,7 @@ def _copy_between(
         allow_in_use=request.allow_in_use,
         check=request.mode == "contents",
         whole_frames=request.archive == "zstd",
+        nice=request.nice,
     )
 
     def receive(begin: protocol.Begin) -> protocol.Receive:
@@ -400,6 +410,7 @@ def _copy_between(
             archive=request.archive,
             level=request.level,
             dry_run=request.dry_run,
+            nice=request.nice,
         )
 
     with _sessions(source, target) as (one, other):
@@ -426,6 +437,12 @@ def _sessions(one: Host, other: Host) -> Iterator[tuple[Connection, Connection]]
         opened.callback(lambda: None if second.exception() else second.result().close())
         first = opened.enter_context(closing(one.open_session()))
         yield first, second.result()
+
+
+def _replies(session: Connection, request: protocol.Request) -> Iterator[AnyMessage]:
+    session.send(request)
+    while True:
+        yield session.receive()[0]
 
 
 def _expected(message: AnyMessage, kind: type[Reply]) -> Reply:

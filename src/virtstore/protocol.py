@@ -176,7 +176,8 @@ class HashImage(Message, frozen=True):
 
 
 class CopyHere(Message, frozen=True):
-    """A copy within this host; answered by `Progressed` and `Received`."""
+    """A copy within this host; answered by `Progressed` and `Received`. `nice`, here and in
+    `Send` and `Receive`: the agent lowers its priority, for good."""
 
     source: str
     target: str
@@ -187,6 +188,7 @@ class CopyHere(Message, frozen=True):
     bwlimit: int | None = None
     allow_in_use: bool = False
     dry_run: bool = False
+    nice: bool = False
 
 
 class Send(Message, frozen=True):
@@ -200,6 +202,7 @@ class Send(Message, frozen=True):
     allow_in_use: bool = False
     check: bool = False
     whole_frames: bool = False
+    nice: bool = False
 
 
 class Receive(Message, frozen=True):
@@ -213,6 +216,7 @@ class Receive(Message, frozen=True):
     archive: Compression | None = None
     level: int | None = None
     dry_run: bool = False
+    nice: bool = False
 
 
 # Replies -------------------------------------------------------------------------------

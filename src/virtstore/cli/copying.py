@@ -34,6 +34,7 @@ def copy(
     level: _Level = None,
     bwlimit: str | None = None,
     allow_in_use: _Flag = False,
+    nice: _Flag = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Make TARGET a copy of SOURCE, on any two hosts.
@@ -61,6 +62,8 @@ def copy(
         Bytes a second to move at the most (10M).
     allow_in_use
         Copy an image that somebody may be writing to.
+    nice
+        Leave processor and disks to others, on both hosts.
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
@@ -73,6 +76,7 @@ def copy(
             level=level,
             bwlimit=bwlimit,
             allow_in_use=allow_in_use,
+            nice=nice,
             dry_run=options.dry_run,
             progress=progress,
         )
@@ -88,6 +92,7 @@ def copy_contents(
     snapshot: _Flag = False,
     bwlimit: str | None = None,
     allow_in_use: _Flag = False,
+    nice: _Flag = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Overwrite an existing image, at least as large, with SOURCE's contents.
@@ -106,6 +111,8 @@ def copy_contents(
         Bytes a second to move at the most (10M).
     allow_in_use
         Copy an image that somebody may be writing to.
+    nice
+        Leave processor and disks to others, on both hosts.
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
@@ -114,6 +121,7 @@ def copy_contents(
             snapshot=snapshot,
             bwlimit=bwlimit,
             allow_in_use=allow_in_use,
+            nice=nice,
             dry_run=options.dry_run,
             progress=progress,
         )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from virtstore import formats
+from virtstore.agent import priority
 from virtstore.agent.context import Agent, refuse_archive
 from virtstore.agent.operations.images import refuse_dependents, refuse_existing
 from virtstore.agent.policy import Place
@@ -81,6 +82,8 @@ class Opened(NamedTuple):
 
 
 def send_image(agent: Agent, request: Send) -> None:
+    if request.nice:
+        priority.lower()
     level = level_for(formats.by_name("zstd"), request.level)
     with opened_source(agent, request) as (place, source):
         session = agent.session
@@ -89,7 +92,12 @@ def send_image(agent: Agent, request: Send) -> None:
         start, _ = session.expect()
         if not isinstance(start, Start):
             return
-        encoding = Encoding(whole_frames=request.whole_frames, level=level, bwlimit=request.bwlimit)
+        encoding = Encoding(
+            whole_frames=request.whole_frames,
+            level=level,
+            adaptive=request.level is None and not request.whole_frames,
+            bwlimit=request.bwlimit,
+        )
         for message, payload in send(source, encoding, target if start.compare else None):
             if isinstance(message, End):
                 agent.reply(message)  # once a snapshot that was read is gone
@@ -99,6 +107,8 @@ def send_image(agent: Agent, request: Send) -> None:
 
 
 def receive_image(agent: Agent, request: Receive) -> None:
+    if request.nice:
+        priority.lower()
     session = agent.session
     path = _below(agent, request.path, request.name, request.archive)
     wanted = Wanted(path, request.mode, request.size, request.archive, request.level)
@@ -119,6 +129,8 @@ def receive_image(agent: Agent, request: Receive) -> None:
 
 
 def copy_here(agent: Agent, request: CopyHere) -> None:
+    if request.nice:
+        priority.lower()
     check_archive = request.mode == "contents"
     reading = Send(
         request.source,
@@ -338,6 +350,7 @@ def surveyed(opened: Opened, tell: Callable[[int, bytes, bool], None]) -> Iterat
                 existing.wait_for_room()
                 existing.add(found, zeros)
                 tell(zeros, found, False)
+            there.check()
             existing.finish()
             tell(0, b"", True)
         except (Error, OSError) as error:
