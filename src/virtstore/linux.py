@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 import struct
+from contextlib import suppress
 from typing import Final
 
 _SYS_OPENAT2: Final = 437  # the same number on every architecture (syscalls(2): since Linux 5.6)
@@ -25,6 +26,8 @@ _FALLOC_FL_ZERO_RANGE: Final = 0x10
 _SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FICLONE: Final = 0x40049409
+_M_TRIM_THRESHOLD: Final = -1  # malloc.h
+_M_MMAP_THRESHOLD: Final = -3
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
 _ABSENT: Final = re.compile(rb"\0+")
 
@@ -127,6 +130,14 @@ def not_cached(fd: int, offset: int, length: int) -> list[tuple[int, int]]:
         (begin + run.start() * mmap.PAGESIZE, (run.end() - run.start()) * mmap.PAGESIZE)
         for run in _ABSENT.finditer(pages.raw)
     ]
+
+
+def keep_freed_memory(largest: int, most: int) -> None:
+    """Do not give memory back to the kernel, which would have to clear it before each use: not
+    of blocks of up to `largest` bytes, and not before `most` are free (mallopt(3))."""
+    with suppress(AttributeError):  # a C library that has no such thing
+        _libc.mallopt(_M_MMAP_THRESHOLD, largest)
+        _libc.mallopt(_M_TRIM_THRESHOLD, most)
 
 
 def clone(source: int, target: int) -> None:

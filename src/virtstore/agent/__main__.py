@@ -12,12 +12,18 @@ import logging
 import os
 import signal
 import sys
+from typing import Final
 
+from virtstore import linux
 from virtstore.agent import config
 from virtstore.agent.policy import Policy
 from virtstore.agent.serve import serve
 from virtstore.errors import Error
 from virtstore.version import __version__
+
+#: Bytes of the largest buffers, of a chunk and a little more, and of what is kept of them.
+_BUFFER: Final = 2 << 20
+_FREE: Final = 32 << 20
 
 
 def main() -> None:
@@ -35,6 +41,7 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     os.umask(0o077)
+    linux.keep_freed_memory(_BUFFER, _FREE)
 
     def load() -> Policy:
         return Policy(config.load(arguments.config), arguments.restrict_to, arguments.access)
