@@ -108,10 +108,9 @@ class Image(Protocol):
         fails here is raised here: a flush may not say it again."""
         ...
 
-    def fetch(self, offset: int, length: int) -> list[tuple[int, int]]:
-        """Have what is not in the host's page cache of a range read into it, without waiting;
-        the parts (offset, length) that were not: none where that cannot be known. From now on
-        the kernel reads no more of the image than it is asked for."""
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """The parts (offset, length) of a range that are not in the host's page cache, as far as
+        the image goes; none where that cannot be known."""
         ...
 
     def let_go(self, offset: int, length: int) -> None:

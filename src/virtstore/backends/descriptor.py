@@ -50,15 +50,12 @@ class DescriptorImage:
         # The kernel tells an error once: what is swallowed here, fsync would not report again.
         linux.write_out(self._fd, offset, length, wait=wait)
 
-    def fetch(self, offset: int, length: int) -> list[tuple[int, int]]:
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
+        length = min(length, self.size - offset)
         try:
-            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
-            absent = linux.not_cached(self._fd, offset, length)
-            for part in absent:
-                os.posix_fadvise(self._fd, *part, os.POSIX_FADV_WILLNEED)
+            return linux.not_cached(self._fd, offset, length) if length > 0 else []
         except OSError:  # no matter: reading it will say what is wrong
             return []
-        return absent
 
     def let_go(self, offset: int, length: int) -> None:
         with suppress(OSError):

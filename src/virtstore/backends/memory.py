@@ -49,7 +49,7 @@ class MemoryImage:
         if self.contents:
             yield Extent(0, self.size, "unknown")
 
-    def fetch(self, offset: int, length: int) -> list[tuple[int, int]]:
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
         return []
 
     def let_go(self, offset: int, length: int) -> None:

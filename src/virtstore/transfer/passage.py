@@ -10,18 +10,27 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+import msgspec
+
 from virtstore.backends.base import Image
 
 #: Bytes behind the one that is read now that some thread may still be reading.
 _BEHIND: Final = 16 << 20
+#: Bytes before it that the kernel may have read ahead: what is cached there tells nothing.
+_AHEAD: Final = 32 << 20
+#: Bytes that are let go of at once, and of a piece of the cache that may lie across two ranges.
+_STEP: Final = 8 << 20
+_FOLIO: Final = 2 << 20
 #: Bytes that are on their way to the disk while the next ones are written: what a flush at
 #: the end of a copy, which nothing can interrupt, has to wait for at the most.
 _WINDOW: Final = 64 << 20
 
-#: Bytes that are fetched at once of what is read from start to end.
-_STEP: Final = 4 << 20
 
-_Ranges = deque[tuple[int, int]]
+class _Run(msgspec.Struct):
+    """Bytes of an image from `start` up to `end`."""
+
+    start: int
+    end: int
 
 
 class Reading:
@@ -29,18 +38,40 @@ class Reading:
 
     def __init__(self, image: Image) -> None:
         self._image = image
-        self._fetched: _Ranges = deque()
+        self._seen = 0  # what lies before it was looked at
+        self._absent: deque[_Run] = deque()  # what was not cached then
 
     def next(self, offset: int, length: int) -> None:
-        """Begin to read a range, and let go of what lies far enough behind it."""
-        while self._fetched and sum(self._fetched[0]) <= offset - _BEHIND:
-            self._image.let_go(*self._fetched.popleft())
-        self._fetched.extend(self._image.fetch(offset, length))
+        """A range is going to be read; what lies far enough behind it is let go of."""
+        self._let_go(offset - _BEHIND)
+        start, end = max(self._seen, offset), offset + length + _AHEAD
+        if start >= end:
+            return
+        self._seen = end
+        for begin, count in self._image.not_cached(start, end - start):
+            if self._absent and self._absent[-1].end >= begin:  # whole pages: they may overlap
+                self._absent[-1].end = begin + count
+            else:
+                self._absent.append(_Run(begin, begin + count))
 
     def end(self) -> None:
-        """Everything was read."""
-        while self._fetched:
-            self._image.let_go(*self._fetched.popleft())
+        """Everything was read. What is read from now on is another passage."""
+        for run in self._absent:
+            self._image.let_go(run.start, run.end - run.start)
+        self._absent.clear()
+        self._seen = 0
+
+    def _let_go(self, before: int) -> None:
+        while self._absent and self._absent[0].start < before:
+            run = self._absent[0]
+            if run.end <= before:
+                self._image.let_go(run.start, run.end - run.start)
+                self._absent.popleft()
+                continue
+            if before - run.start >= _STEP:
+                self._image.let_go(run.start, before - run.start)
+                run.start = before - _FOLIO
+            return
 
 
 class ReadThrough:
@@ -49,14 +80,14 @@ class ReadThrough:
     def __init__(self, image: Image, reading: Reading) -> None:
         self._image = image
         self._reading = reading
-        self._fetched = 0
+        self._told = 0
         self.size = image.size
 
     def read_at(self, offset: int, length: int) -> bytes:
         """See `formats.base.ArchiveSource`."""
-        while self._fetched < min(offset + length + _STEP, self.size):
-            self._reading.next(self._fetched, min(_STEP, self.size - self._fetched))
-            self._fetched += _STEP
+        if offset + length > self._told:
+            self._reading.next(offset, length)
+            self._told = offset + length
         return self._image.read_at(offset, length)
 
 
@@ -66,8 +97,8 @@ class Writing:
     def __init__(self, draft: Image) -> None:
         self._draft = draft
         self._begun = 0
-        self._newer: _Ranges = deque()
-        self._older: _Ranges = deque()
+        self._newer: deque[tuple[int, int]] = deque()
+        self._older: deque[tuple[int, int]] = deque()
 
     def wrote(self, offset: int, length: int) -> None:
         """A range was written."""

@@ -27,13 +27,13 @@ _SMALL: Final = 256
 
 class Piece(NamedTuple):
     """A run of zeros (`read` is None), or one chunk. `frame`: the chunk as a zstd frame.
-    `fetch` has the disk begin to read it."""
+    `announce` says that it is going to be read."""
 
     offset: int
     length: int
     read: Callable[[], bytes] | None = None
     frame: Callable[[], bytes] | None = None
-    fetch: Callable[[], None] | None = None
+    announce: Callable[[], None] | None = None
 
 
 class Source(Protocol):
@@ -70,7 +70,8 @@ def open_source(image: Image, *, archives: bool, name: str = "") -> Source:
     if image.size == 0:
         # Taken for an image, it would zero whatever it was copied onto.
         raise Corrupt("it is empty: it was cut to nothing, or never written")
-    image.fetch(0, _SMALL)
+    reading = Reading(image)
+    reading.next(0, _SMALL)
     found = formats.detect(image) if archives else None
     if found is None:
         promised = formats.by_suffix(name) if archives else None
@@ -79,9 +80,11 @@ def open_source(image: Image, *, archives: bool, name: str = "") -> Source:
                 f"it is called a {promised.name} archive ({promised.suffix}) and is none; if it"
                 " is an image, give it another name"
             )
-        return RawSource(image, image.size)
+        return RawSource(image, image.size, reading)
     archive = SeekableArchive.open(image) if found.name == "zstd" else None
-    source: Source = FrameSource(archive, image) if archive else StreamSource(found, image)
+    source: Source = (
+        FrameSource(archive, reading) if archive else StreamSource(found, image, reading)
+    )
     if source.size == 0:
         raise Corrupt("it is an archive of nothing: what was to be in it was never written")
     return source
@@ -93,9 +96,9 @@ class RawSource:
     compression: Compression | None = None
     digest: str | None = None
 
-    def __init__(self, image: Image, size: int) -> None:
+    def __init__(self, image: Image, size: int, reading: Reading | None = None) -> None:
         self._image = image
-        self._reading = Reading(image)
+        self._reading = reading or Reading(image)
         self.size = size
 
     def check(self) -> None:
@@ -109,7 +112,7 @@ class RawSource:
                 yield Piece(*where)
             else:
                 read = partial(self._image.read_whole, *where)
-                yield Piece(*where, read, fetch=partial(self._reading.next, *where))
+                yield Piece(*where, read, announce=partial(self._reading.next, *where))
 
 
 class FrameSource:
@@ -117,9 +120,9 @@ class FrameSource:
 
     compression: Compression | None = "zstd"
 
-    def __init__(self, archive: SeekableArchive, image: Image) -> None:
+    def __init__(self, archive: SeekableArchive, reading: Reading) -> None:
         self._archive = archive
-        self._reading = Reading(image)
+        self._reading = reading
         self.size = archive.size
         self.digest: str | None = archive.digest
 
@@ -145,7 +148,7 @@ class FrameSource:
             length,
             read=lambda: archive.contents(number) or ZEROS[:length],
             frame=lambda: archive.stored(number),
-            fetch=partial(self._reading.next, frame.position, frame.stored),
+            announce=partial(self._reading.next, frame.position, frame.stored),
         )
 
 
@@ -155,10 +158,10 @@ class StreamSource:
 
     digest: str | None = None
 
-    def __init__(self, form: Format, image: Image) -> None:
+    def __init__(self, form: Format, image: Image, reading: Reading) -> None:
         self._format = form
         self._image = image
-        self._reading = Reading(image)
+        self._reading = reading
         self.compression: Compression | None = form.name
         known = form.image_size(image)
         self.size = sum(map(len, self._contents())) if known is None else known
@@ -181,11 +184,11 @@ class StreamSource:
         return self._format.read(ReadThrough(self._image, self._reading))
 
 
-def fetched(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The same pieces, each of which the disk begins to read some time before it is read."""
+def announced(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """The same pieces, all of which are going to be read."""
     for piece in pieces:
-        if piece.fetch:
-            piece.fetch()
+        if piece.announce:
+            piece.announce()
         yield piece
 
 

@@ -23,7 +23,7 @@ from virtstore.digest import (
 )
 from virtstore.errors import Corrupt
 from virtstore.transfer.pipeline import in_order
-from virtstore.transfer.sources import Piece, Source, fetched
+from virtstore.transfer.sources import Piece, Source, announced
 
 #: Blocks or chunks of zeros, then the digests or fingerprints of those behind them.
 Batch = tuple[int, bytes]
@@ -38,13 +38,13 @@ def survey(
 ) -> Iterator[Batch]:
     """The digests of every block of `block` bytes (a divisor of a chunk) in each of `chunks`
     (chunk numbers; None: all), in order."""
-    digests = in_order(partial(_digests, block=block), fetched(_wanted(source, chunks)))
+    digests = in_order(partial(_digests, block=block), announced(_wanted(source, chunks)))
     return _batched(digests, _BATCH * DIGEST_SIZE)
 
 
 def fingerprints(source: Source) -> Iterator[Batch]:
     """The fingerprints of all chunks, in order."""
-    return _batched(in_order(_fingerprint, fetched(source.pieces())), _BATCH * FINGERPRINT_SIZE)
+    return _batched(in_order(_fingerprint, announced(source.pieces())), _BATCH * FINGERPRINT_SIZE)
 
 
 def _digests(piece: Piece, block: int) -> Batch:
