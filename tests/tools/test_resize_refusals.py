@@ -187,6 +187,12 @@ def damaged_with_space_behind(sources: Sources) -> Path:
     return path
 
 
+def without_a_size(sources: Sources) -> Path:
+    path = bare(sources)
+    spoil(path, 1024 + 0x150, b"\xff" * 4)  # the upper half of how many blocks it has
+    return path
+
+
 def damaged_in_a_partition(sources: Sources) -> Path:
     return in_gpt(lambda s: _cut_to(damaged_with_space_behind(s), MADE))(sources)
 
@@ -252,6 +258,10 @@ REFUSALS = [
     (damaged_with_space_behind, "growfs", 9, "fails its check"),
     (damaged_in_a_partition, "resize 60M", 9, "fails its check"),
     (damaged_in_a_partition, "resize 24M", 9, "fails its check"),
+    (without_a_size, "growfs", 9, "no size that could be true"),
+    (without_a_size, "resize 30M", 9, "no size that could be true"),
+    (without_a_size, "shrinkfs minimum", 9, "no size that could be true"),
+    (in_gpt(without_a_size), "resize 60M", 9, "no size that could be true"),
 ]  # fmt: skip
 
 

@@ -146,7 +146,8 @@ class Subject(msgspec.Struct, frozen=True):
 
     def _require_able(self, *, growing: bool) -> None:
         """Raises `Unsupported`, or what the file system says itself, for what it or this host
-        cannot do."""
+        cannot do; and `Corrupt` where its size cannot be told: an image that was grown for it
+        in vain could not be seen to be empty behind it, and so not be cut back."""
         if self.filesystem is None:
             return
         found = self.filesystem.capabilities
@@ -160,6 +161,11 @@ class Subject(msgspec.Struct, frozen=True):
             raise Unsupported(
                 f"{self.kind} has to be mounted to be resized, which only root can: run the agent"
                 " as root there (VIRTSTORE_AGENT='sudo virtstore-agent')"
+            )
+        if self.present is None:
+            raise Corrupt(
+                f"its {self.kind} file system says no size that could be true, so what it begins"
+                " with is damaged; its own tools may find a copy of that (for ext: e2fsck -b)"
             )
 
     def require_fit(self, size: int | None, disk_size: int) -> None:
