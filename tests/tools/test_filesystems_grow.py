@@ -126,6 +126,32 @@ def test_growing_again_writes_nothing(mke2fs: Mke2fs) -> None:
     assert _fingerprint(device) == grown
 
 
+def test_one_that_says_it_has_grown_and_has_not_is_refused_untouched(mke2fs: Mke2fs) -> None:
+    # What a power cut in the middle of a growth can leave: a block count and nothing else.
+    device = mke2fs("-t", "ext4", "-b", "1024")
+    _tool("debugfs", "-w", "-R", f"ssv blocks_count {60 * 1024}", _path(device))
+    before = _fingerprint(device)
+    with pytest.raises(Corrupt, match="fails its check"):
+        Ext().grow(device)
+    assert _fingerprint(device) == before
+
+
+def test_a_growth_that_was_killed_at_its_end_is_finished(mke2fs: Mke2fs) -> None:
+    device = mke2fs("-t", "ext4", "-O", "^metadata_csum")
+    Ext().grow(device)
+    os.pwrite(device.fd, b"\x03\x00", 1024 + 0x3A)  # resize2fs's mark while it is at work
+    assert Ext().grow(device) == Resized(device.size, changed=False)
+    superblock = read_superblock(device)
+    assert superblock
+    assert superblock.clean
+    _fsck(device)
+
+
+def test_one_that_cannot_grow_and_need_not_is_as_asked(mke2fs: Mke2fs) -> None:
+    device = mke2fs("-t", "ext4", "-O", "bigalloc", "-C", "16384", size=24 * MIB)
+    assert Ext().grow(device) == Resized(24 * MIB, changed=False)
+
+
 def test_growing_to_less_than_the_image_leaves_the_rest_of_the_image(mke2fs: Mke2fs) -> None:
     device = mke2fs("-t", "ext4")
     os.pwrite(device.fd, b"not mine", 59 * MIB)

@@ -93,10 +93,10 @@ class FileSystem(Protocol):
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
         """Grow to `size` bytes (rounded down to whole blocks), or to fill the device.
 
-        Nobody may be using the device. Already as asked: nothing is written. Raises
-        `UsageError` for a size that the device cannot hold or that would shrink it,
-        `Unsupported` for what this host's tools cannot grow, and `Corrupt`, before its
-        size is touched, where the file system fails its check.
+        Nobody may be using the device. Already as asked: nothing is written but what mends
+        one that is not clean. Raises `UsageError` for a size that the device cannot hold or
+        that would shrink it, `Unsupported` for what this host's tools cannot grow, and
+        `Corrupt`, before its size is touched, where the file system fails its check.
         """
         ...
 
@@ -104,7 +104,7 @@ class FileSystem(Protocol):
         """Shrink to `size` bytes at most (rounded down to whole blocks), or as far as it goes.
 
         Checked before and after; flushed. When it returns, the file system ends at or before
-        `size`, and nothing of it lies behind. Already that small: nothing is written. Raises,
+        `size`, and nothing of it lies behind. Already that small: as `grow`. Raises,
         with the size as it was, `Unsafe` for a size that its contents do not fit in (naming
         the smallest that they do), `Unsupported`, and `Corrupt` as `grow`.
         """

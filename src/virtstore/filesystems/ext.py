@@ -6,8 +6,10 @@ where that can be had: one that claims to be clean is checked read-only first, b
 `e2fsck -p` would mend what it safely can before it gives up on the rest. One that is not
 (a journal to replay, after a guest's crash) is what `-p` is for.
 
-Shrinking checks also one that is small enough already: that its superblock says so does not
-show that a power cut, or a journal with a resize in it, left nothing behind that size.
+One that has the size asked for already is checked all the same, before growing and before
+shrinking: that its superblock says so does not show that it is so. A power cut may have kept a
+resize's superblock and lost the rest, a resize2fs that is killed can leave the new size, faults
+and the mark of an error, and a journal may have a resize in it.
 
 The tools themselves are in exttools.py. Host tools needed: e2fsck, resize2fs.
 """
@@ -51,16 +53,23 @@ class Ext:
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
         """See the contract."""
         found = _superblock(device)
-        if _blocks_to_grow_to(found, device, size) == found.blocks:
-            return Resized(found.size, changed=False)
+        as_asked = _blocks_to_grow_to(found, device, size) == found.blocks
+        if as_asked and _obstacle(found, device):
+            return Resized(found.size, changed=False)  # the tools are kept from it: unchecked
         _require_resizable(found, device)
         if found.clean:
             exttools.check(device, watch)
+            if as_asked:
+                return Resized(found.size, changed=False)
         exttools.preen(device, watch)
         # The journal that was replayed may have had a resize in it.
-        blocks = _blocks_to_grow_to(_superblock(device), device, size)
-        exttools.resize(device, blocks, watch)
-        now = _checked(device, device.size, watch)
+        now = _superblock(device)
+        blocks = _blocks_to_grow_to(now, device, size)
+        if blocks == now.blocks:
+            exttools.check(device, watch)
+        else:
+            exttools.resize(device, blocks, watch)
+            now = _checked(device, device.size, watch)
         return Resized(now.size, changed=now.blocks != found.blocks)
 
     def shrink(self, device: Device, size: int | None, watch: Watch = unwatched) -> Resized:
