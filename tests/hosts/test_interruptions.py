@@ -133,6 +133,23 @@ def test_an_archive_that_was_cut_short_is_partial_and_goes_on(
     assert client.json("diff", hosts.a.at(source), hosts.b.at(archive))["different"] == 0
 
 
+@pytest.mark.parametrize("cut", [_ctrl_c, _kill_the_agent_of_the_target])
+def test_an_archive_that_was_cut_twice_while_its_source_changed_goes_on(
+    client: Client, hosts: Hosts, cut: Cut
+) -> None:
+    source = random_image(hosts.a.images / "disk", _SIZE)
+    archive = hosts.b.images / "archive"
+    words = ("copy", "--archive", hosts.a.at(source), hosts.b.at(archive))
+    for change in (b"first", b"second"):
+        _cut_short(hosts, client.under_way(*words, "--bwlimit", _RATE, until=_MOVED), cut)
+        assert [p.name for p in hosts.b.images.iterdir()] == ["archive.virtstore-partial"]
+        with source.open("r+b") as file:
+            file.write(change)  # so all of it is written anew
+    client.json(*words)
+    assert client.json("verify", hosts.b.at(archive))["checked"] == "digest"
+    assert client.json("diff", hosts.a.at(source), hosts.b.at(archive))["different"] == 0
+
+
 @pytest.mark.parametrize("cut", [_ctrl_c, _kill_the_client])
 def test_an_archive_of_another_format_that_was_cut_short_is_made_again(
     client: Client, hosts: Hosts, cut: Cut

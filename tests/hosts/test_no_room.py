@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .command import Client
+from . import processes
+from .command import STATUS, Client
 from .conftest import FILE_LIMIT, Hosts, Refused, random_image
 from .sshd import Remote
 from .trees import MIB, empty
@@ -53,6 +54,24 @@ def test_an_archive_that_outgrows_its_file_system_is_removed(
     new = small.at(small.small / "disk.zst")
     for form in ("zstd", "gzip"):
         refused("no-space", "copy", "--archive", "--format", form, source, new, says="(?i)space")
+
+
+def test_a_cut_archive_whose_rest_finds_no_room_beside_it_is_removed(
+    client: Client, hosts: Hosts, small: Remote
+) -> None:
+    """The source changed at its start, so what was there is set aside, and that needs room."""
+    source = random_image(hosts.a.images / "disk", 4 * MIB - MIB // 4)
+    words = ("copy", "--archive", hosts.a.at(source), small.at(small.small / "disk.zst"))
+    copy = client.under_way(*words, "--bwlimit", "2M", until=3 * MIB)
+    copy.ctrl_c()
+    assert copy.end().status == STATUS["interrupted"]
+    assert processes.are_gone(hosts.directory) == []
+    [partial] = small.small.iterdir()
+    assert partial.stat().st_size >= 2 * MIB
+    with source.open("r+b") as file:
+        file.write(b"changed")
+    client.run(*words, "--json").error("no-space")
+    assert list(small.small.iterdir()) == []
 
 
 def test_a_sparse_target_that_has_no_room_for_the_contents_stays_as_it_was(
