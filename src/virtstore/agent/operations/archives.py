@@ -9,8 +9,9 @@ import msgspec
 
 from virtstore import formats
 from virtstore.agent.context import Agent, changed, planned, refuse_archive, stored
-from virtstore.agent.operations.copying import Wanted, copy_within, local_encoding, opened_target
+from virtstore.agent.operations.copying import copy_within
 from virtstore.agent.operations.images import refuse_existing
+from virtstore.agent.operations.targets import Wanted, local_encoding, opened_target
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Unsupported, UsageError

@@ -1,0 +1,148 @@
+"""What a copy writes to: a draft, what becomes of it, and what it has already."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from typing import NamedTuple
+
+from virtstore import formats
+from virtstore.agent.policy import Place
+from virtstore.backends.base import ArchiveDraft, Draft
+from virtstore.errors import ConnectionFailed, Error, Interrupted, UsageError
+from virtstore.formats.base import Format
+from virtstore.model import Compression
+from virtstore.protocol import CopyMode
+from virtstore.transfer.compare import Fingerprints
+from virtstore.transfer.partial import PartialArchive
+from virtstore.transfer.receive import FrameTarget, ImageTarget, StreamTarget, Target
+from virtstore.transfer.send import Encoding
+from virtstore.transfer.sources import RawSource, Source
+from virtstore.transfer.survey import fingerprints
+
+
+class Wanted(NamedTuple):
+    """What a target is to become."""
+
+    path: str
+    mode: CopyMode
+    size: int
+    archive: Compression | None = None
+    level: int | None = None
+
+
+class Opened(NamedTuple):
+    """A target that is ready. `there`: what it has already, if that is worth looking at, and
+    `existing`: what is known of it, as it is being found out."""
+
+    draft: Draft
+    target: Target
+    there: Source | None = None
+    existing: Fingerprints | None = None
+
+
+@contextmanager
+def opened_target(place: Place, wanted: Wanted) -> Iterator[Opened]:
+    """A draft ready to be written. It is kept, as partial, where a client that went away may
+    come back and go on; otherwise a failure leaves no trace of it."""
+    draft, prepare = _drafted(place, wanted)  # where this fails, there is nothing of ours yet
+    try:
+        with draft, ExitStack() as stack:
+            yield prepare(stack)
+    except BaseException as error:
+        # A reworked image is never discarded: it has its name still, if nothing of it was
+        # overwritten, and is partial otherwise. A volume that is open cannot be removed.
+        left = isinstance(error, (Interrupted, ConnectionFailed))
+        if wanted.mode != "contents" and not (left and wanted.archive in (None, "zstd")):
+            place.store.discard(place.name)
+        raise
+
+
+def _drafted(place: Place, wanted: Wanted) -> tuple[Draft, Callable[[ExitStack], Opened]]:
+    """The draft, and what makes a target of it."""
+    store, name = place.store, place.name
+    if wanted.archive:
+        form = formats.by_name(wanted.archive)
+        level = level_for(form, wanted.level)
+        archive = store.archive(name)
+        if form.name == "zstd":
+            return archive, partial(_prepare_archive, archive, wanted.size)
+        return archive, partial(_prepare_stream, archive, form, level)
+    rework = wanted.mode == "contents"
+    draft = store.rework(name) if rework else store.draft(name, wanted.size)
+    return draft, partial(_prepare_image, draft, wanted.size)
+
+
+def _prepare_image(draft: Draft, size: int, _: ExitStack) -> Opened:
+    if draft.holds != "kept":
+        return Opened(draft, ImageTarget(draft, size, None, blank=draft.holds == "zeros"))
+    existing = Fingerprints(size)
+    target = ImageTarget(draft, size, existing)
+    return Opened(draft, target, RawSource(draft, size), existing)
+
+
+def _prepare_archive(archive: ArchiveDraft, size: int, stack: ExitStack) -> Opened:
+    if archive.holds == "kept":
+        with suppress(OSError):  # a file system without files without names
+            scratch = stack.enter_context(archive.scratch())
+            there = PartialArchive(archive, scratch, size)
+            existing = Fingerprints(size)
+            return Opened(archive, FrameTarget(archive, existing, there), there, existing)
+    archive.cut(0)
+    return Opened(archive, FrameTarget(archive))
+
+
+def _prepare_stream(archive: ArchiveDraft, form: Format, level: int, stack: ExitStack) -> Opened:
+    archive.cut(0)
+    stream = StreamTarget(archive, form, level)
+    stack.callback(stream.abandon)
+    return Opened(archive, stream)
+
+
+def local_encoding(wanted: Wanted, bwlimit: int | None = None) -> Encoding:
+    """Within one host only what is kept compressed is compressed."""
+    if wanted.archive != "zstd":
+        return Encoding(frames=False, bwlimit=bwlimit)
+    level = level_for(formats.by_name("zstd"), wanted.level)
+    return Encoding(whole_frames=True, level=level, bwlimit=bwlimit)
+
+
+def level_for(form: Format, level: int | None) -> int:
+    """The level to compress at. Raises `UsageError` for one that the format has not."""
+    if level is not None and level not in form.levels:
+        raise UsageError(
+            f"{form.name} has no level {level}: {form.levels.start} to {form.levels.stop - 1}"
+        )
+    return form.default_level if level is None else level
+
+
+@contextmanager
+def surveyed(opened: Opened, tell: Callable[[int, bytes, bool], None]) -> Iterator[None]:
+    """Find out, beside the copy, what the target has already. `tell` gets each batch (as
+    `Existing` tells it); what it raises ends the survey."""
+    existing, there = opened.existing, opened.there
+    if existing is None or there is None:
+        yield
+        return
+
+    def learn() -> None:
+        try:
+            for zeros, found in fingerprints(there):
+                existing.wait_for_room()
+                existing.add(found, zeros)
+                tell(zeros, found, False)
+            there.check()
+            existing.finish()
+            tell(0, b"", True)
+        except (Error, OSError) as error:
+            existing.close(error)  # whoever waits for a fingerprint gets it
+
+    thread = threading.Thread(target=learn, name="survey", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        existing.close()
+        thread.join()
