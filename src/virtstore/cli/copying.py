@@ -57,7 +57,8 @@ def copy(
     format
         The archive's format (default: zstd).
     level
-        The compression level.
+        The compression level. Unless it is given, it falls on the way to an image where the
+        link is faster than the compressor.
     bwlimit
         Bytes a second to move at the most (10M).
     allow_in_use
