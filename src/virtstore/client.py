@@ -170,7 +170,9 @@ class Host:
     def _copy_within(
         self, request: protocol.CopyHere, told: Callable[[int, int], None]
     ) -> protocol.Received:
-        """In a session of its own, whose agent may be nice."""
+        if not request.nice:
+            return self._ask(request, protocol.Received, progress=lambda e: told(e.done, e.total))
+        # Its agent stays nice, so nothing else is to be asked of it.
         with closing(self.open_session()) as session:
             for message in _replies(session, request):
                 if not isinstance(message, Progressed):

@@ -99,11 +99,11 @@ def test_one_with_a_journal_to_replay_is_mended_without_being_judged_first(
 
 
 @pytest.mark.parametrize("size", [BLOCKS * 1024, BLOCKS * 1024 + 1])
-def test_a_file_system_that_is_as_large_as_asked_is_not_touched(
+def test_a_file_system_that_is_as_large_as_asked_is_checked_and_not_touched(
     device: Device, tools: Tools, size: int
 ) -> None:
     assert Ext().grow(device, size) == Resized(BLOCKS * 1024, changed=False)
-    assert tools.ran == []
+    assert tools.ran == [(*CHECK, device.path)]
 
 
 def test_a_size_beyond_the_image_is_refused_and_the_largest_named(
