@@ -15,7 +15,7 @@ help:
 	@echo 'make demo-lvm  the same on logical volumes, in the lab'
 	@echo 'make lab CMD="…", make lab-shell  a command or a shell in the lab'
 	@echo 'make torture  hundreds of power cuts, kills and damaged images; some hours'
-	@echo 'make bench   virtstore beside rsync, lzop, zstd, virsh, …: docs/benchmarks.md; an hour'
+	@echo 'make bench   virtstore beside rsync, lzop, zstd, virsh, …: docs/benchmarks.md; half an hour'
 	@echo 'make check   ruff, mypy --strict, import-linter: seconds'
 	@echo 'make setup   the private environment in $(VENV)'
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -65,7 +66,14 @@ def detect_many(devices: Iterable[Device]) -> Iterator[Contents]:
     coming = iter(devices)
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         while batch := list(islice(coming, BATCH)):
-            yield from pool.map(_contents, batch, _probe_batch(batch))
+            answers = [
+                # Processes for its partitions: several at a time.
+                pool.submit(_contents, device, found).result
+                if found.table
+                else partial(_contents, device, found)
+                for device, found in zip(batch, _probe_batch(batch), strict=True)
+            ]
+            yield from (answer() for answer in answers)
 
 
 def end_of_contents(contents: Contents) -> int | None:
