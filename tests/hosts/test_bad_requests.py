@@ -127,6 +127,8 @@ def test_a_target_that_is_in_the_way_or_too_small(
         ("usage", "copy --bwlimit fast a:images/disk b:images/new", "is not a size"),
         ("usage", "copy --format lzop a:images/disk b:images/new", "--archive"),
         ("usage", "copy --archive --level 99 a:images/disk b:images/new", "zstd has no level 99"),
+        ("usage", "copy --level 99 a:images/disk b:images/new", "zstd has no level 99"),
+        ("usage", "copy --level 99 a:images/disk a:images/new", "zstd has no level 99"),
         ("usage", "copy --archive --format rar a:images/disk b:images/new", "rar"),
         ("usage", "copy a:images/disk a:images/disk", "same image"),
         ("usage", "copy --overwrite a:images/disk a:images", "same image"),

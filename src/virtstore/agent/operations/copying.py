@@ -118,6 +118,7 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
     path = _below(agent, request.target, name, request.archive)
     if path == request.source:
         raise UsageError("source and target are the same image")
+    level_for(formats.by_name(request.archive or "zstd"), request.level)
     with opened_source(agent, reading) as (_, source):
         wanted = Wanted(path, request.mode, source.size, request.archive, request.level)
         with _target_place(agent, wanted) as place:
