@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from bench import progress
 from bench.inputs import MIB
 from bench.model import Contender, Demand, Failed, Result, Run
 from bench.place import Place
@@ -19,12 +17,6 @@ from bench.race import Command, run_text, shell, timed
 _LIMIT = 20 * MIB
 _SPAN = 10.0
 _SOURCE, _BYSTANDER, _TARGET = "{a}/full.img", "{a}/changed.img", "{b}/out.img"
-
-
-class _Event(msgspec.Struct):
-    """What virtstore says while it copies."""
-
-    done: int
 
 
 def measure_bandwidth(place: Place, runs: int) -> Result:
@@ -50,21 +42,11 @@ def measure_bandwidth(place: Place, runs: int) -> Result:
 
 def _events(place: Place, command: str) -> list[tuple[float, int]]:
     """How many bytes were done, and when it said so (seconds)."""
-    events = []
-    with subprocess.Popen(
-        shlex.split(place.real(command)),
-        env=place.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stderr
-        for line in process.stderr:
-            event = msgspec.json.decode(line, type=_Event)
-            events.append((time.monotonic(), event.done))
+    with progress.started(place, command) as process:
+        told = [(time.monotonic(), event.done) for event in progress.events(process)]
     if process.returncode:
         raise Failed(f"{command} ended with status {process.returncode}")
-    return events
+    return told
 
 
 def _rates(events: list[tuple[float, int]]) -> list[float]:

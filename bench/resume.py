@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
-import subprocess
 
-import msgspec
-
+from bench import progress
 from bench.model import Contender, Demand, Result, Run, ratio
 from bench.place import Place
 from bench.race import Command, peak_of, shell, timed
 
 _CUT_AT = 0.9
 _TIME, _BYTES = 0.25, 0.15
-
-
-class _Event(msgspec.Struct):
-    done: int
-    total: int
 
 
 def measure_resume(place: Place, runs: int, *, archive: bool) -> Result:
@@ -51,17 +43,9 @@ def _pair(place: Place, whole: Command, rest: Command) -> tuple[Run, Run]:
 def _cut(place: Place, command: Command) -> None:
     """Run it and kill the client when it says that it has come far enough."""
     connections = place.connections()
-    with subprocess.Popen(
-        shlex.split(place.real(command.text)),
-        env=place.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
-        assert process.stderr
+    with progress.started(place, command.text) as process:
         try:
-            for line in process.stderr:
-                event = msgspec.json.decode(line, type=_Event)
+            for event in progress.events(process):
                 if event.done >= _CUT_AT * event.total:
                     break
         finally:
