@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -19,10 +19,11 @@ from virtstore.digest import CHUNK
 from virtstore.formats.base import Sink
 from virtstore.model import Compression
 from virtstore.protocol import Sent
-from virtstore.transfer.receive import FrameTarget, ImageTarget, Target, receive
+from virtstore.transfer.receive import Target, receive
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.sources import open_source
+from virtstore.transfer.sources import Source, open_source
 from virtstore.transfer.survey import check, fingerprints, survey
+from virtstore.transfer.writers import FrameTarget, ImageTarget
 
 #: More than what is let go of with a delay.
 SIZE = 48 * CHUNK
@@ -76,58 +77,74 @@ def stored(directory: Path, compression: Compression | None) -> Path:
     return path
 
 
-def _send(store: Directory, path: Path) -> None:
-    with store.open("x") as image:
-        for _ in send(open_source(image, archives=True), Encoding(), None):
-            pass
+Walk = Callable[[Source], Iterable[object]]
 
 
-def _survey(store: Directory, path: Path) -> None:
-    with store.open("x") as image:
-        source = open_source(image, archives=True)
-        for _ in survey(source):
-            pass
-        source.check()
+def _send(source: Source) -> Iterable[object]:
+    return send(source, Encoding(), None)
 
 
-def _fingerprint(store: Directory, path: Path) -> None:
+def read_through(store: Directory, walk: Walk = _send) -> None:
     with store.open("x") as image:
         source = open_source(image, archives=True)
-        for _ in fingerprints(source):
+        for _ in walk(source):
             pass
+
+
+def _checked(walk: Walk) -> Walk:
+    """With what its callers do at its end, and `send` does itself."""
+
+    def checked(source: Source) -> Iterator[object]:
+        yield from walk(source)
         source.check()
 
+    return checked
 
-READERS: list[Callable[[Directory, Path], None]] = [_send, _survey, _fingerprint]
 
-
-@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    "walk",
+    [_send, _checked(survey), _checked(fingerprints)],
+    ids=["send", "survey", "fingerprints"],
+)
 def test_an_image_that_was_not_cached_is_not_afterwards(
-    store: Directory, directory: Path, read: Callable[[Directory, Path], None]
+    store: Directory, directory: Path, walk: Walk
 ) -> None:
     path = stored(directory, None)
     evict(path)
     assert cached(path) == 0
-    read(store, path)
+    read_through(store, walk)
     assert cached(path) <= LITTLE
 
 
-def test_what_was_cached_of_an_image_still_is(store: Directory, directory: Path) -> None:
-    path = stored(directory, None)
-    evict(path)
+def _cache_here_and_there(path: Path) -> None:
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         for number in range(0, SIZE // CHUNK, 3):  # one page in the middle of a chunk
             os.pread(file.fileno(), 4096, number * CHUNK + CHUNK // 2)
         os.pread(file.fileno(), 4 * CHUNK, SIZE // 2)
-    before = cached(path)
-    assert 0 < before < SIZE // 4
-    _send(store, path)
-    assert before <= cached(path) <= before + LITTLE
+
+
+def _cache_all(path: Path) -> None:
     path.read_bytes()
-    assert cached(path) == SIZE
-    _send(store, path)
-    assert cached(path) == SIZE
+
+
+@pytest.mark.parametrize("cache", [_cache_here_and_there, _cache_all])
+def test_what_was_cached_of_an_image_still_is(
+    store: Directory, directory: Path, cache: Callable[[Path], None]
+) -> None:
+    """Some kernels (with DAMON_RECLAIM) take pages back by themselves, now and then: not each
+    time, which is what we would do."""
+    path = stored(directory, None)
+
+    def is_kept() -> bool:
+        evict(path)
+        cache(path)
+        before = cached(path)
+        assert before
+        read_through(store)
+        return before <= cached(path) <= before + LITTLE
+
+    assert any(is_kept() for _ in range(5))
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lz4"])
@@ -136,7 +153,7 @@ def test_an_archive_that_was_not_cached_is_not_afterwards(
 ) -> None:
     path = stored(directory, compression)
     evict(path)
-    _send(store, path)
+    read_through(store)
     assert cached(path) <= LITTLE
 
 

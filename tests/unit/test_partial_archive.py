@@ -21,10 +21,11 @@ from virtstore.formats.seekable import SeekableArchive
 from virtstore.protocol import Same, Sent
 from virtstore.transfer.compare import Fingerprints
 from virtstore.transfer.partial import PartialArchive, _View
-from virtstore.transfer.receive import FrameTarget, Outcome, receive
+from virtstore.transfer.receive import Outcome, receive
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import RawSource
 from virtstore.transfer.survey import fingerprints
+from virtstore.transfer.writers import FrameTarget
 
 KEPT = Encoding(whole_frames=True)
 PATTERNS = {

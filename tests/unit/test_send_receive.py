@@ -23,10 +23,11 @@ from virtstore.formats.blocks import compress_block
 from virtstore.model import Compression
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.compare import Fingerprints
-from virtstore.transfer.receive import FrameTarget, ImageTarget, StreamTarget, Target, receive
+from virtstore.transfer.receive import Target, receive
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import RawSource, Source, open_source
 from virtstore.transfer.survey import fingerprints
+from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 SIZES = [1, 511, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 4099]
 

@@ -24,7 +24,7 @@ HANDLERS: Final[dict[type[protocol.Message], str]] = {
     protocol.CreateImage: "images.create",
     protocol.ListImages: "inspect.list_images",
     protocol.GetInfo: "inspect.info",
-    protocol.GetStorageInfo: "inspect.storage_info",
+    protocol.GetStorageInfo: "storage.storage_info",
     protocol.DeleteImage: "images.delete",
     protocol.GrowImage: "images.grow",
     protocol.ShrinkImage: "images.shrink",

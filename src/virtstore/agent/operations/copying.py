@@ -47,10 +47,7 @@ from virtstore.protocol import (
     Start,
     Zero,
 )
-from virtstore.transfer.receive import (
-    Outcome,
-    receive,
-)
+from virtstore.transfer.receive import Outcome, receive
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import Source, open_source
 from virtstore.transfer.survey import check
@@ -118,7 +115,6 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
     path = _below(agent, request.target, name, request.archive)
     if path == request.source:
         raise UsageError("source and target are the same image")
-    level_for(formats.by_name(request.archive or "zstd"), request.level)
     with opened_source(agent, reading) as (_, source):
         wanted = Wanted(path, request.mode, source.size, request.archive, request.level)
         with _target_place(agent, wanted) as place:
@@ -195,9 +191,12 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
     with agent.locked(wanted.path, "append") as place:
         if wanted.archive and not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy to a file")
-        if wanted.archive:
-            level_for(formats.by_name(wanted.archive), wanted.level)
-        elif wanted.mode != "contents" and (form := formats.by_suffix(place.name)):
+        level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
+        if (
+            not wanted.archive
+            and wanted.mode != "contents"
+            and (form := formats.by_suffix(place.name))
+        ):
             raise UsageError(
                 f"the copy would be an image called {place.name}, which says that it is a"
                 f" {form.name} archive; name the target, or add --archive",

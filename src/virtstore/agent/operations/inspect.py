@@ -1,10 +1,10 @@
-"""What is there: info, list, storage-info. Nothing here changes anything, or fails because
+"""What is there: info and list. Nothing here changes anything, or fails because
 of what an image contains."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -13,41 +13,31 @@ from typing import Final, NamedTuple, cast
 from msgspec.structs import replace
 
 from virtstore import formats
-from virtstore.agent.config import VolumeGroupRoot
 from virtstore.agent.context import Agent, mend, stored
 from virtstore.agent.in_use import Scan
 from virtstore.agent.operations.archived import look_into
 from virtstore.agent.operations.contents import device_of
 from virtstore.agent.policy import canonical
-from virtstore.backends import lvm_report
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect_many
 from virtstore.model import (
-    Access,
     Compression,
-    DirectoryInfo,
     Entry,
     Filesystem,
-    FormatSupport,
     ImageInfo,
     ImageType,
     InUse,
-    StorageInfo,
-    VolumeGroup,
 )
 from virtstore.protocol import (
     GetInfo,
-    GetStorageInfo,
     Listed,
     ListEnd,
     ListImages,
     Told,
-    ToldStorage,
 )
-from virtstore.version import __version__
 
 
 class _Opened(NamedTuple):
@@ -93,49 +83,6 @@ def list_images(agent: Agent, request: ListImages) -> None:
     for tree in trees:
         _list_tree(agent, tree, request, scan)
     agent.session.send(ListEnd())
-
-
-def storage_info(agent: Agent, request: GetStorageInfo) -> None:
-    directories, warnings = [], []
-    for root, access in agent.policy.roots():
-        try:
-            directories.append(_directory_info(agent, root.path, access))
-        except (NotFound, Denied) as error:  # one bad root does not hide the others
-            warnings.append(f"{root.path}: {error.message}")
-    told = StorageInfo(
-        host="",
-        version=__version__,
-        directories=tuple(directories),
-        volume_groups=tuple(_group(root, access) for root, access in agent.policy.groups()),
-        filesystems=registry.support(mounting=agent.policy.may_mount),
-        formats=tuple(_format_support()),
-        warnings=tuple(warnings),
-    )
-    agent.session.send(ToldStorage(told))
-
-
-def _directory_info(agent: Agent, path: str, access: Access) -> DirectoryInfo:
-    with agent.policy.directory(path, "read") as store:
-        return DirectoryInfo(
-            path=path,
-            access=access,
-            filesystem=store.filesystem(),
-            total=store.total(),
-            free=store.free(),
-            snapshots=store.shares_blocks(),
-        )
-
-
-def _group(root: VolumeGroupRoot, access: Access) -> VolumeGroup:
-    found = lvm_report.group(root.name)
-    return VolumeGroup(
-        path=root.path,
-        access=access,
-        total=found.size,
-        free=found.free,
-        extent_size=found.extent_size,
-        thin_pools=lvm_report.thin_pools(root.name),
-    )
 
 
 def _list_one(agent: Agent, request: ListImages) -> None:
@@ -301,9 +248,3 @@ def _with_minimum(device: Device, contents: Contents) -> Contents:
     return replace(
         contents, filesystem=measured(device, contents.filesystem), partitions=partitions
     )
-
-
-def _format_support() -> Iterator[FormatSupport]:
-    for each in formats.FORMATS.values():
-        able = not each.missing()
-        yield FormatSupport(each.name, read=able, write=able)

@@ -17,10 +17,11 @@ from virtstore.model import Compression
 from virtstore.protocol import CopyMode
 from virtstore.transfer.compare import Fingerprints
 from virtstore.transfer.partial import PartialArchive
-from virtstore.transfer.receive import FrameTarget, ImageTarget, StreamTarget, Target
+from virtstore.transfer.receive import Target
 from virtstore.transfer.send import Encoding
 from virtstore.transfer.sources import RawSource, Source
 from virtstore.transfer.survey import fingerprints
+from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 
 class Wanted(NamedTuple):

@@ -1,0 +1,209 @@
+"""What a copy's target becomes: a raw image, an archive of ours, or an archive in another format.
+
+Each takes frames of the protocol as `receive.Target` says: the work of a frame in any thread,
+and what has to come in order one after the other. None of them believes what a frame says of
+itself.
+"""
+
+from __future__ import annotations
+
+from virtstore.backends.base import Image
+from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, chunk_digest
+from virtstore.errors import Corrupt
+from virtstore.formats.base import Format, ImageWriter
+from virtstore.formats.blocks import decompress_block
+from virtstore.formats.seekable import SeekableWriter
+from virtstore.protocol import Data, Part, Patch, Same, Zero
+from virtstore.transfer.compare import Fingerprints, block_range
+from virtstore.transfer.partial import PartialArchive, Rewriting
+from virtstore.transfer.passage import Writing
+from virtstore.transfer.receive import Taken
+
+
+class ImageTarget:
+    """A raw image, written at offsets by several threads at once.
+
+    `existing`: what the draft holds already, if that is worth comparing; `blank`: it holds
+    nothing but zeros. What lies behind the source's end is zeroed.
+    """
+
+    def __init__(
+        self, draft: Image, size: int, existing: Fingerprints | None, *, blank: bool = True
+    ) -> None:
+        self._draft = draft
+        self._size = size
+        self._existing = existing
+        self._blank = blank and existing is None
+        self._writing = Writing(draft)
+        self._position = 0
+        self.written = 0
+
+    def take(self, part: Part) -> Taken:
+        message, payload = part
+        match message:
+            case Zero(offset, length):
+                self._zero(offset, length)
+                return Taken(length)
+            case Same(offset, length):
+                return Taken(length, _known(self._existing, offset))
+            case Patch():
+                return self._patch(message, payload)
+        contents = _contents(message, payload)
+        self._draft.write_at(message.offset, contents)
+        return Taken(message.length, chunk_digest(contents), len(contents))
+
+    def commit(self, taken: Taken) -> None:
+        if taken.written:
+            self.written += taken.written
+            self._writing.wrote(self._position, taken.length)
+        self._position += taken.length
+        self._writing.reached(self._position)
+        if self._existing:
+            self._existing.forget(self._position // CHUNK)
+
+    def finish(self, digest: str) -> None:
+        behind = self._draft.size - self._size
+        if behind > 0:
+            self._draft.zero(self._size, behind)
+
+    def _zero(self, offset: int, length: int) -> None:
+        first, count = offset // CHUNK, -(-length // CHUNK)
+        known = self._existing and length % CHUNK == 0 and self._existing.all_zero(first, count)
+        if not self._blank and not known:
+            self._draft.zero(offset, length)
+
+    def _patch(self, message: Patch, payload: bytes) -> Taken:
+        """Overwrite some blocks of a chunk. The digest is that of the whole chunk as it is now,
+        so blocks that were wrongly taken for equal are found at the end."""
+        _known(self._existing, message.offset)
+        chunk = bytearray(self._draft.read_whole(message.offset, message.length))
+        ranges = [block_range(number, message.length) for number in message.blocks]
+        length = sum(end - begin for begin, end in ranges)
+        contents = memoryview(_unpacked(message, payload, length))
+        for begin, end in ranges:
+            chunk[begin:end], contents = contents[: end - begin], contents[end - begin :]
+            self._draft.write_at(message.offset + begin, memoryview(chunk)[begin:end])
+        return Taken(message.length, chunk_digest(chunk), length)
+
+
+class Appending:
+    """Writes an archive's bytes one after the other."""
+
+    def __init__(self, draft: Image) -> None:
+        self._draft = draft
+        self._writing = Writing(draft)
+        self.written = 0
+
+    def __call__(self, data: bytes) -> None:
+        self._draft.write_at(self.written, data)
+        self._writing.wrote(self.written, len(data))
+        self.written += len(data)
+        self._writing.reached(self.written)
+
+    def finish(self) -> None:
+        """The archive ends here."""
+
+
+class FrameTarget:
+    """An archive in our own format: frames are taken as they are, once they are shown to
+    hold what they say. `partial`: what a copy that was cut left of it, in the same draft."""
+
+    def __init__(
+        self,
+        draft: Image,
+        existing: Fingerprints | None = None,
+        partial: PartialArchive | None = None,
+    ) -> None:
+        self._sink: Appending | Rewriting = partial.rewritten() if partial else Appending(draft)
+        self._existing = existing
+        self._partial = partial
+        self._writer = SeekableWriter(self._sink)
+        self._chunk = 0
+
+    @property
+    def written(self) -> int:
+        return self._sink.written
+
+    def take(self, part: Part) -> Taken:
+        message, payload = part
+        match message:
+            case Zero(_, length):
+                return Taken(length)
+            case Same(offset, length):
+                return Taken(length, _known(self._existing, offset))
+            case Data(raw=True):
+                raise Corrupt("the source sent a chunk that is no frame, for an archive")
+        return Taken(message.length, chunk_digest(_contents(message, payload)), rest=payload)
+
+    def commit(self, taken: Taken) -> None:
+        if taken.digest is None:
+            self._writer.add_zeros(taken.length)
+        elif taken.rest is not None:
+            self._writer.add_frame(taken.rest, taken.length)
+        elif self._partial:
+            self._writer.add_frame(self._partial.frame(self._chunk), taken.length)
+        self._chunk += -(-taken.length // CHUNK)
+        if self._existing and self._partial:
+            self._existing.forget(self._chunk)
+            self._partial.forget(self._chunk)
+
+    def finish(self, digest: str) -> None:
+        self._writer.finish(digest)
+        self._sink.finish()
+
+
+class StreamTarget:
+    """An archive in any other format, made here from the decompressed image."""
+
+    def __init__(self, draft: Image, form: Format, level: int | None) -> None:
+        self._sink = Appending(draft)
+        self._writer: ImageWriter = form.writer(self._sink, level)
+
+    @property
+    def written(self) -> int:
+        return self._sink.written
+
+    def take(self, part: Part) -> Taken:
+        message, payload = part
+        if isinstance(message, Zero):
+            return Taken(message.length)
+        contents = _contents(message, payload)
+        return Taken(message.length, chunk_digest(contents), rest=contents)
+
+    def commit(self, taken: Taken) -> None:
+        if taken.rest is not None:
+            self._writer.write(taken.rest)
+            return
+        for offset in range(0, taken.length, CHUNK):
+            self._writer.write(ZEROS[: min(CHUNK, taken.length - offset)])
+
+    def finish(self, digest: str) -> None:
+        self._writer.finish()
+
+    def abandon(self) -> None:
+        self._writer.abandon()
+
+
+def _known(existing: Fingerprints | None, offset: int) -> bytes:
+    """The digest of a chunk that the target has."""
+    there = existing.get(offset // CHUNK) if existing else b""
+    if not there:
+        raise Corrupt("the source left out a chunk that was never compared")
+    return there[:DIGEST_SIZE]
+
+
+def _contents(message: Data | Patch | Same | Zero, payload: bytes) -> bytes:
+    """The bytes of a chunk, of exactly the length that its message declares."""
+    if not isinstance(message, Data):
+        raise Corrupt("the source left out a chunk that was never compared")
+    return _unpacked(message, payload, message.length)
+
+
+def _unpacked(message: Data | Patch, payload: bytes, length: int) -> bytes:
+    contents = payload if message.raw else decompress_block(payload, length)
+    if len(contents) != length:
+        raise Corrupt(
+            f"the chunk at byte {message.offset} has {len(contents)} bytes, not the"
+            f" {length} that were declared"
+        )
+    return contents
