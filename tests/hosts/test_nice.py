@@ -1,4 +1,5 @@
-"""`--nice`: whoever works on a copy leaves processor and disks to others, at both ends."""
+"""`--nice`: whoever works on a copy leaves processor and disks to others, at both ends and
+between them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def _niceness(pid: int) -> set[int]:
 
 @pytest.mark.parametrize("options", [[], ["--nice"]], ids=["usual", "nice"])
 @pytest.mark.parametrize("where", ["between hosts", "within a host"])
-def test_agents_are_nice_when_asked(
+def test_all_processes_of_a_copy_are_nice_when_asked(
     client: Client, hosts: Hosts, options: list[str], where: str
 ) -> None:
     source = hosts.a.images / "x.img"
@@ -37,4 +38,8 @@ def test_agents_are_nice_when_asked(
     assert len(agents) == (2 if where == "between hosts" else 1)
     for agent in agents:
         assert _niceness(agent.pid) == {max(_USUAL, 10) if options else _USUAL}
+    ours = [p for p in processes.of(hosts.directory) if p.name in ("virtstore", "ssh")]
+    assert {p.name for p in ours} == {"virtstore", "ssh"}
+    for each in ours:
+        assert _niceness(each.pid) == {min(_USUAL + 10, 19) if options else _USUAL}
     assert copy.end().status == 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
@@ -17,6 +18,8 @@ from virtstore.model import Compression
 from virtstore.progress import ProgressCallback
 
 _DEFAULTS = Changing()
+#: As nice(1) makes a command.
+_NICE: Final = 10
 _Flag = Annotated[bool, Parameter(negative=())]
 _Copying = Callable[[Image, Image, ProgressCallback | None], Copied]
 _Level = Annotated[int | None, Parameter(allow_leading_hyphen=True)]
@@ -82,7 +85,7 @@ def copy(
             progress=progress,
         )
 
-    _between(source, target, run, options)
+    _between(source, target, run, options, nice=nice)
 
 
 def copy_contents(
@@ -127,7 +130,7 @@ def copy_contents(
             progress=progress,
         )
 
-    _between(source, target, run, options)
+    _between(source, target, run, options, nice=nice)
 
 
 def compress(
@@ -178,8 +181,10 @@ def uncompress(location: str, /, *, keep: _Flag = False, options: Changing = _DE
     )
 
 
-def _between(source: str, target: str, run: _Copying, options: Changing) -> None:
+def _between(source: str, target: str, run: _Copying, options: Changing, *, nice: bool) -> None:
     """Open a session with each host, copy, and print the account of it."""
+    if nice:
+        os.nice(_NICE)  # and so is ssh, which encrypts
     one, other = located(source), located(target)
     with (
         open_at(one, options) as here,
