@@ -23,6 +23,7 @@ from virtstore.formats.blocks import (
     zero_frames,
 )
 from virtstore.formats.zstd_frames import parse_header
+from virtstore.transfer.adaptive import FALLING
 
 NOISE = random.Random(1).randbytes(CHUNK)
 TEXT = b"the quick brown fox jumps over the lazy dog. " * 400
@@ -35,7 +36,7 @@ def _foreign(data: bytes, *, write_checksum: bool = True, write_content_size: bo
     return compressor.compress(data)
 
 
-@given(data=st.binary(min_size=1, max_size=5000), level=st.sampled_from([1, 3, 22]))
+@given(data=st.binary(min_size=1, max_size=5000), level=st.sampled_from([*FALLING, 3, 22]))
 def test_a_block_gives_back_what_it_was_made_of(data: bytes, level: int) -> None:
     assert decompress_block(compress_block(data, level)) == data
 
@@ -49,7 +50,7 @@ def test_a_block_of_any_length_is_plain_zstd(source: bytes, length: int) -> None
     assert len(frame) <= MAX_FRAME
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", [*LEVELS, *FALLING[1:]])
 def test_a_block_of_any_level_is_marked_and_checked_and_has_a_small_window(level: int) -> None:
     header = parse_header(compress_block(TEXT, level))
     assert header.ours
