@@ -25,7 +25,7 @@ def measure_bandwidth(place: Place, runs: int) -> Result:
     rates = []
     for _ in range(min(runs, 2)):
         run_text(place, f"rm -f {_TARGET}")
-        rates += _rates(_events(place, copy))
+        rates += _rates(_events(place, copy), _SPAN / place.scale)
     run_text(place, f"rm -f {_TARGET}")
     worst = max(abs(rate / _LIMIT - 1) for rate in rates)
     return Result(
@@ -49,11 +49,11 @@ def _events(place: Place, command: str) -> list[tuple[float, int]]:
     return told
 
 
-def _rates(events: list[tuple[float, int]]) -> list[float]:
-    """Bytes a second from each event to the first that is 10 s later."""
+def _rates(events: list[tuple[float, int]], span: float) -> list[float]:
+    """Bytes a second from each event to the first that is `span` seconds later."""
     rates = []
     for begun, before in events:
-        later = next((each for each in events if each[0] >= begun + _SPAN), None)
+        later = next((each for each in events if each[0] >= begun + span), None)
         if later:
             rates.append((later[1] - before) / (later[0] - begun))
     return rates
