@@ -17,6 +17,7 @@ from collections import deque
 from contextlib import suppress
 from typing import NoReturn
 
+from virtstore import ahead
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, from_code
 from virtstore.protocol import (
@@ -41,13 +42,7 @@ class Connection:
         self._verbose = verbose
         self._said: deque[str] = deque(maxlen=20)
         try:
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-            )
+            self._process = ahead.take(argv)
         except OSError as error:
             raise ConnectionFailed(f"{argv[0]}: {error.strerror}", host=name) from None
         assert self._process.stdin is not None

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
-from urllib.parse import unquote
-
-import msgspec
+from typing import Final, NamedTuple
 
 from virtstore.errors import UsageError
 
@@ -28,7 +25,7 @@ _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%\w]+\]|[^\s/@\[\]:]+")
 _USER: Final = re.compile(r"[^\s/@:\[\]]+")
 
 
-class HostAddress(msgspec.Struct, frozen=True):
+class HostAddress(NamedTuple):
     """How ssh reaches a host; `host` is None for this machine."""
 
     host: str | None = None
@@ -56,7 +53,7 @@ class HostAddress(msgspec.Struct, frozen=True):
 LOCAL: Final = HostAddress()
 
 
-class Location(msgspec.Struct, frozen=True):
+class Location(NamedTuple):
     """A path on a host; `path` is None for the host as a whole, absolute otherwise."""
 
     address: HostAddress
@@ -120,6 +117,8 @@ def _absolute(path: str, directory: str | None) -> str:
 
 
 def _parse_url(text: str) -> Location:
+    from urllib.parse import unquote  # few need it, and it takes long to import
+
     authority, slash, path = text.removeprefix("ssh://").partition("/")
     port: int | None = None
     if found := re.fullmatch(r"(.*):(\d*)", authority):

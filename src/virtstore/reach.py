@@ -15,27 +15,12 @@ import os
 import shlex
 import subprocess
 import sys
-import tomllib
 from typing import Final
 
-import msgspec
-
-from virtstore.errors import UsageError
 from virtstore.location import HostAddress, parse_host
 
 #: unix(7) has 108 bytes for a socket's path; ssh makes it under a name that is 17 longer.
 _LONGEST_CONTROL: Final = 90
-
-
-class HostEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[hosts.NAME]`."""
-
-    address: str | None = None
-    agent: str | None = None
-
-
-class _HostsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    hosts: dict[str, HostEntry] = {}
 
 
 def hosts_file() -> str:
@@ -48,13 +33,13 @@ def agent_argv(
 ) -> list[str]:
     """What starts an agent for one session. `config`: for a local agent, its `--config`;
     `control`: a socket by which this run's sessions share one ssh connection."""
-    entry = _entry(address.name)
-    command = entry.agent or os.environ.get("VIRTSTORE_AGENT")
+    elsewhere, agent = _entry(address.name)
+    command = agent or os.environ.get("VIRTSTORE_AGENT")
     if address.host is None:
         argv = shlex.split(command) if command else _own_agent()
         return [*argv, *(["--config", config] if config else [])]
-    if entry.address:
-        address = parse_host(entry.address)
+    if elsewhere:
+        address = parse_host(elsewhere)
     return [*_ssh(address, control), command or "virtstore-agent"]
 
 
@@ -64,8 +49,8 @@ def can_share(address: HostAddress) -> bool:
     rsh = _rsh()
     if address.host is None or os.path.basename(rsh[0]) != "ssh":
         return False
-    entry = _entry(address.name)
-    argv = _ssh(parse_host(entry.address) if entry.address else address, None)
+    elsewhere, _ = _entry(address.name)
+    argv = _ssh(parse_host(elsewhere) if elsewhere else address, None)
     try:
         told = subprocess.run(
             [*argv[:-2], "-G", *argv[-2:]],
@@ -101,13 +86,12 @@ def _own_agent() -> list[str]:
     return [sys.executable, "-P", "-m", "virtstore.agent"]
 
 
-def _entry(name: str) -> HostEntry:
+def _entry(name: str) -> tuple[str | None, str | None]:
+    """The address and the agent that the user's file says `name` has."""
     file = hosts_file()
-    try:
-        with open(file, "rb") as stream:
-            known = msgspec.convert(tomllib.load(stream), _HostsFile)
-    except FileNotFoundError:
-        return HostEntry()
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise UsageError(f"{file} cannot be used: {error}") from None
-    return known.hosts.get(name, HostEntry())
+    if not os.path.exists(file):
+        return None, None
+    from virtstore import hosts_file as files  # few have one, and it takes long to import
+
+    entry = files.read(file).get(name)
+    return (entry.address, entry.agent) if entry else (None, None)

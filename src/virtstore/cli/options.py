@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from virtstore.client import Host, Image, connect
+from virtstore.client import Host, Image
 from virtstore.errors import UsageError
 from virtstore.location import Location, parse_host, parse_location
 
@@ -40,7 +40,7 @@ class Changing(Common):
 
 def open_host(text: str, options: Common) -> Host:
     """A session with the host that `text` names."""
-    return connect(str(parse_host(text)), config=options.config, verbose=options.verbose)
+    return Host(parse_host(text), config=options.config, verbose=options.verbose)
 
 
 def open_at(location: Location, options: Common) -> Host:

@@ -1,0 +1,44 @@
+"""Agents that are started before anybody asks for them.
+
+What a command line means is known once everything that reads it is imported, and that takes
+longer than an agent takes to start, or ssh to begin to connect. So the agents that it seems
+to name are started first, and wait for a request. Whoever opens a session takes one over that
+was started by the very same argv; those that nobody takes are ended unused.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+from typing import Final
+
+_waiting: Final[list[subprocess.Popen[bytes]]] = []
+
+
+def launch(argv: list[str]) -> subprocess.Popen[bytes]:
+    """The process of an agent, its session on the pipes. Raises `OSError`."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+
+
+def start(argv: list[str]) -> None:
+    """Launch one that may be wanted. What goes wrong is told to who wants it."""
+    with suppress(OSError):
+        _waiting.append(launch(argv))
+
+
+def take(argv: list[str]) -> subprocess.Popen[bytes]:
+    """One that was started by `argv`, or a new one. Raises `OSError`."""
+    for process in _waiting:
+        if process.args == argv:
+            _waiting.remove(process)
+            return process
+    return launch(argv)
+
+
+def end() -> None:
+    """End those that nobody took. They have got no request: there is nothing to wait for."""
+    while _waiting:
+        process = _waiting.pop()
+        process.kill()
+        process.communicate()
