@@ -164,6 +164,18 @@ def test_partitions_where_no_disk_reaches_are_refused(new_device: NewDevice) -> 
         read_table(new_device(gpt_image(((2048, 2**63),))))
 
 
+def test_a_gpt_that_the_mbr_does_not_tell_of_leaves_it_open_which_of_them_counts(
+    new_device: NewDevice,
+) -> None:
+    image = gpt_image()
+    image[450] = 0x83  # the type of the protective record
+    table = read_table(new_device(image))
+    assert "which of them counts cannot be told" in (table.damage or "")
+    assert not table.measured
+    image[512:520] = bytes(8)  # a GPT that is not there does not matter
+    assert read_table(new_device(image)).damage is None
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 40 * 512), junk=st.binary(min_size=1, max_size=64), end=st.booleans())
 def test_junk_in_a_table_is_answered_for(

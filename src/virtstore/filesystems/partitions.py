@@ -11,9 +11,12 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from msgspec import structs
+
 from virtstore.errors import Corrupt
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.gpt import is_protective, read_gpt
+from virtstore.filesystems.gpt_copies import read_copies
 from virtstore.filesystems.mbr import read_mbr
 from virtstore.filesystems.table import (
     Table,
@@ -40,18 +43,35 @@ __all__ = [
 #: blkid finds none; it looks for one in sectors of 512 bytes only.
 KINDS: Final = frozenset({"dos", "gpt", "PMBR"})
 
+#: Bytes of the sectors that a GPT may be for.
+_SECTORS: Final = (512, 4096)
+_UNTOLD: Final = (
+    "it has a GPT, and an MBR that does not tell of it; which of them counts cannot be told (gdisk"
+    " can remove either)"
+)
+
 
 def read_table(device: Device) -> Table:
     """The partition table of a whole device that has one. Raises `Corrupt` for one that makes
     no sense; one that can be read and not trusted says so itself (`damage`, `warnings`)."""
     if not is_protective(device.read(0, 512)):
-        return read_mbr(device)
-    found = [gpt for sector in (512, 4096) if (gpt := read_gpt(device, sector))]
+        return _without_gpt(device)
+    found = [gpt for sector in _SECTORS if (gpt := read_gpt(device, sector))]
     if len(found) > 1:
         raise Corrupt(
             "it has two GPTs, for sectors of 512 bytes and of 4096; which one counts cannot be told"
         )
     return found[0] if found else read_mbr(device)
+
+
+def _without_gpt(device: Device) -> Table:
+    """The MBR, which counts by itself; but is there a GPT as well, somebody may have damaged
+    the record that tells of it."""
+    mbr = read_mbr(device)
+    copies = (read_copies(device, sector).primary for sector in _SECTORS)
+    if mbr.damage or not any(copy and copy.whole for copy in copies):
+        return mbr
+    return structs.replace(mbr, warnings=(_UNTOLD,), damage=_UNTOLD, measured=False)
 
 
 def outstanding(device: Device, writes: Writes) -> Writes:
