@@ -9,13 +9,13 @@ refused: half a configuration is none.
 
 from __future__ import annotations
 
+import glob
 import grp
 import os
 import pwd
 import re
 import stat
 import tomllib
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -118,7 +118,7 @@ def configuration_files(explicit: str | None) -> tuple[str, ...]:
     if os.geteuid() != 0 and os.path.exists(own := own_file()):
         return (own,)
     found = [SYSTEM_FILE] if os.path.exists(SYSTEM_FILE) else []
-    found += sorted(str(p) for p in Path(SYSTEM_DIRECTORY).glob("*.toml"))
+    found += sorted(glob.glob(f"{SYSTEM_DIRECTORY}/*.toml"))
     return tuple(found)
 
 

@@ -10,13 +10,13 @@ bytes that it locks (100 and up for permissions in use, 200 and up for those not
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from virtstore.backends.base import Identity
@@ -71,13 +71,14 @@ class Scan:
 def _loops() -> Iterator[tuple[Identity, _Use]]:
     """Loop devices on a file or volume, and where those are mounted."""
     mounts = {(os.major(d), os.minor(d)): where for d, where in _mounts()}
-    for loop in Path("/sys/block").glob("loop*/loop"):
+    for loop in glob.iglob("/sys/block/loop*/loop"):
         with suppress(OSError, ValueError):
-            backing = os.stat((loop / "backing_file").read_text().rstrip("\n"))
-            read_only = (loop.parent / "ro").read_text().strip() == "1"
-            major, minor = (loop.parent / "dev").read_text().strip().split(":")
+            block = os.path.dirname(loop)
+            backing = os.stat(_text(f"{loop}/backing_file").rstrip("\n"))
+            read_only = _text(f"{block}/ro").strip() == "1"
+            major, minor = _text(f"{block}/dev").strip().split(":")
             number = int(major), int(minor)
-            device = f"/dev/{loop.parent.name}"
+            device = f"/dev/{os.path.basename(block)}"
             yield _of(backing), _Use(InUse("loop", device), not read_only)
             if number in mounts:
                 where = f"{mounts[number]} (by {device})"
@@ -92,11 +93,12 @@ def _mounted() -> Iterator[tuple[Identity, _Use]]:
 
 def _holders() -> Iterator[tuple[Identity, _Use]]:
     """Devices that are stacked on others (device mapper, md)."""
-    for holder in Path("/sys/block").glob("*/holders/*"):
+    for holder in glob.iglob("/sys/block/*/holders/*"):
         with suppress(OSError, ValueError):
-            major, minor = (holder.parent.parent / "dev").read_text().strip().split(":")
+            held = os.path.dirname(os.path.dirname(holder))
+            major, minor = _text(f"{held}/dev").strip().split(":")
             device = os.makedev(int(major), int(minor))
-            yield (device, 0), _Use(InUse("holder", f"/dev/{holder.name}"), True)
+            yield (device, 0), _Use(InUse("holder", f"/dev/{os.path.basename(holder)}"), True)
 
 
 def _mounts() -> Iterator[tuple[int, str]]:
@@ -107,7 +109,7 @@ def _mounts() -> Iterator[tuple[int, str]]:
             namespace = os.readlink(f"/proc/{process}/ns/mnt")
             if namespace not in seen:
                 seen.add(namespace)
-                for line in Path(f"/proc/{process}/mountinfo").read_text().splitlines():
+                for line in _text(f"/proc/{process}/mountinfo").splitlines():
                     fields = line.split()
                     major, minor = fields[2].split(":")
                     yield os.makedev(int(major), int(minor)), fields[4]
@@ -115,7 +117,7 @@ def _mounts() -> Iterator[tuple[int, str]]:
 
 def _swaps() -> Iterator[tuple[Identity, _Use]]:
     with suppress(OSError):
-        for line in Path("/proc/swaps").read_text().splitlines()[1:]:
+        for line in _text("/proc/swaps").splitlines()[1:]:
             path = line.split()[0].encode().decode("unicode_escape")
             with suppress(OSError):
                 yield _of(os.stat(path)), _Use(InUse("swap", path), True)
@@ -125,7 +127,7 @@ def _locks() -> Iterator[tuple[Identity, _Use]]:
     """The bytes that QEMU locks in an image. A lock does not tell who may write; it counts
     as if the guest could."""
     with suppress(OSError):
-        for line in Path("/proc/locks").read_text().splitlines():
+        for line in _text("/proc/locks").splitlines():
             found = _LOCK.match(line)
             if found and int(found["start"]) in _QEMU_LOCK_BYTES:
                 device = os.makedev(int(found["major"], 16), int(found["minor"], 16))
@@ -151,15 +153,20 @@ def _open_file(process: int, fd: str) -> Iterator[tuple[Identity, _Use]]:
             return
         flags = _flags(process, fd)
         if not flags & os.O_PATH:
-            name = Path(f"/proc/{process}/comm").read_text().rstrip("\n")
+            name = _text(f"/proc/{process}/comm").rstrip("\n")
             evidence = InUse("process", f"{name} (pid {process})")
             writes = flags & os.O_ACCMODE != os.O_RDONLY
             yield _of(os.stat(path)), _Use(evidence, writes, not writes and name in _UDEV)
 
 
 def _flags(process: int, fd: str) -> int:
-    text = Path(f"/proc/{process}/fdinfo/{fd}").read_text()
+    text = _text(f"/proc/{process}/fdinfo/{fd}")
     return int(next(line for line in text.splitlines() if line.startswith("flags:"))[6:], 8)
+
+
+def _text(path: str) -> str:
+    with open(path) as stream:
+        return stream.read()
 
 
 def _process_numbers() -> list[int]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import stat
 import struct
@@ -51,6 +50,8 @@ def _lock(fd: int, byte: int, kind: int) -> None:
 
 
 def _byte(identity: str) -> int:
+    import hashlib  # takes long, and an agent that only looks locks nothing
+
     digest = hashlib.blake2s(identity.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2  # within off_t
 

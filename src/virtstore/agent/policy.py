@@ -24,7 +24,6 @@ from virtstore import linux
 from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
 from virtstore.backends.base import PARTIAL_SUFFIX, Store
 from virtstore.backends.directory import Directory
-from virtstore.backends.lvm import VolumeGroup
 from virtstore.errors import Denied, Error, NotFound
 from virtstore.model import Access
 from virtstore.units import format_size
@@ -190,6 +189,8 @@ class Policy:
         elif inside:
             raise NotFound("a volume group has no directories", path=canonical(path))
         else:
+            from virtstore.backends.lvm import VolumeGroup  # many hosts have none
+
             group = VolumeGroup(root.name)
             try:
                 yield group

@@ -13,8 +13,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Final, cast
 
-from isal import igzip_lib, isal_zlib
-
 from virtstore.errors import Corrupt
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import Cursor
@@ -23,8 +21,6 @@ from virtstore.model import Compression
 
 _MAGIC: Final = b"\x1f\x8b\x08"  # the third byte: deflate, the only method there is
 _RESERVED_FLAGS: Final = 0xE0
-# isal's own annotations call it an instance.
-_IsalError: Final = cast(type[Exception], igzip_lib.IsalError)
 _GZIP_MEMBER: Final = 31  # zlib's wbits for a window of 32 KiB in gzip's framing
 
 
@@ -46,11 +42,16 @@ class Gzip:
         return None
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
+        from isal import igzip_lib  # takes long to import, and few archives are gzip's
+
+        # isal's own annotations call it an instance.
+        isal_error = cast(type[Exception], igzip_lib.IsalError)
         cursor = Cursor(source)
         while True:
             if not self.recognises(cursor.peek(4)):
                 raise Corrupt(f"no gzip member begins at byte {cursor.position}")
-            yield from read_member(cursor, _decoder(), _IsalError)
+            decoder = cast(Decoder, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP))
+            yield from read_member(cursor, decoder, isal_error)
             if cursor.at_end:
                 return
 
@@ -58,11 +59,9 @@ class Gzip:
         return MemberWriter(sink, _encoder(self.default_level if level is None else level))
 
 
-def _decoder() -> Decoder:
-    return cast(Decoder, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP))
-
-
 def _encoder(level: int) -> Encoder:
+    from isal import isal_zlib
+
     # ISA-L has levels up to 3, each far faster than zlib's of about the same density.
     if level <= isal_zlib.ISAL_BEST_COMPRESSION:
         return cast(Encoder, isal_zlib.compressobj(level, wbits=_GZIP_MEMBER))
