@@ -130,10 +130,11 @@ class Host:
         done = self._ask(request, protocol.Done, operation, progress)
         return self._placed(done.result)
 
-    def open_session(self) -> Connection:
-        """A session of one's own with this host's agent."""
+    def open_session(self, *, for_copy: bool = False) -> Connection:
+        """A session of one's own with this host's agent. `for_copy`: much is going to move."""
         control = f"{self._shared}/s" if self._shared else None
-        argv = reach.agent_argv(self.address, config=self._config, control=control)
+        ciphers = reach.fast_ciphers(self.address) if for_copy or control else None
+        argv = reach.agent_argv(self.address, config=self._config, control=control, ciphers=ciphers)
         return Connection(argv, self.name, verbose=self._verbose)
 
     def close(self) -> None:
@@ -343,7 +344,7 @@ class Image:
 
     def diff(self, other: Image) -> Difference:
         """How many bytes differ, hashed where they lie."""
-        with _sessions(self.host, other.host) as (one, two):
+        with _sessions(self.host, other.host, for_copy=False) as (one, two):
             return compare(one, self.path, two, other.path)
 
     def _copied(
@@ -415,7 +416,7 @@ def _copy_between(
             nice=request.nice,
         )
 
-    with _sessions(source, target) as (one, other):
+    with _sessions(source, target, for_copy=True) as (one, other):
         try:
             received = relay(one, send, other, receive, told)
         except Corrupt as error:
@@ -426,18 +427,19 @@ def _copy_between(
 
 
 @contextmanager
-def _sessions(one: Host, other: Host) -> Iterator[tuple[Connection, Connection]]:
+def _sessions(one: Host, other: Host, *, for_copy: bool) -> Iterator[tuple[Connection, Connection]]:
     """A session with each of two hosts, opened at the same time, unless ssh might ask for two
     passwords at once."""
     with ExitStack() as opened:
         if one.address.host and other.address.host:
-            first = opened.enter_context(closing(one.open_session()))
-            yield first, opened.enter_context(closing(other.open_session()))
+            first = opened.enter_context(closing(one.open_session(for_copy=for_copy)))
+            yield first, opened.enter_context(closing(other.open_session(for_copy=for_copy)))
             return
-        second = opened.enter_context(ThreadPoolExecutor(1)).submit(other.open_session)
+        pool = opened.enter_context(ThreadPoolExecutor(1))
+        second = pool.submit(other.open_session, for_copy=for_copy)
         # Whatever happens here, what is opened there is closed.
         opened.callback(lambda: None if second.exception() else second.result().close())
-        first = opened.enter_context(closing(one.open_session()))
+        first = opened.enter_context(closing(one.open_session(for_copy=for_copy)))
         yield first, second.result()
 
 

@@ -44,10 +44,11 @@ def zero_digest(length: int = CHUNK) -> bytes:
     return chunk_digest(ZEROS[:length])
 
 
-def fingerprint(data: bytes | bytearray | memoryview) -> bytes:
-    """The fingerprint of one chunk's contents; of blocks that a short chunk has not, zeros."""
-    blocks = b"".join(block_digests(data))
-    return (chunk_digest(data) + blocks).ljust(FINGERPRINT_SIZE, b"\0")
+def fingerprint(data: bytes | bytearray | memoryview, *, blocks: bool = True) -> bytes:
+    """The fingerprint of one chunk's contents; of blocks that a short chunk has not, zeros.
+    Without `blocks`, zeros for all of them: the chunk is to be moved as a whole, or not."""
+    digests = block_digests(data) if blocks else ()
+    return b"".join((chunk_digest(data), *digests)).ljust(FINGERPRINT_SIZE, b"\0")
 
 
 def block_digests(data: bytes | bytearray | memoryview) -> list[bytes]:

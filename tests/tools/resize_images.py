@@ -35,7 +35,7 @@ MADE: Final = 24 * MIB
 EXT: Final = ("ext2", "ext3", "ext4")
 KINDS: Final = (*EXT, "ntfs", "swap")
 _UUID: Final = "12345678-9abc-def0-1234-56789abcdef0"
-_COMMAND: Final = "from virtstore.cli.main import main; main()"
+_COMMAND: Final = "from virtstore.cli.start import main; main()"
 _BOOT: Final = 440
 #: Told to, sfdisk does not wait a quarter of a second for a kernel that has no part in this.
 _SFDISK: Final = ("sfdisk", "-q", "--no-tell-kernel", "--wipe", "never")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 MIB = 1 << 20
-COMMAND = "from virtstore.cli.main import main; main()"
+COMMAND = "from virtstore.cli.start import main; main()"
 CHANGED = {"path", "host", "changed", "size", "allocated", "filesystem", "dry_run", "plan"}
 COPIED = {"source", "target", "size", "transferred", "written", "digest", "seconds"}
 INFO = {

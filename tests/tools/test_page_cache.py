@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -103,7 +104,7 @@ def _checked(walk: Walk) -> Walk:
 
 @pytest.mark.parametrize(
     "walk",
-    [_send, _checked(survey), _checked(fingerprints)],
+    [_send, _checked(survey), _checked(partial(fingerprints, blocks=True))],
     ids=["send", "survey", "fingerprints"],
 )
 def test_an_image_that_was_not_cached_is_not_afterwards(

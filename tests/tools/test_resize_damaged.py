@@ -88,7 +88,7 @@ def test_a_damaged_image_is_resized_whole_or_left_as_it_is(
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = "from virtstore.cli.main import main; main()"
+    command = "from virtstore.cli.start import main; main()"
     argv = [sys.executable, "-c", command, *map(str, arguments), "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
     assert "Traceback" not in done.stdout + done.stderr

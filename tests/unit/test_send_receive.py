@@ -78,7 +78,7 @@ def stored(store: Store, name: str, contents: bytes | bytearray) -> Image:
 def surveyed(image: Image, size: int) -> Fingerprints:
     """All that an image holds, found out beforehand."""
     existing = Fingerprints(size)
-    for zeros, found in fingerprints(RawSource(image, size)):
+    for zeros, found in fingerprints(RawSource(image, size), blocks=True):
         existing.add(found, zeros)
     return existing
 

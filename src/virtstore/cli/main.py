@@ -6,11 +6,12 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
+from importlib import import_module
 from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
-from virtstore.cli import copying, images, looking, resizing
+from virtstore.cli.commands import COMMANDS
 from virtstore.cli.render import print_error
 from virtstore.errors import Error, Interrupted, UsageError
 from virtstore.version import __version__
@@ -26,27 +27,9 @@ app: Final = App(
     result_action="return_none",
     suppress_keyboard_interrupt=False,  # it is ours to report
 )
-for _name, _command in (
-    ("create", images.create),
-    ("list", looking.list_),
-    ("info", looking.info),
-    ("delete", images.delete),
-    ("grow", images.grow),
-    ("shrink", images.shrink),
-    ("growfs", resizing.growfs),
-    ("shrinkfs", resizing.shrinkfs),
-    ("resize", resizing.resize),
-    ("snapshot", images.snapshot),
-    ("copy", copying.copy),
-    ("copy-contents", copying.copy_contents),
-    ("compress", copying.compress),
-    ("uncompress", copying.uncompress),
-    ("verify", looking.verify),
-    ("diff", looking.diff),
-    ("clean", images.clean),
-    ("storage-info", looking.storage_info),
-):
-    app.command(_command, name=_name)
+for _name, _command in COMMANDS.items():
+    _module, _function = _command.function.split(":")
+    app.command(getattr(import_module(f"virtstore.cli.{_module}"), _function), name=_name)
 
 
 def main() -> None:

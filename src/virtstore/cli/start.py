@@ -7,16 +7,16 @@ guess costs an agent that gets no request.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import Final
 
 from virtstore import ahead, reach
+from virtstore.cli.commands import COMMANDS
 from virtstore.errors import UsageError
-from virtstore.location import parse_location
+from virtstore.location import LOCAL, parse_location
 
-#: The commands that open a session with each of two locations; others do with one.
-_WITH_TWO: Final = {"copy": 2, "copy-contents": 2, "diff": 2}
 #: What makes the guess wrong: these start other agents, later, or none.
 _NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice")
 
@@ -44,12 +44,17 @@ def main() -> None:
 def _start_agents(arguments: list[str]) -> None:
     if not arguments or any(argument.startswith(_NOT_WITH) for argument in arguments):
         return
-    command, *rest = arguments
-    locations = [text for text in rest if text[0:1] != "-" and ("/" in text or ":" in text)]
+    command = COMMANDS.get(arguments[0])
+    locations = [text for text in arguments[1:] if text[0:1] != "-" and re.search("[:/]", text)]
+    if command is None:
+        return
     with suppress(UsageError, OSError):
         addresses = [parse_location(text).address for text in locations]
-        wanted = dict.fromkeys(addresses[: _WITH_TWO.get(command, 1)])
-        for address in wanted:
-            # ssh may ask for a password: never two of them at once.
-            if address.host is None or sum(each.host is not None for each in wanted) == 1:
-                ahead.start(reach.agent_argv(address))
+        wanted = set(addresses[: command.locations])
+        far = [address for address in wanted if address.host is not None]
+        if len(far) == 1:  # ssh may ask for a password: never two of them at once
+            between = command.copies and len(wanted) == 2
+            ciphers = reach.fast_ciphers(far[0]) if between else None
+            ahead.start(reach.agent_argv(far[0], ciphers=ciphers))
+        if LOCAL in wanted:
+            ahead.start(reach.agent_argv(LOCAL))

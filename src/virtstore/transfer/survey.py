@@ -42,9 +42,10 @@ def survey(
     return _batched(digests, _BATCH * DIGEST_SIZE)
 
 
-def fingerprints(source: Source) -> Iterator[Batch]:
-    """The fingerprints of all chunks, in order."""
-    return _batched(in_order(_fingerprint, announced(source.pieces())), _BATCH * FINGERPRINT_SIZE)
+def fingerprints(source: Source, *, blocks: bool) -> Iterator[Batch]:
+    """The fingerprints of all chunks, in order, with the digests of their `blocks` or not."""
+    found = in_order(partial(_fingerprint, blocks=blocks), announced(source.pieces()))
+    return _batched(found, _BATCH * FINGERPRINT_SIZE)
 
 
 def _digests(piece: Piece, block: int) -> Batch:
@@ -57,12 +58,12 @@ def _digests(piece: Piece, block: int) -> Batch:
     return 0, b"".join(chunk_digest(view[start : start + block]) for start in starts)
 
 
-def _fingerprint(piece: Piece) -> Batch:
+def _fingerprint(piece: Piece, *, blocks: bool) -> Batch:
     contents = _contents(piece)
     if contents is None:
         whole, rest = divmod(piece.length, CHUNK)
         return whole, zero_fingerprint(rest) if rest else b""
-    return 0, fingerprint(contents)
+    return 0, fingerprint(contents, blocks=blocks)
 
 
 def _contents(piece: Piece) -> bytes | None:

@@ -36,12 +36,15 @@ class Wanted(NamedTuple):
 
 class Opened(NamedTuple):
     """A target that is ready. `there`: what it has already, if that is worth looking at, and
-    `existing`: what is known of it, as it is being found out."""
+    `existing`: what is known of it, as it is being found out. `blocks`: whether some blocks of
+    a chunk may be the source's where others are not; what a copy that was cut left has whole
+    chunks."""
 
     draft: Draft
     target: Target
     there: Source | None = None
     existing: Fingerprints | None = None
+    blocks: bool = False
 
 
 @contextmanager
@@ -73,15 +76,15 @@ def _drafted(place: Place, wanted: Wanted) -> tuple[Draft, Callable[[ExitStack],
         return archive, partial(_prepare_stream, archive, form, level)
     rework = wanted.mode == "contents"
     draft = store.rework(name) if rework else store.draft(name, wanted.size)
-    return draft, partial(_prepare_image, draft, wanted.size)
+    return draft, partial(_prepare_image, draft, wanted.size, blocks=rework)
 
 
-def _prepare_image(draft: Draft, size: int, _: ExitStack) -> Opened:
+def _prepare_image(draft: Draft, size: int, _: ExitStack, *, blocks: bool) -> Opened:
     if draft.holds != "kept":
         return Opened(draft, ImageTarget(draft, size, None, blank=draft.holds == "zeros"))
     existing = Fingerprints(size)
     target = ImageTarget(draft, size, existing)
-    return Opened(draft, target, RawSource(draft, size), existing)
+    return Opened(draft, target, RawSource(draft, size), existing, blocks)
 
 
 def _prepare_archive(archive: ArchiveDraft, size: int, stack: ExitStack) -> Opened:
@@ -130,7 +133,7 @@ def surveyed(opened: Opened, tell: Callable[[int, bytes, bool], None]) -> Iterat
 
     def learn() -> None:
         try:
-            for zeros, found in fingerprints(there):
+            for zeros, found in fingerprints(there, blocks=opened.blocks):
                 existing.wait_for_room()
                 existing.add(found, zeros)
                 tell(zeros, found, False)

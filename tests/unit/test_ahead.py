@@ -1,0 +1,56 @@
+"""Processes that are started before they are asked for: each is used once, or ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from virtstore import ahead
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    yield
+    ahead.end()
+
+
+def _use_up(argv: list[str]) -> int:
+    process = ahead.take(argv)
+    process.communicate()
+    return process.pid
+
+
+def test_what_was_started_is_taken_once_by_the_same_words(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    argv = ["sh", "-c", f"echo $$ >> {told}; cat"]
+    ahead.start(argv)
+    other = _use_up([*argv, "other"])
+    first, second = _use_up(argv), _use_up(argv)
+    assert len({other, first, second}) == 3
+    assert sorted(told.read_text().split()) == sorted(map(str, (other, first, second)))
+
+
+def test_what_nobody_takes_is_ended_and_not_waited_for(tmp_path: Path) -> None:
+    """It would live for a minute more than its input."""
+    ahead.start(["sleep", "60"])
+    process = ahead.take(["sleep", "60"])
+    ahead.start(["sleep", "60"])
+    ahead.end()
+    assert process.poll() is None  # it is somebody's
+    process.kill()
+    process.communicate()
+    assert not _children_called("sleep")
+
+
+def test_what_cannot_be_started_is_told_to_who_wants_it() -> None:
+    ahead.start(["/no/such/program"])
+    with pytest.raises(FileNotFoundError):
+        ahead.take(["/no/such/program"])
+
+
+def _children_called(name: str) -> list[str]:
+    tasks = Path("/proc/self/task").glob("*/children")
+    children = [pid for task in tasks for pid in task.read_text().split()]
+    return [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == name]
