@@ -25,7 +25,7 @@ from virtstore.formats.blocks import (
     require_zeros,
     zero_frames,
 )
-from virtstore.formats.cursor import PAGE, Cursor
+from virtstore.formats.cursor import Cursor
 from virtstore.formats.seek_table import (
     ENTRY,
     FOOTER,
@@ -52,6 +52,7 @@ _JSON_MAGIC: Final = 0x184D2A50
 _MOST_JSON: Final = 64 << 10
 _EMPTY_CHECKSUM: Final = 0x51D8E999  # the low 32 bits of XXH64 of nothing
 _MOST_BLOCKS: Final = MAX_ZEROS // MAX_BLOCK
+_AHEAD: Final = 1 << 20  # so that few frames are read in two parts
 _SMALLEST_BLOCK: Final = 4  # a block's header and the one byte that it repeats
 
 
@@ -79,12 +80,16 @@ class SeekableWriter:
     def add_frame(self, frame: bytes, length: int) -> None:
         """The image's next `length` bytes, as `compress_block` made them or another
         archive had them. The frame is taken as it is: whoever gives it has checked it."""
+        self.add_stored(len(frame), frame[-CHECKSUM_SIZE:], length)
+        self._sink(frame)
+
+    def add_stored(self, stored: int, checksum: bytes, length: int) -> None:
+        """The same of a frame of `stored` bytes, ending in `checksum`, that is there already."""
         if self.image_size % CHUNK:
             raise ValueError("a frame follows one that did not end on a chunk boundary")
         if len(self._table) // 3 >= MAX_FRAMES - 1:
             raise Unsupported("an archive can hold 16 TiB of data, and this image has more")
-        self._sink(frame)
-        self._table.extend((len(frame), length, int.from_bytes(frame[-CHECKSUM_SIZE:], "little")))
+        self._table.extend((stored, length, int.from_bytes(checksum, "little")))
         self.image_size += length
 
     def add_zeros(self, length: int) -> None:
@@ -182,12 +187,12 @@ class SeekableArchive:
             raise Corrupt("the image does not have the digest that the archive states")
 
 
-def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, int, int]]:
-    """The frames of an archive of ours that was not finished, each as its position, its bytes
-    and the bytes that it stands for, of an image of `size` bytes: as far as they lie on chunk
+def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, bytes, int]]:
+    """The frames of an archive of ours that was not finished, each with its position and the
+    bytes that it stands for, of an image of `size` bytes: as far as they lie on chunk
     boundaries. Raises `Corrupt` where what follows is no frame, or is cut off. What is in
     them, only decompressing them tells."""
-    cursor = Cursor(source, ahead=PAGE)
+    cursor = Cursor(source, ahead=_AHEAD)
     offset = 0
     while offset < size and not cursor.at_end:
         position = cursor.position
@@ -197,7 +202,8 @@ def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, int
             return
         if length % CHUNK and offset + length != size:
             return
-        yield position, stored, length
+        cursor.give_back(stored)
+        yield position, cursor.take(stored), length
         offset += length
 
 

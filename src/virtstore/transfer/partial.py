@@ -7,7 +7,7 @@ the source still has is used again, wherever the source has changed, and a copy 
 twice goes on where the second one was.
 
 What is looked at is the draft as it was: the `_View`, which does not change under whoever
-reads it. A frame is taken only if it is, byte for byte, the one that was looked at.
+reads it. A frame is moved only if it is, byte for byte, the one that was looked at.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from virtstore.backends.base import ArchiveDraft, Image
 from virtstore.digest import CHUNK, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.blocks import decompress_block, holds_zeros, require_zeros
-from virtstore.formats.seekable import frames_at_start
+from virtstore.formats.seekable import SeekableWriter, frames_at_start
+from virtstore.formats.zstd_frames import CHECKSUM_SIZE
 from virtstore.model import Compression
 from virtstore.transfer.sources import Piece
 
@@ -29,10 +30,11 @@ _STEP: Final = 1 << 20
 
 
 class _Kept(NamedTuple):
-    """Where a chunk's frame lies, and the digest of its bytes."""
+    """Where a chunk's frame lies, its checksum, and the digest of its bytes."""
 
     position: int
     stored: int
+    checksum: bytes
     seal: bytes
 
 
@@ -40,7 +42,8 @@ class PartialArchive:
     """A draft that an earlier copy, of an image of `size` bytes, may have written a part of.
 
     As a `Source` it is that part of the image; what cannot be read of it is told as chunks of
-    no contents, which equal no other. `scratch` is where things are set aside.
+    no contents, which equal no other. `scratch` is where things are set aside; `sink` is what
+    the archive is written to, from its start.
     """
 
     compression: Compression | None = "zstd"
@@ -48,8 +51,8 @@ class PartialArchive:
 
     def __init__(self, draft: ArchiveDraft, scratch: Image, size: int) -> None:
         self.size = size
-        self._draft = draft
         self._view = _View(draft, scratch)
+        self.sink = Rewriting(draft, self._view)
         self._kept: dict[int, _Kept] = {}
         self._lock = threading.Lock()
 
@@ -59,22 +62,22 @@ class PartialArchive:
     def pieces(self) -> Iterator[Piece]:
         offset = 0
         with suppress(Corrupt):  # where the part ends that was written
-            for position, stored, length in frames_at_start(self._view, self.size):
-                yield self._piece(offset, position, stored, length)
+            for position, frame, length in frames_at_start(self._view, self.size):
+                yield self._piece(offset, position, frame, length)
                 offset += length
 
-    def _piece(self, offset: int, position: int, stored: int, length: int) -> Piece:
+    def _piece(self, offset: int, position: int, frame: bytes, length: int) -> Piece:
         if length > CHUNK:
-            require_zeros(self._view.read_at(position, stored), length)
+            require_zeros(frame, length)
             return Piece(offset, length)
 
         def read() -> bytes:
-            frame = self._view.read_at(position, stored)
             if holds_zeros(frame, length):
                 return ZEROS[:length]
             with suppress(Corrupt):
                 contents = decompress_block(frame, length)
-                kept = _Kept(position, stored, chunk_digest(frame))
+                checksum = frame[-CHECKSUM_SIZE:]
+                kept = _Kept(position, len(frame), checksum, chunk_digest(frame))
                 with self._lock:
                     self._kept[offset // CHUNK] = kept
                 return contents
@@ -82,23 +85,23 @@ class PartialArchive:
 
         return Piece(offset, length, read)
 
-    def frame(self, chunk: int) -> bytes:
-        """The frame of a chunk that was read. Raises `Corrupt` if it is not what it was."""
+    def put(self, chunk: int, length: int, writer: SeekableWriter) -> None:
+        """The frame of a chunk that was read is the archive's next. Raises `Corrupt` if it has
+        to be moved and is not what it was."""
         kept = self._kept.get(chunk)
+        if kept and self.sink.passes(kept.position, kept.stored):
+            writer.add_stored(kept.stored, kept.checksum, length)
+            return
         frame = self._view.read_at(kept.position, kept.stored) if kept else b""
         if kept is None or chunk_digest(frame) != kept.seal:
             raise Corrupt("what an earlier copy had left has changed; run the copy again")
-        return frame
+        writer.add_frame(frame, length)
 
     def forget(self, before: int) -> None:
         """No chunk before number `before` will be asked for again."""
         with self._lock:
             while self._kept and (first := next(iter(self._kept))) < before:
                 del self._kept[first]
-
-    def rewritten(self) -> Rewriting:
-        """What the archive is written to, from its start."""
-        return Rewriting(self._draft, self._view)
 
 
 class Rewriting:
@@ -120,6 +123,13 @@ class Rewriting:
             self._draft.write_at(self.position, data)
             self.written += len(data)
         self.position += len(data)
+
+    def passes(self, position: int, length: int) -> bool:
+        """Whether what was there at `position` is the archive's next, so that it can stay."""
+        if self._differs or position != self.position:
+            return False
+        self.position += length
+        return True
 
     def finish(self) -> None:
         """The archive ends here."""

@@ -114,7 +114,7 @@ class FrameTarget:
         existing: Fingerprints | None = None,
         partial: PartialArchive | None = None,
     ) -> None:
-        self._sink: Appending | Rewriting = partial.rewritten() if partial else Appending(draft)
+        self._sink: Appending | Rewriting = partial.sink if partial else Appending(draft)
         self._existing = existing
         self._partial = partial
         self._writer = SeekableWriter(self._sink)
@@ -141,7 +141,7 @@ class FrameTarget:
         elif taken.rest is not None:
             self._writer.add_frame(taken.rest, taken.length)
         elif self._partial:
-            self._writer.add_frame(self._partial.frame(self._chunk), taken.length)
+            self._partial.put(self._chunk, taken.length, self._writer)
         self._chunk += -(-taken.length // CHUNK)
         if self._existing and self._partial:
             self._existing.forget(self._chunk)
