@@ -23,7 +23,7 @@ _STEP: Final = 8 << 20
 _FOLIO: Final = 2 << 20
 #: Bytes that are on their way to the disk while the next ones are written: what a flush at
 #: the end of a copy, which nothing can interrupt, has to wait for at the most.
-_WINDOW: Final = 64 << 20
+_WINDOW: Final = 32 << 20
 
 
 class _Run(msgspec.Struct):
