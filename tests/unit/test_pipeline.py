@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtstore.transfer.pipeline import WORKERS, in_order
+from virtstore.transfer.pipeline import BATCH, WORKERS, in_order
 
 
 @given(st.lists(st.integers(0, 3), max_size=40))
@@ -24,7 +24,7 @@ def test_results_come_in_the_order_of_the_items(delays: list[int]) -> None:
 
 def test_work_is_done_by_several_threads_at_once() -> None:
     together = threading.Barrier(min(2, WORKERS), timeout=5)
-    list(in_order(lambda _: together.wait(), range(2)))
+    list(in_order(lambda _: together.wait(), range(2 * BATCH)))
 
 
 def test_no_more_is_read_ahead_than_was_allowed() -> None:
@@ -39,7 +39,7 @@ def test_no_more_is_read_ahead_than_was_allowed() -> None:
     results = in_order(lambda item: item, items(), depth=5)
     for taken in range(20):
         assert next(results) == taken
-        assert started <= taken + 1 + 5
+        assert started <= taken + (1 + 5) * BATCH
     results.close()  # type: ignore[attr-defined]
 
 
@@ -76,7 +76,7 @@ def test_after_a_failure_nothing_more_is_started() -> None:
 
     with pytest.raises(ValueError, match=r"^$"):
         list(in_order(work, range(1000), depth=4))
-    assert len(started) <= 5
+    assert len(started) <= 5 * BATCH
 
 
 def test_whoever_stops_early_leaves_no_thread_at_work() -> None:
