@@ -24,7 +24,7 @@ BATCH: Final = 4
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], *, depth: int = 2 * WORKERS
+    work: Callable[[Item], Result], items: Iterable[Item], *, depth: int = WORKERS + 1
 ) -> Iterator[Result]:
     """`work(item)` of each item, in the items' order, computed ahead by `WORKERS` threads: at
     most `depth` batches of them.
