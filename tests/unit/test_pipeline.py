@@ -10,24 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtstore.transfer.pipeline import BATCH, WORKERS, in_order
+from virtstore.transfer.pipeline import WORKERS, in_order
 
 
-@given(st.lists(st.integers(0, 3), max_size=40))
-def test_results_come_in_the_order_of_the_items(delays: list[int]) -> None:
+@given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 5))
+def test_results_come_in_the_order_of_the_items(delays: list[int], batch: int) -> None:
     def work(item: tuple[int, int]) -> int:
         time.sleep(item[1] / 10_000)
         return item[0]
 
-    assert list(in_order(work, enumerate(delays))) == list(range(len(delays)))
+    assert list(in_order(work, enumerate(delays), batch=batch)) == list(range(len(delays)))
 
 
 def test_work_is_done_by_several_threads_at_once() -> None:
     together = threading.Barrier(min(2, WORKERS), timeout=5)
-    list(in_order(lambda _: together.wait(), range(2 * BATCH)))
+    list(in_order(lambda _: together.wait(), range(2)))
 
 
-def test_no_more_is_read_ahead_than_was_allowed() -> None:
+@pytest.mark.parametrize("batch", [1, 4])
+def test_no_more_is_read_ahead_than_was_allowed(batch: int) -> None:
     started = 0
 
     def items() -> Iterator[int]:
@@ -36,21 +37,22 @@ def test_no_more_is_read_ahead_than_was_allowed() -> None:
             started += 1
             yield number
 
-    results = in_order(lambda item: item, items(), depth=5)
+    results = in_order(lambda item: item, items(), depth=5, batch=batch)
     for taken in range(20):
         assert next(results) == taken
-        assert started <= taken + (1 + 5) * BATCH
+        assert started <= taken + (1 + 5) * batch
     results.close()  # type: ignore[attr-defined]
 
 
-def test_a_failure_of_the_work_is_raised_where_its_result_would_have_come() -> None:
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_a_failure_of_the_work_is_raised_where_its_result_would_have_come(batch: int) -> None:
     def work(item: int) -> int:
         if item >= 3:
             raise ValueError(item)
         time.sleep(0.01)
         return item
 
-    results = in_order(work, range(100))
+    results = in_order(work, range(100), batch=batch)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match=r"^3$"):
         next(results)
@@ -65,7 +67,8 @@ def test_a_failure_of_the_items_is_raised() -> None:
         list(in_order(lambda item: item, items()))
 
 
-def test_after_a_failure_nothing_more_is_started() -> None:
+@pytest.mark.parametrize("batch", [1, 4])
+def test_after_a_failure_nothing_more_is_started(batch: int) -> None:
     started: list[int] = []
 
     def work(item: int) -> int:
@@ -75,8 +78,8 @@ def test_after_a_failure_nothing_more_is_started() -> None:
         return item
 
     with pytest.raises(ValueError, match=r"^$"):
-        list(in_order(work, range(1000), depth=4))
-    assert len(started) <= 5 * BATCH
+        list(in_order(work, range(1000), depth=4, batch=batch))
+    assert len(started) <= 5 * batch
 
 
 def test_whoever_stops_early_leaves_no_thread_at_work() -> None:

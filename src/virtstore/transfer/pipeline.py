@@ -19,15 +19,20 @@ Result = TypeVar("Result")
 
 #: Threads of one pipeline. More would not make one image faster, only larger in memory.
 WORKERS: Final = min(4, os.cpu_count() or 1)
-#: Items that a thread takes at once: handing one over takes as long as hashing 256 KiB.
+#: Items that a thread takes at once, where they need not be waited for: to hand one over costs a
+#: wake-up on either side.
 BATCH: Final = 4
 
 
 def in_order(
-    work: Callable[[Item], Result], items: Iterable[Item], *, depth: int = WORKERS + 1
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    depth: int = 2 * WORKERS,
+    batch: int = 1,
 ) -> Iterator[Result]:
-    """`work(item)` of each item, in the items' order, computed ahead by `WORKERS` threads: at
-    most `depth` batches of them.
+    """`work(item)` of each item, in the items' order, computed ahead by `WORKERS` threads, of
+    which each takes `batch` at once: at most `depth` batches.
 
     The first exception, of `work` or of `items`, is raised where its result would have
     come, and nothing more is started. Closing the iterator waits for what is being worked on.
@@ -36,8 +41,8 @@ def in_order(
     rest = iter(items)
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="transfer")
     try:
-        while batch := list(islice(rest, BATCH)):
-            waiting.append(pool.submit(_together, work, batch))
+        while together := list(islice(rest, batch)):
+            waiting.append(pool.submit(_together, work, together))
             while len(waiting) >= depth or (waiting and waiting[0].done()):
                 yield from waiting.popleft().result().results()
         while waiting:

@@ -19,7 +19,7 @@ from virtstore.formats.blocks import DEFAULT_LEVEL, compress_block
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.adaptive import FALLING, AdaptiveLevel
 from virtstore.transfer.compare import Fingerprints, block_range, differing_blocks
-from virtstore.transfer.pipeline import in_order
+from virtstore.transfer.pipeline import BATCH, in_order
 from virtstore.transfer.sources import Piece, Source, announced
 
 #: What compresses to more than this part of itself is sent as it is.
@@ -54,7 +54,7 @@ def send(source: Source, encoding: Encoding, target: Fingerprints | None) -> Ite
     def tell(piece: Piece) -> _Told:
         return _tell(piece, packer, target)
 
-    results = packer.level.follow(in_order(tell, announced(source.pieces())))
+    results = packer.level.follow(in_order(tell, announced(source.pieces()), batch=BATCH))
     digest = ImageDigest()
     passed_on = False
     try:

@@ -22,7 +22,7 @@ from virtstore.digest import (
     zero_fingerprint,
 )
 from virtstore.errors import Corrupt
-from virtstore.transfer.pipeline import in_order
+from virtstore.transfer.pipeline import BATCH, in_order
 from virtstore.transfer.sources import Piece, Source, announced
 
 #: Blocks or chunks of zeros, then the digests or fingerprints of those behind them.
@@ -38,13 +38,15 @@ def survey(
 ) -> Iterator[Batch]:
     """The digests of every block of `block` bytes (a divisor of a chunk) in each of `chunks`
     (chunk numbers; None: all), in order."""
-    digests = in_order(partial(_digests, block=block), announced(_wanted(source, chunks)))
+    pieces = announced(_wanted(source, chunks))
+    digests = in_order(partial(_digests, block=block), pieces, batch=BATCH)
     return _batched(digests, _BATCH * DIGEST_SIZE)
 
 
 def fingerprints(source: Source, *, blocks: bool) -> Iterator[Batch]:
     """The fingerprints of all chunks, in order, with the digests of their `blocks` or not."""
-    found = in_order(partial(_fingerprint, blocks=blocks), announced(source.pieces()))
+    pieces = announced(source.pieces())
+    found = in_order(partial(_fingerprint, blocks=blocks), pieces, batch=BATCH)
     return _batched(found, _BATCH * FINGERPRINT_SIZE)
 
 
