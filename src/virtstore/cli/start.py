@@ -14,7 +14,7 @@ from typing import Final
 
 from virtstore import ahead, reach
 from virtstore.cli.commands import COMMANDS
-from virtstore.errors import UsageError
+from virtstore.errors import Interrupted, UsageError
 from virtstore.location import LOCAL, parse_location
 
 #: What makes the guess wrong: these start other agents, later, or none.
@@ -22,23 +22,25 @@ _NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice")
 
 
 def main() -> None:
-    """Runs `cli.main`, and exits with its status."""
-    status: object = 0
+    """Runs `cli.main`, and ends the process with its status."""
+    status = 0
     try:
         _start_agents(sys.argv[1:])
         from virtstore.cli.main import main as run
 
         run()
     except SystemExit as ended:
-        status = ended.code
+        status = int(ended.code or 0)
     except KeyboardInterrupt:  # while it was imported; nothing was asked for yet
         print("virtstore: interrupted", file=sys.stderr)
-        status = 130
+        status = Interrupted.exit_status
     finally:
         ahead.end()
-    if isinstance(status, int):
-        os._exit(status)  # everything is closed and flushed; taking it apart takes longer
-    sys.exit(str(status))
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            if stream:  # None where it was closed before we were started
+                stream.flush()
+    os._exit(status)  # everything is closed; taking the interpreter apart takes longer
 
 
 def _start_agents(arguments: list[str]) -> None:
