@@ -12,6 +12,9 @@ import subprocess
 from contextlib import suppress
 from typing import Final
 
+#: Seconds that a process has to end.
+_PATIENCE: Final = 1.0
+
 _waiting: Final[list[subprocess.Popen[bytes]]] = []
 
 
@@ -37,8 +40,16 @@ def take(argv: list[str]) -> subprocess.Popen[bytes]:
 
 
 def end() -> None:
-    """End those that nobody took. They have got no request: there is nothing to wait for."""
+    """End those that nobody took. They have got no request: there is nothing to wait for, and
+    least of all for what ssh may have started, which has its end of the pipes."""
     while _waiting:
         process = _waiting.pop()
-        process.kill()
-        process.communicate()
+        process.terminate()  # so that ssh can end its own
+        try:
+            process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()

@@ -131,7 +131,8 @@ class Host:
         return self._placed(done.result)
 
     def open_session(self, *, for_copy: bool = False) -> Connection:
-        """A session of one's own with this host's agent. `for_copy`: much is going to move."""
+        """A session of one's own with this host's agent. `for_copy`: much is going to move, as
+        it may over a connection that is shared."""
         control = f"{self._shared}/s" if self._shared else None
         ciphers = reach.fast_ciphers(self.address) if for_copy or control else None
         argv = reach.agent_argv(self.address, config=self._config, control=control, ciphers=ciphers)

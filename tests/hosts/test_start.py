@@ -55,6 +55,21 @@ def test_a_command_that_names_a_configuration_starts_no_other_agent(
     assert "none.toml" in error["message"]
 
 
+@pytest.mark.parametrize("command", ["copy", "diff"])
+def test_a_name_without_a_slash_is_no_reason_to_log_in_twice(
+    client: Client, hosts: Hosts, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """It would ask for two passwords at once."""
+    random_image(hosts.local / "disk", MIB)
+    random_image(hosts.b.images / "there", MIB)
+    monkeypatch.chdir(hosts.local)
+    target = "new" if command == "copy" else "there"
+    before = hosts.b.logins()
+    done = client.run(command, "disk", hosts.b.at(hosts.b.images / target))
+    assert done.status == 0, done
+    assert hosts.b.logins() == before + 1
+
+
 def _copy_with(client: Client, hosts: Hosts, ssh: str, more: str = "") -> set[str]:
     """The ciphers of a copy from this machine to host b."""
     config = hosts.directory / "client" / "ciphers"

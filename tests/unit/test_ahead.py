@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +45,28 @@ def test_what_nobody_takes_is_ended_and_not_waited_for(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     assert not _children_called("sleep")
+
+
+def test_what_a_process_has_started_is_not_waited_for(tmp_path: Path) -> None:
+    """As ssh's ProxyCommand, it has the other end of the pipes."""
+    told = tmp_path / "told"
+    ahead.start(["sh", "-c", f"sleep 60 & echo $! > {told}; exec sleep 60"])
+    while not (told.exists() and told.read_text()):
+        time.sleep(0.01)
+    begun = time.monotonic()
+    ahead.end()
+    child = int(told.read_text())
+    os.kill(child, signal.SIGKILL)  # it is still there: the pipes had not ended
+    assert time.monotonic() - begun < 30
+
+
+def test_what_does_not_want_to_end_is_killed(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    ahead.start(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done"])
+    while not ready.exists():
+        time.sleep(0.01)
+    ahead.end()
+    assert not _children_called("sh")
 
 
 def test_what_cannot_be_started_is_told_to_who_wants_it() -> None:

@@ -118,7 +118,7 @@ def configuration_files(explicit: str | None) -> tuple[str, ...]:
     if os.geteuid() != 0 and os.path.exists(own := own_file()):
         return (own,)
     found = [SYSTEM_FILE] if os.path.exists(SYSTEM_FILE) else []
-    found += sorted(glob.glob(f"{SYSTEM_DIRECTORY}/*.toml"))
+    found += sorted(glob.glob(f"{SYSTEM_DIRECTORY}/*.toml", include_hidden=True))
     return tuple(found)
 
 

@@ -51,8 +51,10 @@ def _start_agents(arguments: list[str]) -> None:
     if command is None:
         return
     with suppress(UsageError, OSError):
-        addresses = [parse_location(text).address for text in locations]
-        wanted = set(addresses[: command.locations])
+        addresses = [parse_location(text).address for text in locations[: command.locations]]
+        if len(addresses) < command.locations:
+            return  # a name without a slash is somewhere: what is opened may be another session
+        wanted = set(addresses)
         far = [address for address in wanted if address.host is not None]
         if len(far) == 1:  # ssh may ask for a password: never two of them at once
             between = command.copies and len(wanted) == 2
