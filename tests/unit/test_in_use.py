@@ -156,7 +156,8 @@ def test_a_mounted_image_is_found_with_its_mount_point(image: Path, tmp_path: Pa
             assert InUse("mount", f"{point} (by {device})") in uses(image)
         finally:
             subprocess.run(["umount", str(point)], check=True)
-        assert {use.by for use in uses(image)} == {"loop"}
+    # What holds afterwards is not asserted here: whoever made a mount namespace meanwhile
+    # (other tests do) still has the mount in it, and the scan is right to say so.
 
 
 _MOUNTED_ELSEWHERE = """
@@ -181,6 +182,7 @@ def test_a_mount_in_another_namespace_is_found(image: Path, tmp_path: Path) -> N
             found = uses(image)
             holder.stdin.close()
         assert InUse("mount", f"{point} (by {device})") in found
+        assert {use.by for use in uses(image)} == {"loop"}
 
 
 def test_udev_which_looks_at_a_new_device_is_told_from_those_who_stay(image: Path) -> None:
