@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from blake3 import blake3
+
 from virtstore.errors import Denied, InUse
 
 _F_OFD_SETLK: Final = 37
@@ -50,9 +52,7 @@ def _lock(fd: int, byte: int, kind: int) -> None:
 
 
 def _byte(identity: str) -> int:
-    import hashlib  # takes long, and an agent that only looks locks nothing
-
-    digest = hashlib.blake2s(identity.encode(errors="surrogateescape"), digest_size=8).digest()
+    digest = blake3(identity.encode(errors="surrogateescape")).digest(length=8)
     return int.from_bytes(digest, "big") >> 2  # within off_t
 
 

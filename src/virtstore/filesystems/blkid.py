@@ -18,7 +18,6 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib import resources
 from typing import Final
 
 import msgspec
@@ -101,6 +100,8 @@ def _ask_library(devices: Sequence[Device]) -> list[Probe]:
 
 @cache
 def _prober() -> str:
+    from importlib import resources  # takes long, and to look at one device needs it not
+
     return resources.files(__package__).joinpath("prober.py").read_text()
 
 
