@@ -19,7 +19,10 @@ A message says what was refused, why, and what to do about it; where it happened
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Final
 
 
 class Error(Exception):
@@ -104,6 +107,18 @@ class Interrupted(Error):
     exit_status = 130
 
 
+#: What the kernel's numbers are called in our errors; anything else is `failed`.
+_CODES: Final = {
+    errno.ENOSPC: "no-space",
+    errno.EDQUOT: "no-space",
+    errno.EFBIG: "no-space",
+    errno.ENOENT: "not-found",
+    errno.EEXIST: "exists",
+    errno.EACCES: "denied",
+    errno.EPERM: "denied",
+    errno.EROFS: "denied",
+}
+
 _CLASSES: list[type[Error]] = [Error, *Error.__subclasses__()]
 _BY_CODE: dict[str, type[Error]] = {c.code: c for c in _CLASSES}
 
@@ -113,3 +128,21 @@ def from_code(
 ) -> Error:
     """The error that an agent reported; an unknown code becomes a plain `Error`."""
     return _BY_CODE.get(code, Error)(message, host=host, path=path)
+
+
+def from_os_error(error: OSError, *, path: str | None = None) -> Error:
+    """The error that the kernel's is to a user."""
+    code = _CODES.get(error.errno or 0, "failed")
+    return from_code(code, error.strerror or str(error), path=path)
+
+
+@contextmanager
+def blamed_on(path: str) -> Iterator[None]:
+    """What fails in here is about `path`, unless it says that it is about another."""
+    try:
+        yield
+    except Error as error:
+        error.path = error.path or path
+        raise
+    except OSError as error:
+        raise from_os_error(error, path=path) from error

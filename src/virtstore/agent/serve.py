@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Callable
@@ -12,23 +11,11 @@ from virtstore.agent.context import Agent
 from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
-from virtstore.errors import Error, Interrupted
+from virtstore.errors import Error, Interrupted, from_os_error
 from virtstore.protocol import PREAMBLE, PROTOCOL, Failure, Hello, Message
 from virtstore.version import __version__
 
 log: Final = logging.getLogger("virtstore.agent")
-
-#: What the kernel's numbers are called in our errors; anything else is `failed`.
-_CODES: Final = {
-    errno.ENOSPC: "no-space",
-    errno.EDQUOT: "no-space",
-    errno.EFBIG: "no-space",
-    errno.ENOENT: "not-found",
-    errno.EEXIST: "exists",
-    errno.EACCES: "denied",
-    errno.EPERM: "denied",
-    errno.EROFS: "denied",
-}
 
 
 def serve(load: Callable[[], Policy], reading: int, writing: int) -> None:
@@ -70,9 +57,9 @@ def _answer(agent: Agent, request: Message) -> None:
     except Error as error:
         _fail(agent, Failure(error.code, error.message, error.path or _path(request)))
     except OSError as error:
-        code = _CODES.get(error.errno or 0, "failed")
         log.info("%s", error, exc_info=True)
-        _fail(agent, Failure(code, error.strerror or str(error), _path(request)))
+        told = from_os_error(error)
+        _fail(agent, Failure(told.code, told.message, _path(request)))
     except Exception as error:
         log.exception("a defect in virtstore")
         text = f"a defect in virtstore: {type(error).__name__}: {error}; please report it"

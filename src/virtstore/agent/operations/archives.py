@@ -113,7 +113,7 @@ def _refuse_what_would_fail(agent: Agent, old: Place, image: Image, wanted: Want
 
 def _write(agent: Agent, old: Place, new: Place, source: Source, wanted: Wanted) -> Changed:
     with opened_target(new, wanted) as opened:
-        copy_within(agent, source, opened, local_encoding(wanted))
+        copy_within(agent, old, source, new, opened, local_encoding(wanted))
         if new.path == old.path:  # somebody may have come while it was being uncompressed
             with old.store.open(old.name) as image:
                 agent.refuse_use(image)

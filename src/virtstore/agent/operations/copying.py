@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from virtstore import formats
 from virtstore.agent import priority
@@ -28,6 +28,7 @@ from virtstore.errors import (
     NotFound,
     Unsupported,
     UsageError,
+    blamed_on,
 )
 from virtstore.model import Compression
 from virtstore.protocol import (
@@ -94,7 +95,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
             def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
                 session.send(Existing(zeros, last), fingerprints)
 
-            with surveyed(opened, tell):
+            with surveyed(opened, place, tell):
                 outcome = receive(_arriving(agent), request.size, opened.target)
             _publish(agent, place, wanted, opened.draft)
         agent.reply(Received(place.path, request.size, outcome.written, outcome.digest))
@@ -115,7 +116,7 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
     path = _below(agent, request.target, name, request.archive)
     if path == request.source:
         raise UsageError("source and target are the same image")
-    with opened_source(agent, reading) as (_, source):
+    with opened_source(agent, reading) as (origin, source):
         wanted = Wanted(path, request.mode, source.size, request.archive, request.level)
         with _target_place(agent, wanted) as place:
             if request.dry_run:
@@ -123,17 +124,28 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
             else:
                 with opened_target(place, wanted) as opened:
                     encoding = local_encoding(wanted, request.bwlimit)
-                    outcome = copy_within(agent, source, opened, encoding)
+                    outcome = copy_within(agent, origin, source, place, opened, encoding)
                     _publish(agent, place, wanted, opened.draft)
                 received = Received(place.path, source.size, outcome.written, outcome.digest)
     agent.reply(received)  # the source's snapshot, if there was one, is gone by now
 
 
-def copy_within(agent: Agent, source: Source, opened: Opened, encoding: Encoding) -> Outcome:
+def copy_within(
+    agent: Agent, origin: Place, source: Source, place: Place, opened: Opened, encoding: Encoding
+) -> Outcome:
     """A copy between two images of this host, up to but not including its publishing."""
-    with surveyed(opened, lambda zeros, fingerprints, last: agent.session.check()):
-        frames = _reported(agent, send(source, encoding, opened.existing), source.size)
-        return receive(frames, source.size, opened.target)
+
+    def frames() -> Iterator[Sent]:
+        with blamed_on(origin.path):
+            yield from send(source, encoding, opened.existing)
+
+    with surveyed(opened, place, lambda zeros, fingerprints, last: agent.session.check()):
+        reported = _reported(agent, frames(), source.size)
+        try:
+            return receive(reported, source.size, opened.target)
+        except Corrupt as error:  # frames go on as they lie: what is found there was here
+            error.path = error.path or origin.path
+            raise
 
 
 def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
@@ -146,15 +158,15 @@ def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
 @contextmanager
 def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]:
     """The source of a copy, locked against change for as long as it is read."""
-    with (
-        agent.locked(request.path, "read", shared=True) as place,
-        _frozen_or_open(agent, place, request) as image,
-    ):
-        archives = place.store.capabilities.archives
-        source = open_source(image, archives=archives, name=place.name)
-        if request.check and source.compression:
-            # An image is about to be overwritten in place: a damaged archive is found now.
-            check(source, lambda done, total: agent.session.check())
+    with ExitStack() as stack:
+        with blamed_on(request.path):
+            place = stack.enter_context(agent.locked(request.path, "read", shared=True))
+            image = stack.enter_context(_frozen_or_open(agent, place, request))
+            archives = place.store.capabilities.archives
+            source = open_source(image, archives=archives, name=place.name)
+            if request.check and source.compression:
+                # An image is about to be overwritten in place: a damaged archive is found now.
+                check(source, lambda done, total: agent.session.check())
         yield place, source
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from virtstore import formats
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveDraft, Draft
-from virtstore.errors import ConnectionFailed, Error, Interrupted, UsageError
+from virtstore.errors import ConnectionFailed, Error, Interrupted, UsageError, blamed_on
 from virtstore.formats.base import Format
 from virtstore.model import Compression
 from virtstore.protocol import CopyMode
@@ -123,7 +123,9 @@ def level_for(form: Format, level: int | None) -> int:
 
 
 @contextmanager
-def surveyed(opened: Opened, tell: Callable[[int, bytes, bool], None]) -> Iterator[None]:
+def surveyed(
+    opened: Opened, place: Place, tell: Callable[[int, bytes, bool], None]
+) -> Iterator[None]:
     """Find out, beside the copy, what the target has already. `tell` gets each batch (as
     `Existing` tells it); what it raises ends the survey."""
     existing, there = opened.existing, opened.there
@@ -133,14 +135,15 @@ def surveyed(opened: Opened, tell: Callable[[int, bytes, bool], None]) -> Iterat
 
     def learn() -> None:
         try:
-            for zeros, found in fingerprints(there, blocks=opened.blocks):
-                existing.wait_for_room()
-                existing.add(found, zeros)
-                tell(zeros, found, False)
-            there.check()
+            with blamed_on(place.path):
+                for zeros, found in fingerprints(there, blocks=opened.blocks):
+                    existing.wait_for_room()
+                    existing.add(found, zeros)
+                    tell(zeros, found, False)
+                there.check()
             existing.finish()
             tell(0, b"", True)
-        except (Error, OSError) as error:
+        except Error as error:
             existing.close(error)  # whoever waits for a fingerprint gets it
 
     thread = threading.Thread(target=learn, name="survey", daemon=True)
