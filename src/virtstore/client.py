@@ -73,6 +73,7 @@ class Host:
         self._lock = threading.Lock()
         self._shared: str | None = None
         self._session: Connection | None = None
+        self._closed = False
 
     def open(self) -> None:
         """Open the session now, over a connection that all further ones share. Raises
@@ -89,10 +90,18 @@ class Host:
         """The image at an absolute path of this host; nothing is asked yet."""
         return Image(self, path)
 
-    def create(self, path: str, size: Size, *, thin: str | None = None) -> Image:
+    def create(
+        self,
+        path: str,
+        size: Size,
+        *,
+        thin: str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Image:
         """A new image of `size`, wholly zeroed and wholly allocated. Raises `Exists`,
         `NoSpace`, `Denied`."""
-        done = self.change(protocol.CreateImage(path, str(size), thin))
+        request = protocol.CreateImage(path, _text(size), thin)
+        done = self.change(request, "create", progress)
         return Image(self, done.path)
 
     def list(
@@ -133,6 +142,8 @@ class Host:
     def open_session(self, *, for_copy: bool = False) -> Connection:
         """A session of one's own with this host's agent. `for_copy`: much is going to move, as
         it may over a connection that is shared."""
+        if self._closed:
+            raise UsageError("this session was closed; open another one", host=self.name)
         control = f"{self._shared}/s" if self._shared else None
         ciphers = reach.fast_ciphers(self.address) if for_copy or control else None
         argv = reach.agent_argv(self.address, config=self._config, control=control, ciphers=ciphers)
@@ -140,9 +151,18 @@ class Host:
 
     def close(self) -> None:
         """End the session. What was half-done is cleaned up or marked partial."""
-        if self._session:
-            self._session.close()
+        self._closed = True
+        self._drop()
         self._remove_shared()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether an image of the one is the same image of the other."""
+        if not isinstance(other, Host):
+            return NotImplemented
+        return (self.address, self._config) == (other.address, other._config)
+
+    def __hash__(self) -> int:
+        return hash((self.address, self._config))
 
     def __enter__(self) -> Host:
         return self
@@ -163,7 +183,7 @@ class Host:
                     try:
                         progress(Progress(operation, message.done, message.total))
                     except BaseException:
-                        self.close()  # or its answer would be the next request's
+                        self._drop()  # or its answer would be the next request's
                         raise
                 continue
             return _expected(message, reply)
@@ -184,13 +204,20 @@ class Host:
 
     def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
         """A request and the replies to it, for as long as the caller wants more."""
+        protocol.checked(request)
         with self._lock:
             session = self._session = self._session or self.open_session()
             try:
                 yield from _replies(session, request)
             except (ConnectionFailed, KeyboardInterrupt):
-                session.close()  # ends the operation at once
+                self._drop()  # ends the operation at once
                 raise
+
+    def _drop(self) -> None:
+        """End the session; the next request opens another one."""
+        session, self._session = self._session, None
+        if session:
+            session.close()
 
     def _placed(self, value: Placed) -> Placed:
         return msgspec.structs.replace(value, host=self.name)
@@ -218,12 +245,12 @@ class Image:
     def grow(self, size: Size) -> Changed:
         """Make it `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
         `NoSpace`."""
-        return self.host.change(protocol.GrowImage(self.path, str(size)))
+        return self.host.change(protocol.GrowImage(self.path, _text(size)))
 
     def shrink(self, size: Size, *, discard_data: bool = False) -> Changed:
         """Cut it to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file
         system, a partition or data, unless `discard_data`."""
-        return self.host.change(protocol.ShrinkImage(self.path, str(size), discard_data))
+        return self.host.change(protocol.ShrinkImage(self.path, _text(size), discard_data))
 
     def growfs(
         self,
@@ -234,7 +261,7 @@ class Image:
     ) -> Changed:
         """Grow its file system to `size`, or to fill it; in a partitioned image that of the
         last partition, or of `partition`, which grows with it. Raises `Unsupported`, `InUse`."""
-        text = None if size is None else str(size)
+        text = None if size is None else _text(size)
         request = protocol.GrowFilesystem(self.path, text, partition)
         return self.host.change(request, "growfs", progress)
 
@@ -247,17 +274,17 @@ class Image:
     ) -> Changed:
         """Shrink its file system to `size`, or as far as it goes (`"minimum"`), and with it
         the partition. Raises `Unsafe` for less than its contents need."""
-        request = protocol.ShrinkFilesystem(self.path, str(size), partition)
+        request = protocol.ShrinkFilesystem(self.path, _text(size), partition)
         return self.host.change(request, "shrinkfs", progress)
 
     def resize(self, size: Size, *, progress: ProgressCallback | None = None) -> Changed:
         """Make image, last partition and file system larger or smaller together, in the safe
         order. `"minimum"`: the smallest image that holds what is in it. Raises `Unsafe`."""
-        return self.host.change(protocol.ResizeImage(self.path, str(size)), "resize", progress)
+        return self.host.change(protocol.ResizeImage(self.path, _text(size)), "resize", progress)
 
     def snapshot(self, name: str | None = None, *, size: Size | None = None) -> Image:
         """What it is at this moment, under `name` beside it. Raises `Unsupported`."""
-        text = None if size is None else str(size)
+        text = None if size is None else _text(size)
         done = self.host.change(protocol.TakeSnapshot(self.path, name, text))
         return Image(self.host, done.path)
 
@@ -343,10 +370,13 @@ class Image:
         done = self.host._ask(request, protocol.DoneVerifying, "verify", progress)
         return self.host._placed(done.result)
 
-    def diff(self, other: Image) -> Difference:
+    def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
         """How many bytes differ, hashed where they lie."""
+        for image in (self, other):
+            protocol.checked(protocol.GetInfo(image.path))
+        told = _telling("diff", progress)
         with _sessions(self.host, other.host, for_copy=False) as (one, two):
-            return compare(one, self.path, two, other.path)
+            return compare(one, self.path, two, other.path, told)
 
     def _copied(
         self,
@@ -355,18 +385,17 @@ class Image:
         operation: str,
         progress: ProgressCallback | None,
     ) -> Copied:
+        protocol.checked(request)
         started = time.monotonic()
-
-        def told(done: int, total: int) -> None:
-            if progress:
-                progress(Progress(operation, done, total))
-
+        told = _telling(operation, progress)
         if self.host.address == target.host.address:
             received, transferred = self.host._copy_within(request, told), 0
         else:
             received, transferred = _copy_between(self.host, target.host, request, told)
         made = Image(target.host, received.path)
-        result = CopyResult(
+        return Copied(
+            made.host,
+            made.path,
             source=str(self),
             target=str(made),
             size=received.size,
@@ -375,7 +404,6 @@ class Image:
             digest=received.digest,
             seconds=round(time.monotonic() - started, 3),
         )
-        return Copied(made.host, made.path, result)
 
     def __str__(self) -> str:
         return self.path if self.host.address.host is None else f"{self.host.name}:{self.path}"
@@ -383,9 +411,42 @@ class Image:
 
 @dataclass(frozen=True)
 class Copied(Image):
-    """The image that a copy made, and the account of the copy."""
+    """The image that a copy made, and the account of the copy, as `CopyResult` has it."""
 
-    result: CopyResult
+    source: str
+    target: str
+    size: int
+    transferred: int
+    written: int
+    digest: str
+    seconds: float
+
+    @property
+    def result(self) -> CopyResult:
+        """The account alone."""
+        return CopyResult(
+            self.source,
+            self.target,
+            self.size,
+            self.transferred,
+            self.written,
+            self.digest,
+            self.seconds,
+        )
+
+
+def _telling(operation: str, progress: ProgressCallback | None) -> Callable[[int, int], None]:
+    def told(done: int, total: int) -> None:
+        if progress:
+            progress(Progress(operation, done, total))
+
+    return told
+
+
+def _text(size: Size) -> str:
+    if isinstance(size, bool) or not isinstance(size, (str, int)):
+        raise UsageError(f"{size!r} is not a size; give bytes as an int, or text")
+    return str(size)
 
 
 def _copy_between(

@@ -7,7 +7,7 @@ What moves is digests, 32 bytes for each MiB, and nothing for zeros.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from virtstore.connection import Connection
@@ -22,11 +22,23 @@ GRANULARITY: Final = 4096
 _ASKED_AT_ONCE: Final = 10_000
 
 
-def compare(left: Connection, left_path: str, right: Connection, right_path: str) -> Difference:
-    """How many bytes of two images differ; see `model.Difference`."""
+def compare(
+    left: Connection,
+    left_path: str,
+    right: Connection,
+    right_path: str,
+    told: Callable[[int, int], None],
+) -> Difference:
+    """How many bytes of two images differ; see `model.Difference`. `told` gets bytes that are
+    hashed on both hosts, and bytes in all."""
     one = _Hashing(left, left_path)
     other = _Hashing(right, right_path)
-    _run(one, other, CHUNK, None)
+
+    def heard() -> None:
+        if one.size and other.size:
+            told(min(one.hashed, other.hashed), max(one.size, other.size))
+
+    _run(one, other, CHUNK, None, heard)
     size = max(one.size, other.size)
     shorter = min(one.size, other.size)
     differing = [
@@ -39,14 +51,21 @@ def compare(left: Connection, left_path: str, right: Connection, right_path: str
         chunks = tuple(differing[start : start + _ASKED_AT_ONCE])
         _run(one, other, GRANULARITY, chunks)
         different += _differing_bytes(one, other, chunks, shorter)
+    told(size, size)
     return Difference(one.where, other.where, size, different, GRANULARITY)
 
 
-def _run(one: _Hashing, other: _Hashing, block: int, chunks: tuple[int, ...] | None) -> None:
-    """Let both hosts hash at the same time."""
+def _run(
+    one: _Hashing,
+    other: _Hashing,
+    block: int,
+    chunks: tuple[int, ...] | None,
+    heard: Callable[[], None] = lambda: None,
+) -> None:
+    """Let both hosts hash at the same time; `heard` is called while they do."""
     beside = threading.Thread(target=other.run, args=(block, chunks), daemon=True)
     beside.start()
-    one.run(block, chunks)
+    one.run(block, chunks, heard)
     beside.join()
     for failure in (one.failure, other.failure):
         if failure:
@@ -83,11 +102,21 @@ class _Hashing:
     def blocks_in(self, chunk: int) -> int:
         return -(-min(CHUNK, self.size - chunk * CHUNK) // GRANULARITY)
 
-    def run(self, block: int, chunks: tuple[int, ...] | None) -> None:
+    @property
+    def hashed(self) -> int:
+        """Bytes, where it is being hashed by chunks."""
+        return min(len(self._digests) // DIGEST_SIZE * CHUNK, self.size)
+
+    def run(
+        self,
+        block: int,
+        chunks: tuple[int, ...] | None,
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
         self._digests.clear()
         try:
             self._connection.send(HashImage(self._path, block, chunks))
-            self._take(block)
+            self._take(block, heard)
         except Error as error:
             self.failure = error
 
@@ -97,7 +126,7 @@ class _Hashing:
             raise ConnectionFailed("more digests came than there are blocks", host=self.where)
         self._digests += zero_digest(block) * zeros + digests
 
-    def _take(self, block: int) -> None:
+    def _take(self, block: int, heard: Callable[[], None]) -> None:
         while True:
             message, payload = self._connection.receive()
             match message:
@@ -107,6 +136,7 @@ class _Hashing:
                     self.size = size
                 case Digests(zeros):
                     self._learn(zeros, payload, block)
+                    heard()
                 case End():
                     return
                 case _:

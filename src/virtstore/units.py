@@ -25,18 +25,23 @@ def parse_size(text: str | int) -> int:
     A fraction of a byte is rounded up. Raises `UsageError` for anything else, for
     zero and for what no file can be.
     """
-    match = _SIZE.fullmatch(str(text).strip())
+    size = _bytes(str(text))
+    if size == 0:
+        raise UsageError(f"{text} is not a size; give at least 1 byte")
+    return size
+
+
+def _bytes(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
     if not match:
         raise UsageError(
-            f"{str(text)!r} is not a size; write bytes (1048576) or a number with"
+            f"{text!r} is not a size; write bytes (1048576) or a number with"
             " K, M, G, T or P (10G, 1.5T; KB to PB for powers of 1000)"
         )
     number, prefix, suffix = match.groups()
     base = 1000 if (suffix or "").lower() == "b" else 1024
     exponent = _PREFIXES.index(prefix.lower()) + 1 if prefix else 0
     size = int(-(-Fraction(number) * base**exponent // 1))
-    if size == 0:
-        raise UsageError("a size of 0 bytes makes no image; give at least 1 byte")
     if size > MAX_SIZE:
         raise UsageError(f"{text} is larger than any file can be (8 EiB)")
     return size
@@ -47,7 +52,7 @@ def parse_target_size(text: str | int, present: int) -> int:
     words = str(text).strip()
     if words[:1] not in ("+", "-"):
         return parse_size(words)
-    change = parse_size(words[1:])
+    change = _bytes(words[1:])
     size = present + change if words[0] == "+" else present - change
     if size <= 0:
         raise UsageError(f"{words} would leave nothing of {present} bytes ({format_size(present)})")
@@ -59,7 +64,10 @@ def parse_target_size(text: str | int, present: int) -> int:
 def check_size(text: str) -> None:
     """Raises `UsageError` unless `text` is a size, absolute or relative (`+SIZE`, `-SIZE`):
     what can be told before it is known what it is relative to."""
-    parse_size(text[1:] if text[:1] in ("+", "-") else text)
+    if text[:1] in ("+", "-"):
+        _bytes(text[1:])
+    else:
+        parse_size(text)
 
 
 def format_size(size: int) -> str:

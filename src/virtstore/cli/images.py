@@ -34,7 +34,12 @@ def create(
         In a volume group: allocate from this thin pool.
     """
     check_size(size)
-    change(location, lambda path: protocol.CreateImage(path, size, thin, options.dry_run), options)
+    change(
+        location,
+        lambda path: protocol.CreateImage(path, size, thin, options.dry_run),
+        options,
+        "create",
+    )
 
 
 def delete(

@@ -99,8 +99,12 @@ def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> None:
         Another.
     """
     one, other = located(left), located(right)
-    with open_at(one, options) as here, open_at(other, options) as there:
-        found = image_at(here, one).diff(image_at(there, other))
+    with (
+        open_at(one, options) as here,
+        open_at(other, options) as there,
+        meter(options) as progress,
+    ):
+        found = image_at(here, one).diff(image_at(there, other), progress=progress)
     if options.json:
         return print_json(found)
     if not found.different:

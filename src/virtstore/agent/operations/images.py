@@ -43,6 +43,7 @@ def create(agent: Agent, request: CreateImage) -> None:
         with place.store.draft(place.name, size, request.thin) as draft:
             if draft.holds != "zeros":
                 _zero(agent, draft)
+            agent.session.progress(draft.size, draft.size)
             draft.publish(overwrite=False)
             agent.reply(Done(changed(place, draft)))
     return None
@@ -190,7 +191,7 @@ def _zero(agent: Agent, draft: Draft) -> None:
     for offset in range(0, draft.size, _STEP):
         draft.zero(offset, min(_STEP, draft.size - offset))
         draft.write_out(offset, min(_STEP, draft.size - offset), wait=True)
-        agent.session.check()
+        agent.session.progress(offset, draft.size)
 
 
 def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
