@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +25,7 @@ from virtstore import linux
 from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
 from virtstore.backends.base import PARTIAL_SUFFIX, Store
 from virtstore.backends.directory import Directory
-from virtstore.errors import Denied, Error, NotFound
+from virtstore.errors import Denied, Error, Exists, NotFound
 from virtstore.model import Access
 from virtstore.units import format_size
 
@@ -86,21 +87,22 @@ class Policy:
         parent, _, name = inside.rpartition("/")
         if not name:
             what = "a directory" if isinstance(root, DirectoryRoot) else "a volume group"
-            raise NotFound(f"it is {what}, not an image", path=canonical(path))
+            with self._open(root, "", path):  # unless it is missing: then that is said
+                raise NotFound(f"it is {what}, not an image", path=canonical(path))
         with self._open(root, parent, path) as store:
             yield Place(store, name, canonical(path))
 
     @contextmanager
     def store(self, path: str, need: Access) -> Iterator[Store]:
         """An existing directory, or a volume group."""
-        root, inside = self._allowed(path, need)
+        root, inside = self._allowed(path, need, directory=True)
         with self._open(root, inside, path) as store:
             yield store
 
     @contextmanager
     def directory(self, path: str, need: Access) -> Iterator[Directory]:
         """An existing directory."""
-        root, inside = self._allowed(path, need)
+        root, inside = self._allowed(path, need, directory=True)
         if not isinstance(root, DirectoryRoot):
             raise NotFound("it is a volume group, not a directory", path=canonical(path))
         with self._open_directory(root, inside, path) as store:
@@ -111,6 +113,23 @@ class Policy:
         with suppress(NotFound), self.store(path, "read"):
             return True
         return False
+
+    def require(self, path: str, need: Access, *, directory: bool = False) -> None:
+        """Raises `Denied` unless `need` is allowed at `path`, which is a `directory` or VG if it
+        is not an image."""
+        self._allowed(path, need, directory=directory)
+
+    def refuse_root(self, path: str) -> None:
+        """Raises `Exists` for a configured directory or VG, which is no place for an image."""
+        root, inside = self._allowed(path, "append")
+        if not inside:
+            what = "directory" if isinstance(root, DirectoryRoot) else "volume group"
+            with self._open(root, "", path):
+                raise Exists(
+                    f"it is a {what} that is there already; name the image as well:"
+                    f" {canonical(path)}/NAME",
+                    path=canonical(path),
+                )
 
     def check_size(self, size: int) -> None:
         """Raises `Denied` for an image larger than the host's configuration allows."""
@@ -145,8 +164,8 @@ class Policy:
     def _narrowed(self, access: Access) -> Access:
         return min(access, self._access, key=_LEVELS.__getitem__)
 
-    def _allowed(self, path: str, need: Access) -> tuple[Root, str]:
-        """The root of a path, and the path below it."""
+    def _allowed(self, path: str, need: Access, *, directory: bool = False) -> tuple[Root, str]:
+        """The root of a path, and the path below it. `directory`: it names one, or a VG."""
         _refuse_odd(path)
         wanted = canonical(path)
         if self._restrict_to and not any(_within(wanted, r) for r in self._restrict_to):
@@ -155,18 +174,21 @@ class Policy:
         roots: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
         found = [r for r in roots if _within(wanted, _normal(r.path))]
         if not found:
-            self._refuse_unconfigured(wanted, need)
+            self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
         root = max(found, key=lambda r: len(_normal(r.path)))
         if _LEVELS[need] > _LEVELS[self._narrowed(root.access)]:
             self._refuse_access(root, wanted, need)
         return root, wanted.removeprefix(_normal(root.path)).strip("/")
 
-    def _refuse_unconfigured(self, path: str, need: Access) -> NoReturn:
+    def _refuse_unconfigured(self, path: str, need: Access, directory: bool) -> NoReturn:
         read = " and ".join(self.config.sources) or "no configuration was found"
-        if path.startswith("/dev/"):
-            lines = f'[[volume_group]]\nname = "{path.split("/")[2]}"'
+        tree = path if directory else os.path.dirname(path)
+        if not path.startswith("/dev/"):
+            lines = f'[[directory]]\npath = "{tree}"'
+        elif re.fullmatch("/dev/(?!mapper$)[^/]+", tree):
+            lines = f'[[volume_group]]\nname = "{tree.removeprefix("/dev/")}"'
         else:
-            lines = f'[[directory]]\npath = "{os.path.dirname(path) or "/"}"'
+            raise Denied("below /dev there are volumes only, as /dev/VG/LV", path=path)
         raise Denied(
             f"this host's configuration ({read}) allows nothing here. To allow it, its"
             f" administrator writes to {self.config.file_to_write}:\n\n"
@@ -265,10 +287,10 @@ def _refuse_shared_root(path: str, status: os.stat_result) -> None:
             path=path,
         )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        shared = status.st_mode & stat.S_ISVTX  # as /tmp is: it has to stay so
+        remedy = "configure another" if shared else f"mend it with: chmod go-w {path}"
         raise Denied(
-            "others can write to this root and so exchange what is in it; mend it with:"
-            f" chmod go-w {path}",
-            path=path,
+            f"others can write to this root and so exchange what is in it; {remedy}", path=path
         )
 
 

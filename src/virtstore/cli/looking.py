@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -39,6 +40,8 @@ def list_(
         found = host.list(at.path, long=long, recursive=recursive)
     if options.json:
         print_json(found)
+    elif not found and at.path is None:
+        print(f"{host.name}: nothing is configured here", file=sys.stderr)
     elif found or long:
         print(list_text(found, long=long))
 

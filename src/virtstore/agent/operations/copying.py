@@ -35,6 +35,7 @@ from virtstore.protocol import (
     Abandon,
     Begin,
     CopyHere,
+    CopyMode,
     Data,
     End,
     Existing,
@@ -84,6 +85,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
     if request.nice:
         priority.lower()
     session = agent.session
+    _require(agent, request.path, request.mode)
     path = _below(agent, request.path, request.name, request.archive)
     wanted = Wanted(path, request.mode, request.size, request.archive, request.level)
     with _target_place(agent, wanted) as place:
@@ -113,6 +115,7 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
         check=check_archive,
     )
     name = request.source.rpartition("/")[2]
+    _require(agent, request.target, request.mode)
     path = _below(agent, request.target, name, request.archive)
     if path == request.source:
         raise UsageError("source and target are the same image")
@@ -185,6 +188,10 @@ def _frozen_or_open(agent: Agent, place: Place, request: Send) -> Image:
             )
             raise
     return image
+
+
+def _require(agent: Agent, target: str, mode: CopyMode) -> None:
+    agent.policy.require(target, "write" if mode == "contents" else "append")
 
 
 def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> str:

@@ -31,6 +31,7 @@ _STEP: Final = 256 << 20
 
 def create(agent: Agent, request: CreateImage) -> None:
     size = parse_size(request.size)
+    agent.policy.refuse_root(request.path)
     with agent.locked(request.path, "append") as place:
         if request.thin and not place.store.capabilities.thin_pools:
             raise Unsupported("--thin makes volumes in a volume group; this is a directory")
@@ -116,6 +117,7 @@ def shrink(agent: Agent, request: ShrinkImage) -> None:
 
 
 def snapshot(agent: Agent, request: TakeSnapshot) -> None:
+    agent.policy.require(request.path, "append")  # it will lie beside its image
     with agent.locked(request.path, "read", shared=True) as source:
         stored(source)
         name = request.name or _next_snapshot_name(source)
@@ -139,6 +141,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
 
 
 def clean(agent: Agent, request: CleanUp) -> None:
+    agent.policy.require(request.path, "write", directory=True)
     if agent.policy.is_store(request.path):
         with agent.policy.store(request.path, "write") as store:
             mend(store)

@@ -8,7 +8,7 @@ from virtstore import formats
 from virtstore.agent.config import VolumeGroupRoot
 from virtstore.agent.context import Agent
 from virtstore.backends import lvm_report
-from virtstore.errors import Denied, NotFound
+from virtstore.errors import Denied, Error, NotFound
 from virtstore.filesystems import registry
 from virtstore.model import Access, DirectoryInfo, FormatSupport, StorageInfo, VolumeGroup
 from virtstore.protocol import GetStorageInfo, ToldStorage
@@ -16,17 +16,22 @@ from virtstore.version import __version__
 
 
 def storage_info(agent: Agent, request: GetStorageInfo) -> None:
-    directories, warnings = [], []
+    directories, groups, warnings = [], [], []
     for root, access in agent.policy.roots():
         try:
             directories.append(_directory_info(agent, root.path, access))
         except (NotFound, Denied) as error:  # one bad root does not hide the others
             warnings.append(f"{root.path}: {error.message}")
+    for group, access in agent.policy.groups():
+        try:
+            groups.append(_group(group, access))
+        except Error as error:
+            warnings.append(f"{group.path}: {error.message}")
     told = StorageInfo(
         host="",
         version=__version__,
         directories=tuple(directories),
-        volume_groups=tuple(_group(root, access) for root, access in agent.policy.groups()),
+        volume_groups=tuple(groups),
         filesystems=registry.support(mounting=agent.policy.may_mount),
         formats=tuple(_format_support()),
         warnings=tuple(warnings),
