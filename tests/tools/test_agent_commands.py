@@ -311,3 +311,15 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(images: Path) -> None:
             assert process.stderr
             process.stdout.close()
             assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("grow", "9M"), ("shrink", "1M"), ("growfs",), ("snapshot",), ("verify",), ("compress",)],
+)
+def test_where_only_a_part_was_left_that_is_said(images: Path, command: tuple[str, ...]) -> None:
+    (images / "x.img").rename(images / "x.img.virtstore-partial")
+    verb, *rest = command
+    error = told(verb, images / "x.img", *rest, status=3)["error"]
+    assert "'virtstore clean'" in error["message"]
+    assert error["path"] == str(images / "x.img")

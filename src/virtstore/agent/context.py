@@ -53,7 +53,11 @@ class Agent:
             mend(place.store, place.name)
             with locks.hold(place.store.identity(place.name), shared=shared) as lock:
                 place.store.refresh()
-                yield place._replace(lock=lock)
+                try:
+                    yield place._replace(lock=lock)
+                except NotFound as error:
+                    _say_what_is_left(place, error)
+                    raise
 
     def refuse_use(self, image: Image, *, writers_only: bool = False) -> None:
         """Raises `InUse` if somebody else has the image. Called with the lock held. udev, which
@@ -63,6 +67,17 @@ class Agent:
             time.sleep(0.1)
             self.session.check()
         scan.refuse(image.identity, writers_only=writers_only)
+
+
+def _say_what_is_left(place: Place, error: NotFound) -> None:
+    """Where an image is missing, that an interrupted operation left a part of it."""
+    if error.path is None and (found := place.store.find(place.name)):
+        error.path = place.path
+        if found.state == "partial":
+            error.message += (
+                "; an interrupted operation left a partial one: the same command again goes on"
+                " with it, 'virtstore clean' removes it"
+            )
 
 
 def mend(store: Store, wanted: str | None = None) -> None:
