@@ -323,3 +323,18 @@ def test_where_only_a_part_was_left_that_is_said(images: Path, command: tuple[st
     error = told(verb, images / "x.img", *rest, status=3)["error"]
     assert "'virtstore clean'" in error["message"]
     assert error["path"] == str(images / "x.img")
+
+
+def test_a_gpt_is_not_cut_and_resize_is_named_that_can(images: Path) -> None:
+    image = images / "gpt.img"
+    told("create", image, "64M")
+    script = "label: gpt\nstart=2048, size=20480\n"
+    subprocess.run(
+        ["/usr/sbin/sfdisk", "-q", image], input=script, check=True, text=True, timeout=30
+    )
+    before = image.read_bytes()
+    for size in ("32M", "1M"):  # behind the partition, and before its end
+        message = told("shrink", image, size, status=8)["error"]["message"]
+        assert "'virtstore resize'" in message
+    assert image.read_bytes() == before
+    assert told("shrink", image, "32M", "--discard-data")["size"] == 32 * MIB

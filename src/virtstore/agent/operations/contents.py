@@ -32,6 +32,13 @@ def refuse_to_cut(image: Image, size: int) -> None:
             f"what would be cut off cannot be shown to be empty: {what};"
             " --discard-data cuts it anyway"
         )
+    copy = image.size if found.table is None else found.table.backup(image.size)
+    if first_data(image, copy, image.size) is not None:
+        raise Unsafe(
+            "its partition table (GPT) keeps a copy of itself in the last sectors, which would be"
+            " cut off; 'virtstore resize' moves that and shrinks what is in the image,"
+            " --discard-data cuts it off"
+        )
     if end > size:
         raise Unsafe(
             f"{_names(found)} ends at byte {end} ({format_size(end)}); the smallest size that"
