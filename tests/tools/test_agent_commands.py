@@ -35,11 +35,11 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def virtstore(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
+def virtstore(*arguments: object, status: int | None = 0) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-c", COMMAND, *map(str, arguments)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
     assert "Traceback" not in done.stdout + done.stderr
-    assert done.returncode == status, done.stderr + done.stdout
+    assert status in (None, done.returncode), done.stderr + done.stdout
     return done
 
 

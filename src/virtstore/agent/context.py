@@ -15,9 +15,10 @@ from virtstore.agent.in_use import Scan
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
-from virtstore.errors import Error, InUse, NotFound, Unsupported
+from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsupported
 from virtstore.model import Access, Changed
 from virtstore.protocol import AnyMessage
+from virtstore.units import format_size
 
 #: Seconds that udev may take to look at a volume.
 _UDEV: Final = 10.0
@@ -109,6 +110,19 @@ def refuse_archive(place: Place, image: Image) -> None:
         raise Unsupported(
             f"it is a compressed archive ({found.name}); 'virtstore uncompress' makes an image"
             " of it",
+            path=place.path,
+        )
+
+
+def require_room(place: Place, more: int) -> None:
+    """Raises `NoSpace`, for a dry run: what is found otherwise when the room is reserved."""
+    left = place.store.find(place.name)
+    if left and left.state == "partial":
+        more -= left.allocated  # it would be taken up
+    free = place.store.free()
+    if more > free:
+        raise NoSpace(
+            f"{format_size(more)} more are needed and {format_size(free)} are free",
             path=place.path,
         )
 

@@ -3,15 +3,16 @@ verify. Old or new: the one is removed only once the other has its name, flushed
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Literal
 
 import msgspec
 
 from virtstore import formats
-from virtstore.agent.context import Agent, changed, planned, refuse_archive, stored
+from virtstore.agent.context import Agent, changed, planned, refuse_archive, require_room, stored
 from virtstore.agent.operations.copying import copy_within
 from virtstore.agent.operations.images import refuse_existing
-from virtstore.agent.operations.targets import Wanted, local_encoding, opened_target
+from virtstore.agent.operations.targets import Wanted, level_for, local_encoding, opened_target
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Unsupported, UsageError
@@ -24,6 +25,7 @@ from virtstore.transfer.survey import check
 def compress(agent: Agent, request: CompressImage) -> None:
     need: Access = "append" if request.keep else "write"
     form = formats.by_name(request.format)
+    level_for(form, request.level)
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
         if not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy it to a file with --archive")
@@ -105,10 +107,13 @@ def _replace(
 
 def _refuse_what_would_fail(agent: Agent, old: Place, image: Image, wanted: Wanted) -> None:
     agent.refuse_use(image)
-    local_encoding(wanted)
-    if wanted.path != old.path:
-        with agent.locked(wanted.path, "append") as new:
+    with ExitStack() as stack:
+        new = old
+        if wanted.path != old.path:
+            new = stack.enter_context(agent.locked(wanted.path, "append"))
             refuse_existing(new)
+        if not wanted.archive:
+            require_room(new, wanted.size)
 
 
 def _write(agent: Agent, old: Place, new: Place, source: Source, wanted: Wanted) -> Changed:

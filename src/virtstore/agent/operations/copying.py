@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from virtstore import formats
 from virtstore.agent import priority
-from virtstore.agent.context import Agent, refuse_archive
+from virtstore.agent.context import Agent, refuse_archive, require_room
 from virtstore.agent.operations.images import refuse_dependents, refuse_existing
 from virtstore.agent.operations.targets import (
     Opened,
@@ -90,6 +90,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
     wanted = Wanted(path, request.mode, request.size, request.archive, request.level)
     with _target_place(agent, wanted) as place:
         if request.dry_run:
+            _require_room(place, wanted)
             return session.send(Ready(place.path, compare=False))
         with opened_target(place, wanted) as opened:
             session.send(Ready(place.path, compare=opened.existing is not None))
@@ -123,6 +124,7 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
         wanted = Wanted(path, request.mode, source.size, request.archive, request.level)
         with _target_place(agent, wanted) as place:
             if request.dry_run:
+                _require_room(place, wanted)
                 received = Received(place.path, source.size, 0, "")
             else:
                 with opened_target(place, wanted) as opened:
@@ -234,6 +236,11 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
             raise Corrupt("the source says that its image has no bytes at all")
         agent.policy.check_size(wanted.size)
         yield place
+
+
+def _require_room(place: Place, wanted: Wanted) -> None:
+    if wanted.mode != "contents" and not wanted.archive:
+        require_room(place, wanted.size)
 
 
 def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bool) -> None:

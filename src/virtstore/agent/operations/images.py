@@ -7,7 +7,15 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from virtstore.agent import locks
-from virtstore.agent.context import Agent, changed, mend, planned, refuse_archive, stored
+from virtstore.agent.context import (
+    Agent,
+    changed,
+    mend,
+    planned,
+    refuse_archive,
+    require_room,
+    stored,
+)
 from virtstore.agent.operations.contents import refuse_to_cut
 from virtstore.agent.policy import Place, canonical
 from virtstore.backends.base import Draft, Store, Stored
@@ -38,6 +46,8 @@ def create(agent: Agent, request: CreateImage) -> None:
         refuse_existing(place)
         agent.policy.check_size(size)
         if request.dry_run:
+            if not request.thin:
+                require_room(place, size)
             step = f"create {place.path}, {format_size(size)}, wholly allocated and zeroed"
             return agent.reply(Done(planned(place, size, step)))
         place.store.discard(place.name)  # a draft of something else must not become this
@@ -85,6 +95,8 @@ def grow(agent: Agent, request: GrowImage) -> None:
             return agent.reply(Done(changed(place, image, changed=False)))
         agent.policy.check_size(size)
         if request.dry_run:
+            if stored(place).type in ("file", "lvm"):  # others reserve nothing
+                require_room(place, size - image.size)
             step = f"grow {place.path} from {format_size(image.size)} to {format_size(size)}"
             return agent.reply(Done(planned(place, size, step)))
         before = image.size
@@ -130,6 +142,8 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
         with agent.locked(f"{parent}/{name}", "append") as target:
             refuse_existing(target)
             if request.dry_run:
+                if source.store.capabilities.archives:
+                    source.store.frozen(source.name).__exit__()  # it depends on the file system
                 step = f"make {target.path} a snapshot of {source.path}"
                 return agent.reply(Done(planned(target, None, step)))
             target.store.discard(target.name)
