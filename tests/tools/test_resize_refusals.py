@@ -203,10 +203,10 @@ def _cut_to(path: Path, size: int) -> Path:
 
 
 REFUSALS = [
-    (bare, "resize 2M", 8, r"smallest image that holds it has \d+ bytes"),
-    (gpt, "resize 5M", 8, r"smallest image that holds it has \d+ bytes"),
+    (bare, "resize 2M", 8, r"smallest image for that has \d+ bytes"),
+    (gpt, "resize 5M", 8, r"smallest image for that has \d+ bytes"),
     (gpt, "resize 2M", 8, "begins at byte 3145728; no part of it would be left"),
-    (logical, "resize 8M", 8, r"smallest image that holds it has \d+ bytes"),
+    (logical, "resize 8M", 8, r"smallest image for that has \d+ bytes"),
     (bare, "shrinkfs 1M", 8, "needs at least"),
     (bare, "resize 401M", 5, "400M|400 MiB"),
     (bare, "growfs 25M", 2, "virtstore grow"),
@@ -284,7 +284,7 @@ def test_the_smallest_image_that_a_refusal_names_is_possible(sources: Sources, l
     made = make_image(sources.root / "x.img", LAYOUTS[layout], "ext4", sources.ext4, sources.files)
     little = made.layout.start + MIB + made.layout.behind
     error = told("resize", made.path, little, status=8)["error"]
-    named = re.search(r"smallest image that holds it has (\d+) bytes", error["message"])
+    named = re.search(r"smallest image for that has (\d+) bytes", error["message"])
     assert named
     assert told("resize", made.path, named[1])["size"] == int(named[1])
     check(made)

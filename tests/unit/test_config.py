@@ -159,3 +159,19 @@ def test_one_bad_file_in_conf_d_spoils_the_whole(etc: Path) -> None:
     write(etc / "conf.d" / "x.toml", "unknown = 1\n")
     with pytest.raises(Error, match=r"config\.toml and .*x\.toml is wrong"):
         config.load(None)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('mode = "0999"', r'\'0999\' is none; write it in octal, as "0600"'),
+        ('mode = "4755"', "'4755' is none"),
+        ('mode = "-1"', "'-1' is none"),
+        ('owner = "no-such-user"', "there is no user 'no-such-user' here"),
+        ('group = "no-such-group"', "there is no group 'no-such-group' here"),
+    ],
+)
+def test_a_wrong_mode_or_owner_is_named(etc: Path, line: str, says: str) -> None:
+    file = write(etc / "c.toml", f'[[directory]]\npath = "/x"\n{line}\n')
+    with pytest.raises(Error, match=says):
+        config.load(file)

@@ -42,12 +42,18 @@ class DirectoryRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def new_files(self) -> NewFiles:
         """Raises `Error` where the mode, user or group is none."""
+        wrong = f"the configuration of {self.path} is wrong"
+        if not re.fullmatch("(0|0o)?[0-7]{3}", self.mode):
+            raise Error(f'{wrong}: mode {self.mode!r} is none; write it in octal, as "0600"')
         try:
             owner = _number(self.owner, lambda name: pwd.getpwnam(name).pw_uid)
+        except (KeyError, ValueError):
+            raise Error(f"{wrong}: there is no user {self.owner!r} here") from None
+        try:
             group = _number(self.group, lambda name: grp.getgrnam(name).gr_gid)
-            return NewFiles(int(self.mode, 8) & 0o777, owner, group)
-        except (KeyError, ValueError) as error:
-            raise Error(f"the configuration of {self.path} is wrong: {error}") from None
+        except (KeyError, ValueError):
+            raise Error(f"{wrong}: there is no group {self.group!r} here") from None
+        return NewFiles(int(self.mode, 8), owner, group)
 
 
 class VolumeGroupRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

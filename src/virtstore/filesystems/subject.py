@@ -182,8 +182,9 @@ class Subject(msgspec.Struct, frozen=True):
         if size is not None and self.minimum is not None and size < self.minimum:
             raise Unsafe(
                 f"its {self.kind} file system needs at least {self.minimum} bytes"
-                f" ({format_size(self.minimum)}); the smallest image that holds it has"
-                f" {self.smallest_image(self.minimum)} bytes"
+                f" ({format_size(self.minimum)}), as far as it can tell beforehand; the smallest"
+                f" image for that has {self.smallest_image(self.minimum)} bytes. 'minimum' goes as"
+                " far as it gets, which may be further"
             )
 
     @contextmanager
