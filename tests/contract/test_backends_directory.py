@@ -77,6 +77,24 @@ def test_what_replaces_an_image_keeps_its_mode_and_owner(
     assert (status.st_uid, status.st_gid, mode(tmp_path / name)) == (4711, 4712, 0o644)
 
 
+@AS_ROOT
+def test_who_may_not_give_a_file_away_is_told_whom_it_would_belong_to(
+    store: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / "x.img").write_bytes(b"old")
+    os.chown(tmp_path / "x.img", 4711, 4712)
+    os.chown(tmp_path, 4711, 4711)
+    os.setegid(4711)
+    os.seteuid(4711)
+    try:
+        with store.draft("x.img", 10) as draft, pytest.raises(Denied, match=r"gid 4712.* uid 4711"):
+            draft.publish(overwrite=True)
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+    assert (tmp_path / "x.img").read_bytes() == b"old"
+
+
 def _leftover(tmp_path: Path) -> Path:
     path = tmp_path / f"x.img{PARTIAL_SUFFIX}"
     path.write_bytes(b"planted")

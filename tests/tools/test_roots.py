@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .test_agent_commands import images, told, virtstore
+from .test_agent_commands import images, told, tree, virtstore
 
 __all__ = ["images"]  # a fixture
 
@@ -99,3 +99,17 @@ def test_a_host_without_roots_says_so(images: Path) -> None:
     Path(os.environ["VIRTSTORE_CONFIG"]).write_text("")
     assert told("list", "local:") == []
     assert "nothing is configured" in virtstore("list", "local:").stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("copy", "x.img", "new/"), ("create", "new/", "1M"), ("info", "x.img/")]
+)
+def test_what_ends_in_a_slash_is_no_image(
+    images: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(images)
+    before = tree(images)
+    assert "no such directory" in told(*command, status=3)["error"]["message"]
+    assert tree(images) == before
+    (images / "new").mkdir()
+    assert told("copy", "x.img", "new/")["target"] == str(images / "new" / "x.img")

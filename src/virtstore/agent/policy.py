@@ -89,6 +89,8 @@ class Policy:
             what = "a directory" if isinstance(root, DirectoryRoot) else "a volume group"
             with self._open(root, "", path):  # unless it is missing: then that is said
                 raise NotFound(f"it is {what}, not an image", path=canonical(path))
+        if path.endswith("/"):
+            raise NotFound("no such directory (without the '/' at its end it would be an image)")
         with self._open(root, parent, path) as store:
             yield Place(store, name, canonical(path))
 

@@ -21,7 +21,7 @@ from virtstore import linux
 from virtstore.backends.base import PARTIAL_SUFFIX, Holds, Identity
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.reworked import Reworked
-from virtstore.errors import InUse, Unsupported
+from virtstore.errors import Denied, InUse, Unsupported
 from virtstore.model import Extent, ExtentKind
 
 #: For file systems that cannot allocate or zero a range: we write zeros instead.
@@ -184,7 +184,14 @@ class FileDraft(FileImage):
             new = self._new
         now = os.fstat(self._fd)
         if (new.owner, new.group) not in ((-1, -1), (now.st_uid, now.st_gid)):
-            os.fchown(self._fd, new.owner, new.group)
+            try:
+                os.fchown(self._fd, new.owner, new.group)
+            except PermissionError:
+                raise Denied(
+                    f"it would have to belong to uid {new.owner} and gid {new.group}, and this"
+                    f" agent, which runs as uid {os.geteuid()}, may not give it to them; have the"
+                    " agent run as root ('sudo virtstore-agent'), or change that owner first"
+                ) from None
         os.fchmod(self._fd, new.mode)
 
     def __enter__(self) -> FileDraft:
