@@ -323,3 +323,32 @@ def test_a_block_wrongly_taken_for_equal_is_found_at_the_end() -> None:
         ]
         with pytest.raises(Corrupt, match="digests differ"):
             receive(frames, CHUNK, ImageTarget(there, CHUNK, existing))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_proven_makes_the_same_archive(store: Store, size: int) -> None:
+    image = an_image(size, size)
+    made = []
+    for name, proven in (("plain", False), ("proven", True)):
+        with stored(store, name, image) as source, store.archive(f"{name}.zst") as draft:
+            encoding = Encoding(whole_frames=True, proven=proven)
+            outcome = receive(
+                send(RawSource(source, size), encoding, None), size, FrameTarget(draft)
+            )
+            assert outcome.digest == digest_of(image)
+            made.append(draft.read_at(0, outcome.written))
+    assert made[0] == made[1]
+
+
+def test_a_frame_that_does_not_hold_what_it_was_made_of_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(contents: bytes, level: int) -> bytes:
+        return compress_block(contents[:-1] + bytes([contents[-1] ^ 1]), level)
+
+    monkeypatch.setattr("virtstore.transfer.send.compress_block", wrong)
+    image = random.Random(3).randbytes(2 * CHUNK)
+    with stored(store, "x.img", image) as source, store.archive("x.zst") as draft:
+        frames = send(RawSource(source, len(image)), Encoding(whole_frames=True, proven=True), None)
+        with pytest.raises(Corrupt, match="does not decompress to the same"):
+            receive(frames, len(image), FrameTarget(draft))

@@ -20,6 +20,7 @@ from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.adaptive import FALLING, AdaptiveLevel
 from virtstore.transfer.compare import Fingerprints, block_range, differing_blocks
 from virtstore.transfer.pipeline import BATCH, in_order
+from virtstore.transfer.proven import prove
 from virtstore.transfer.sources import Piece, Source, announced
 
 #: What compresses to more than this part of itself is sent as it is.
@@ -29,11 +30,12 @@ _WORTH_IT: Final = 15 / 16
 class Encoding(msgspec.Struct, frozen=True):
     """How chunks are sent: as zstd frames of `level`, or raw (between the two ends of a copy
     within one host). `adaptive`: the level may fall. `whole_frames`: each chunk is one frame,
-    whatever the target has of it and however badly it compresses. `bwlimit`: bytes of payload
-    a second."""
+    whatever the target has of it and however badly it compresses; `proven`: and is checked here,
+    for a target in this process (proven.py). `bwlimit`: bytes of payload a second."""
 
     frames: bool = True
     whole_frames: bool = False
+    proven: bool = False
     level: int = DEFAULT_LEVEL
     adaptive: bool = False
     bwlimit: int | None = None
@@ -79,6 +81,7 @@ class _Packer:
     def __init__(self, encoding: Encoding) -> None:
         self.frames = encoding.frames
         self.whole_frames = encoding.whole_frames
+        self.proven = encoding.proven
         self.level = AdaptiveLevel(FALLING if encoding.adaptive else (encoding.level,))
 
     def pack(self, contents: bytes) -> tuple[bytes, bool]:
@@ -109,6 +112,8 @@ def _tell(piece: Piece, packer: _Packer, target: Fingerprints | None) -> _Told:
     if piece.frame and packer.frames:
         return _Told(Data(piece.offset, piece.length), piece.frame(), digest)
     payload, raw = packer.pack(contents)
+    if packer.proven:
+        return _Told(prove(piece.offset, payload, contents, digest), payload, digest)
     return _Told(Data(piece.offset, piece.length, raw), payload, digest)
 
 

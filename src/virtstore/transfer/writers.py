@@ -17,6 +17,7 @@ from virtstore.protocol import Data, Part, Patch, Same, Zero
 from virtstore.transfer.compare import Fingerprints, block_range
 from virtstore.transfer.partial import PartialArchive, Rewriting
 from virtstore.transfer.passage import Writing
+from virtstore.transfer.proven import Proven
 from virtstore.transfer.receive import Taken
 
 
@@ -131,6 +132,8 @@ class FrameTarget:
                 return Taken(length)
             case Same(offset, length):
                 return Taken(length, _known(self._existing, offset))
+            case Proven(_, length, _, digest):
+                return Taken(length, digest, rest=payload)
             case Data(raw=True):
                 raise Corrupt("the source sent a chunk that is no frame, for an archive")
         return Taken(message.length, chunk_digest(_contents(message, payload)), rest=payload)

@@ -110,7 +110,7 @@ def local_encoding(wanted: Wanted, bwlimit: int | None = None) -> Encoding:
     if wanted.archive != "zstd":
         return Encoding(frames=False, bwlimit=bwlimit)
     level = level_for(formats.by_name("zstd"), wanted.level)
-    return Encoding(whole_frames=True, level=level, bwlimit=bwlimit)
+    return Encoding(whole_frames=True, proven=True, level=level, bwlimit=bwlimit)
 
 
 def level_for(form: Format, level: int | None) -> int:
