@@ -204,7 +204,7 @@ class Host:
 
     def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
         """A request and the replies to it, for as long as the caller wants more."""
-        protocol.checked(request)
+        protocol.check(request)
         with self._lock:
             session = self._session = self._session or self.open_session()
             try:
@@ -373,7 +373,7 @@ class Image:
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
         """How many bytes differ, hashed where they lie."""
         for image in (self, other):
-            protocol.checked(protocol.GetInfo(image.path))
+            protocol.check(protocol.GetInfo(image.path))
         told = _telling("diff", progress)
         with _sessions(self.host, other.host, for_copy=False) as (one, two):
             return compare(one, self.path, two, other.path, told)
@@ -385,7 +385,7 @@ class Image:
         operation: str,
         progress: ProgressCallback | None,
     ) -> Copied:
-        protocol.checked(request)
+        protocol.check(request)
         started = time.monotonic()
         told = _telling(operation, progress)
         if self.host.address == target.host.address:
@@ -424,15 +424,7 @@ class Copied(Image):
     @property
     def result(self) -> CopyResult:
         """The account alone."""
-        return CopyResult(
-            self.source,
-            self.target,
-            self.size,
-            self.transferred,
-            self.written,
-            self.digest,
-            self.seconds,
-        )
+        return msgspec.convert(self, CopyResult, from_attributes=True)
 
 
 def _telling(operation: str, progress: ProgressCallback | None) -> Callable[[int, int], None]:

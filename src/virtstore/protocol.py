@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 import msgspec
 
@@ -401,8 +401,6 @@ Frame = tuple[AnyMessage, bytes]
 Part = tuple[Data | Patch | Zero | Same, bytes]
 Sent = Part | tuple[End, bytes]
 
-RequestT = TypeVar("RequestT", bound=Request)
-
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(AnyMessage)
 
@@ -415,19 +413,17 @@ def encode(message: AnyMessage, payload_length: int = 0) -> bytes:
     return _HEADER.pack(len(body), payload_length) + body
 
 
-def checked(request: RequestT) -> RequestT:
-    """The request as the agent will read it. Raises `UsageError` for what it would refuse to
-    read, such as an argument of the wrong type."""
+def check(request: Request) -> None:
+    """Raises `UsageError` for a request that an agent would not even read, such as one with an
+    argument of the wrong type."""
     try:
-        again = _decoder.decode(encode(request)[HEADER_SIZE:])
+        _decoder.decode(encode(request)[HEADER_SIZE:])
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         name = where.rstrip("`")
         raise UsageError(f"{name}: {what}" if name else what) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"this cannot be asked of a host: {error}") from None
-    assert type(again) is type(request)
-    return request
 
 
 def read_frame(read: Callable[[int], bytes]) -> Frame | None:
