@@ -15,6 +15,7 @@ import pytest
 import virtstore
 from virtstore import formats
 from virtstore.progress import Progress
+from virtstore.protocol import GetStorageInfo
 
 MIB = 1 << 20
 
@@ -141,10 +142,14 @@ def test_an_image_keeps_its_name_until_its_first_byte_changes(
 def test_a_session_that_was_closed_writes_to_nobodys_file(
     images: Path, host: virtstore.Host, tmp_path: Path
 ) -> None:
+    session = host.open_session()
+    session.close()
     host.close()
     files = [(tmp_path / f"precious{n}").open("w+b") for n in range(8)]
     with pytest.raises(virtstore.UsageError, match="was closed"):
         host.storage_info()
+    with pytest.raises(virtstore.ConnectionFailed):
+        session.send(GetStorageInfo())
     for file in files:
         file.seek(0)
         assert file.read() == b""

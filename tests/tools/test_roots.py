@@ -31,9 +31,14 @@ def test_a_root_that_is_missing_hides_no_other(images: Path, gone: Path) -> None
         str(gone),
         "/dev/no-such-vg",
     ]
-    assert [each["path"] for each in told("list", "-r", "local:")] == sorted(
-        ["/dev/no-such-vg", str(gone), str(images), str(images / "x.img")]
+    assert [each["path"] for each in told("list", "local:")] == sorted(
+        ["/dev/no-such-vg", str(gone), str(images)]
     )
+
+
+def test_a_list_of_all_that_could_not_look_everywhere_is_none(images: Path, gone: Path) -> None:
+    error = told("list", "-r", "local:", status=3)["error"]
+    assert (error["code"], error["path"]) == ("not-found", str(gone))
 
 
 @pytest.mark.parametrize("command", [("list",), ("info",), ("create", "1M"), ("clean",)])

@@ -26,6 +26,7 @@ from virtstore.protocol import (
     encode,
     read_frame,
 )
+from virtstore.transfer.proven import Proven
 
 _INFO = model.ImageInfo(
     path="/mnt/ä.img",
@@ -150,10 +151,11 @@ def test_a_chunk_that_does_not_compress_fits_a_frame() -> None:
         msgspec.msgpack.encode(["Zero", 2**64 - 1, "x"]),
         msgspec.msgpack.encode({"type": "GetInfo"}),
         msgspec.msgpack.encode(GetInfo("/x")) + b"\0",
+        msgspec.msgpack.encode(Proven(0, 1, digest=bytes(32))),  # never believed of a peer
         b"\x92\xa7GetInfo\xa2\xff\xfe",  # text that is not UTF-8
         b"\x93\xa7GetInfo\xa2/x" + b"\x91" * 5000 + b"\xc0",  # nested too deep to be skipped
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_no_message_is_refused(body: bytes) -> None:
     with pytest.raises(ConnectionFailed, match="not virtstore's protocol"):

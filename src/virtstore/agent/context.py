@@ -76,8 +76,8 @@ def _say_what_is_left(place: Place, error: NotFound) -> None:
         error.path = place.path
         if found.state == "partial":
             error.message += (
-                "; an interrupted operation left a partial one: the same command again goes on"
-                " with it, 'virtstore clean' removes it"
+                "; an interrupted operation left a partial one, which it makes whole if it is"
+                " run again; 'virtstore clean' removes it for good"
             )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
+from virtstore.protocol import CreateImage, GrowImage
 
 from .shell import MIB, is_zero, lvs, sh
 
@@ -161,7 +162,13 @@ def test_a_report_that_hangs_is_told_and_stopped(
 
 def test_too_large_a_volume_is_no_space_and_leaves_nothing(here: virtstore.Host) -> None:
     image = here.create("/dev/vg0/web", 8 * MIB)
-    for ask in (lambda: here.create("/dev/vg0/big", "1G"), lambda: image.grow("+1G")):
+    asks = (
+        lambda: here.create("/dev/vg0/big", "1G"),
+        lambda: image.grow("+1G"),
+        lambda: here.change(CreateImage("/dev/vg0/big", "1G", dry_run=True)),
+        lambda: here.change(GrowImage("/dev/vg0/web", "+1G", dry_run=True)),
+    )
+    for ask in asks:
         with pytest.raises(virtstore.NoSpace):
             ask()
     sh("lvcreate -qq -y --type thin-pool -Zn -L 16M -n unzeroed vg0")
@@ -170,6 +177,18 @@ def test_too_large_a_volume_is_no_space_and_leaves_nothing(here: virtstore.Host)
     assert lvs("-S lv_role=public") == {"web"}
     assert image.info().size == 8 * MIB
     assert "virtstore" not in sh("lvs --noheadings -o lv_tags vg0")
+
+
+def test_a_dry_run_on_volumes_plans_what_there_is_room_for(here: virtstore.Host) -> None:
+    image = here.create("/dev/vg0/web", 8 * MIB)
+    for request in (
+        CreateImage("/dev/vg0/new", "16M", dry_run=True),
+        GrowImage("/dev/vg0/web", "+16M", dry_run=True),
+    ):
+        assert here.change(request).plan
+    assert image.copy(here.image("/dev/vg0/copy"), dry_run=True).size == 8 * MIB
+    assert lvs("-S lv_role=public") == {"web"}
+    assert image.info().size == 8 * MIB
 
 
 def test_no_such_pool_is_told(here: virtstore.Host) -> None:

@@ -80,11 +80,8 @@ def list_images(agent: Agent, request: ListImages) -> None:
         _list_one(agent, request)
         trees = []
     scan = Scan() if request.long else None
-    # One bad root, like one bad directory below, does not hide the others.
-    bearable = (NotFound, Denied) if request.path is None else ()
     for tree in trees:
-        with suppress(*bearable):
-            _list_tree(agent, tree, request, scan)
+        _list_tree(agent, tree, request, scan)
     agent.session.send(ListEnd())
 
 

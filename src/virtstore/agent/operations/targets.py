@@ -141,8 +141,8 @@ def surveyed(
                     existing.add(found, zeros)
                     tell(zeros, found, False)
                 there.check()
-            existing.finish()
-            tell(0, b"", True)
+                existing.finish()
+                tell(0, b"", True)
         except Error as error:
             existing.close(error)  # whoever waits for a fingerprint gets it
 
