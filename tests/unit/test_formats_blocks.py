@@ -171,6 +171,19 @@ def test_a_gibibyte_of_zeros_is_a_small_marked_frame_with_a_small_window() -> No
     assert len(frame) < 40_000
 
 
+@pytest.mark.parametrize("chunks", [1 << power for power in range(11)])
+def test_a_frame_of_zeros_made_by_hand_passes_the_checks_of_libzstd(chunks: int) -> None:
+    ((frame, length),) = zero_frames(chunks * CHUNK)
+    decoder = zstandard.ZstdDecompressor(max_window_size=8 << 20).decompressobj()
+    held = 0
+    for begin in range(0, len(frame), 64):
+        zeros = decoder.decompress(frame[begin : begin + 64])
+        assert zeros == bytes(len(zeros))
+        held += len(zeros)
+    assert decoder.eof  # with the content size and the checksum that it states
+    assert held == length == chunks * CHUNK
+
+
 def test_zero_frames_hold_zeros_for_any_zstd() -> None:
     length = 7 * CHUNK + 12345
     decompressor = zstandard.ZstdDecompressor(max_window_size=8 << 20)
