@@ -23,7 +23,8 @@ import msgspec
 
 from virtstore import linux
 from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
-from virtstore.backends.base import PARTIAL_SUFFIX, Store
+from virtstore.agent.paths import canonical, normal, refuse_odd, within
+from virtstore.backends.base import Store
 from virtstore.backends.directory import Directory
 from virtstore.errors import Denied, Error, Exists, NotFound
 from virtstore.model import Access
@@ -56,7 +57,7 @@ class Policy:
         self, configuration: Config, restrict_to: Iterable[str] = (), access: Access = "write"
     ) -> None:
         self.config = configuration
-        self._restrict_to = tuple(_normal(path) for path in restrict_to)
+        self._restrict_to = tuple(normal(path) for path in restrict_to)
         self._access = access
         self._opened: dict[str, int] = {}
 
@@ -64,19 +65,19 @@ class Policy:
         """The directory roots that this session can see, or as much of each as it can see, and
         its access there."""
         for root in self.config.directory:
-            path = _normal(root.path)
+            path = normal(root.path)
             access = self._narrowed(root.access)
-            if not self._restrict_to or any(_within(path, r) for r in self._restrict_to):
+            if not self._restrict_to or any(within(path, r) for r in self._restrict_to):
                 yield root, access
                 continue
             for part in self._restrict_to:
-                if _within(part, path) and self._allowed(part, "read")[0] is root:
+                if within(part, path) and self._allowed(part, "read")[0] is root:
                     yield msgspec.structs.replace(root, path=part), access
 
     def groups(self) -> Iterator[tuple[VolumeGroupRoot, Access]]:
         """The volume groups that this session can see anything of, and its access there."""
         for root in self.config.volume_group:
-            related = (_within(root.path, r) or _within(r, root.path) for r in self._restrict_to)
+            related = (within(root.path, r) or within(r, root.path) for r in self._restrict_to)
             if not self._restrict_to or any(related):
                 yield root, self._narrowed(root.access)
 
@@ -168,19 +169,19 @@ class Policy:
 
     def _allowed(self, path: str, need: Access, *, directory: bool = False) -> tuple[Root, str]:
         """The root of a path, and the path below it. `directory`: it names one, or a VG."""
-        _refuse_odd(path)
+        refuse_odd(path)
         wanted = canonical(path)
-        if self._restrict_to and not any(_within(wanted, r) for r in self._restrict_to):
+        if self._restrict_to and not any(within(wanted, r) for r in self._restrict_to):
             allowed = ", ".join(self._restrict_to)
             raise Denied(f"this connection is restricted to {allowed}", path=wanted)
         roots: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
-        found = [r for r in roots if _within(wanted, _normal(r.path))]
+        found = [r for r in roots if within(wanted, normal(r.path))]
         if not found:
             self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
-        root = max(found, key=lambda r: len(_normal(r.path)))
+        root = max(found, key=lambda r: len(normal(r.path)))
         if _LEVELS[need] > _LEVELS[self._narrowed(root.access)]:
             self._refuse_access(root, wanted, need)
-        return root, wanted.removeprefix(_normal(root.path)).strip("/")
+        return root, wanted.removeprefix(normal(root.path)).strip("/")
 
     def _refuse_unconfigured(self, path: str, need: Access, directory: bool) -> NoReturn:
         read = " and ".join(self.config.sources) or "no configuration was found"
@@ -227,7 +228,7 @@ class Policy:
         try:
             found = linux.open_beneath(fd, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            _refuse_unreachable(error, _normal(path))
+            _refuse_unreachable(error, normal(path))
         store = Directory(found, root.new_files())
         try:
             yield store
@@ -245,40 +246,6 @@ class Policy:
             _refuse_shared_root(root.path, os.fstat(fd))
             self._opened[root.path] = fd
         return self._opened[root.path]
-
-
-def canonical(path: str) -> str:
-    """`path` as virtstore answers it: `/dev/mapper/VG-LV` is `/dev/VG/LV`."""
-    normal = _normal(path)
-    mapped = normal.removeprefix("/dev/mapper/")
-    if mapped == normal or "/" in mapped:
-        return normal
-    # The device mapper's names double the hyphens within a name (lvm2, libdm).
-    group, hyphen, volume = mapped.replace("--", "\0").partition("-")
-    return f"/dev/{group}/{volume}".replace("\0", "-") if hyphen else normal
-
-
-def _normal(path: str) -> str:
-    """`path` without empty and `.` components; `..` never gets here."""
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
-
-
-def _within(path: str, tree: str) -> bool:
-    return path == tree or path.startswith(tree.rstrip("/") + "/")
-
-
-def _refuse_odd(path: str) -> None:
-    if not path.startswith("/") or "\0" in path or "\n" in path or "\r" in path:
-        raise Denied("not an absolute path of one line", path=path)
-    parts = path.split("/")
-    if ".." in parts:
-        raise Denied("a path with '..' is refused; write where it leads", path=path)
-    if any(part.endswith(PARTIAL_SUFFIX) for part in parts):
-        raise Denied(
-            f"{PARTIAL_SUFFIX} marks what an interrupted operation left; name the image without"
-            " it, or remove it with 'virtstore clean'",
-            path=path,
-        )
 
 
 def _refuse_shared_root(path: str, status: os.stat_result) -> None:

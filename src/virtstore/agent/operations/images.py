@@ -17,7 +17,8 @@ from virtstore.agent.context import (
     stored,
 )
 from virtstore.agent.operations.contents import refuse_to_cut
-from virtstore.agent.policy import Place, canonical
+from virtstore.agent.paths import canonical
+from virtstore.agent.policy import Place
 from virtstore.backends.base import Draft, Store, Stored
 from virtstore.errors import Exists, InUse, Unsupported, UsageError
 from virtstore.model import Changed, Cleaned

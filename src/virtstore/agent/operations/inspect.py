@@ -17,7 +17,7 @@ from virtstore.agent.context import Agent, mend, stored
 from virtstore.agent.in_use import Scan
 from virtstore.agent.operations.archived import look_into
 from virtstore.agent.operations.contents import device_of
-from virtstore.agent.policy import canonical
+from virtstore.agent.paths import canonical
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry

@@ -1,0 +1,42 @@
+"""Paths that clients name, as text: nothing here looks at a file system."""
+
+from __future__ import annotations
+
+from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.errors import Denied
+
+
+def canonical(path: str) -> str:
+    """`path` as virtstore answers it: `/dev/mapper/VG-LV` is `/dev/VG/LV`."""
+    plain = normal(path)
+    mapped = plain.removeprefix("/dev/mapper/")
+    if mapped == plain or "/" in mapped:
+        return plain
+    # The device mapper's names double the hyphens within a name (lvm2, libdm).
+    group, hyphen, volume = mapped.replace("--", "\0").partition("-")
+    return f"/dev/{group}/{volume}".replace("\0", "-") if hyphen else plain
+
+
+def normal(path: str) -> str:
+    """`path` without empty and `.` components; `..` never gets here."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def within(path: str, tree: str) -> bool:
+    """Whether `path`, a normal one, is `tree` or lies below it."""
+    return path == tree or path.startswith(tree.rstrip("/") + "/")
+
+
+def refuse_odd(path: str) -> None:
+    """Raises `Denied` for what no image or directory of ours may be called."""
+    if not path.startswith("/") or "\0" in path or "\n" in path or "\r" in path:
+        raise Denied("not an absolute path of one line", path=path)
+    parts = path.split("/")
+    if ".." in parts:
+        raise Denied("a path with '..' is refused; write where it leads", path=path)
+    if any(part.endswith(PARTIAL_SUFFIX) for part in parts):
+        raise Denied(
+            f"{PARTIAL_SUFFIX} marks what an interrupted operation left; name the image without"
+            " it, or remove it with 'virtstore clean'",
+            path=path,
+        )
