@@ -1,4 +1,4 @@
-"""The table: every job, and what is demanded of it (issue 5). What is typed for each is in
+"""The table: every job, and what is demanded of it. What is typed for each is in
 `commands`; a row that is more than a race is a study of its own."""
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from demo.terminal import Terminal, say
 #: Bytes of files that the golden image is filled with, and the sizes of the images.
 FILES = 300 << 20
 GOLDEN, IMAGE, RESTORED = "400M", "600M", "800M"
-#: Where the files come from: on every Debian machine, and readable by everyone.
+#: Where the files come from: what there is of these, readable by everyone.
 TREES = ("/usr/lib/python3", "/usr/lib/python3.11", "/usr/share", "/usr/lib", "/usr/bin")
 
 

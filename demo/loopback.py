@@ -124,7 +124,7 @@ class Hosts:
     def _reach_without_ssh(self) -> None:
         """A stand-in for ssh: drop the host's name, run the command here."""
         rsh = self.base / "rsh"
-        rsh.write_text('#!/bin/sh\nshift\n[ "$1" = -- ] && shift\nshift 0\nexec sh -c "$*"\n')
+        rsh.write_text('#!/bin/sh\n[ "$1" = -- ] && shift\nshift\nexec sh -c "$*"\n')
         rsh.chmod(0o700)
         self.environment["VIRTSTORE_RSH"] = str(rsh)
 

@@ -7,6 +7,7 @@ being written to; the restored one is as it was at the moment of the snapshot.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -40,7 +41,14 @@ def main() -> None:
         Path(f"/run/demo/{name}").mkdir(parents=True)
     _call("pvcreate", "-qq", "/dev/ubda")
     _call("vgcreate", "-qq", "vg0", "/dev/ubda")
-    golden = ("-L", "golden", "-d", "/usr/lib/python3.11/json", "/run/demo/a/FC7default.img", "48M")
+    golden = (
+        "-L",
+        "golden",
+        "-d",
+        str(Path(json.__file__).parent),
+        "/run/demo/a/FC7default.img",
+        "48M",
+    )
     _call("mke2fs", "-q", "-t", "ext4", *golden)
     with tempfile.TemporaryDirectory() as directory, two_hosts(Path(directory)) as hosts:
         hosts.a.configuration.write_text(ON_A)

@@ -29,15 +29,15 @@ _PIPE_SIZE: Final = 1 << 20  # /proc/sys/fs/pipe-max-size, by default
 
 
 class Channel:
-    """One end of a session. It does not own the descriptors until `close`."""
+    """One end of a session. `close` closes the descriptor that it writes to; the other is the
+    caller's."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self._reading = reading
         self._writing = writing
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self.sent = 0  # bytes of payload
-        self.received = 0
+        self.received = 0  # bytes of payload
         for fd in (reading, writing):
             with suppress(OSError):  # not a pipe, or no more is allowed: merely slower
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
@@ -55,7 +55,6 @@ class Channel:
                 _write_all(self._writing, encode(message, len(payload)), payload)
         except OSError as error:
             raise ConnectionFailed(f"the connection broke: {error.strerror}") from None
-        self.sent += len(payload)
 
     def receive(self) -> Frame | None:
         """The next frame that is more than `Alive`; None where the peer has ended the

@@ -307,7 +307,7 @@ class Image:
         this is an archive. `nice`: the agents leave processor and disks to others. Raises
         `Exists` (nothing was changed) unless `overwrite`."""
         if format and not archive:
-            raise UsageError("a format is for an archive; ask for --archive too")
+            raise UsageError("a format is for an archive; ask for one (--archive, archive=True)")
         request = protocol.CopyHere(
             self.path,
             target.path,

@@ -133,7 +133,12 @@ def from_code(
 def from_os_error(error: OSError, *, path: str | None = None) -> Error:
     """The error that the kernel's is to a user."""
     code = _CODES.get(error.errno or 0, "failed")
-    return from_code(code, error.strerror or str(error), path=path)
+    message = error.strerror or str(error)
+    about = error.filename
+    if isinstance(about, str) and about.startswith("/") and about != path:
+        # Such as where locks are kept; but the name of a descriptor tells nobody anything.
+        message += "" if about.startswith("/proc/") else f" ({about})"
+    return from_code(code, message, path=path)
 
 
 @contextmanager

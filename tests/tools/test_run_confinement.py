@@ -121,32 +121,40 @@ def test_the_one_object_that_it_was_given_keeps_its_length(tmp_path: Path) -> No
         assert os.fstat(image.fileno()).st_size == 4096
 
 
-OUTLIVES = """
+OUTLIVES = '''
 import os, sys
 from virtstore.run import run
 fd = os.open(sys.argv[1], os.O_RDWR)
-print("started", flush=True)
-script = f"sleep 0.5; echo word; echo word >&2; echo done > /proc/self/fd/{fd}"
-run(["sh", "-c", script], confined=True, outlives_us=sys.argv[2] == "yes", pass_fds=[fd])
+file = f"/proc/self/fd/{fd}"
+script = f"""
+echo running > {file}
+until grep -q go {file}; do sleep 0.02; done
+echo word; echo word >&2
+echo done > {file}
 """
+run(["sh", "-c", script], confined=True, outlives_us=sys.argv[2] == "yes", pass_fds=[fd])
+'''
 
 
-@pytest.mark.parametrize(("outlives_us", "left"), [("yes", b"done\n"), ("no", b"")])
+@pytest.mark.parametrize(("outlives_us", "left"), [("yes", b"done\n"), ("no", b"go\n")])
 def test_what_changes_an_image_goes_on_when_we_are_killed_and_nothing_else_does(
     tmp_path: Path, outlives_us: str, left: bytes
 ) -> None:
     target = tmp_path / "target"
     target.touch()
     argv = [sys.executable, "-c", OUTLIVES, str(target), outlives_us]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as agent:
-        assert agent.stdout
-        assert agent.stdout.readline() == b"started\n"
-        time.sleep(0.2)
+    with subprocess.Popen(argv) as agent:
+        _wait_for(target, b"running\n", 20)
         agent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + (5 if left else 1)
-    while target.read_bytes() != b"done\n" and time.monotonic() < deadline:
-        time.sleep(0.02)
+    target.write_bytes(b"go\n")
+    _wait_for(target, b"done\n", 20 if left == b"done\n" else 1)
     assert target.read_bytes() == left
+
+
+def _wait_for(file: Path, contents: bytes, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while file.read_bytes() != contents and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def test_a_filter_turns_input_into_output_and_is_ended_when_it_is_left() -> None:

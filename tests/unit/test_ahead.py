@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,13 @@ from virtstore import ahead
 def nothing_is_left() -> Iterator[None]:
     yield
     ahead.end()
+
+
+def _wait_until(said: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not said():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _use_up(argv: list[str]) -> int:
@@ -51,8 +58,7 @@ def test_what_a_process_has_started_is_not_waited_for(tmp_path: Path) -> None:
     """As ssh's ProxyCommand, it has the other end of the pipes."""
     told = tmp_path / "told"
     ahead.start(["sh", "-c", f"sleep 60 & echo $! > {told}; exec sleep 60"])
-    while not (told.exists() and told.read_text()):
-        time.sleep(0.01)
+    _wait_until(lambda: told.exists() and bool(told.read_text()))
     begun = time.monotonic()
     ahead.end()
     child = int(told.read_text())
@@ -63,8 +69,7 @@ def test_what_a_process_has_started_is_not_waited_for(tmp_path: Path) -> None:
 def test_what_does_not_want_to_end_is_killed(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     ahead.start(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done"])
-    while not ready.exists():
-        time.sleep(0.01)
+    _wait_until(ready.exists)
     ahead.end()
     assert not _children_called("sh")
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 import virtstore
-from virtstore.errors import Error, from_code
+from virtstore.errors import Error, from_code, from_os_error
 
 TABLE = {
     "Error": ("failed", 1),
@@ -42,6 +45,22 @@ def test_an_error_survives_the_way_from_the_agent(name: str) -> None:
     error = from_code(kind.code, "why", host="a", path="/x")
     assert type(error) is kind
     assert (error.message, error.host, error.path, error.code) == ("why", "a", "/x", kind.code)
+
+
+@pytest.mark.parametrize(
+    ("about", "text"),
+    [
+        ("/run/virtstore/locks", "Read-only file system (/run/virtstore/locks)"),
+        ("/images/x.img", "Read-only file system"),
+        ("/proc/self/fd/7", "Read-only file system"),
+        (None, "Read-only file system"),
+    ],
+)
+def test_the_kernels_error_names_the_file_if_it_is_another(about: str | None, text: str) -> None:
+    error = from_os_error(
+        OSError(errno.EROFS, os.strerror(errno.EROFS), about), path="/images/x.img"
+    )
+    assert (error.message, error.path) == (text, "/images/x.img")
 
 
 def test_a_code_of_a_newer_agent_is_still_an_error() -> None:

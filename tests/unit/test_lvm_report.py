@@ -151,14 +151,14 @@ def test_pools_are_told_with_the_room_that_is_left(fake: Fake) -> None:
 
 
 def test_a_volume_group(fake: Fake) -> None:
-    row = {"vg_name": "vg0", "vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
+    row = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
     fake(json.dumps({"report": [{"vg": [row]}]}), 0, "")
     found = lvm_report.group("vg0")
     assert (found.size, found.free, found.extent_size) == (100, 60, 4)
 
 
 def test_two_groups_of_one_name_are_refused(fake: Fake) -> None:
-    row = {"vg_name": "vg0", "vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
+    row = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
     fake(json.dumps({"report": [{"vg": [row, row]}]}), 0, "")
     with pytest.raises(Error, match="2 volume groups called vg0"):
         lvm_report.group("vg0")

@@ -1,4 +1,4 @@
-"""The Python names of INTERFACE are stable: what is public, what it is called, what it takes."""
+"""The public Python names are stable: what is public, what it is called, what it takes."""
 
 from __future__ import annotations
 

@@ -80,7 +80,15 @@ def test_a_long_listing_shows_size_contents_and_use() -> None:
 def test_an_archive_of_unknown_size_is_said_to_be_so() -> None:
     archive = ImageInfo("/x.gz", "local", "file", None, 4096, compression="gzip")
     assert "?" in render.list_text([archive], long=True).splitlines()[1].split()
-    assert "not told by its format" in render.info_text(archive)
+    text = render.info_text(archive)
+    assert "not known without unpacking it" in text
+    assert "file system" not in text
+
+
+def test_what_was_found_in_an_archive_is_shown() -> None:
+    inside = Filesystem("ext4", None, "root", 1 << 30)
+    archive = ImageInfo("/x.zst", "local", "file", 1 << 30, 9, "zstd", filesystem=inside)
+    assert "ext4" in render.info_text(archive)
 
 
 def test_info_shows_partitions_use_and_warnings() -> None:

@@ -1,8 +1,8 @@
 """`virtstore-agent`: serves one session on its standard input and output.
 
 Started by `virtstore`, over ssh or as a child process; not meant for a person's hands,
-but for the `command=` of an authorized key: its options only ever narrow what the host's
-configuration allows.
+but for the `command=` of an authorized key: `--restrict-to` and `--access` only ever narrow
+what the configuration allows.
 """
 
 from __future__ import annotations

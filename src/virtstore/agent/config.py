@@ -148,7 +148,7 @@ def _read(file: str) -> dict[str, Any]:
             ):
                 raise Denied(
                     f"the configuration {file} could have been written by others; mend it with:"
-                    f" chown {pwd.getpwuid(os.geteuid()).pw_name} {file} && chmod go-w {file}"
+                    f" chown {os.geteuid()} {file} && chmod go-w {file}"
                 )
             return tomllib.load(stream)
     except OSError as error:

@@ -58,8 +58,8 @@ def _answer(agent: Agent, request: Message) -> None:
         _fail(agent, Failure(error.code, error.message, error.path or _path(request)))
     except OSError as error:
         log.info("%s", error, exc_info=True)
-        told = from_os_error(error)
-        _fail(agent, Failure(told.code, told.message, _path(request)))
+        told = from_os_error(error, path=_path(request))
+        _fail(agent, Failure(told.code, told.message, told.path))
     except Exception as error:
         log.exception("a defect in virtstore")
         text = f"a defect in virtstore: {type(error).__name__}: {error}; please report it"

@@ -7,9 +7,8 @@ objects, opened: its I/O takes an offset, is done whole or raises, and may be ca
 several threads. A *draft* is an image in the making: it lies under a temporary name that
 `Stored.state` shows as partial, until `publish` gives it its final name.
 
-What differs between backends is told by `Capabilities`, a value; no method raises because
-a backend is of the wrong kind. Errors are `OSError` with the kernel's number, or those of
-errors.py, as each method says.
+What differs between backends is told by `Capabilities`, a value. Errors are `OSError` with
+the kernel's number, or those of errors.py, as each method says.
 """
 
 from __future__ import annotations

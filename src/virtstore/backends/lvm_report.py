@@ -34,7 +34,7 @@ _LV_COLUMNS: Final = (
     "data_percent,lv_active,lv_device_open,lv_kernel_major,lv_kernel_minor,lv_snapshot_invalid,"
     "zero,transaction_id"
 )
-_VG_COLUMNS: Final = "vg_name,vg_size,vg_free,vg_extent_size"
+_VG_COLUMNS: Final = "vg_size,vg_free,vg_extent_size"
 _TIMEOUT: Final = 120
 
 
@@ -89,7 +89,6 @@ class _LvRow(msgspec.Struct, frozen=True):
 
 
 class _VgRow(msgspec.Struct, frozen=True):
-    vg_name: str
     vg_size: str
     vg_free: str
     vg_extent_size: str

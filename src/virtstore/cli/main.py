@@ -33,7 +33,7 @@ for _name, _command in COMMANDS.items():
 
 
 def main() -> None:
-    """The entry point; exits with a status of INTERFACE's table."""
+    """The entry point; exits with a status of the table in errors.py."""
     arguments = sys.argv[1:]
     as_json = "--json" in arguments
     try:

@@ -95,7 +95,7 @@ def info_text(info: ImageInfo) -> str:
     lines = [
         ("path", on(info.host, info.path)),
         ("type", info.type + ("" if info.state == "complete" else f" ({info.state})")),
-        ("size", "not told by its format" if info.size is None else _bytes(info.size)),
+        ("size", "not known without unpacking it" if info.size is None else _bytes(info.size)),
         ("allocated", _bytes(info.allocated)),
         ("compression", info.compression or "none"),
     ]
@@ -103,7 +103,8 @@ def info_text(info: ImageInfo) -> str:
         lines.append(("snapshot of", info.snapshot_of))
     if info.snapshots:
         lines.append(("snapshots", ", ".join(info.snapshots)))
-    if info.state == "complete" and info.compression is None and not info.partitions:
+    looked_into = info.compression is None or info.filesystem is not None
+    if info.state == "complete" and looked_into and not info.partitions:
         lines.append(("file system", _filesystem_text(info.filesystem)))
     for each in info.partitions:
         name = f" {each.name!r}" if each.name else ""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Final
 
@@ -61,7 +61,7 @@ def probe(device: Device) -> Probe:
     except Error:  # it hung, and was stopped
         return Probe(warning="blkid failed on it: it did not end")
     if found := parse_export(said.stdout):
-        return found[0][1]
+        return found
     if said.status == _NOTHING and not said.stderr:
         return NOTHING
     if said.status == _AMBIVALENT:
@@ -113,18 +113,11 @@ def _answer(line: bytes) -> Probe:
     return Probe(values.get("TYPE"), values.get("UUID"), values.get("LABEL"), values.get("PTTYPE"))
 
 
-def parse_export(output: bytes) -> list[tuple[str, Probe]]:
-    """The devices in the output of `blkid -o export`, each with the name it was given."""
-    found = []
-    for block in output.split(b"\n\n"):
-        tags = dict(_tag(line) for line in block.split(b"\n") if b"=" in line)
-        name = tags.get(b"DEVNAME")
-        if name is not None:
-            found.append((name, _probe(tags)))
-    return found
-
-
-def _probe(tags: Mapping[bytes, str]) -> Probe:
+def parse_export(output: bytes) -> Probe | None:
+    """What the output of `blkid -o export` says of a device; None where it names none."""
+    tags = dict(_tag(line) for line in output.split(b"\n") if b"=" in line)
+    if b"DEVNAME" not in tags:
+        return None
     return Probe(
         type=tags.get(b"TYPE"),
         uuid=tags.get(b"UUID"),

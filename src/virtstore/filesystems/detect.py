@@ -14,10 +14,9 @@ Host tools needed: blkid.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from typing import Final
 
 import msgspec
@@ -32,9 +31,6 @@ from virtstore.filesystems.superblock import filesystem_size
 from virtstore.model import Filesystem, Partition
 from virtstore.units import format_size
 
-#: Devices that are probed by one process; two such batches fit the descriptors that a process
-#: has by default.
-BATCH: Final = 400
 #: A GPT has 128 entries unless somebody means harm; no more partitions are looked into.
 _MOST_PROBED: Final = 128
 
@@ -56,24 +52,19 @@ def detect(device: Device) -> Contents:
     return _contents(device, blkid.NOTHING if is_blank(device) else blkid.probe(device))
 
 
-def detect_many(devices: Iterable[Device]) -> Iterator[Contents]:
-    """`detect` for many devices, which are whole images, in their order.
-
-    Devices are taken `BATCH` at a time, so a caller that opens each as it is asked for it,
-    and closes each when its answer has come, holds few descriptors. A blank image costs
-    no process, the others share one, and each partition that is not blank takes one more.
-    """
-    coming = iter(devices)
+def detect_many(devices: Sequence[Device]) -> list[Contents]:
+    """`detect` for many devices, which are whole images: hundreds at the most, since one process
+    gets a descriptor of each. A blank image costs no process, the others share one, and each
+    partition that is not blank takes one more."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        while batch := list(islice(coming, BATCH)):
-            answers = [
-                # Processes for its partitions: several at a time.
-                pool.submit(_contents, device, found).result
-                if found.table
-                else partial(_contents, device, found)
-                for device, found in zip(batch, _probe_batch(batch), strict=True)
-            ]
-            yield from (answer() for answer in answers)
+        answers = [
+            # Processes for its partitions: several at a time.
+            pool.submit(_contents, device, found).result
+            if found.table
+            else partial(_contents, device, found)
+            for device, found in zip(devices, _probe_all(devices), strict=True)
+        ]
+        return [answer() for answer in answers]
 
 
 def end_of_contents(contents: Contents) -> int | None:
@@ -94,7 +85,7 @@ def end_of_contents(contents: Contents) -> int | None:
     return max(ends, default=0)
 
 
-def _probe_batch(devices: Sequence[Device]) -> list[Probe]:
+def _probe_all(devices: Sequence[Device]) -> list[Probe]:
     blank = [is_blank(device) for device in devices]
     probes = blkid.probe_many([d for d, b in zip(devices, blank, strict=True) if not b])
     return [blkid.NOTHING if b else next(probes) for b in blank]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from virtstore import run
@@ -33,15 +34,15 @@ def for_type(kind: str) -> FileSystem:
 
 
 def support(*, mounting: bool) -> tuple[FilesystemSupport, ...]:
-    """What this host can do now: nothing, where a tool is missing, or `mounting` would be
-    needed and is not allowed."""
+    """What this agent can do now: nothing, where a tool is missing, or mounting would be
+    needed and is not allowed (`mounting`), or possible only for root."""
     return tuple(_support(kind, each, mounting=mounting) for kind, each in FILESYSTEMS.items())
 
 
 def _support(kind: str, filesystem: FileSystem, *, mounting: bool) -> FilesystemSupport:
     able = filesystem.capabilities
     missing = run.missing(*able.tools)
-    possible = not missing and (mounting or not able.mounted)
+    possible = not missing and (not able.mounted or (mounting and os.geteuid() == 0))
     return FilesystemSupport(
         type=kind,
         grow=able.grow and possible,

@@ -42,7 +42,8 @@ def refuse_to_cut(image: Image, size: int) -> None:
     if end > size:
         raise Unsafe(
             f"{_names(found)} ends at byte {end} ({format_size(end)}); the smallest size that"
-            f" keeps it is {end} bytes. --discard-data cuts it anyway"
+            f" keeps it is {end} bytes. 'virtstore resize' shrinks what is in it first;"
+            " --discard-data cuts it anyway"
         )
     offset = first_data(image, size, image.size)
     if offset is not None:

@@ -268,7 +268,7 @@ def _arriving(agent: Agent) -> Iterator[Sent]:
         message, payload = agent.session.expect()
         match message:
             case Abandon():
-                raise Corrupt("the source failed; what it had sent was removed")
+                raise Corrupt("the source failed")
             case Data() | Patch() | Zero() | Same():
                 yield message, payload
             case End():

@@ -48,8 +48,8 @@ class _Opened(NamedTuple):
     image: Image | None
 
 
-#: Entries in one message, and images that are open at once; twice, for while one batch is
-#: being probed the next is opened.
+#: Entries in one message, and images that are open at once and probed by one process; twice, for
+#: while one batch is being probed the next is opened. That fits the descriptors of a process.
 _BATCH: Final = 400
 _AT_ONCE: Final = 2
 #: A path has 4 KiB at most, and so has all that is said of an image.
@@ -223,7 +223,7 @@ def _inside(opened: Sequence[_Opened], *, deep: bool) -> list[Contents]:
         images = [o.image for o in opened if o.image]
         devices = [stack.enter_context(device_of(image)) for image in images]
         try:
-            found = list(detect_many(devices))
+            found = detect_many(devices)
         except Error as error:
             return [Contents(warnings=(error.message,))] * len(devices)
         if deep:
