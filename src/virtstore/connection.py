@@ -28,6 +28,7 @@ from virtstore.protocol import (
     Frame,
     Hello,
 )
+from virtstore.text import printable
 from virtstore.version import __version__
 
 #: Seconds that an agent has to end after its session was closed.
@@ -115,9 +116,9 @@ class Connection:
         """Say why there is no agent, as well as it can be known."""
         if greeting:
             raise ConnectionFailed(
-                f"what answered is no virtstore agent: it said {_printable(greeting)!r}. If that"
-                " comes from a login script there (.bashrc, .profile), let it print nothing when"
-                " there is no terminal",
+                "what answered is no virtstore agent: it said"
+                f" {printable(greeting.strip())!r}. If that comes from a login script there"
+                " (.bashrc, .profile), let it print nothing when there is no terminal",
                 host=self.name,
             )
         self.channel.close()
@@ -146,7 +147,7 @@ class Connection:
         assert self._process.stderr is not None
         with suppress(OSError, ValueError):
             for line in self._process.stderr:
-                text = _printable(line)
+                text = printable(line.strip())
                 if text:
                     self._said.append(text)
                 if self._verbose:
@@ -162,7 +163,3 @@ def _read(stream: object, count: int) -> bytes:
         if not PREAMBLE.startswith(data):
             break
     return data
-
-
-def _printable(data: bytes) -> str:
-    return "".join(c for c in data.decode("utf-8", "replace").strip() if c.isprintable())

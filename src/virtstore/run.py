@@ -26,6 +26,7 @@ import msgspec
 
 from virtstore.errors import Error, Unsupported
 from virtstore.seccomp import length_filter
+from virtstore.text import remark
 
 #: Address space of a confined tool. e2fsck keeps a few bits a block: this is ample for 16 TiB.
 MEMORY_LIMIT: Final = 4 << 30
@@ -69,8 +70,7 @@ class Completed(msgspec.Struct, frozen=True):
         """What the tool said last, for a message: one printable line."""
         said = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
-        last = lines[-1] if lines else f"no message, exit status {self.status}"
-        return "".join(c if c.isprintable() else "?" for c in last)[:300]
+        return remark(lines[-1] if lines else f"no message, exit status {self.status}")
 
 
 class LeftRunning(Error):

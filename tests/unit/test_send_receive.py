@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -250,16 +250,33 @@ def _passes_for_an_archive(image: Image) -> bool:
         return False
 
 
-def _seconds(bwlimit: int | None, work: Callable[[Iterator[Sent]], object]) -> float:
-    started = time.monotonic()
-    with stored(Memory(), "x", A[: CHUNK // 2] * 4) as image:
-        work(send(RawSource(image, image.size), Encoding(bwlimit=bwlimit), None))
-    return time.monotonic() - started
+class _Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
-def test_half_the_rate_takes_twice_the_time() -> None:
-    fast, slow = (_seconds(rate << 20, list) for rate in (8, 4))
-    assert 1.5 < slow / fast < 2.7
+@pytest.mark.parametrize("stall", [0, 0.6, 50], ids=["steady", "a stall", "a long stall"])
+def test_a_rate_is_kept_and_a_stall_is_made_up_for_within_a_second(
+    monkeypatch: pytest.MonkeyPatch, stall: float
+) -> None:
+    clock, rate = _Clock(), CHUNK // 2
+    monkeypatch.setattr("virtstore.transfer.send.time", clock)
+    with stored(Memory(), "x", random.Random(3).randbytes(8 * CHUNK)) as image:
+        sent = send(RawSource(image, image.size), Encoding(bwlimit=rate), None)
+        payloads = []
+        for number, (_, payload) in enumerate(sent):
+            clock.now += stall if number == 4 else 0  # the link, or the target
+            payloads.append(len(payload))
+    needed = sum(payloads) / rate
+    assert clock.now - 100 == pytest.approx(needed + max(0, stall - 1))
 
 
 def test_zeros_cost_nothing_of_the_rate() -> None:

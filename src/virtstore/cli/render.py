@@ -17,6 +17,7 @@ from virtstore.model import (
     ImageInfo,
     StorageInfo,
 )
+from virtstore.text import printable
 from virtstore.units import format_size
 
 
@@ -52,10 +53,7 @@ def print_error(error: Error, *, as_json: bool) -> None:
 
 def on(host: str, path: str) -> str:
     """A path as a user would type it; what a terminal would obey is shown as `?`."""
-    text = path if host == "local" else f"{host}:{path}"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(path if host == "local" else f"{host}:{path}")
 
 
 def changed_text(done: Changed) -> str:

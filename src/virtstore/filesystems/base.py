@@ -11,9 +11,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 import msgspec
+
+#: Seconds for a check, which reads all metadata: minutes for terabytes, more on a slow disk.
+CHECK_TIMEOUT: Final = 6 * 3600
+#: Seconds for a change. To stop a tool in the middle of one spoils the image, and moving terabytes
+#: takes its time: this is against hanging only.
+CHANGE_TIMEOUT: Final = 48 * 3600
 
 
 class Device(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ import msgspec
 from virtstore import run
 from virtstore.errors import Error, Unsupported
 from virtstore.filesystems.base import Device
+from virtstore.text import printable
 
 _NOTHING: Final = 2
 _AMBIVALENT: Final = 8
@@ -109,7 +110,7 @@ def _answer(line: bytes) -> Probe:
     found = msgspec.json.decode(line, type=dict[str, str] | str | None)
     if not isinstance(found, dict):
         return _SEVERAL if found else NOTHING
-    values = {tag: _printable(value) for tag, value in found.items()}
+    values = {tag: printable(value) for tag, value in found.items()}
     return Probe(values.get("TYPE"), values.get("UUID"), values.get("LABEL"), values.get("PTTYPE"))
 
 
@@ -144,11 +145,7 @@ def decode_value(value: bytes) -> str:
         text = _ESCAPE.sub(_unescape, value).decode()
     except UnicodeDecodeError:
         text = re.sub(rb"\\(.)", rb"\1", value, flags=re.DOTALL).decode("utf-8", "replace")
-    return _printable(text)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text)
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:

@@ -20,7 +20,14 @@ from typing import Final
 
 from virtstore.errors import Corrupt, Error, Unsafe, Unsupported, UsageError
 from virtstore.filesystems import exttools
-from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
+from virtstore.filesystems.base import (
+    CHECK_TIMEOUT,
+    Capabilities,
+    Device,
+    Resized,
+    Watch,
+    unwatched,
+)
 from virtstore.filesystems.extsuper import Superblock, read_superblock
 from virtstore.seccomp import keeps_length
 from virtstore.units import format_size
@@ -122,7 +129,7 @@ def _blocks_to_shrink_to(superblock: Superblock, device: Device, size: int | Non
     """Those it has where it is as small as asked, or as it gets."""
     if size is not None and size >= superblock.size:
         return superblock.blocks
-    fewest = exttools.estimate(device, timeout=exttools.CHECK_TIMEOUT)
+    fewest = exttools.estimate(device, timeout=CHECK_TIMEOUT)
     if fewest is None:
         raise Unsafe("resize2fs cannot tell how small the file system can be made; it was left")
     fewest = min(fewest, superblock.blocks)

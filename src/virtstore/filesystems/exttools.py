@@ -30,13 +30,8 @@ from typing import Final, NamedTuple, NoReturn
 
 from virtstore import run
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
-from virtstore.filesystems.base import Device, Watch, unwatched
-
-_HOURS: Final = 3600
-#: A check reads all metadata: minutes for terabytes, more on a slow disk.
-CHECK_TIMEOUT: Final = 6 * _HOURS
-#: Stopping a tool that is changing an image spoils it, so this is against hanging only.
-_CHANGE_TIMEOUT: Final = 48 * _HOURS
+from virtstore.filesystems.base import CHANGE_TIMEOUT, CHECK_TIMEOUT, Device, Watch, unwatched
+from virtstore.text import remark
 
 #: Exit codes of e2fsck: nothing wrong; wrong, and all of it mended.
 _CLEAN: Final = 0
@@ -148,7 +143,7 @@ def _run(
         pass_fds=device.pass_fds,
         confined=True,
         outlives_us=changes,
-        timeout=_CHANGE_TIMEOUT if changes else CHECK_TIMEOUT,
+        timeout=CHANGE_TIMEOUT if changes else CHECK_TIMEOUT,
         watch=told,
     )
 
@@ -230,5 +225,4 @@ def complaint(output: bytes) -> str:
     lines = (line.strip() for line in _BARS.sub(b"", output).splitlines())
     said = next((line for line in lines if line and not _BANNER.match(line)), b"it does not say")
     text = re.sub(rb"^/proc/self/fd/\d+(?:\?offset=\d+)?(?:: | )", b"", said)
-    shown = text.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "?" for c in shown)[:300]
+    return remark(text)

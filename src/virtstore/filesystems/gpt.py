@@ -39,6 +39,7 @@ from virtstore.filesystems.mbr_records import (
 )
 from virtstore.filesystems.table import Write, Writes, end_of
 from virtstore.model import Partition
+from virtstore.text import printable
 from virtstore.units import MAX_SIZE
 
 _UNUSED: Final = bytes(16)
@@ -219,7 +220,7 @@ def _name(raw: bytes) -> str:
     text = raw.decode("utf-16-le", "surrogatepass").partition("\0")[0]
     # Half a surrogate pair is what a name may hold and a message must not.
     text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text)
 
 
 def _misplaced(

@@ -29,18 +29,13 @@ import msgspec
 
 from virtstore import run
 from virtstore.errors import Corrupt, Unsupported, UsageError
-from virtstore.filesystems.base import Device
+from virtstore.filesystems.base import CHANGE_TIMEOUT, CHECK_TIMEOUT, Device
+from virtstore.text import remark
 from virtstore.units import format_size
 
 #: Where the tool finds it. Every host has this directory, and no tool that is run here uses it.
 POINT: Final = "/tmp"
 TOOLS: Final = ("mount", "umount", "unshare", "prlimit", "timeout", "bwrap")
-
-_HOURS: Final = 3600
-#: A check reads all metadata: minutes for terabytes, more on a slow disk.
-_CHECK_TIMEOUT: Final = 6 * _HOURS
-#: Moving terabytes out of the way of a shrink takes its time; this is against hanging only.
-_TIMEOUT: Final = 48 * _HOURS
 
 _NOT_MOUNTED: Final = 200
 _NOT_UNMOUNTED: Final = 201
@@ -68,7 +63,7 @@ def argv(device: Device, mounting: Mounting, *tool: str) -> tuple[str, ...]:
     return (
         *("unshare", "--mount", "--propagation", "private", "--net"),
         *("--pid", "--fork", "--kill-child", "--mount-proc"),
-        *("timeout", "--signal=KILL", str(_TIMEOUT)),
+        *("timeout", "--signal=KILL", str(CHANGE_TIMEOUT)),
         *("prlimit", f"--as={run.MEMORY_LIMIT}", "--core=0"),
         *("sh", "-c", _SCRIPT),
         *(mounting.type, ",".join(_OPTIONS + mounting.options), device.path),
@@ -86,7 +81,7 @@ def run_mounted(device: Device, mounting: Mounting, *tool: str) -> run.Completed
         argv(device, mounting, *tool),
         pass_fds=device.pass_fds,
         outlives_us=True,
-        timeout=_TIMEOUT + 60,
+        timeout=CHANGE_TIMEOUT + 60,
     )
     if said.status == _NOT_MOUNTED:
         raise Unsupported(
@@ -98,7 +93,7 @@ def run_mounted(device: Device, mounting: Mounting, *tool: str) -> run.Completed
 
 def run_check(device: Device, *tool: str) -> run.Completed:
     """Run a checker, which only reads, on a device that is not mounted."""
-    return run.run(tool, pass_fds=device.pass_fds, confined=True, timeout=_CHECK_TIMEOUT)
+    return run.run(tool, pass_fds=device.pass_fds, confined=True, timeout=CHECK_TIMEOUT)
 
 
 def complaint(output: bytes, banner: re.Pattern[bytes] | None = None) -> str:
@@ -108,7 +103,7 @@ def complaint(output: bytes, banner: re.Pattern[bytes] | None = None) -> str:
         (line for line in lines if line and not (banner and banner.match(line))),
         b"it does not say why",
     )
-    return "".join(c if c.isprintable() else "?" for c in said.decode("utf-8", "replace"))[:300]
+    return remark(said)
 
 
 def require_whole(present: int, device: Device) -> None:

@@ -19,7 +19,15 @@ from typing import Final
 
 from virtstore import run
 from virtstore.errors import Corrupt, Error, Unsafe, Unsupported, UsageError
-from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
+from virtstore.filesystems.base import (
+    CHANGE_TIMEOUT,
+    CHECK_TIMEOUT,
+    Capabilities,
+    Device,
+    Resized,
+    Watch,
+    unwatched,
+)
 from virtstore.filesystems.loop import attached
 from virtstore.filesystems.ntfsresize import (
     DOES_NOT_FIT,
@@ -41,12 +49,6 @@ from virtstore.filesystems.ntfsresize import (
 )
 from virtstore.filesystems.ntfsvolume import Volume, read_volume
 from virtstore.units import format_size
-
-_HOURS: Final = 3600
-#: A check reads the whole MFT, a rehearsal also all that would move.
-_CHECK_TIMEOUT: Final = 6 * _HOURS
-#: Stopping a tool that is changing an image spoils it, so this is against hanging only.
-_CHANGE_TIMEOUT: Final = 48 * _HOURS
 
 _CHKDSK: Final = (
     "start Windows from it (or attach it to one), run chkdsk /f, shut down fully"
@@ -146,7 +148,7 @@ def _rounded(volume: Volume, size: int) -> int:
 
 def _require_let_go(device: Device, volume: Volume) -> None:
     """That no Windows will go on with what it remembers of the volume."""
-    said = _run(probe_argv(device), device, _CHECK_TIMEOUT)
+    said = _run(probe_argv(device), device, CHECK_TIMEOUT)
     if said.status == HIBERNATED:
         raise Unsafe(
             "Windows is hibernated in it (its fast startup does that at every shutdown), and would"
@@ -165,13 +167,13 @@ def _require_let_go(device: Device, volume: Volume) -> None:
 
 def _rehearse(device: Device, volume: Volume, size: int) -> run.Completed | None:
     """None where resizing to `size` bytes would work, else what ntfsresize said."""
-    said = _run(rehearse_argv(device, size, marked=volume.resized), device, _CHECK_TIMEOUT)
+    said = _run(rehearse_argv(device, size, marked=volume.resized), device, CHECK_TIMEOUT)
     return None if said.status == 0 else said
 
 
 def _check(device: Device, *, marked: bool) -> run.Completed:
     """Every cluster of the volume has the one owner that it says it has, or none."""
-    return _run(info_argv(device, marked=marked), device, _CHECK_TIMEOUT)
+    return _run(info_argv(device, marked=marked), device, CHECK_TIMEOUT)
 
 
 def _estimate(said: run.Completed, volume: Volume) -> int | None:
@@ -230,7 +232,7 @@ def _refusal(said: run.Completed, what: str) -> Error:
 
 def _resize(device: Device, volume: Volume, size: int, watch: Watch) -> Resized:
     said = _run(
-        resize_argv(device, size, marked=volume.resized), device, _CHANGE_TIMEOUT, _heard(watch)
+        resize_argv(device, size, marked=volume.resized), device, CHANGE_TIMEOUT, _heard(watch)
     )
     os.fsync(device.fd)
     checked = _check(device, marked=True)

@@ -26,6 +26,7 @@ from typing import Final
 
 from virtstore import run
 from virtstore.filesystems.base import Device
+from virtstore.text import remark
 
 #: Exit codes of ntfs-3g.probe.
 NOT_NTFS: Final = 12
@@ -81,8 +82,7 @@ def complaint(said: run.Completed) -> str:
     for number, line in enumerate(lines):
         if line.startswith(b"ERROR"):
             text = b" ".join(lines[number : number + 2]).decode("utf-8", "replace")
-            text = re.sub(r"^ERROR(\(\d+\))?: ", "", text)
-            return "".join(c if c.isprintable() else "?" for c in text)[:300]
+            return remark(re.sub(r"^ERROR(\(\d+\))?: ", "", text))
     return said.complaint
 
 

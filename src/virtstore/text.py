@@ -1,0 +1,19 @@
+"""Text that others wrote, such as a tool or a guest, as it may stand in a message."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_MOST: Final = 300
+
+
+def printable(text: str | bytes) -> str:
+    """`text` with a `?` for whatever a terminal would obey, line breaks as well."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def remark(text: str | bytes) -> str:
+    """The beginning of it, printable: long enough to tell what is wrong."""
+    return printable(text)[:_MOST]
