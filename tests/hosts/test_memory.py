@@ -19,7 +19,7 @@ from .conftest import Hosts
 from .trees import MIB
 
 _LARGE: Final = 20 << 30
-_BOUND: Final = 150 * MIB
+_BOUND: Final = 120_000_000
 
 
 @pytest.fixture
@@ -47,26 +47,30 @@ def _peaks(process: subprocess.Popen[bytes], hosts: Hosts) -> dict[str, int]:
     return peaks
 
 
-def test_a_large_image_is_copied_in_little_memory(
+def _keeps_small(client: Client, hosts: Hosts, *words: str | Path) -> None:
+    peaks = _peaks(client.start(*words), hosts)
+    assert any(name.startswith("virtstore") for name in peaks), peaks
+    assert max(peaks.values()) < _BOUND, (words, peaks)
+
+
+def test_a_large_image_is_archived_in_little_memory(
     client: Client, hosts: Hosts, large: Path
 ) -> None:
     archive = hosts.a.images / "large.zst"
-    image = hosts.b.images / "large"
-    room = shutil.disk_usage(hosts.b.images).free > 25 << 30
-    runs: list[list[str | Path]] = [
-        ["copy", "--archive", large, hosts.a.at(archive)],
-        ["copy", "--archive", large, hosts.local / "large.zst"],
-        ["verify", hosts.a.at(archive)],
-        ["diff", large, hosts.a.at(archive)],
-    ]
-    if room:  # an image has all its space
-        runs.append(["copy", hosts.a.at(archive), hosts.b.at(image)])
-        runs.append(["copy-contents", large, hosts.b.at(image)])
-    for words in runs:
-        peaks = _peaks(client.start(*words), hosts)
-        assert any(name.startswith("virtstore") for name in peaks), peaks
-        assert max(peaks.values()) < _BOUND, (words, peaks)
+    _keeps_small(client, hosts, "copy", "--archive", large, hosts.a.at(archive))
+    _keeps_small(client, hosts, "copy", "--archive", large, hosts.local / "large.zst")
+    _keeps_small(client, hosts, "verify", hosts.a.at(archive))
+    _keeps_small(client, hosts, "diff", large, hosts.a.at(archive))
     assert archive.stat().st_size < 66 * MIB
-    if room:
-        assert image.stat().st_size == _LARGE
-        os.unlink(image)
+
+
+def test_a_large_image_is_copied_in_little_memory(
+    client: Client, hosts: Hosts, large: Path
+) -> None:
+    if shutil.disk_usage(hosts.b.images).free < 25 << 30:  # an image has all its space
+        pytest.skip("less than 25 GiB free")
+    image = hosts.b.images / "large"
+    _keeps_small(client, hosts, "copy", large, hosts.b.at(image))
+    _keeps_small(client, hosts, "copy-contents", large, hosts.b.at(image))
+    assert image.stat().st_size == _LARGE
+    os.unlink(image)
