@@ -104,7 +104,7 @@ OPERATIONS: Final = {
         ),
         Operation(
             *("grow", _grow, "web", Contents("web", WEB), Contents("web", 20)),
-            steps=("lvchange", "lvextend", "lvchange"),
+            steps=("lvchange", "lvrename", "lvextend", "lvchange", "lvrename", "lvchange"),
             takes={"thick": 20 - WEB, "thin": 0},
         ),
         Operation(

@@ -15,7 +15,7 @@ from virtstore.agent.in_use import Scan
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
-from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsupported
+from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
 from virtstore.model import Access, Changed
 from virtstore.protocol import AnyMessage
 from virtstore.units import format_size
@@ -48,12 +48,17 @@ class Agent:
         return answer
 
     @contextmanager
-    def locked(self, path: str, need: Access, *, shared: bool = False) -> Iterator[Place]:
-        """An allowed place, with its lock held; what `need` stands for is checked first."""
+    def locked(
+        self, path: str, need: Access, *, shared: bool = False, unzeroed: bool = False
+    ) -> Iterator[Place]:
+        """An allowed place, with its lock held; what `need` stands for is checked first. Raises
+        `Unsafe` where a part of the image may hold old data of others, unless `unzeroed`."""
         with self.policy.image(path, need) as place:
             mend(place.store, place.name)
             with locks.hold(place.store.identity(place.name), shared=shared) as lock:
                 place.store.refresh()
+                if not unzeroed:
+                    _refuse_unzeroed(place)
                 try:
                     yield place._replace(lock=lock)
                 except NotFound as error:
@@ -79,6 +84,24 @@ def _say_what_is_left(place: Place, error: NotFound) -> None:
                 "; an interrupted operation left a partial one, which it makes whole if it is"
                 " run again; 'virtstore clean' removes it for good"
             )
+
+
+def _refuse_unzeroed(place: Place) -> None:
+    start = place.store.unzeroed(place.name)
+    if start is not None:
+        raise Unsafe(
+            f"{unzeroed_from(start)}; once nobody uses it, 'virtstore grow' to its present size"
+            f" zeroes that, and 'virtstore shrink' to {start} bytes cuts it off",
+            path=place.path,
+        )
+
+
+def unzeroed_from(start: int) -> str:
+    """What there is to say of an image of which `backends.base.Store.unzeroed` gave `start`."""
+    return (
+        "growing it was cut short, or goes on: what lies behind byte"
+        f" {start} ({format_size(start)}) may be old data of others"
+    )
 
 
 def mend(store: Store, wanted: str | None = None) -> None:

@@ -54,6 +54,10 @@ class Scan:
         """All evidence for one image."""
         return tuple(use.evidence for use in self._uses.get(identity, ()))
 
+    def users(self, identity: Identity) -> frozenset[InUse]:
+        """The same, without those who go in a moment."""
+        return frozenset(use.evidence for use in self._uses.get(identity, ()) if not use.passing)
+
     def is_passing(self, identity: Identity) -> bool:
         """Whether there is evidence, and all of it is of somebody who goes in a moment."""
         uses = self._uses.get(identity, ())

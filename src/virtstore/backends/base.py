@@ -13,7 +13,7 @@ the kernel's number, or those of errors.py, as each method says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -224,9 +224,17 @@ class Store(Protocol):
         """Remove the partial object of that name, if there is one."""
         ...
 
-    def grow(self, name: str, size: int) -> None:
-        """Make it longer; the new space is reserved and zero. A failure leaves the old size.
+    def grow(
+        self, name: str, size: int, *, in_use: bool = False, between: Callable[[], None] = ...
+    ) -> None:
+        """Make it longer; the new space is reserved and zero. A failure leaves the old size, unless
+        it is `in_use` (see `unzeroed`). `between` is called while that is zeroed, and may raise.
         Raises `NoSpace`."""
+        ...
+
+    def unzeroed(self, name: str) -> int | None:
+        """The byte from which on it may hold old data of others, and its own as well: growing it
+        was cut short while it was in use. `grow` zeroes that."""
         ...
 
     def shrink(self, name: str, size: int) -> None:

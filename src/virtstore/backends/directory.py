@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -147,7 +147,14 @@ class Directory:
             os.unlink(name + PARTIAL_SUFFIX, dir_fd=self._fd)
             os.fsync(self._fd)
 
-    def grow(self, name: str, size: int) -> None:
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         with self.open(name, writable=True) as image:
             self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
             try:
@@ -156,6 +163,9 @@ class Directory:
                 _explain(error, size)
                 raise
             image.flush()
+
+    def unzeroed(self, name: str) -> int | None:
+        return None  # what a file system reserves reads as zeros
 
     def shrink(self, name: str, size: int) -> None:
         with self.open(name, writable=True) as image:

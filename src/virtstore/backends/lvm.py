@@ -11,25 +11,26 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from virtstore.backends import lvm_mending, lvm_undo
+from virtstore.backends import lvm_growth, lvm_mending, lvm_undo
 from virtstore.backends.base import PARTIAL_SUFFIX, ArchiveDraft, Capabilities, Stored
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_marks import (
     COPYING,
     COPYING_INFIX,
+    GROWING_SUFFIX,
     PARTIAL,
     REMOVING,
     REPLACED,
     REPLACED_SUFFIX,
     SHRINKING_SUFFIX,
     UNDO_SUFFIX,
-    ZERO,
     check_name,
     copier,
     image_name,
+    is_growing,
     is_hidden,
     is_partial,
     is_replaced,
@@ -145,21 +146,28 @@ class VolumeGroup:
         if found := self._draft_of(name):
             lvm_mending.remove(self._volumes, found.name)
 
-    def grow(self, name: str, size: int) -> None:
-        volume = self._volumes.get(name)
-        wanted = self._volumes.rounded(size)
-        if wanted <= volume.size:
-            return
-        self._volumes.tag(name, f"{ZERO}{volume.size}")
-        try:
-            self._volumes.extend(name, wanted)
-        finally:
-            lvm_mending.zero_tail(self._volumes, name)
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        wanted, volume = self._volumes.rounded(size), self._volumes.get(name)
+        if wanted > volume.size or lvm_growth.unzeroed(volume) is not None:
+            self._refuse_names_that_are_taken(name)
+            lvm_growth.grow(self._volumes, name, wanted, in_use=in_use, between=between)
+
+    def unzeroed(self, name: str) -> int | None:
+        volume = self._volumes.find(name)
+        return lvm_growth.unzeroed(volume) if volume else None
 
     def shrink(self, name: str, size: int) -> None:
         wanted = self._volumes.rounded(size)
         if wanted < self._volumes.get(name).size:
             self._volumes.reduce(name, wanted)
+            lvm_growth.finish(self._volumes, name)
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         check_name(new)
@@ -242,7 +250,7 @@ class VolumeGroup:
     def _refuse_names_that_are_taken(self, name: str) -> None:
         """Raises `Exists` where a volume that is none of ours has a name that is needed on the
         way, `InUse` where one that `name` replaced still has it."""
-        suffixes = [PARTIAL_SUFFIX, SHRINKING_SUFFIX, UNDO_SUFFIX]
+        suffixes = [PARTIAL_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX]
         if self._volumes.find(name):
             suffixes.append(REPLACED_SUFFIX)
         for found in self._volumes.all():
@@ -260,7 +268,7 @@ class VolumeGroup:
         return Stored(
             name=image_name(volume),
             type=volume.type,
-            state="partial" if is_partial(volume) or is_shrinking(volume) else "complete",
+            state="partial" if _is_unfinished(volume) else "complete",
             size=volume.size,
             allocated=volume.allocated,
             identity=(os.makedev(*volume.device), 0) if volume.active else (0, 0),
@@ -273,3 +281,7 @@ class VolumeGroup:
 
     def _paths(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(f"/dev/{self.name}/{name}" for name in names))
+
+
+def _is_unfinished(volume: Volume) -> bool:
+    return is_partial(volume) or is_shrinking(volume) or is_growing(volume)

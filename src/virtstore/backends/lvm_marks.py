@@ -8,7 +8,9 @@ the tags, and `mend` finishes or undoes it:
                                published, and only to be untagged
     virtstore.replaced         an old image that a new one replaces, on its way out, named
                                NAME.virtstore-replaced; it comes back if there is no new one
-    virtstore.zero.OFFSET      everything from OFFSET on is to be zeroed (a grown tail)
+    virtstore.zero.OFFSET      everything from OFFSET on is to be zeroed (a grown tail), named
+                               NAME.virtstore-growing; under its final name, it was in use when
+                               it grew (lvm_growth.py)
     virtstore.copying.…        a snapshot that only a copy needs, and who makes that copy
     virtstore.removing         a thick snapshot on its way out; once it is split from its
                                origin, what is left of it: to be zeroed, and then removed
@@ -42,6 +44,7 @@ UNDO: Final = "virtstore.undo"
 
 REPLACED_SUFFIX: Final = ".virtstore-replaced"
 SHRINKING_SUFFIX: Final = ".virtstore-shrinking"
+GROWING_SUFFIX: Final = ".virtstore-growing"
 UNDO_SUFFIX: Final = ".virtstore-undo"
 COPYING_INFIX: Final = ".virtstore-copying-"
 
@@ -61,6 +64,11 @@ def is_replaced(volume: Volume) -> bool:
 def is_shrinking(volume: Volume) -> bool:
     """Whether it is being changed in place, or was when its host stopped."""
     return volume.name.endswith(SHRINKING_SUFFIX) and SHRINKING in volume.tags
+
+
+def is_growing(volume: Volume) -> bool:
+    """Whether its new space is being zeroed, or was when its host stopped."""
+    return volume.name.endswith(GROWING_SUFFIX) and zero_from(volume) is not None
 
 
 def is_undo(volume: Volume) -> bool:
@@ -85,6 +93,7 @@ def image_name(volume: Volume) -> str:
         (PARTIAL_SUFFIX, is_partial),
         (REPLACED_SUFFIX, is_replaced),
         (SHRINKING_SUFFIX, is_shrinking),
+        (GROWING_SUFFIX, is_growing),
         (UNDO_SUFFIX, is_undo),
     ):
         if has(volume):
@@ -120,5 +129,7 @@ def check_name(name: str) -> None:
             f"{name!r} is no name for a logical volume: letters, digits and + _ . - only,"
             " at most 100"
         )
-    if name.endswith((PARTIAL_SUFFIX, REPLACED_SUFFIX, SHRINKING_SUFFIX, UNDO_SUFFIX)):
+    if name.endswith(
+        (PARTIAL_SUFFIX, REPLACED_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX)
+    ):
         raise UsageError(f"{name!r} ends like what virtstore calls an image that is not finished")

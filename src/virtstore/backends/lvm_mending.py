@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from virtstore.backends import exception_store
+from virtstore.backends import exception_store, lvm_growth
 from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.lvm_growth import unzeroed
 from virtstore.backends.lvm_marks import (
     PARTIAL,
     REMOVING,
     REPLACED,
     REPLACED_SUFFIX,
     SHRINKING,
-    ZERO,
     copier,
     image_name,
     is_exception_store,
+    is_growing,
     is_orphaned,
     is_partial,
     is_replaced,
@@ -51,6 +52,7 @@ def mend(volumes: Volumes, name: str) -> None:
 
 def _mend_image(volumes: Volumes, name: str) -> None:
     _remove_leftovers(volumes, name)
+    lvm_growth.finish(volumes, name)
     replaced = volumes.find(name + REPLACED_SUFFIX)
     if replaced and is_replaced(replaced):
         if volumes.find(name):
@@ -62,7 +64,6 @@ def _mend_image(volumes: Volumes, name: str) -> None:
         return
     for tag in sorted(volume.tags & {PARTIAL, REPLACED, REMOVING}):
         volumes.untag(name, tag)
-    zero_tail(volumes, name)
 
 
 def remove(volumes: Volumes, name: str) -> None:
@@ -77,23 +78,6 @@ def remove(volumes: Volumes, name: str) -> None:
     except Error:
         if volumes.find(name):
             raise  # else somebody else was quicker (see `_split`)
-
-
-def zero_tail(volumes: Volumes, name: str) -> None:
-    """Zero what a grown volume's tag says; then the tag goes."""
-    volumes.refresh()
-    volume = volumes.get(name)
-    start = zero_from(volume)
-    if start is None:
-        return
-    if volume.size > start:
-        with VolumeImage(volumes.activated(name), writable=True) as image:
-            # Also in a pool that zeroes: what an earlier shrink cut off is still mapped.
-            mapped_only = volume.pool is not None and volume.zeroes
-            zero = image.zero_data if mapped_only else image.zero
-            zero(start, volume.size - start)
-            image.flush()
-    volumes.untag(name, f"{ZERO}{start}")
 
 
 def _bring_up_to_date(volumes: Volumes, pool: str) -> None:
@@ -111,7 +95,8 @@ def _unfinished(volume: Volume) -> bool:
     if SHRINKING in volume.tags or is_undo(volume):
         return True
     marked = volume.tags & {PARTIAL, REPLACED, REMOVING} and not is_partial(volume)
-    return bool(marked) or is_exception_store(volume) or zero_from(volume) is not None
+    grown = zero_from(volume) is not None and (is_growing(volume) or unzeroed(volume) is None)
+    return bool(marked) or is_exception_store(volume) or grown
 
 
 def _remove_leftovers(volumes: Volumes, name: str) -> None:

@@ -56,6 +56,11 @@ class Volumes:
             raise NotFound("no such image")
         return found
 
+    def fresh(self, name: str) -> Volume:
+        """As it is now. Raises `NotFound`."""
+        self.refresh()
+        return self.get(name)
+
     def activated(self, name: str) -> Volume:
         volume = self.get(name)
         if not volume.active:
@@ -115,6 +120,9 @@ class Volumes:
 
     def untag(self, name: str, tag: str) -> None:
         self.change("lvchange", "--deltag", tag, f"{self.group}/{name}")
+
+    def retag(self, name: str, old: str, new: str) -> None:
+        self.change("lvchange", "--deltag", old, "--addtag", new, f"{self.group}/{name}")
 
     def rename(self, old: str, new: str) -> None:
         self.change("lvrename", self.group, old, new)

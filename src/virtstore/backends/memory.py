@@ -7,7 +7,7 @@ system should have a say. Its images are gone with the store.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
@@ -172,8 +172,18 @@ class Memory:
     def discard(self, name: str) -> None:
         self.partials.pop(name, None)
 
-    def grow(self, name: str, size: int) -> None:
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         self._extend(self.open(name).contents, size)
+
+    def unzeroed(self, name: str) -> int | None:
+        return None  # there is nobody else's data here
 
     def shrink(self, name: str, size: int) -> None:
         del self.open(name).contents[size:]

@@ -209,7 +209,8 @@ def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> s
 @contextmanager
 def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
     """The target's place, locked, with everything refused that can be refused beforehand."""
-    with agent.locked(wanted.path, "append") as place:
+    replaces = wanted.mode == "overwrite"
+    with agent.locked(wanted.path, "append", unzeroed=replaces) as place:
         if wanted.archive and not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy to a file")
         level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)

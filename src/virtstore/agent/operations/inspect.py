@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, cast
 from msgspec.structs import replace
 
 from virtstore import formats
-from virtstore.agent.context import Agent, mend, stored
+from virtstore.agent.context import Agent, mend, stored, unzeroed_from
 from virtstore.agent.in_use import Scan
 from virtstore.agent.operations.archived import look_into
 from virtstore.agent.operations.contents import device_of
@@ -199,8 +199,13 @@ def _describe(
         partitions=inside.partitions,
         mounted=any(use.by == "mount" for use in uses),
         in_use=uses,
-        warnings=(*packed.warnings, *inside.warnings),
+        warnings=(*_unzeroed(store, opened.found), *packed.warnings, *inside.warnings),
     )
+
+
+def _unzeroed(store: Store, found: Stored) -> tuple[str, ...]:
+    start = store.unzeroed(found.name)
+    return () if start is None else (unzeroed_from(start),)
 
 
 def _packed(opened: _Opened, *, archives: bool) -> _Packed:

@@ -1,0 +1,133 @@
+"""What a volume gains by growing is zero before it can be used, and is a guest's after that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import virtstore
+
+from .shell import MIB, fill, is_zero, lvs, sh
+from .test_volumes_use import running
+
+OLD, NEW = 16 * MIB, 24 * MIB
+TAG = f"virtstore.zero.{OLD}"
+
+
+@pytest.fixture
+def image(here: virtstore.Host) -> virtstore.Image:
+    return here.create("/dev/vg0/web", OLD)
+
+
+def cut_in_use() -> None:
+    """What is left of a growth of a volume that was in use: its new space holds old data."""
+    sh(f"lvchange -qq --addtag {TAG} vg0/web && lvextend -qq -L {NEW}b vg0/web")
+    spoil("/dev/vg0/web")
+
+
+def cut_unused() -> None:
+    """The same of one that nobody used."""
+    sh(f"lvchange -qq --addtag {TAG} vg0/web && lvrename -qq vg0 web web.virtstore-growing")
+    sh(f"lvextend -qq -L {NEW}b vg0/web.virtstore-growing")
+    spoil("/dev/vg0/web.virtstore-growing")
+
+
+def spoil(path: str) -> None:
+    with Path(path).open("r+b") as file:
+        file.seek(OLD)
+        file.write(b"\xee" * (NEW - OLD))
+
+
+def tags() -> list[str]:
+    return sh("lvs --noheadings -o lv_tags vg0").split()
+
+
+def tail(path: str = "/dev/vg0/web") -> bytes:
+    with Path(path).open("rb") as file:
+        file.seek(OLD)
+        return file.read()
+
+
+def test_a_volume_that_nobody_uses_is_hidden_until_its_new_space_is_zero(
+    image: virtstore.Image, here: virtstore.Host
+) -> None:
+    cut_unused()
+    assert [(e.path, e.state) for e in here.list("/dev/vg0")] == [("/dev/vg0/web", "complete")]
+    assert is_zero("/dev/vg0/web")
+    assert (lvs(), tags()) == ({"web"}, [])
+
+
+def test_what_is_hidden_and_open_all_the_same_is_left_alone(
+    image: virtstore.Image, here: virtstore.Host
+) -> None:
+    cut_unused()
+    hidden = "/dev/vg0/web.virtstore-growing"
+    with running("sh", "-c", f"exec 7<{hidden}; echo ready; exec sleep 60"):
+        assert [e.state for e in here.list("/dev/vg0")] == ["partial"]
+        assert tail(hidden) == b"\xee" * (NEW - OLD)
+        with pytest.raises(virtstore.NotFound):
+            image.grow("+4M")
+    assert [e.state for e in here.list("/dev/vg0")] == ["complete"]
+    assert is_zero("/dev/vg0/web")
+
+
+def test_what_was_in_use_is_never_zeroed_behind_a_guests_back(
+    image: virtstore.Image, here: virtstore.Host
+) -> None:
+    cut_in_use()
+    here.list("/dev/vg0", long=True)
+    assert any("old data" in warning for warning in image.info().warnings)
+    asks: list[Callable[[], object]] = [
+        lambda: image.copy(here.image("/mnt/images/copy.img")),
+        lambda: image.snapshot("s1", size="4M"),
+        lambda: here.create("/mnt/images/x.img", MIB).copy_contents(image),
+        image.growfs,
+        lambda: image.resize("32M"),
+    ]
+    for ask in asks:
+        with pytest.raises(virtstore.Unsafe, match="old data"):
+            ask()
+    assert tail() == b"\xee" * (NEW - OLD)
+    assert image.grow(NEW).changed
+    assert is_zero("/dev/vg0/web")
+    assert tags() == []
+    assert not image.info().warnings
+
+
+def test_what_a_guest_may_have_written_is_not_zeroed_when_it_is_asked_for_either(
+    image: virtstore.Image, here: virtstore.Host
+) -> None:
+    cut_in_use()
+    with (
+        running("sh", "-c", f"exec 7<>{image.path}; echo ready; exec sleep 60"),
+        pytest.raises(virtstore.InUse),
+    ):
+        image.grow(NEW)
+    sh("mkfs.ext4 -q -d /usr/share/perl5/Debconf /dev/vg0/web")
+    with pytest.raises(virtstore.Unsafe, match="--deltag"):
+        image.grow("+8M")
+    sh("e2fsck -fn /dev/vg0/web")
+    sh(f"lvchange -qq --deltag {TAG} vg0/web")
+    assert image.copy(here.image("/mnt/images/copy.img")).size == NEW
+
+
+def test_data_that_nobody_recognises_keeps_it_from_being_zeroed(image: virtstore.Image) -> None:
+    fill(image.path, MIB, b"\x77")
+    cut_in_use()
+    with pytest.raises(virtstore.Unsafe):
+        image.grow(NEW)
+    assert tail() == b"\xee" * (NEW - OLD)
+    assert image.shrink(OLD, discard_data=True).size == OLD
+    assert tags() == []
+    assert image.grow(NEW).size == NEW
+    assert is_zero(image.path, MIB)
+
+
+def test_a_volume_grows_while_somebody_has_it_open(image: virtstore.Image) -> None:
+    with running("sh", "-c", f"exec 7<>{image.path}; echo ready; exec sleep 60"):
+        assert image.grow(NEW).size == NEW
+        assert Path(image.path).exists()
+    assert is_zero(image.path)
+    assert (lvs(), tags()) == ({"web"}, [])
