@@ -28,7 +28,7 @@ from virtstore import protocol, reach
 from virtstore.comparison import compare
 from virtstore.connection import Connection
 from virtstore.errors import ConnectionFailed, Corrupt, Error, UsageError
-from virtstore.location import HostAddress, parse_host
+from virtstore.location import HostAddress, canonical, parse_host
 from virtstore.model import (
     Changed,
     Cleaned,
@@ -461,7 +461,8 @@ def _copy_between(
     def receive(begin: protocol.Begin) -> protocol.Receive:
         return protocol.Receive(
             request.target,
-            name=begin.path.rpartition("/")[2],
+            # Not the one that the source tells: it is the user who says what is overwritten.
+            name=canonical(request.source).rpartition("/")[2],
             size=begin.size,
             mode=request.mode,
             archive=request.archive,

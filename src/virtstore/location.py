@@ -147,3 +147,19 @@ def _refuse_control_characters(text: str) -> None:
         raise UsageError(f"{text!r}: a location has no NUL, line break or control character")
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise UsageError(f"{text!r}: a location is UTF-8; rename the file first")
+
+
+def plain_path(path: str) -> str:
+    """`path` without empty and `.` components; where there is no `..`, that is the same."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def canonical(path: str) -> str:
+    """`path` as virtstore answers it: `/dev/mapper/VG-LV` is `/dev/VG/LV`."""
+    plain = plain_path(path)
+    mapped = plain.removeprefix("/dev/mapper/")
+    if mapped == plain or "/" in mapped:
+        return plain
+    # The device mapper's names double the hyphens within a name (lvm2, libdm).
+    group, hyphen, volume = mapped.replace("--", "\0").partition("-")
+    return f"/dev/{group}/{volume}".replace("\0", "-") if hyphen else plain

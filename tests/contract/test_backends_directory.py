@@ -211,3 +211,19 @@ def test_a_directory_knows_its_file_system(store: Directory, tmp_path: Path) -> 
     assert store.total() >= store.free() > 0
     told = subprocess.check_output(["stat", "-f", "-c", "%T", str(tmp_path)], text=True).strip()
     assert store.filesystem() in told.replace("ext2/ext3", "ext2/ext3/ext4")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_has_the_final_name_already_says_nothing_of_a_new_image(
+    tmp_path: Path,
+) -> None:
+    store = Directory(os.open(tmp_path, os.O_RDONLY))
+    with store.draft("x.img", 10) as draft:
+        (tmp_path / "x.img").touch(0o644)
+        os.chown(tmp_path / "x.img", 4711, 4711)
+        with pytest.raises(FileExistsError):
+            draft.publish(overwrite=False)
+        (partial,) = tmp_path.glob("*partial")
+        status = partial.stat()
+    assert (status.st_mode & 0o777, status.st_uid) == (0o600, 0)
+    store.close()

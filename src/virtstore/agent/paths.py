@@ -6,22 +6,6 @@ from virtstore.backends.base import PARTIAL_SUFFIX
 from virtstore.errors import Denied
 
 
-def canonical(path: str) -> str:
-    """`path` as virtstore answers it: `/dev/mapper/VG-LV` is `/dev/VG/LV`."""
-    plain = normal(path)
-    mapped = plain.removeprefix("/dev/mapper/")
-    if mapped == plain or "/" in mapped:
-        return plain
-    # The device mapper's names double the hyphens within a name (lvm2, libdm).
-    group, hyphen, volume = mapped.replace("--", "\0").partition("-")
-    return f"/dev/{group}/{volume}".replace("\0", "-") if hyphen else plain
-
-
-def normal(path: str) -> str:
-    """`path` without empty and `.` components; `..` never gets here."""
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
-
-
 def within(path: str, tree: str) -> bool:
     """Whether `path`, a normal one, is `tree` or lies below it."""
     return path == tree or path.startswith(tree.rstrip("/") + "/")

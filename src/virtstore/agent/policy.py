@@ -23,10 +23,11 @@ import msgspec
 
 from virtstore import linux
 from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
-from virtstore.agent.paths import canonical, normal, refuse_odd, within
+from virtstore.agent.paths import refuse_odd, within
 from virtstore.backends.base import Store
 from virtstore.backends.directory import Directory
 from virtstore.errors import Denied, Error, Exists, NotFound
+from virtstore.location import canonical, plain_path
 from virtstore.model import Access
 from virtstore.units import format_size
 
@@ -57,7 +58,7 @@ class Policy:
         self, configuration: Config, restrict_to: Iterable[str] = (), access: Access = "write"
     ) -> None:
         self.config = configuration
-        self._restrict_to = tuple(normal(path) for path in restrict_to)
+        self._restrict_to = tuple(plain_path(path) for path in restrict_to)
         self._access = access
         self._opened: dict[str, int] = {}
 
@@ -65,7 +66,7 @@ class Policy:
         """The directory roots that this session can see, or as much of each as it can see, and
         its access there."""
         for root in self.config.directory:
-            path = normal(root.path)
+            path = plain_path(root.path)
             access = self._narrowed(root.access)
             if not self._restrict_to or any(within(path, r) for r in self._restrict_to):
                 yield root, access
@@ -175,13 +176,13 @@ class Policy:
             allowed = ", ".join(self._restrict_to)
             raise Denied(f"this connection is restricted to {allowed}", path=wanted)
         roots: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
-        found = [r for r in roots if within(wanted, normal(r.path))]
+        found = [r for r in roots if within(wanted, plain_path(r.path))]
         if not found:
             self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
-        root = max(found, key=lambda r: len(normal(r.path)))
+        root = max(found, key=lambda r: len(plain_path(r.path)))
         if _LEVELS[need] > _LEVELS[self._narrowed(root.access)]:
             self._refuse_access(root, wanted, need)
-        return root, wanted.removeprefix(normal(root.path)).strip("/")
+        return root, wanted.removeprefix(plain_path(root.path)).strip("/")
 
     def _refuse_unconfigured(self, path: str, need: Access, directory: bool) -> NoReturn:
         read = " and ".join(self.config.sources) or "no configuration was found"
@@ -228,7 +229,7 @@ class Policy:
         try:
             found = linux.open_beneath(fd, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            _refuse_unreachable(error, normal(path))
+            _refuse_unreachable(error, plain_path(path))
         store = Directory(found, root.new_files())
         try:
             yield store

@@ -81,6 +81,12 @@ class Image(Protocol):
     @property
     def identity(self) -> Identity: ...
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Another one after each change, and of another image; always the same where a store
+        cannot tell (a volume)."""
+        ...
+
     def read_at(self, offset: int, length: int) -> bytes:
         """`length` bytes, fewer only at the image's end."""
         ...
@@ -209,10 +215,11 @@ class Store(Protocol):
         contents. Raises `Unsupported` where no archives can be (`Capabilities.archives`)."""
         ...
 
-    def rework(self, name: str) -> Draft:
+    def rework(self, name: str, before: Callable[[Image], None] = ...) -> Draft:
         """The image itself as a draft. With the first byte that changes it loses its final name
         until `publish` gives it back, because from then on its contents are neither the old nor
-        the new. One that an earlier rework left is taken up, and stays partial until then."""
+        the new; `before` is called before that, with the draft, and may raise. One that an
+        earlier rework left is taken up, and stays partial until then."""
         ...
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:

@@ -12,10 +12,11 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from virtstore import linux
-from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Stored
+from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Image, Stored
 from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, nameless
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported
 from virtstore.units import format_size
@@ -109,7 +110,9 @@ class Directory:
             raise
         return draft
 
-    def rework(self, name: str) -> ReworkedFile:
+    def rework(
+        self, name: str, before: Callable[[Image], None] = lambda image: None
+    ) -> ReworkedFile:
         stored = self.find(name)
         if stored is None:
             raise NotFound("no such image")
@@ -123,6 +126,7 @@ class Directory:
             if stored.state == "complete":
                 self._refuse_partial_beside(name)
                 image.named = True
+                image.before = partial(before, image)
         except BaseException as error:
             image.__exit__()
             _explain(error, stored.size)

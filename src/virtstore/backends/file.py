@@ -51,6 +51,11 @@ class FileImage(DescriptorImage):
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        now = os.fstat(self._fd)
+        return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+
     def mark(self, end: int | None) -> None:
         """Note that what lies before byte `end` is being moved; None: no more."""
         with suppress(OSError):  # not every file system has extended attributes
@@ -163,7 +168,8 @@ class FileDraft(FileImage):
         return FileImage(nameless(self._directory))
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
-        self._dress(like or self._name)
+        # What another user put where the image is to be says nothing of it.
+        self._dress(like or (self._name if overwrite else None))
         self.flush()
         partial = self._name + PARTIAL_SUFFIX
         if overwrite:
@@ -175,13 +181,13 @@ class FileDraft(FileImage):
     def _has_data(self) -> bool:
         return any(extent.kind != "zero" for extent in self.extents())
 
-    def _dress(self, like: str) -> None:
+    def _dress(self, like: str | None) -> None:
         """Give it that file's mode and owner, else the configured ones."""
-        try:
-            old = os.stat(like, dir_fd=self._directory, follow_symlinks=False)
-            new = NewFiles(stat.S_IMODE(old.st_mode), old.st_uid, old.st_gid)
-        except FileNotFoundError:
-            new = self._new
+        new = self._new
+        if like is not None:
+            with suppress(FileNotFoundError):
+                old = os.stat(like, dir_fd=self._directory, follow_symlinks=False)
+                new = NewFiles(stat.S_IMODE(old.st_mode), old.st_uid, old.st_gid)
         now = os.fstat(self._fd)
         if (new.owner, new.group) not in ((-1, -1), (now.st_uid, now.st_gid)):
             try:
@@ -206,7 +212,7 @@ class ReworkedFile(Reworked, FileDraft):
         linux.rename_noreplace(self._directory, self._name, partial)
         os.fsync(self._directory)
 
-    def _dress(self, like: str) -> None:
+    def _dress(self, like: str | None) -> None:
         return
 
     def __enter__(self) -> ReworkedFile:

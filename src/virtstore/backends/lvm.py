@@ -13,9 +13,10 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from virtstore.backends import lvm_growth, lvm_mending, lvm_undo
-from virtstore.backends.base import PARTIAL_SUFFIX, ArchiveDraft, Capabilities, Stored
+from virtstore.backends.base import PARTIAL_SUFFIX, ArchiveDraft, Capabilities, Image, Stored
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_marks import (
     COPYING,
@@ -99,7 +100,9 @@ class VolumeGroup:
         blank = volume.type == "lvm-thin" and volume.zeroes
         return VolumeDraft(self, name, volume, "zeros" if blank else "unknown")
 
-    def rework(self, name: str) -> VolumeDraft:
+    def rework(
+        self, name: str, before: Callable[[Image], None] = lambda image: None
+    ) -> VolumeDraft:
         if self._volumes.find(name) is None:
             return self._opened(name)
         check_name(name)
@@ -109,7 +112,9 @@ class VolumeGroup:
                 " remove it with 'virtstore clean'"
             )
         self._refuse_names_that_are_taken(name)
-        return ReworkedVolume(self, name, self._volumes.activated(name), "kept")
+        reworked = ReworkedVolume(self, name, self._volumes.activated(name), "kept")
+        reworked.before = partial(before, reworked)
+        return reworked
 
     def hide(self, name: str) -> None:
         """Take an image's final name from it."""

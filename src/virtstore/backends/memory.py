@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from virtstore.backends.base import Capabilities, Holds, Identity, Stored
+from virtstore.backends.base import Capabilities, Holds, Identity, Image, Stored
 from virtstore.errors import Exists, InUse, NoSpace, NotFound
 from virtstore.model import Extent
 
@@ -22,6 +22,10 @@ class MemoryImage:
     def __init__(self, contents: bytearray) -> None:
         self.contents = contents
         self.identity: Identity = (0, id(contents))
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        return self.identity
 
     @property
     def size(self) -> int:
@@ -156,7 +160,9 @@ class Memory:
             raise
         return MemoryDraft(self, name, contents)
 
-    def rework(self, name: str) -> MemoryDraft:
+    def rework(
+        self, name: str, before: Callable[[Image], None] = lambda image: None
+    ) -> MemoryDraft:
         if name in self.images and name in self.partials:
             raise InUse("a partial image is beside this one; remove it with 'virtstore clean'")
         if name in self.images:

@@ -7,6 +7,7 @@ one to the other its contents are neither the old nor the new.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import cast
 
 from virtstore.backends.base import Draft
@@ -14,9 +15,11 @@ from virtstore.backends.descriptor import DescriptorImage
 
 
 class Reworked(DescriptorImage):
-    """Goes before a draft's class among the bases. `named`: it has its final name still."""
+    """Goes before a draft's class among the bases. `named`: it has its final name still;
+    `before`: called before that goes, and may raise."""
 
     named = False
+    before: Callable[[], None] = staticmethod(lambda: None)
     _hiding = threading.Lock()  # several threads write
 
     def hide(self) -> None:
@@ -40,5 +43,6 @@ class Reworked(DescriptorImage):
     def _lose_name(self) -> None:
         with self._hiding:
             if self.named:
+                self.before()
                 self.hide()
                 self.named = False

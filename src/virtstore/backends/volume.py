@@ -50,6 +50,10 @@ class VolumeImage(DescriptorImage):
     def identity(self) -> Identity:
         return os.fstat(self._fd).st_rdev, 0
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        return self.identity
+
     def zero(self, offset: int, length: int) -> None:
         end = offset + length
         first = min(-(-offset // _ALIGNMENT) * _ALIGNMENT, end)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from virtstore import formats
 from virtstore.backends.base import Image
 from virtstore.digest import CHUNK, ZEROS
-from virtstore.errors import Corrupt
+from virtstore.errors import Corrupt, InUse
 from virtstore.formats.base import Format
 from virtstore.formats.seekable import SeekableArchive
 from virtstore.model import Compression, Extent
@@ -60,12 +60,13 @@ class Source(Protocol):
         ...
 
 
-def open_source(image: Image, *, archives: bool, name: str = "") -> Source:
+def open_source(image: Image, *, archives: bool, name: str = "", steady: bool = False) -> Source:
     """What `image` holds. Only a store that can hold archives (`archives`) is asked whether
     it is one: a volume is always raw, whatever a guest wrote to its start.
 
     Contents decide, not the name; but where `name` promises an archive and the contents are
     none, raises `Corrupt`: an archive with a damaged beginning is not to pass for an image.
+    `steady`: nobody may write to an image while it is read.
     """
     if image.size == 0:
         # Taken for an image, it would zero whatever it was copied onto.
@@ -80,7 +81,7 @@ def open_source(image: Image, *, archives: bool, name: str = "") -> Source:
                 f"it is called a {promised.name} archive ({promised.suffix}) and is none; if it"
                 " is an image, give it another name"
             )
-        return RawSource(image, image.size, reading)
+        return RawSource(image, image.size, reading, steady=steady)
     archive = SeekableArchive.open(image) if found.name == "zstd" else None
     source: Source = (
         FrameSource(archive, reading) if archive else StreamSource(found, image, reading)
@@ -96,14 +97,22 @@ class RawSource:
     compression: Compression | None = None
     digest: str | None = None
 
-    def __init__(self, image: Image, size: int, reading: Reading | None = None) -> None:
+    def __init__(
+        self, image: Image, size: int, reading: Reading | None = None, *, steady: bool = False
+    ) -> None:
         self._image = image
         self._reading = reading or Reading(image)
+        self._version = image.version if steady else None
         self.size = size
 
     def check(self) -> None:
         self._reading.end()
         self._image.check()
+        if self._version not in (None, self._image.version):
+            raise InUse(
+                "somebody wrote to it while it was being read: what was read is neither what it was"
+                " nor what it is"
+            )
 
     def pieces(self) -> Iterator[Piece]:
         for step in steps(_first(self._image.extents(), self.size), self.size):

@@ -3,6 +3,7 @@ verify. Old or new: the one is removed only once the other has its name, flushed
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Literal
 
@@ -14,8 +15,8 @@ from virtstore.agent.operations.copying import copy_within
 from virtstore.agent.operations.images import refuse_existing
 from virtstore.agent.operations.targets import Wanted, level_for, local_encoding, opened_target
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Image
-from virtstore.errors import Unsupported, UsageError
+from virtstore.backends.base import Draft, Image
+from virtstore.errors import Corrupt, InUse, Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
 from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
 from virtstore.transfer.sources import Source, open_source
@@ -35,7 +36,7 @@ def compress(agent: Agent, request: CompressImage) -> None:
             _refuse_what_would_fail(agent, place, image, wanted)
             step = f"compress {place.path} to {wanted.path} ({form.name})"
             return agent.reply(Done(planned(place, image.size, step)))
-        source = open_source(image, archives=False)
+        source = open_source(image, archives=False, steady=True)
         _replace(agent, place, image, source, wanted, keep=request.keep)
     return None
 
@@ -93,13 +94,22 @@ def _replace(
 ) -> None:
     """Make `wanted` of the source beside it, or in its place, and answer."""
     agent.refuse_use(image)
+    version = image.version
+
+    def still_the_same() -> None:
+        """Somebody may have come, or written to it, or put another in its place meanwhile."""
+        with old.store.open(old.name) as now:
+            agent.refuse_use(now)
+            if now.version != version:
+                raise InUse("somebody changed it meanwhile; it was not removed", path=old.path)
+
     if wanted.path == old.path:
-        return agent.reply(Done(_write(agent, old, old, source, wanted)))
+        return agent.reply(Done(_write(agent, old, old, source, wanted, still_the_same)))
     with agent.locked(wanted.path, "append") as new:
         refuse_existing(new)
-        done = _write(agent, old, new, source, wanted)
+        done = _write(agent, old, new, source, wanted, still_the_same)
         if not keep:
-            agent.refuse_use(image)  # somebody may have come while it was being compressed
+            still_the_same()
             old.store.remove(old.name)
         agent.reply(Done(done))
     return None
@@ -116,11 +126,28 @@ def _refuse_what_would_fail(agent: Agent, old: Place, image: Image, wanted: Want
             require_room(new, wanted.size)
 
 
-def _write(agent: Agent, old: Place, new: Place, source: Source, wanted: Wanted) -> Changed:
-    with opened_target(new, wanted) as opened:
-        copy_within(agent, old, source, new, opened, local_encoding(wanted))
-        if new.path == old.path:  # somebody may have come while it was being uncompressed
-            with old.store.open(old.name) as image:
-                agent.refuse_use(image)
+def _write(
+    agent: Agent,
+    old: Place,
+    new: Place,
+    source: Source,
+    wanted: Wanted,
+    still_the_same: Callable[[], None],
+) -> Changed:
+    with opened_target(agent, new, wanted) as opened:
+        outcome = copy_within(agent, old, source, new, opened, local_encoding(wanted))
+        if wanted.archive not in (None, "zstd"):
+            _require_contents(agent, opened.draft, outcome.digest)
+        still_the_same()
         opened.draft.publish(overwrite=new.path == old.path, like=old.name)
         return msgspec.structs.replace(changed(new, opened.draft), size=source.size)
+
+
+def _require_contents(agent: Agent, draft: Draft, digest: str) -> None:
+    """Read an archive back, of which nothing has shown yet that it holds what was compressed."""
+    held = check(open_source(draft, archives=True), lambda done, total: agent.session.check())
+    if held != digest:
+        raise Corrupt(
+            "what was compressed does not decompress to the same; this host's memory or processor"
+            " may be faulty"
+        )

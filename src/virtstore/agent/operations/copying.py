@@ -92,7 +92,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
         if request.dry_run:
             _require_room(place, wanted)
             return session.send(Ready(place.path, compare=False))
-        with opened_target(place, wanted) as opened:
+        with opened_target(agent, place, wanted) as opened:
             session.send(Ready(place.path, compare=opened.existing is not None))
 
             def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
@@ -127,7 +127,7 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
                 _require_room(place, wanted)
                 received = Received(place.path, source.size, 0, "")
             else:
-                with opened_target(place, wanted) as opened:
+                with opened_target(agent, place, wanted) as opened:
                     encoding = local_encoding(wanted, request.bwlimit)
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
                     _publish(agent, place, wanted, opened.draft)
@@ -154,10 +154,12 @@ def copy_within(
 
 
 def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
-    if wanted.mode == "overwrite":  # somebody may have come while the copy was made
+    # One that came while the copy was made is not ours to replace with access to append only.
+    replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
+    if replaces:  # somebody may have begun to use it
         with suppress(NotFound), place.store.open(place.name) as old:
             agent.refuse_use(old)
-    draft.publish(overwrite=wanted.mode == "overwrite")
+    draft.publish(overwrite=replaces)
 
 
 @contextmanager
@@ -168,7 +170,8 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]
             place = stack.enter_context(agent.locked(request.path, "read", shared=True))
             image = stack.enter_context(_frozen_or_open(agent, place, request))
             archives = place.store.capabilities.archives
-            source = open_source(image, archives=archives, name=place.name)
+            steady = not request.allow_in_use
+            source = open_source(image, archives=archives, name=place.name, steady=steady)
             if request.check and source.compression:
                 # An image is about to be overwritten in place: a damaged archive is found now.
                 check(source, lambda done, total: agent.session.check())

@@ -19,11 +19,11 @@ from virtstore.agent.context import (
 )
 from virtstore.agent.in_use import Scan
 from virtstore.agent.operations.contents import device_of, first_data, refuse_to_cut
-from virtstore.agent.paths import canonical
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Draft, Image, Store, Stored
 from virtstore.errors import Exists, InUse, Unsafe, Unsupported, UsageError
 from virtstore.filesystems.detect import detect, end_of_contents
+from virtstore.location import canonical
 from virtstore.model import Changed, Cleaned
 from virtstore.protocol import (
     CleanUp,

@@ -17,12 +17,12 @@ from virtstore.agent.context import Agent, mend, stored, unzeroed_from
 from virtstore.agent.in_use import Scan
 from virtstore.agent.operations.archived import look_into
 from virtstore.agent.operations.contents import device_of
-from virtstore.agent.paths import canonical
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect_many
+from virtstore.location import canonical
 from virtstore.model import (
     Compression,
     Entry,

@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 from virtstore import formats
+from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveDraft, Draft
 from virtstore.errors import ConnectionFailed, Error, Interrupted, UsageError, blamed_on
@@ -48,10 +49,11 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened_target(place: Place, wanted: Wanted) -> Iterator[Opened]:
+def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened]:
     """A draft ready to be written. It is kept, as partial, where a client that went away may
     come back and go on; otherwise a failure leaves no trace of it."""
-    draft, prepare = _drafted(place, wanted)  # where this fails, there is nothing of ours yet
+    # Where this fails, there is nothing of ours yet.
+    draft, prepare = _drafted(agent, place, wanted)
     try:
         with draft, ExitStack() as stack:
             yield prepare(stack)
@@ -64,7 +66,9 @@ def opened_target(place: Place, wanted: Wanted) -> Iterator[Opened]:
         raise
 
 
-def _drafted(place: Place, wanted: Wanted) -> tuple[Draft, Callable[[ExitStack], Opened]]:
+def _drafted(
+    agent: Agent, place: Place, wanted: Wanted
+) -> tuple[Draft, Callable[[ExitStack], Opened]]:
     """The draft, and what makes a target of it."""
     store, name = place.store, place.name
     if wanted.archive:
@@ -75,7 +79,8 @@ def _drafted(place: Place, wanted: Wanted) -> tuple[Draft, Callable[[ExitStack],
             return archive, partial(_prepare_archive, archive, wanted.size)
         return archive, partial(_prepare_stream, archive, form, level)
     rework = wanted.mode == "contents"
-    draft = store.rework(name) if rework else store.draft(name, wanted.size)
+    # To compare what is equal takes its time: who uses it is looked at again before it changes.
+    draft = store.rework(name, agent.refuse_use) if rework else store.draft(name, wanted.size)
     return draft, partial(_prepare_image, draft, wanted.size, blocks=rework)
 
 
