@@ -117,6 +117,7 @@ _CODES: Final = {
     errno.EACCES: "denied",
     errno.EPERM: "denied",
     errno.EROFS: "denied",
+    errno.ETXTBSY: "in-use",
 }
 
 _CLASSES: list[type[Error]] = [Error, *Error.__subclasses__()]
@@ -134,6 +135,8 @@ def from_os_error(error: OSError, *, path: str | None = None) -> Error:
     """The error that the kernel's is to a user."""
     code = _CODES.get(error.errno or 0, "failed")
     message = error.strerror or str(error)
+    if error.errno == errno.ENAMETOOLONG:
+        message += " for what an image is called while it is being made; choose a shorter name"
     about = error.filename
     if isinstance(about, str) and about.startswith("/") and about != path:
         # Such as where locks are kept; but the name of a descriptor tells nobody anything.

@@ -70,7 +70,7 @@ class Location(NamedTuple):
 def parse_location(text: str, *, directory: str | None = None) -> Location:
     """The location that `text` names; a relative local path starts at `directory`
     (the working directory by default). Raises `UsageError`."""
-    _refuse_control_characters(text)
+    _refuse_odd_text(text)
     if not text:
         raise UsageError("an empty location; write /path, HOST:/path or ssh://HOST/path")
     if text.startswith("ssh://"):
@@ -95,7 +95,7 @@ def parse_host(text: str) -> HostAddress:
     or `ssh://…` without a path. Raises `UsageError`."""
     if not text.startswith("ssh://"):
         text = text.removeprefix("ssh:")
-    _refuse_control_characters(text)
+    _refuse_odd_text(text)
     if text.removesuffix(":") == LOCAL_NAME:
         return LOCAL
     if "/" not in text and not text.endswith(":"):
@@ -128,7 +128,7 @@ def _parse_url(text: str) -> Location:
             raise UsageError(f"{text}: {port} is not a port")
     decoded = unquote(f"/{path}") if slash and path else None
     if decoded:
-        _refuse_control_characters(decoded)
+        _refuse_odd_text(decoded)
     address = _parse_destination(authority, text)
     return Location(HostAddress(address.host, address.user, port), decoded)
 
@@ -142,9 +142,9 @@ def _parse_destination(text: str, whole: str) -> HostAddress:
     return HostAddress(host.strip("[]"), user or None)
 
 
-def _refuse_control_characters(text: str) -> None:
-    if any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise UsageError(f"{text!r}: a location has no NUL, line break or control character")
+def _refuse_odd_text(text: str) -> None:
+    if any(c in text for c in "\0\n\r"):
+        raise UsageError(f"{text!r}: a location has no NUL and no line break")
     if any("\ud800" <= c <= "\udfff" for c in text):
         raise UsageError(f"{text!r}: a location is UTF-8; rename the file first")
 

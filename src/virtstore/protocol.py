@@ -415,7 +415,7 @@ def encode(message: AnyMessage, payload_length: int = 0) -> bytes:
 
 def check(request: Request) -> None:
     """Raises `UsageError` for a request that an agent would not even read, such as one with an
-    argument of the wrong type."""
+    argument of the wrong type, or a path that is none."""
     try:
         _decoder.decode(encode(request)[HEADER_SIZE:])
     except msgspec.ValidationError as error:
@@ -424,6 +424,10 @@ def check(request: Request) -> None:
         raise UsageError(f"{name}: {what}" if name else what) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"this cannot be asked of a host: {error}") from None
+    for field in ("path", "source", "target"):
+        path = getattr(request, field, None)
+        if path is not None and (not path.startswith("/") or any(c in path for c in "\0\n\r")):
+            raise UsageError(f"{path!r} is not an absolute path of one line")
 
 
 def read_frame(read: Callable[[int], bytes]) -> Frame | None:

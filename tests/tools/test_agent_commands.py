@@ -338,3 +338,44 @@ def test_a_gpt_is_not_cut_and_resize_is_named_that_can(images: Path) -> None:
         assert "'virtstore resize'" in message
     assert image.read_bytes() == before
     assert told("shrink", image, "32M", "--discard-data")["size"] == 32 * MIB
+
+
+def test_an_image_may_have_an_odd_name_but_not_that_of_an_archive(images: Path) -> None:
+    odd = images / "tab\there.img"
+    odd.write_bytes(bytes(MIB))
+    assert told("info", odd)["size"] == MIB
+    assert "tab?here.img" in virtstore("info", odd).stdout
+    for words in (["create", images / "x.img.zst", "1M"], ["copy", odd, images / "x.gz"]):
+        assert told(*words, status=2)["error"]["code"] == "usage"
+
+
+def test_a_long_list_has_all_keys_of_whatever_is_there(images: Path) -> None:
+    (images / "sub").mkdir()
+    (images / "link").symlink_to("x.img")
+    listed = {each["path"]: each for each in told("list", "-l", images)}
+    assert {each["type"] for each in listed.values()} == {"file", "directory", "other"}
+    assert all(set(each) >= INFO for each in listed.values())
+
+
+def test_an_archive_called_another_formats_becomes_an_image_that_can_be_read(
+    images: Path,
+) -> None:
+    contents = (images / "x.img").read_bytes()
+    made = told("compress", images / "x.img")["path"]
+    os.rename(made, images / "y.img.gz")
+    assert told("uncompress", images / "y.img.gz")["path"] == f"{images}/y.img"
+    assert told("verify", images / "y.img")["size"] == len(contents)
+    assert (images / "y.img").read_bytes() == contents
+
+
+def test_a_gpt_that_ends_before_the_cut_does_not_keep_an_image_from_being_cut(
+    images: Path,
+) -> None:
+    path = images / "gpt.img"
+    path.write_bytes(bytes(60 * MIB))
+    subprocess.run(["sfdisk", "-q", path], input=b"label: gpt\n,20M,L\n", check=True)
+    before = path.read_bytes()
+    told("grow", path, "+4096")
+    assert told("shrink", path, "-4096")["changed"]
+    assert path.read_bytes() == before
+    assert told("shrink", path, "-4096", status=8)["error"]["code"] == "unsafe"

@@ -72,7 +72,7 @@ def test_spellings(
 REFUSED = [
     "", "-oProxyCommand=x:/y", "-x@a:/y", "u@-a:/y", "ssh://-a/x", "ssh://-u@a/x", "ssh:///x",
     "ssh://", "a b:/x", "a:x", "a:./x", "@a:/x", "ssh://@a/x", "ssh://a:0/x", "ssh://a:65536/x",
-    "ssh://a:12x/y", "/x\n", "/x\0y", "a:/x\r", "ssh://a/x%00", "ssh://a/%0a", "/\x1b[2J", ":/x",
+    "ssh://a:12x/y", "/x\n", "/x\0y", "a:/x\r", "ssh://a/x%00", "ssh://a/%0a", ":/x",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from virtstore.agent.in_use import Scan
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
-from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
+from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported, UsageError
 from virtstore.model import Access, Changed
 from virtstore.protocol import AnyMessage
 from virtstore.units import format_size
@@ -77,7 +77,7 @@ class Agent:
 
 def _say_what_is_left(place: Place, error: NotFound) -> None:
     """Where an image is missing, that an interrupted operation left a part of it."""
-    if error.path is None and (found := place.store.find(place.name)):
+    if error.path in (None, place.path) and (found := place.store.find(place.name)):
         error.path = place.path
         if found.state == "partial":
             error.message += (
@@ -133,6 +133,17 @@ def refuse_archive(place: Place, image: Image) -> None:
         raise Unsupported(
             f"it is a compressed archive ({found.name}); 'virtstore uncompress' makes an image"
             " of it",
+            path=place.path,
+        )
+
+
+def refuse_misleading_name(place: Place) -> None:
+    """Raises `UsageError` for an image that would be called like an archive: it could not be told
+    from one whose beginning is damaged."""
+    if place.store.capabilities.archives and (form := formats.by_suffix(place.name)):
+        raise UsageError(
+            f"it would be an image called {place.name}, which says that it is a {form.name}"
+            " archive; give it another name",
             path=place.path,
         )
 

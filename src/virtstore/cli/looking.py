@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from virtstore.cli.meter import meter
 from virtstore.cli.options import Common, image_at, located, open_at, open_host
-from virtstore.cli.render import info_text, list_text, on, print_json, storage_text
+from virtstore.cli.render import info_text, list_text, on, print_json, storage_text, whole_entry
 from virtstore.location import parse_location
 from virtstore.units import format_size
 
@@ -39,7 +39,7 @@ def list_(
     with open_at(at, options) as host:
         found = host.list(at.path, long=long, recursive=recursive)
     if options.json:
-        print_json(found)
+        print_json([whole_entry(each) for each in found] if long else found)
     elif not found and at.path is None:
         print(f"{host.name}: nothing is configured here", file=sys.stderr)
     elif found or long:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import msgspec
 
@@ -15,6 +16,7 @@ from virtstore.model import (
     Entry,
     Filesystem,
     ImageInfo,
+    ImageType,
     StorageInfo,
 )
 from virtstore.text import printable
@@ -36,6 +38,15 @@ def _without_empty_warnings(value: object) -> object:
     if isinstance(value, dict) and value.get("warnings") in ([], ()):
         return {key: each for key, each in value.items() if key != "warnings"}
     return value
+
+
+def whole_entry(entry: Entry | ImageInfo) -> ImageInfo:
+    """One of `list -l`, with all keys: of what is no image there is nothing to say."""
+    if isinstance(entry, ImageInfo):
+        return entry
+    return ImageInfo(
+        entry.path, entry.host, cast(ImageType, entry.type), None, 0, state=entry.state
+    )
 
 
 def print_error(error: Error, *, as_json: bool) -> None:

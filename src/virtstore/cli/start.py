@@ -32,7 +32,9 @@ def main() -> None:
     except SystemExit as ended:
         status = int(ended.code or 0)
     except KeyboardInterrupt:  # while it was imported; nothing was asked for yet
-        print("virtstore: interrupted", file=sys.stderr)
+        from virtstore.cli.render import print_error
+
+        print_error(Interrupted("interrupted"), as_json="--json" in sys.argv)
         status = Interrupted.exit_status
     finally:
         ahead.end()

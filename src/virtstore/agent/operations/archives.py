@@ -50,7 +50,11 @@ def uncompress(agent: Agent, request: UncompressImage) -> None:
             raise Unsupported("it is not compressed")
         agent.policy.check_size(source.size)
         form = formats.by_name(source.compression)
-        path = place.path.removesuffix(form.suffix)
+        # It may be called another format's archive; what it is called then is no image's name.
+        promised = formats.by_suffix(place.path) or form
+        path = place.path.removesuffix(promised.suffix)
+        if path.endswith("/"):
+            raise UsageError("its name is nothing but an ending; 'virtstore copy' unpacks it")
         if path == place.path and request.keep:
             raise UsageError(
                 f"its name does not end in {form.suffix}, so the image would take its place;"

@@ -33,7 +33,7 @@ def refuse_to_cut(image: Image, size: int) -> None:
             " --discard-data cuts it anyway"
         )
     copy = image.size if found.table is None else found.table.backup(image.size)
-    if first_data(image, copy, image.size) is not None:
+    if first_data(image, max(copy, size), image.size) is not None:
         raise Unsafe(
             "its partition table (GPT) keeps a copy of itself in the last sectors, which would be"
             " cut off; 'virtstore resize' moves that and shrinks what is in the image,"

@@ -7,7 +7,12 @@ from contextlib import ExitStack, contextmanager, suppress
 
 from virtstore import formats
 from virtstore.agent import priority
-from virtstore.agent.context import Agent, refuse_archive, require_room
+from virtstore.agent.context import (
+    Agent,
+    refuse_archive,
+    refuse_misleading_name,
+    require_room,
+)
 from virtstore.agent.operations.images import refuse_dependents, refuse_existing
 from virtstore.agent.operations.targets import (
     Opened,
@@ -217,16 +222,8 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
         if wanted.archive and not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy to a file")
         level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
-        if (
-            not wanted.archive
-            and wanted.mode != "contents"
-            and (form := formats.by_suffix(place.name))
-        ):
-            raise UsageError(
-                f"the copy would be an image called {place.name}, which says that it is a"
-                f" {form.name} archive; name the target, or add --archive",
-                path=place.path,
-            )
+        if not wanted.archive and wanted.mode != "contents":
+            refuse_misleading_name(place)
         found = place.store.find(place.name)
         if wanted.mode == "new":
             refuse_existing(place, "; --overwrite replaces it once the copy is whole")

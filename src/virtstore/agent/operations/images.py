@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
+import msgspec
+
+from virtstore import formats
 from virtstore.agent import locks
 from virtstore.agent.context import (
     Agent,
@@ -13,6 +16,7 @@ from virtstore.agent.context import (
     mend,
     planned,
     refuse_archive,
+    refuse_misleading_name,
     require_room,
     stored,
     unzeroed_from,
@@ -48,6 +52,7 @@ def create(agent: Agent, request: CreateImage) -> None:
         if request.thin and not place.store.capabilities.thin_pools:
             raise Unsupported("--thin makes volumes in a volume group; this is a directory")
         refuse_existing(place)
+        refuse_misleading_name(place)
         agent.policy.check_size(size)
         if request.dry_run:
             if not request.thin:
@@ -104,6 +109,8 @@ def grow(agent: Agent, request: GrowImage) -> None:
         agent.policy.check_size(size)
         if unzeroed is not None:
             _refuse_to_zero(agent, image, unzeroed)
+        if any(use.by == "swap" for use in Scan().users(image.identity)):
+            agent.refuse_use(image)  # the kernel does not let a swap file grow
         if request.dry_run:
             return agent.reply(Done(planned(place, size, *_growing(place, image, size, unzeroed))))
         before = image.size
@@ -192,6 +199,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
         parent = source.path.rpartition("/")[0]
         with agent.locked(f"{parent}/{name}", "append") as target:
             refuse_existing(target)
+            size_seen = _image_size(source, target)
             if request.dry_run:
                 if source.store.capabilities.archives:
                     source.store.frozen(source.name).__exit__()  # it depends on the file system
@@ -201,7 +209,19 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
             source.store.snapshot(source.name, target.name, size)
             target.store.refresh()
             with target.store.open(target.name) as image:
-                agent.reply(Done(changed(target, image)))
+                told = changed(target, image)
+                agent.reply(Done(msgspec.structs.replace(told, size=size_seen or told.size)))
+    return None
+
+
+def _image_size(source: Place, target: Place) -> int | None:
+    """What is in an archive of which a snapshot is to be taken; None for an image, which must
+    not be called an archive."""
+    if source.store.capabilities.archives:
+        with source.store.open(source.name) as image:
+            if found := formats.detect(image):
+                return found.image_size(image)
+    refuse_misleading_name(target)
     return None
 
 
