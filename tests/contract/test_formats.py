@@ -11,6 +11,7 @@ import pytest
 from virtstore import formats
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
+from virtstore.formats import steps
 from virtstore.formats.base import Format
 from virtstore.model import Compression
 
@@ -129,6 +130,18 @@ def test_a_size_is_never_read_off_a_truncated_archive(form: Format) -> None:
     for length in range(len(archive)):
         with pytest.raises(Corrupt):
             form.image_size(Bytes(archive[:length]))
+
+
+def test_an_archive_too_long_to_look_through_has_no_size_and_is_read_like_any_other(
+    form: Format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "MOST_STEPS", 1)
+    image = small(form) + TINY
+    archive = pack(form, small(form)) + pack(form, TINY)
+    assert form.image_size(Bytes(archive)) is None
+    assert unpack(form, archive) == image
+    with pytest.raises(Corrupt):
+        unpack(form, archive[:-1])
 
 
 def flips(archive: bytes, form: Format) -> Iterator[bytes]:

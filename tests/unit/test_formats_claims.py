@@ -10,6 +10,7 @@ import pytest
 
 from virtstore import formats
 from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.formats import steps
 from virtstore.formats.cursor import Cursor, Section
 from virtstore.formats.lz4 import Lz4
 from virtstore.formats.lzop import Lzop
@@ -239,6 +240,64 @@ def _lzop(*blocks: tuple[int, bytes]) -> bytes:
 def test_an_lzop_block_that_cannot_be_is_corrupt(block: tuple[int, bytes]) -> None:
     with pytest.raises(Corrupt, match="damaged block"):
         Lzop().image_size(Bytes(_lzop(block)))
+
+
+def _archive_of_ours(image: bytes) -> bytes:
+    written: list[bytes] = []
+    writer = Zstd().writer(written.append)
+    writer.write(image)
+    writer.finish()
+    return b"".join(written)
+
+
+@pytest.mark.parametrize(
+    ("head", "unit"),
+    [
+        (_zstd_frame(0), _zstd_block(0, 0, b"", last=False)),
+        (_zstd_frame(0, _zstd_block(0, 0, b"")), struct.pack("<II", 0x184D2A51, 0)),
+        (b"", _zstd_frame(0, _zstd_block(0, 0, b""))),
+        (b"", _archive_of_ours(b"x")),
+        (_lz4_frame(0)[:-4], _lz4_block(1 << 31, b"")),
+        (_lz4_frame(0), struct.pack("<II", 0x184D2A51, 0)),
+        (b"", _lz4_frame(0)),
+        (_lzop()[:-4], struct.pack(">II", 1, 1) + b"x"),
+        (b"", _lzop()),
+        (b"", _xz([], b"")),
+        (_xz([], b""), bytes(4096)),
+        (_xz([(4, 1)] * 300, bytes(1200)), b""),
+    ],
+    ids=[
+        "zstd blocks of nothing",
+        "zstd frames to skip",
+        "zstd frames of nothing",
+        "archives of a byte",
+        "lz4 blocks of nothing",
+        "lz4 frames to skip",
+        "lz4 frames of nothing",
+        "lzop blocks of a byte",
+        "lzop members of nothing",
+        "xz streams of nothing",
+        "pages of padding",
+        "xz blocks of a byte",
+    ],
+)
+def test_a_guest_cannot_make_looking_long(
+    head: bytes, unit: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Bytes(head + unit * 300)
+    found = formats.detect(archive)
+    assert found
+    monkeypatch.setattr(steps, "MOST_STEPS", 299)
+    assert found.image_size(archive) is None
+
+
+def test_the_entries_of_a_seek_table_in_the_midst_are_steps_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    archive = Bytes(_archive_of_ours(b"x") + _archive_of_ours(b"y"))
+    assert Zstd().image_size(archive) == 2
+    monkeypatch.setattr(steps, "MOST_STEPS", 2 * 4)  # of each: a block, and three frames
+    assert Zstd().image_size(archive) is None
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,9 @@ class Format(Protocol):
         ...
 
     def image_size(self, source: ArchiveSource) -> int | None:
-        """Bytes of the image, without decompressing it; None where the format does not say.
-        Raises `Corrupt` where what it says cannot be true."""
+        """Bytes of the image, without decompressing it; None where the format does not say, or
+        only behind more headers than are looked at (`steps`). Raises `Corrupt` where what it
+        says cannot be true."""
         ...
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:

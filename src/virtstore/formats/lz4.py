@@ -18,6 +18,7 @@ from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import PAGE, Cursor
 from virtstore.formats.members import Decoder, Encoder, MemberWriter, read_member
+from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.formats.zstd_frames import is_skippable, skippable_length
 from virtstore.model import Compression
 from virtstore.units import MAX_SIZE
@@ -55,20 +56,14 @@ class Lz4:
         return head.startswith(_MAGIC) and len(head) >= 6 and _sound(head[4], head[5])
 
     def image_size(self, source: ArchiveSource) -> int | None:
-        cursor = Cursor(source, ahead=PAGE)
-        total = 0
-        for _ in _frames(cursor):
-            size = _skip_frame(cursor)
-            if size is None:
-                return None
-            total += size
-            if total > MAX_SIZE:
-                raise Corrupt("the archive claims 8 EiB or more, which no file can be")
-        return total
+        try:
+            return _stated_size(Cursor(source, ahead=PAGE), Steps())
+        except OutOfSteps:
+            return None
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
         cursor = Cursor(source)
-        for _ in _frames(cursor):
+        for _ in _frames(cursor, Steps.unlimited()):
             decoder = cast(Decoder, lz4.frame.LZ4FrameDecompressor())
             yield from read_member(cursor, decoder, RuntimeError)
 
@@ -81,10 +76,24 @@ class Lz4:
         return MemberWriter(sink, cast(Encoder, encoder), encoder.begin())
 
 
-def _frames(cursor: Cursor) -> Iterator[None]:
+def _stated_size(cursor: Cursor, steps: Steps) -> int | None:
+    """The sum over the frames; None if one does not say its size. Raises `OutOfSteps`."""
+    total = 0
+    for _ in _frames(cursor, steps):
+        size = _skip_frame(cursor, steps)
+        if size is None:
+            return None
+        total += size
+        if total > MAX_SIZE:
+            raise Corrupt("the archive claims 8 EiB or more, which no file can be")
+    return total
+
+
+def _frames(cursor: Cursor, steps: Steps) -> Iterator[None]:
     """Stops at each frame that has contents. Whoever asks for the next has moved on."""
     found = False
     while not cursor.at_end:
+        steps.take()
         head = cursor.peek(8)
         if is_skippable(head):
             cursor.skip(skippable_length(head))
@@ -102,12 +111,13 @@ def _frames(cursor: Cursor) -> Iterator[None]:
         raise Corrupt("the archive is empty, or cut off before its first frame")
 
 
-def _skip_frame(cursor: Cursor) -> int | None:
+def _skip_frame(cursor: Cursor, steps: Steps) -> int | None:
     """Move over a frame; its content size, if it says it."""
     header = _parse_header(cursor.peek(19))
     cursor.skip(header.length)
     capacity = 0
     while word := _WORD.unpack(cursor.take(4))[0]:
+        steps.take()
         stored = word & ~_STORED_AS_IS
         if stored > header.block_size:
             raise Corrupt(f"a damaged block begins at byte {cursor.position - 4}")

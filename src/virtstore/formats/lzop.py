@@ -23,6 +23,7 @@ from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt, Error
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import PAGE, Cursor
+from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.model import Compression
 
 _MAGIC: Final = b"\x89LZO\x00\r\n\x1a\n"
@@ -56,16 +57,13 @@ class Lzop:
         return head.startswith(_MAGIC)
 
     def image_size(self, source: ArchiveSource) -> int | None:
-        if not source.size:
-            raise Corrupt("the archive is empty")
-        cursor = Cursor(source, ahead=PAGE)
-        total = 0
-        while not cursor.at_end:
-            total += _skip_member(cursor)
-        return total
+        try:
+            return _size(source, Steps())
+        except OutOfSteps:
+            return None
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
-        expected, got = self.image_size(source), 0
+        expected, got = _size(source, Steps.unlimited()), 0
         with run.filter_process(["lzop", "-d", "-c", "-q"]) as process:
             lzop = _Filter(process)
             cursor = Cursor(source)
@@ -179,11 +177,25 @@ class _Member(NamedTuple):
     stored_checksums: int
 
 
-def _skip_member(cursor: Cursor) -> int:
+def _size(source: ArchiveSource, steps: Steps) -> int:
+    """Bytes of the image: of all members. Raises `Corrupt` where the archive's structure is
+    not sound to its end, and `OutOfSteps`."""
+    if not source.size:
+        raise Corrupt("the archive is empty")
+    cursor = Cursor(source, ahead=PAGE)
+    total = 0
+    while not cursor.at_end:
+        total += _skip_member(cursor, steps)
+    return total
+
+
+def _skip_member(cursor: Cursor, steps: Steps) -> int:
     """Move over a member; the bytes that it holds."""
+    steps.take()
     member = _take_header(cursor)
     total = 0
     while size := _word(cursor):
+        steps.take()
         stored = _word(cursor)
         if not 0 < stored <= size <= _MOST_IN_A_BLOCK or size > stored * _MOST_FROM_A_BYTE:
             raise Corrupt(f"a damaged block begins at byte {cursor.position - 8}")

@@ -37,6 +37,7 @@ from virtstore.formats.seek_table import (
     FrameTable,
     encode_table,
 )
+from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.formats.zstd_frames import (
     CHECKSUM_SIZE,
     MAGIC,
@@ -196,7 +197,10 @@ def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, byt
     offset = 0
     while offset < size and not cursor.at_end:
         position = cursor.position
-        length, _ = skip_frame(cursor, take_header(cursor), _MOST_BLOCKS)
+        try:
+            length = skip_frame(cursor, take_header(cursor), Steps(_MOST_BLOCKS))
+        except OutOfSteps:
+            return
         stored = cursor.position - position
         if not length or not _plausible(stored, length) or length > size - offset:
             return

@@ -18,6 +18,7 @@ from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import PAGE, Cursor, Section
 from virtstore.formats.members import MemberWriter, read_member
+from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.model import Compression
 from virtstore.units import MAX_SIZE
 
@@ -31,6 +32,7 @@ _HEADER: Final = 12  # of a stream; its footer is as long
 _FOOTER: Final = struct.Struct("<II2s2s")  # CRC-32, index size / 4 - 1, flags, magic
 _END_MAGIC: Final = b"YZ"
 _PADDING: Final = bytes(PAGE)
+_STEPS_OF_A_STREAM: Final = 4  # header, footer, index and its checksum: a read each
 # What LZMA2 can do at most: a chunk of 2 MiB behind a header of 6 bytes.
 _MOST_IN_A_BYTE: Final = (2 << 20) // 6
 
@@ -49,16 +51,10 @@ class Xz:
         return head.startswith(_MAGIC) and head[6:7] in (b"", b"\x00")
 
     def image_size(self, source: ArchiveSource) -> int | None:
-        total, end = 0, source.size
-        while end:
-            end = _without_padding(source, end)
-            end, size = _last_stream(source, end)
-            total += size
-            if total > MAX_SIZE:
-                raise Corrupt("the archive claims 8 EiB or more, which no file can be")
-        if not source.size:
-            raise Corrupt("the archive is empty")
-        return total
+        try:
+            return _size(source, Steps())
+        except OutOfSteps:
+            return None
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
         cursor = Cursor(source)
@@ -100,9 +96,24 @@ def _skip_padding(cursor: Cursor) -> None:
         raise Corrupt(f"junk follows the xz stream that ends at byte {begin}")
 
 
-def _without_padding(source: ArchiveSource, end: int) -> int:
-    """Where the last stream ends, of those that end before `end`."""
+def _size(source: ArchiveSource, steps: Steps) -> int:
+    """The sum over the streams. Raises `OutOfSteps`."""
+    total, end = 0, source.size
+    while end:
+        end = _without_padding(source, end, steps)
+        end, size = _last_stream(source, end, steps)
+        total += size
+        if total > MAX_SIZE:
+            raise Corrupt("the archive claims 8 EiB or more, which no file can be")
+    if not source.size:
+        raise Corrupt("the archive is empty")
+    return total
+
+
+def _without_padding(source: ArchiveSource, end: int, steps: Steps) -> int:
+    """Where the last stream ends, of those that end before `end`. A page is a step."""
     while end >= PAGE and source.read_at(end - PAGE, PAGE) == _PADDING:
+        steps.take()
         end -= PAGE
     tail = source.read_at(max(0, end - PAGE), min(end, PAGE))
     padding = len(tail) - len(tail.rstrip(b"\0"))
@@ -110,8 +121,9 @@ def _without_padding(source: ArchiveSource, end: int) -> int:
     return end - padding
 
 
-def _last_stream(source: ArchiveSource, end: int) -> tuple[int, int]:
+def _last_stream(source: ArchiveSource, end: int, steps: Steps) -> tuple[int, int]:
     """Where the stream that ends at `end` begins, and the size of its contents."""
+    steps.take(_STEPS_OF_A_STREAM)
     if end < 2 * _HEADER:
         raise Corrupt("the archive is truncated, or is not xz")
     footer = source.read_at(end - _HEADER, _HEADER)
@@ -120,20 +132,21 @@ def _last_stream(source: ArchiveSource, end: int) -> tuple[int, int]:
     if magic != _END_MAGIC or crc != zlib.crc32(footer[4:10]) or index_size > end - 2 * _HEADER:
         raise Corrupt(f"the end of the xz stream at byte {end} is missing or damaged")
     index_at = end - _HEADER - index_size
-    stored, size = _read_index(Section(source, index_at, end - _HEADER))
+    stored, size = _read_index(Section(source, index_at, end - _HEADER), steps)
     begin = index_at - stored - _HEADER
     if begin < 0 or source.read_at(begin, 8) != _MAGIC + flags:
         raise Corrupt(f"the xz stream that ends at byte {end} has no beginning")
     return begin, size
 
 
-def _read_index(index: Section) -> tuple[int, int]:
-    """Bytes that the blocks take in the archive, and bytes that they hold."""
+def _read_index(index: Section, steps: Steps) -> tuple[int, int]:
+    """Bytes that the blocks take in the archive, and bytes that they hold. A block is a step."""
     cursor = Cursor(index, ahead=PAGE)
     if cursor.take(1) != b"\0":
         raise Corrupt("an index of the xz archive is damaged")
     stored = held = 0
     for _ in range(_read_number(cursor)):
+        steps.take()
         unpadded, size = _read_number(cursor), _read_number(cursor)
         if size > unpadded * _MOST_IN_A_BYTE:
             raise Corrupt(f"an xz block of {unpadded} bytes claims to hold {size}")

@@ -17,8 +17,9 @@ from virtstore.errors import Corrupt
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.blocks import DEFAULT_LEVEL, LEVELS, compress_block
 from virtstore.formats.cursor import PAGE, Cursor, Section
-from virtstore.formats.seek_table import TABLE_MAGIC
+from virtstore.formats.seek_table import ENTRY, TABLE_MAGIC
 from virtstore.formats.seekable import SeekableArchive, SeekableWriter
+from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.formats.zstd_frames import (
     MAGIC,
     MAX_WINDOW,
@@ -31,10 +32,6 @@ from virtstore.formats.zstd_frames import (
 )
 from virtstore.model import Compression
 from virtstore.units import MAX_SIZE
-
-#: Block headers that are looked at to learn a size: 32 GiB of what zstd makes. More are not:
-#: a guest can make an image a single frame of billions of empty blocks.
-_MOST_WALKED = 1 << 18
 
 
 class Zstd:
@@ -52,7 +49,12 @@ class Zstd:
 
     def image_size(self, source: ArchiveSource) -> int | None:
         archive = SeekableArchive.open(source)
-        return archive.size if archive else _stated_size(source)
+        if archive:
+            return archive.size
+        try:
+            return _stated_size(source, Steps())
+        except OutOfSteps:
+            return None
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
         archive = SeekableArchive.open(source)
@@ -101,12 +103,12 @@ class ZstdWriter:
         self._zeros = 0
 
 
-def _stated_size(source: ArchiveSource) -> int | None:
+def _stated_size(source: ArchiveSource, steps: Steps) -> int | None:
+    """The sum over the frames; None if one does not say its size. Raises `OutOfSteps`."""
     cursor = Cursor(source, ahead=PAGE)
     total = 0
-    budget = _MOST_WALKED
-    for header in _frames(source, cursor):
-        size, budget = skip_frame(cursor, header, budget)
+    for header in _frames(source, cursor, steps):
+        size = skip_frame(cursor, header, steps)
         if size is None:
             return None
         total += size
@@ -118,7 +120,7 @@ def _stated_size(source: ArchiveSource) -> int | None:
 def _read_stream(source: ArchiveSource) -> Iterator[bytes]:
     cursor = Cursor(source)
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    for header in _frames(source, cursor):
+    for header in _frames(source, cursor, Steps.unlimited()):
         cursor.give_back(header.length)
         decoder = decompressor.decompressobj()
         try:
@@ -132,16 +134,18 @@ def _read_stream(source: ArchiveSource) -> Iterator[bytes]:
             raise Corrupt(f"the frame that ends at byte {cursor.position} is not whole")
 
 
-def _frames(source: ArchiveSource, cursor: Cursor) -> Iterator[FrameHeader]:
+def _frames(source: ArchiveSource, cursor: Cursor, steps: Steps) -> Iterator[FrameHeader]:
     """The header of each frame that has contents. Whoever asks for the next has moved
     `cursor` from behind the header to the frame's end.
 
     Raises `Corrupt` for an empty archive, for anything that is not a frame, and for
-    frames of ours whose seek table does not follow.
+    frames of ours whose seek table does not follow. Raises `OutOfSteps`: a frame is a step, and
+    so is each entry of a seek table.
     """
     found = False
     unclosed: int | None = None
     while not cursor.at_end:
+        steps.take()
         begin, head = cursor.position, cursor.peek(8)
         if not is_skippable(head):
             header = take_header(cursor)
@@ -152,6 +156,7 @@ def _frames(source: ArchiveSource, cursor: Cursor) -> Iterator[FrameHeader]:
             continue
         cursor.skip(skippable_length(head))
         if unclosed is not None and head.startswith(TABLE_MAGIC.to_bytes(4, "little")):
+            steps.take(skippable_length(head) // ENTRY.size)
             if SeekableArchive.open(Section(source, unclosed, cursor.position)) is None:
                 break
             unclosed = None

@@ -18,6 +18,7 @@ import zstandard
 
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.cursor import Cursor
+from virtstore.formats.steps import Steps
 
 MAGIC: Final = b"\x28\xb5\x2f\xfd"
 #: The largest window that a reader allocates: what `zstd -d` takes, and `zstd --long` makes.
@@ -119,17 +120,16 @@ def raw_pieces(cursor: Cursor, header: FrameHeader) -> Iterator[bytes]:
         yield cursor.take(CHECKSUM_SIZE)
 
 
-def skip_frame(cursor: Cursor, header: FrameHeader, budget: int) -> tuple[int | None, int]:
-    """Move over the frame whose header was taken; its content size, if it says it, and how
-    many more of `budget` blocks may be looked at. No size where that is used up.
+def skip_frame(cursor: Cursor, header: FrameHeader, steps: Steps) -> int | None:
+    """Move over the frame whose header was taken, a step for each block; its content size, if
+    it says it.
 
-    Raises `Corrupt` where the frame is cut off or claims more than its blocks can hold.
+    Raises `Corrupt` where the frame is cut off or claims more than its blocks can hold, and
+    `OutOfSteps`.
     """
     capacity, last = 0, False
     while not last:
-        if not budget:
-            return None, 0
-        budget -= 1
+        steps.take()
         block = take_block(cursor, header.window)
         last = block.last
         capacity += block.capacity
@@ -140,7 +140,7 @@ def skip_frame(cursor: Cursor, header: FrameHeader, budget: int) -> tuple[int | 
         raise Corrupt(
             f"a frame claims {header.content_size} bytes and its blocks hold at most {capacity}"
         )
-    return header.content_size, budget
+    return header.content_size
 
 
 def is_skippable(head: bytes) -> bool:

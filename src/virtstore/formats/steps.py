@@ -1,0 +1,38 @@
+"""How far the walk over an archive's headers goes, to learn how large its image is.
+
+A guest can make its image look like an archive of billions of headers with nothing between
+them, and whoever lists a directory asks every image in it. So that question has a budget, the
+same in all formats. Reading an archive has none: that takes as long as its contents take.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+#: Headers that are looked at to learn a size: some seconds at the worst. Of genuine archives that
+#: is 128 GiB in zstd's blocks, 256 GiB in lzop's, 4 TiB in those that the lz4 program makes,
+#: and 24 TiB in those of `xz -T0`.
+MOST_STEPS: Final = 1 << 20
+
+
+class OutOfSteps(Exception):
+    """The budget is used up: how large the image is, is not told."""
+
+
+class Steps:
+    """What is left of a budget of `most` steps (None: `MOST_STEPS`), each a header (of a frame,
+    a block, a record of an index) that is looked at."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._left = MOST_STEPS if most is None else most
+
+    @classmethod
+    def unlimited(cls) -> Steps:
+        return cls(sys.maxsize)
+
+    def take(self, count: int = 1) -> None:
+        """Raises `OutOfSteps` where fewer than `count` are left."""
+        self._left -= count
+        if self._left < 0:
+            raise OutOfSteps
