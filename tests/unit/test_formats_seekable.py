@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import struct
+import tracemalloc
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -188,11 +189,53 @@ def test_a_terabyte_of_zeros_is_written_and_opened_without_reading_it() -> None:
     assert archive.contents(1023) is None
 
 
-def test_a_table_of_a_million_frames_takes_28_bytes_a_frame() -> None:
-    table = FrameTable(ENTRY.pack(1000, CHUNK, 7) * (1 << 20))
+def test_a_table_of_a_million_frames_takes_little_more_than_it_takes_in_the_archive() -> None:
+    table = FrameTable(array("I", (1000, CHUNK, 7)) * (1 << 20))
     held = sum(len(a) * a.itemsize for a in vars(table).values())
-    assert held <= 28 * (1 << 20) + 16
+    assert held <= 12.5 * (1 << 20)
     assert table[1 << 19].offset == 1 << 39
+
+
+class Sparse(Bytes):
+    """An archive of which the end is there, behind `size` bytes of whatever it may be."""
+
+    def __init__(self, size: int, end: bytes) -> None:
+        super().__init__(end)
+        self._begin = size
+        self.size = size + len(end)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        assert offset >= self._begin
+        return super().read_at(offset - self._begin, length)
+
+
+def test_opening_an_archive_takes_little_more_memory_than_its_seek_table() -> None:
+    frames = 300_000
+    parts = Parts(_archive())
+    parts.frames, parts.entries = [], [(1000, CHUNK, 7)] * frames
+    parts.summary["size"] = frames * CHUNK
+    source = Sparse(frames * 1000, parts.build())
+    tracemalloc.start()
+    try:
+        assert Zstd().image_size(source) == frames * CHUNK
+        assert tracemalloc.get_traced_memory()[1] < 12 * frames + (4 << 20)
+    finally:
+        tracemalloc.stop()
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(st.integers(4, 5000), st.integers(1, CHUNK)), max_size=300))
+def test_a_frame_is_where_those_before_it_end(sizes: list[tuple[int, int]]) -> None:
+    fields = array("I", [number for stored, length in sizes for number in (stored, length, 9)])
+    table = FrameTable(fields)
+    assert list(table.sizes()) == sizes
+    assert list(table) == [table[index] for index in range(len(table))]
+    offset = position = 0
+    for index, (stored, length) in enumerate(sizes):
+        assert table[index] == (offset, length, position, stored, 9)
+        assert table.find(offset) == table.find(offset + length - 1) == index
+        offset, position = offset + length, position + stored
+    assert (table.image_size, table.archive_size) == (offset, position)
 
 
 def _one_byte_more_than_declared(parts: Parts) -> None:

@@ -1,7 +1,8 @@
 """The seek table at the end of an archive: where each frame lies and what it holds.
 
-A terabyte of data is a million frames, so the table is kept in arrays of machine integers
-(28 bytes a frame), and a `Frame` is made only when one is asked for.
+A terabyte of data is a million frames, and a guest can make an image that claims sixteen
+million. So the table is kept as it is stored (12 bytes a frame), beside it only where each 64th
+frame begins, and a `Frame` is made when one is asked for.
 
 Source: the zstd project's contrib/seekable_format/zstd_seekable_compression_format.md.
 """
@@ -12,7 +13,7 @@ import struct
 import sys
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -27,6 +28,9 @@ HAS_CHECKSUMS: Final = 0x80
 #: Frames in an archive: 16 TiB of data, and any amount of zeros beside it. It bounds what
 #: a table can make a reader hold.
 MAX_FRAMES: Final = 1 << 24
+
+_FIELDS: Final = 3  # of an entry
+_GROUP: Final = 64  # frames to add up, at most, to find where one begins
 
 
 class Frame(NamedTuple):
@@ -47,33 +51,37 @@ class Frame(NamedTuple):
 class FrameTable:
     """The frames of an archive in order. Indexed by number; iterating makes `Frame`s."""
 
-    def __init__(self, entries: bytes) -> None:
-        """`entries` as a seek table stores them, without header and footer."""
-        fields = array("I", entries)
-        if sys.byteorder == "big":
-            fields.byteswap()
-        self._stored = fields[0::3]
-        self._lengths = fields[1::3]
-        self._checksums = fields[2::3]
-        self._positions = array("Q", accumulate(self._stored, initial=0))
-        self._offsets = array("Q", accumulate(self._lengths, initial=0))
+    def __init__(self, fields: array[int]) -> None:
+        """`fields`: three integers for each entry, which the table keeps."""
+        self._fields = fields
+        # Where every 64th frame begins, and where the last ends.
+        self._positions = array("Q", accumulate(self._sums(0), initial=0))
+        self._offsets = array("Q", accumulate(self._sums(1), initial=0))
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        return len(self._fields) // _FIELDS
 
     def __getitem__(self, index: int) -> Frame:
         if not 0 <= index < len(self):
             raise IndexError(index)
+        group, within = divmod(index, _GROUP)
+        stored, length, checksum = self._fields[index * _FIELDS : (index + 1) * _FIELDS]
         return Frame(
-            self._offsets[index],
-            self._lengths[index],
-            self._positions[index],
-            self._stored[index],
-            self._checksums[index],
+            self._offsets[group] + sum(self._column(1, group)[:within]),
+            length,
+            self._positions[group] + sum(self._column(0, group)[:within]),
+            stored,
+            checksum,
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        return map(self.__getitem__, range(len(self)))
+        offset = position = 0
+        for group in range(self._groups):
+            columns = (self._column(field, group) for field in range(_FIELDS))
+            for stored, length, checksum in zip(*columns, strict=True):
+                yield Frame(offset, length, position, stored, checksum)
+                offset += length
+                position += stored
 
     @property
     def image_size(self) -> int:
@@ -88,11 +96,36 @@ class FrameTable:
         """The number of the frame that holds the image's byte at `offset`."""
         if not 0 <= offset < self.image_size:
             raise IndexError(offset)
-        return bisect_right(self._offsets, offset) - 1
+        group = bisect_right(self._offsets, offset) - 1
+        ends = list(accumulate(self._column(1, group), initial=self._offsets[group]))[1:]
+        return group * _GROUP + bisect_right(ends, offset)
 
     def sizes(self) -> Iterator[tuple[int, int]]:
         """(stored, length) of each frame, without making a `Frame`."""
-        return zip(self._stored, self._lengths, strict=True)
+        for group in range(self._groups):
+            yield from zip(self._column(0, group), self._column(1, group), strict=True)
+
+    @property
+    def _groups(self) -> int:
+        return -(-len(self) // _GROUP)
+
+    def _column(self, field: int, group: int) -> array[int]:
+        """One field of each entry in a group."""
+        begin = group * _GROUP * _FIELDS
+        return self._fields[begin + field : begin + _GROUP * _FIELDS : _FIELDS]
+
+    def _sums(self, field: int) -> Iterator[int]:
+        return (sum(self._column(field, group)) for group in range(self._groups))
+
+
+def decode_entries(pieces: Iterable[bytes]) -> array[int]:
+    """The three integers of each entry, as a seek table stores them."""
+    fields = array("I")
+    for piece in pieces:
+        fields.frombytes(piece)
+    if sys.byteorder == "big":
+        fields.byteswap()
+    return fields
 
 
 def encode_table(fields: array[int]) -> bytes:
@@ -101,5 +134,5 @@ def encode_table(fields: array[int]) -> bytes:
         fields = fields[:]
         fields.byteswap()
     entries = fields.tobytes()
-    footer = FOOTER.pack(len(fields) // 3, HAS_CHECKSUMS, FOOTER_MAGIC)
+    footer = FOOTER.pack(len(fields) // _FIELDS, HAS_CHECKSUMS, FOOTER_MAGIC)
     return SKIPPABLE.pack(TABLE_MAGIC, len(entries) + len(footer)) + entries + footer
