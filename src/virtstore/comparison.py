@@ -2,19 +2,24 @@
 
 First the digests of chunks; then, only of chunks that differ, those of 4 KiB blocks.
 What moves is digests, 32 bytes for each MiB, and nothing for zeros.
+
+A host is believed what its image holds, and no more: nothing is held for what it only claims,
+and digests that are not all there are never compared.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from virtstore.connection import Connection
 from virtstore.digest import CHUNK, DIGEST_SIZE, zero_digest
 from virtstore.errors import ConnectionFailed, Error
 from virtstore.model import Difference
-from virtstore.protocol import Begin, Digests, End, HashImage
+from virtstore.protocol import AnyMessage, Begin, Digests, End, HashImage
 
 #: Bytes of a block: what a guest's file system usually writes at once.
 GRANULARITY: Final = 4096
@@ -30,7 +35,8 @@ def compare(
     told: Callable[[int, int], None],
 ) -> Difference:
     """How many bytes of two images differ; see `model.Difference`. `told` gets bytes that are
-    hashed on both hosts, and bytes in all."""
+    hashed on both hosts, and bytes in all. Raises what a host fails with, and
+    `ConnectionFailed` for an answer that is none."""
     one = _Hashing(left, left_path)
     other = _Hashing(right, right_path)
 
@@ -41,11 +47,7 @@ def compare(
     _run(one, other, CHUNK, None, heard)
     size = max(one.size, other.size)
     shorter = min(one.size, other.size)
-    differing = [
-        number
-        for number in range(-(-shorter // CHUNK))
-        if one.digest(number) != other.digest(number)
-    ]
+    differing = list(_differing(one.digests, other.digests, -(-shorter // CHUNK)))
     different = size - shorter
     for start in range(0, len(differing), _ASKED_AT_ONCE):
         chunks = tuple(differing[start : start + _ASKED_AT_ONCE])
@@ -62,14 +64,37 @@ def _run(
     chunks: tuple[int, ...] | None,
     heard: Callable[[], None] = lambda: None,
 ) -> None:
-    """Let both hosts hash at the same time; `heard` is called while they do."""
-    beside = threading.Thread(target=other.run, args=(block, chunks), daemon=True)
+    """Let both hosts hash at the same time; `heard` is called while they do. Raises what
+    either fails with, if both do what the first did."""
+    failures: list[Exception] = []
+
+    def run_other() -> None:
+        try:
+            other.run(block, chunks)
+        except Exception as error:  # whatever it is: without its digests there is no answer
+            failures.append(error)
+
+    beside = threading.Thread(target=run_other, daemon=True)
     beside.start()
-    one.run(block, chunks, heard)
+    try:
+        one.run(block, chunks, heard)
+    except Error as error:
+        failures.insert(0, error)
     beside.join()
-    for failure in (one.failure, other.failure):
-        if failure:
-            raise failure
+    if failures:
+        raise failures[0]
+
+
+def _differing(one: _Blocks, other: _Blocks, count: int) -> Iterator[int]:
+    """The numbers of those that differ, among the first `count`."""
+    number = 0
+    while number < count:
+        if zeros := min(one.zeros_at(number), other.zeros_at(number)):
+            number += zeros
+            continue
+        if one[number] != other[number]:
+            yield number
+        number += 1
 
 
 def _differing_bytes(one: _Hashing, other: _Hashing, chunks: Iterable[int], shorter: int) -> int:
@@ -78,11 +103,47 @@ def _differing_bytes(one: _Hashing, other: _Hashing, chunks: Iterable[int], shor
     for chunk in chunks:
         here = min(CHUNK, shorter - chunk * CHUNK)
         for block in range(-(-here // GRANULARITY)):
-            if one.digest(left_at + block) != other.digest(right_at + block):
+            if one.digests[left_at + block] != other.digests[right_at + block]:
                 total += min(GRANULARITY, here - block * GRANULARITY)
         left_at += one.blocks_in(chunk)
         right_at += other.blocks_in(chunk)
     return total
+
+
+class _Blocks:
+    """The digests of blocks of `size` bytes, by their numbers; of runs of zeros, only where
+    they begin and end."""
+
+    def __init__(self, size: int) -> None:
+        self._zero = zero_digest(size)
+        self._told = bytearray()  # of those outside the runs
+        # Of each run: its first block, that behind its last, and the zeros up to there. One of
+        # no blocks stands before the others.
+        self._firsts, self._ends, self._zeros = array("Q", [0]), array("Q", [0]), array("Q", [0])
+        self.count = 0
+
+    def add(self, zeros: int, digests: bytes) -> None:
+        """The next: first so many of zeros, then those."""
+        if zeros:
+            self._firsts.append(self.count)
+            self._ends.append(self.count + zeros)
+            self._zeros.append(self._zeros[-1] + zeros)
+        self._told += digests
+        self.count += zeros + len(digests) // DIGEST_SIZE
+
+    def zeros_at(self, number: int) -> int:
+        """Blocks of zeros in a row, from this one on."""
+        return max(0, self._ends[self._run(number)] - number)
+
+    def __getitem__(self, number: int) -> bytes:
+        if self.zeros_at(number):
+            return self._zero
+        at = (number - self._zeros[self._run(number)]) * DIGEST_SIZE
+        return bytes(self._told[at : at + DIGEST_SIZE])
+
+    def _run(self, number: int) -> int:
+        """The last that begins at `number` or before."""
+        return bisect_right(self._firsts, number) - 1
 
 
 class _Hashing:
@@ -91,13 +152,9 @@ class _Hashing:
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
         self._path = path
-        self._digests = bytearray()
+        self.digests = _Blocks(CHUNK)
         self.size = 0
         self.where = path
-        self.failure: Error | None = None
-
-    def digest(self, number: int) -> bytes:
-        return bytes(self._digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
 
     def blocks_in(self, chunk: int) -> int:
         return -(-min(CHUNK, self.size - chunk * CHUNK) // GRANULARITY)
@@ -105,7 +162,7 @@ class _Hashing:
     @property
     def hashed(self) -> int:
         """Bytes, where it is being hashed by chunks."""
-        return min(len(self._digests) // DIGEST_SIZE * CHUNK, self.size)
+        return min(self.digests.count * CHUNK, self.size)
 
     def run(
         self,
@@ -113,33 +170,45 @@ class _Hashing:
         chunks: tuple[int, ...] | None,
         heard: Callable[[], None] = lambda: None,
     ) -> None:
-        self._digests.clear()
-        try:
-            self._connection.send(HashImage(self._path, block, chunks))
-            self._take(block, heard)
-        except Error as error:
-            self.failure = error
-
-    def _learn(self, zeros: int, digests: bytes, block: int) -> None:
-        most = -(-self.size // block)
-        if zeros + (len(self._digests) + len(digests)) // DIGEST_SIZE > most:
-            raise ConnectionFailed("more digests came than there are blocks", host=self.where)
-        self._digests += zero_digest(block) * zeros + digests
-
-    def _take(self, block: int, heard: Callable[[], None]) -> None:
+        """Returns when all digests are there. Raises what the host fails with, and
+        `ConnectionFailed` where it tells more of them, or fewer."""
+        self.digests = _Blocks(block)
+        self._connection.send(HashImage(self._path, block, chunks))
+        self._begin(self._connection.receive()[0], first=chunks is None)
+        expected = -(-self.size // block) if chunks is None else sum(map(self.blocks_in, chunks))
         while True:
             message, payload = self._connection.receive()
             match message:
-                case Begin(path, size):
-                    name = self._connection.name
-                    self.where = path if name == "local" else f"{name}:{path}"
-                    self.size = size
                 case Digests(zeros):
-                    self._learn(zeros, payload, block)
+                    self._learn(zeros, payload, expected)
                     heard()
                 case End():
-                    return
+                    break
                 case _:
-                    raise ConnectionFailed(
-                        f"a {type(message).__name__} came in answer", host=self._connection.name
-                    )
+                    raise self._unexpected(message)
+        if self.digests.count != expected:
+            raise self._failed("fewer digests came than there are blocks")
+
+    def _begin(self, message: AnyMessage, *, first: bool) -> None:
+        if not isinstance(message, Begin):
+            raise self._unexpected(message)
+        name = self._connection.name
+        if message.size < 0:
+            raise self._failed(f"an image of {message.size} bytes was told")
+        if not first and message.size != self.size:
+            raise Error("its size changed meanwhile", host=name, path=message.path)
+        self.where = message.path if name == "local" else f"{name}:{message.path}"
+        self.size = message.size
+
+    def _learn(self, zeros: int, digests: bytes, expected: int) -> None:
+        if zeros < 0 or len(digests) % DIGEST_SIZE:
+            raise self._failed("what came is no row of digests")
+        if self.digests.count + zeros + len(digests) // DIGEST_SIZE > expected:
+            raise self._failed("more digests came than there are blocks")
+        self.digests.add(zeros, digests)
+
+    def _unexpected(self, message: AnyMessage) -> ConnectionFailed:
+        return self._failed(f"a {type(message).__name__} came in answer")
+
+    def _failed(self, what: str) -> ConnectionFailed:
+        return ConnectionFailed(what, host=self._connection.name)
