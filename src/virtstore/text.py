@@ -14,6 +14,11 @@ def printable(text: str | bytes) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """`printable` of each line: for what may rightly have several."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def remark(text: str | bytes) -> str:
     """The beginning of it, printable: long enough to tell what is wrong."""
     return printable(text)[:_MOST]

@@ -6,17 +6,23 @@ import json
 
 import pytest
 
-from virtstore.cli import render
+from virtstore.cli import images, render
 from virtstore.errors import InUse as InUseError
 from virtstore.model import (
     Changed,
+    Cleaned,
     CopyResult,
+    Difference,
+    DirectoryInfo,
     Entry,
     Filesystem,
+    FilesystemSupport,
     ImageInfo,
     InUse,
     Partition,
     StorageInfo,
+    Verified,
+    VolumeGroup,
 )
 
 IMAGE = ImageInfo(
@@ -52,6 +58,76 @@ def test_a_failure_is_json_on_stdout_or_a_line_on_stderr(
     render.print_error(error, as_json=False)
     out, err = capsys.readouterr()
     assert (out, err) == ("", "virtstore: a:/x: somebody uses it\n")
+
+
+def test_a_failure_has_its_lines_and_nothing_that_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = InUseError("write:\n\n[[directory]]\n\x1b]0;owned\x07\x9b2J\r", host="a", path="/x\x1b")
+    render.print_error(error, as_json=False)
+    out, err = capsys.readouterr()
+    assert err == "virtstore: a:/x?: write:\n\n[[directory]]\n?]0;owned??2J?\n"
+    render.print_error(error, as_json=True)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"]["message"] == error.message
+
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\nall is well\r"
+
+
+def _texts_of_an_evil_host() -> dict[str, str]:
+    """What is printed of answers that say `EVIL` wherever a host can say something."""
+    filesystem = Filesystem(EVIL, EVIL, EVIL)
+    image = ImageInfo(
+        path=EVIL,
+        host=EVIL,
+        type=EVIL,  # type: ignore[arg-type]
+        size=1,
+        allocated=1,
+        compression=EVIL,  # type: ignore[arg-type]
+        state=EVIL,  # type: ignore[arg-type]
+        snapshot_of=EVIL,
+        snapshots=(EVIL,),
+        filesystem=filesystem,
+        partitions=(Partition(1, 1, 1, EVIL, EVIL, filesystem),),
+        in_use=(InUse(EVIL, EVIL),),  # type: ignore[arg-type]
+        warnings=(EVIL,),
+    )
+    bare = ImageInfo(EVIL, "a", "file", 1, 1, filesystem=filesystem)
+    storage = StorageInfo(
+        EVIL,
+        EVIL,
+        (DirectoryInfo(EVIL, EVIL, EVIL, 1, 1, True),),  # type: ignore[arg-type]
+        (VolumeGroup(EVIL, EVIL, 1, 1, 1),),  # type: ignore[arg-type]
+        (FilesystemSupport(EVIL, True, True, (EVIL,)),),
+        (),
+        (EVIL,),
+    )
+    copied = CopyResult(EVIL, EVIL, 1, 1, 1, EVIL, 1.0)
+    changed = Changed(EVIL, "a", True, 1, warnings=(EVIL,))
+    verified = Verified(EVIL, "a", 1, None, EVIL, "digest")
+    return {
+        "info": render.info_text(image),
+        "info, no partitions": render.info_text(bare),
+        "list": render.list_text([image], long=False),
+        "list -l": render.list_text([image, bare, Entry(EVIL, EVIL, "other")], long=True),
+        "storage-info": render.storage_text(storage),
+        "a change": render.changed_text(changed),
+        "a dry run": render.changed_text(Changed(EVIL, "a", True, dry_run=True, plan=(EVIL,))),
+        "a copy": render.copy_text(copied, dry_run=False),
+        "a copy, dry run": render.copy_text(copied, dry_run=True),
+        "verify": render.verified_text(verified),
+        "diff": render.difference_text(Difference(EVIL, EVIL, 1, 1, 1)),
+        "diff of equals": render.difference_text(Difference(EVIL, EVIL, 1, 0, 1)),
+        "clean": images._cleaned_text(Cleaned(EVIL, "a", (EVIL,), 1)),
+    }
+
+
+@pytest.mark.parametrize(("what", "text"), _texts_of_an_evil_host().items())
+def test_nothing_that_a_host_says_is_obeyed_by_the_terminal(what: str, text: str) -> None:
+    lines = text.split("\n")
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("all is well") for line in lines)
 
 
 def test_a_path_is_shown_as_it_would_be_typed() -> None:

@@ -9,9 +9,16 @@ from cyclopts import Parameter
 
 from virtstore.cli.meter import meter
 from virtstore.cli.options import Common, image_at, located, open_at, open_host
-from virtstore.cli.render import info_text, list_text, on, print_json, storage_text, whole_entry
+from virtstore.cli.render import (
+    difference_text,
+    info_text,
+    list_text,
+    print_json,
+    storage_text,
+    verified_text,
+    whole_entry,
+)
 from virtstore.location import parse_location
-from virtstore.units import format_size
 
 _DEFAULTS = Common()
 
@@ -84,11 +91,7 @@ def verify(location: str, /, *, options: Common = _DEFAULTS) -> None:
     at = located(location)
     with open_at(at, options) as host, meter(options) as progress:
         found = image_at(host, at).verify(progress=progress)
-    if options.json:
-        return print_json(found)
-    checked = "whole" if found.checked != "nothing" else "read through; no checksums to check"
-    print(f"{on(found.host, found.path)}: {checked}, {found.size} bytes, digest {found.digest}")
-    return None
+    print_json(found) if options.json else print(verified_text(found))
 
 
 def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> None:
@@ -108,11 +111,4 @@ def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> None:
         meter(options) as progress,
     ):
         found = image_at(here, one).diff(image_at(there, other), progress=progress)
-    if options.json:
-        return print_json(found)
-    if not found.different:
-        print(f"{found.left} and {found.right} are equal ({found.size} bytes)")
-    else:
-        share = f"{format_size(found.different)} of {format_size(found.size)}"
-        print(f"{found.left} and {found.right} differ: {share}, {found.different} bytes")
-    return None
+    print_json(found) if options.json else print(difference_text(found))

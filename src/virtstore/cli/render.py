@@ -1,4 +1,8 @@
-"""What people and programs see: text or JSON on standard output, the rest on standard error."""
+"""What people and programs see: text or JSON on standard output, the rest on standard error.
+
+A host is trusted with its images, not with the user's terminal: what it says gets there a
+printable line at a time.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +17,15 @@ from virtstore.errors import Error
 from virtstore.model import (
     Changed,
     CopyResult,
+    Difference,
     Entry,
     Filesystem,
     ImageInfo,
     ImageType,
     StorageInfo,
+    Verified,
 )
-from virtstore.text import printable
+from virtstore.text import printable, printable_lines
 from virtstore.units import format_size
 
 
@@ -59,7 +65,8 @@ def print_error(error: Error, *, as_json: bool) -> None:
         }
         print(json.dumps({"error": told}, ensure_ascii=False))
     else:
-        print(f"virtstore: {error}", file=sys.stderr)
+        # Of several lines are those that tell what to write to a host's configuration.
+        print(printable_lines(f"virtstore: {error}"), file=sys.stderr)
 
 
 def on(host: str, path: str) -> str:
@@ -71,33 +78,48 @@ def changed_text(done: Changed) -> str:
     where = on(done.host, done.path)
     if done.dry_run:
         steps = [f"would {step}" for step in done.plan]
-        return "\n".join(steps) or f"{where}: nothing to do"
+        return _lines(steps) or f"{where}: nothing to do"
     if done.size is None:
         return where
     text = f"{where}  {done.size} bytes ({format_size(done.size)})"
     if done.filesystem is not None:
         text += f", file system {done.filesystem} bytes ({format_size(done.filesystem)})"
     text = text if done.changed else f"{text}, unchanged"
-    return "\n".join((text, *(f"note: {warning}" for warning in done.warnings)))
+    return _lines([text, *(f"note: {warning}" for warning in done.warnings)])
 
 
 def copy_text(result: CopyResult, *, dry_run: bool) -> str:
+    source, target = printable(result.source), printable(result.target)
     if dry_run:
-        return f"would copy {format_size(result.size)} from {result.source} to {result.target}"
+        return f"would copy {format_size(result.size)} from {source} to {target}"
     rate = format_size(int(result.size / max(result.seconds, 0.001)))
     moved = f" {format_size(result.transferred)} moved," if result.transferred else ""
     return (
-        f"{result.target}  {format_size(result.size)} in {result.seconds:.1f} s ({rate}/s),"
+        f"{target}  {format_size(result.size)} in {result.seconds:.1f} s ({rate}/s),"
         f"{moved} {format_size(result.written)} written"
     )
 
 
+def verified_text(found: Verified) -> str:
+    checked = "whole" if found.checked != "nothing" else "read through; no checksums to check"
+    digest = printable(found.digest)
+    return f"{on(found.host, found.path)}: {checked}, {found.size} bytes, digest {digest}"
+
+
+def difference_text(found: Difference) -> str:
+    both = printable(f"{found.left} and {found.right}")
+    if not found.different:
+        return f"{both} are equal ({found.size} bytes)"
+    share = f"{format_size(found.different)} of {format_size(found.size)}"
+    return f"{both} differ: {share}, {found.different} bytes"
+
+
 def list_text(entries: Sequence[Entry | ImageInfo], *, long: bool) -> str:
     if not long:
-        return "\n".join(_short_line(e) for e in entries)
+        return _lines(_short_line(e) for e in entries)
     rows: list[tuple[str, ...]] = [("TYPE", "SIZE", "ALLOCATED", "CONTENTS", "USE", "PATH")]
     rows += [_long_row(e) for e in entries]
-    return _table(rows)
+    return _lines(_table(rows))
 
 
 def info_text(info: ImageInfo) -> str:
@@ -123,7 +145,7 @@ def info_text(info: ImageInfo) -> str:
     lines.append(("in use", "; ".join(used) or "no sign of it"))
     lines += [("warning", warning) for warning in info.warnings]
     width = max(len(name) for name, _ in lines) + 2
-    return "\n".join(f"{name + ':':<{width}}{value}" for name, value in lines)
+    return _lines(f"{name + ':':<{width}}{value}" for name, value in lines)
 
 
 def storage_text(info: StorageInfo) -> str:
@@ -136,7 +158,7 @@ def storage_text(info: StorageInfo) -> str:
     for group in info.volume_groups:
         sizes = format_size(group.free), format_size(group.total)
         rows.append((group.path, group.access, "LVM", *sizes, "yes"))
-    lines.append(_table(rows) if len(rows) > 1 else "nothing is configured here")
+    lines += _table(rows) if len(rows) > 1 else ["nothing is configured here"]
     lines += [f"warning: {warning}" for warning in info.warnings]
     for kind in info.filesystems:
         able = [verb for verb, can in (("grow", kind.grow), ("shrink", kind.shrink)) if can]
@@ -144,7 +166,11 @@ def storage_text(info: StorageInfo) -> str:
         lines.append(f"file system {kind.type}: {', '.join(able) or 'neither'}{missing}")
     formats = [f.name if f.read and f.write else f"{f.name} (not here)" for f in info.formats]
     lines.append(f"archive formats: {', '.join(formats)}")
-    return "\n".join(lines)
+    return _lines(lines)
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(map(printable, lines))
 
 
 def _bytes(size: int) -> str:
@@ -182,9 +208,9 @@ def _long_row(entry: Entry | ImageInfo) -> tuple[str, ...]:
     )
 
 
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(_line(row, widths) for row in rows)
+    return [_line(row, widths) for row in rows]
 
 
 def _line(row: Iterable[str], widths: Sequence[int]) -> str:
