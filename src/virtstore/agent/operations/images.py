@@ -1,4 +1,4 @@
-"""Images come, change their size, and go: create, delete, grow, shrink, snapshot, clean."""
+"""Images come and go: create, delete, snapshot, clean."""
 
 from __future__ import annotations
 
@@ -15,18 +15,13 @@ from virtstore.agent.context import (
     changed,
     mend,
     planned,
-    refuse_archive,
     refuse_misleading_name,
     require_room,
     stored,
-    unzeroed_from,
 )
-from virtstore.agent.in_use import Scan
-from virtstore.agent.operations.contents import device_of, first_data, refuse_to_cut
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Draft, Image, Store, Stored
-from virtstore.errors import Exists, InUse, Unsafe, Unsupported, UsageError
-from virtstore.filesystems.detect import detect, end_of_contents
+from virtstore.backends.base import Draft, Store, Stored
+from virtstore.errors import Exists, InUse, Unsupported, UsageError
 from virtstore.location import canonical
 from virtstore.model import Changed, Cleaned
 from virtstore.protocol import (
@@ -35,11 +30,9 @@ from virtstore.protocol import (
     DeleteImage,
     Done,
     DoneCleaning,
-    GrowImage,
-    ShrinkImage,
     TakeSnapshot,
 )
-from virtstore.units import format_size, parse_size, parse_target_size
+from virtstore.units import format_size, parse_size
 
 #: Bytes that are zeroed at once.
 _STEP: Final = 256 << 20
@@ -88,101 +81,6 @@ def delete(agent: Agent, request: DeleteImage) -> None:
             with _locked_beside(place, taken):
                 place.store.remove(place.name, with_snapshots=request.with_snapshots)
         agent.reply(Done(Changed(path=place.path, host="", changed=True)))
-    return None
-
-
-def grow(agent: Agent, request: GrowImage) -> None:
-    with (
-        agent.locked(request.path, "write", unzeroed=True) as place,
-        place.store.open(place.name) as image,
-    ):
-        refuse_archive(place, image)
-        size = parse_target_size(request.size, image.size)
-        if size < image.size:
-            raise UsageError(
-                f"{format_size(size)} is less than its {format_size(image.size)};"
-                " 'virtstore shrink' makes it smaller"
-            )
-        unzeroed = place.store.unzeroed(place.name)
-        if size == image.size and unzeroed is None:
-            return agent.reply(Done(changed(place, image, changed=False)))
-        agent.policy.check_size(size)
-        if unzeroed is not None:
-            _refuse_to_zero(agent, image, unzeroed)
-        if any(use.by == "swap" for use in Scan().users(image.identity)):
-            agent.refuse_use(image)  # the kernel does not let a swap file grow
-        if request.dry_run:
-            return agent.reply(Done(planned(place, size, *_growing(place, image, size, unzeroed))))
-        before = image.size
-        _grow(agent, place, image, size)
-        grown = image.size != before or unzeroed is not None
-        agent.reply(Done(changed(place, image, changed=grown)))
-    return None
-
-
-def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Iterator[str]:
-    """The steps of a growth. Raises `NoSpace`."""
-    if stored(place).type in ("file", "lvm"):  # others reserve nothing
-        require_room(place, size - image.size)
-    if unzeroed is not None:
-        yield f"zero {place.path} from byte {unzeroed} on, which a growth that was cut short left"
-    if size > image.size:
-        yield f"grow {place.path} from {format_size(image.size)} to {format_size(size)}"
-
-
-def _grow(agent: Agent, place: Place, image: Image, size: int) -> None:
-    """Also where somebody has it open; but not somebody new."""
-    users = Scan().users(image.identity)
-
-    def look() -> None:
-        agent.session.check()
-        if new := Scan().users(image.identity) - users:
-            told = "; ".join(f"{use.by}: {use.detail}" for use in new)
-            raise InUse(f"somebody began to use it while its new space was being zeroed ({told})")
-
-    place.store.grow(place.name, size, in_use=bool(users), between=look)
-
-
-def _refuse_to_zero(agent: Agent, image: Image, start: int) -> None:
-    """Raises `InUse` or `Unsafe` where what lies behind byte `start`, which a growth that was
-    cut short did not zero, may have been written since."""
-    agent.refuse_use(image)
-    with device_of(image) as device:
-        end = end_of_contents(detect(device))
-    if end == 0 and first_data(image, 0, start) is not None:
-        end = None  # something is in it that nobody recognises
-    if end is None or end > start:
-        raise Unsafe(
-            f"{unzeroed_from(start)}, or the image's own: what is in it may have grown into that."
-            " If nothing was written there, 'virtstore shrink' to that size cuts it off; if it"
-            f" was, 'lvchange --deltag virtstore.zero.{start}' on it there says so"
-        )
-
-
-def shrink(agent: Agent, request: ShrinkImage) -> None:
-    with (
-        agent.locked(request.path, "write", unzeroed=True) as place,
-        place.store.open(place.name) as image,
-    ):
-        refuse_archive(place, image)
-        size = parse_target_size(request.size, image.size)
-        if size > image.size:
-            raise UsageError(
-                f"{format_size(size)} is more than its {format_size(image.size)};"
-                " 'virtstore grow' makes it larger"
-            )
-        if size == image.size:
-            return agent.reply(Done(changed(place, image, changed=False)))
-        agent.refuse_use(image)
-        if not request.discard_data:
-            refuse_to_cut(image, size)
-        if request.dry_run:
-            step = f"shrink {place.path} from {format_size(image.size)} to {format_size(size)}"
-            return agent.reply(Done(planned(place, size, step)))
-        before = image.size
-        agent.refuse_use(image)  # to look took its time
-        place.store.shrink(place.name, size)
-        agent.reply(Done(changed(place, image, changed=image.size != before)))
     return None
 
 
