@@ -34,14 +34,20 @@ class _Odd(Exception):
 
 
 def _entries(said: dict[str, Any]) -> dict[str, HostEntry]:
-    hosts = said.pop("hosts", {})
-    if said or not isinstance(hosts, dict):
-        raise _Odd("it may hold [hosts.NAME] and nothing else")
+    _refuse_others(said, ("hosts",), "it")
+    hosts = said.get("hosts", {})
+    if not isinstance(hosts, dict):
+        raise _Odd("hosts is no table; write [hosts.NAME]")
     for name, entry in hosts.items():
-        if not isinstance(entry, dict) or not entry.keys() <= set(HostEntry._fields):
-            raise _Odd(
-                f"[hosts.{name}] may hold {' and '.join(HostEntry._fields)} and nothing else"
-            )
-        if not all(isinstance(text, str) for text in entry.values()):
-            raise _Odd(f"what [hosts.{name}] holds must be text, in quotes")
+        if not isinstance(entry, dict):
+            raise _Odd(f"hosts.{name} is no table; write [hosts.{name}]")
+        _refuse_others(entry, HostEntry._fields, f"[hosts.{name}]")
+        for field, text in entry.items():
+            if not isinstance(text, str):
+                raise _Odd(f"{field} of [hosts.{name}] is no text; write it in quotes")
     return {name: HostEntry(**entry) for name, entry in hosts.items()}
+
+
+def _refuse_others(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    if others := [key for key in table if key not in known]:
+        raise _Odd(f"{where} has {others[0]!r}; it may have {' and '.join(known)} only")
