@@ -11,6 +11,7 @@ import pytest
 import virtstore
 
 MIB = 1 << 20
+MARK = "user.virtstore.shrinking"
 
 
 @pytest.fixture
@@ -38,12 +39,66 @@ def test_it_is_refused_and_nothing_has_changed(image: Path, size: str) -> None:
     assert image.read_bytes() == before
 
 
+def interrupt(image: Path) -> None:
+    """What a shrink leaves that was killed when the file system, which filled the image, had become
+    smaller."""
+    size = image.stat().st_size
+    said = subprocess.run(["blkid", "-p", "-o", "value", "-s", "UUID", image], capture_output=True)
+    uuid = said.stdout.decode().strip()
+    os.setxattr(image, MARK, f"{size} ext4 {uuid} at 0 of {size}".encode())
+
+
 def test_what_an_interrupted_resize_left_there_is_cut_by_the_next(image: Path) -> None:
-    os.setxattr(image, "user.virtstore.shrinking", str(64 * MIB).encode())
+    interrupt(image)
     with virtstore.connect() as host:
         assert host.image(str(image)).resize("40M").size == 40 * MIB
     assert os.listxattr(image) == []
     subprocess.run(["e2fsck", "-fn", image], check=True, capture_output=True)
+
+
+def test_what_an_interrupted_resize_left_says_nothing_of_another_file_system(image: Path) -> None:
+    interrupt(image)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", image, "32M"], check=True)
+    with virtstore.connect() as host, pytest.raises(virtstore.Unsafe, match=str(50 * MIB)):
+        host.image(str(image)).resize("40M")
+
+
+def test_what_an_interrupted_resize_left_says_nothing_of_contents_that_came_since(
+    image: Path,
+) -> None:
+    golden = image.with_name("golden.img")
+    golden.write_bytes(image.read_bytes())
+    interrupt(image)
+    with image.open("r+b") as file:
+        file.seek(40 * MIB)
+        file.write(b"remnants")
+    with virtstore.connect() as host:
+        host.image(str(golden)).copy_contents(host.image(str(image)))
+        assert os.listxattr(image) == []
+        with pytest.raises(virtstore.Unsafe, match=str(50 * MIB)):
+            host.image(str(image)).resize("40M")
+    assert image.read_bytes() == golden.read_bytes()
+
+
+@pytest.mark.parametrize("command", ["resize", "shrinkfs"])
+def test_a_shrink_that_was_refused_says_nothing_of_what_comes_later(
+    image: Path, command: str
+) -> None:
+    with image.open("r+b") as file:
+        file.truncate(32 * MIB)
+    # A file that is a directory: e2fsck does not mend that unasked.
+    for damage in ("mkdir a", "mkdir b", "set_inode_field b mode 0100644"):
+        subprocess.run(["debugfs", "-w", "-R", damage, image], check=True, capture_output=True)
+    with virtstore.connect() as host, pytest.raises(virtstore.Corrupt):
+        getattr(host.image(str(image)), command)("20M")
+    assert os.listxattr(image) == []
+
+
+def test_what_a_grown_file_system_was_before_is_forgotten(image: Path) -> None:
+    interrupt(image)
+    with virtstore.connect() as host:
+        host.image(str(image)).growfs("40M")
+    assert os.listxattr(image) == []
 
 
 def test_what_shrinkfs_vacates_is_zero_so_that_shrink_can_cut_it(image: Path) -> None:

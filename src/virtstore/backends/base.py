@@ -264,16 +264,20 @@ class Store(Protocol):
         not of the kind)."""
         ...
 
-    def guarded(self, name: str, end: int) -> AbstractContextManager[str]:
+    def guarded(self, name: str, end: int, contents: str) -> AbstractContextManager[str]:
         """Undo what is written to the image within the block, if the block ends in an error
         or the machine stops. Only a store that has cheap snapshots, and room for one, does.
         Gives the name by which the image is opened meanwhile; it is closed before the end.
-        What is changed ends at byte `end`."""
+        What is changed ends at byte `end`, and is known again by the text `contents`."""
         ...
 
-    def remnants(self, name: str) -> int:
-        """The byte before which a change that was guarded, interrupted and not undone may have
-        left data behind; 0 if there was none."""
+    def remnants(self, name: str, contents: str) -> int:
+        """The byte before which a guarded change of the same contents, which was not undone, may
+        have left data behind; 0 if there was none since `forget_remnants`."""
+        ...
+
+    def forget_remnants(self, name: str) -> None:
+        """There are none: the change was whole, or had not begun."""
         ...
 
     def frozen(self, name: str) -> Image:

@@ -160,6 +160,7 @@ class Directory:
         between: Callable[[], None] = lambda: None,
     ) -> None:
         with self.open(name, writable=True) as image:
+            longer = size > image.size
             self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
             try:
                 image.reserve(size)
@@ -167,6 +168,8 @@ class Directory:
                 _explain(error, size)
                 raise
             image.flush()
+            if longer:
+                image.unmark()
 
     def unzeroed(self, name: str) -> int | None:
         return None  # what a file system reserves reads as zeros
@@ -175,6 +178,7 @@ class Directory:
         with self.open(name, writable=True) as image:
             image.truncate(size)
             image.flush()
+            image.unmark()
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         with self.open(name) as image, self.archive(new) as draft:
@@ -189,18 +193,21 @@ class Directory:
                 raise
 
     @contextmanager
-    def guarded(self, name: str, end: int) -> Iterator[str]:
+    def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
         """Nothing is undone here; where the file system has extended attributes, one says that
-        a change was interrupted."""
+        a change was begun. It outlasts the block, since what is left behind does: until that is
+        cut off, or forgotten."""
         with self.open(name, writable=True) as image:
-            image.mark(max(end, image.marked()))
+            image.mark(max(end, image.marked(contents)), contents)
         yield name
-        with self.open(name, writable=True) as image:
-            image.mark(None)
 
-    def remnants(self, name: str) -> int:
+    def remnants(self, name: str, contents: str) -> int:
         with self.open(name) as image:
-            return image.marked()
+            return image.marked(contents)
+
+    def forget_remnants(self, name: str) -> None:
+        with self.open(name, writable=True) as image:
+            image.unmark()
 
     def frozen(self, name: str) -> FileImage:
         with self.open(name) as image:

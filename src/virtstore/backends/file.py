@@ -27,7 +27,8 @@ from virtstore.model import Extent, ExtentKind
 #: For file systems that cannot allocate or zero a range: we write zeros instead.
 _CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS)
 
-#: Says that a resize was interrupted (xattr(7)); a copy of the file does not have it.
+#: Says that a resize was begun (xattr(7)): where what it moves ended, and what that was. A copy
+#: of the file does not have it; the file keeps it when others write something else into it.
 _MARK: Final = "user.virtstore.shrinking"
 
 
@@ -56,21 +57,29 @@ class FileImage(DescriptorImage):
         now = os.fstat(self._fd)
         return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
-    def mark(self, end: int | None) -> None:
-        """Note that what lies before byte `end` is being moved; None: no more."""
+    def mark(self, end: int, contents: str) -> None:
+        """Note, for good, that these contents, which end at byte `end`, are being moved."""
         with suppress(OSError):  # not every file system has extended attributes
-            if end is None:
-                os.removexattr(self._fd, _MARK)
-            else:
-                os.setxattr(self._fd, _MARK, str(end).encode())
+            os.setxattr(self._fd, _MARK, f"{end} {contents}".encode())
+        self.flush()
 
-    def marked(self) -> int:
-        """What `mark` noted; 0 for nothing."""
+    def marked(self, contents: str) -> int:
+        """The end that `mark` noted of these contents; 0 for nothing."""
         try:
-            noted = os.getxattr(self._fd, _MARK)
+            end, _, noted = os.getxattr(self._fd, _MARK).partition(b" ")
         except OSError:
             return 0
-        return int(noted) if noted.isdigit() else 0
+        return int(end) if end.isdigit() and noted == contents.encode() else 0
+
+    def unmark(self) -> None:
+        """Forget, for good, what `mark` noted."""
+        try:
+            os.removexattr(self._fd, _MARK)
+        except OSError as error:
+            if error.errno not in (*_CANNOT, errno.ENODATA):
+                raise
+        else:
+            self.flush()
 
     def zero(self, offset: int, length: int) -> None:
         try:
@@ -208,6 +217,7 @@ class ReworkedFile(Reworked, FileDraft):
     """A file that is its own draft: it keeps its mode and owner, too."""
 
     def hide(self) -> None:
+        self.unmark()  # it speaks of the contents that go
         partial = self._name + PARTIAL_SUFFIX
         linux.rename_noreplace(self._directory, self._name, partial)
         os.fsync(self._directory)

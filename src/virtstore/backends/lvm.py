@@ -197,7 +197,7 @@ class VolumeGroup:
             raise
 
     @contextmanager
-    def guarded(self, name: str, end: int) -> Iterator[str]:
+    def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
         if not lvm_undo.has_room(self._volumes, name):
             yield name
             return
@@ -211,8 +211,11 @@ class VolumeGroup:
             raise
         lvm_undo.finish(self._volumes, name)
 
-    def remnants(self, name: str) -> int:
+    def remnants(self, name: str, contents: str) -> int:
         return 0  # it is undone
+
+    def forget_remnants(self, name: str) -> None:
+        """There never are any."""
 
     def drop(self, name: str) -> None:
         """Remove a snapshot that a copy was made from."""

@@ -199,11 +199,14 @@ class Memory:
             raise Exists(f"{new} is there already")
         self.images[new] = bytearray(self.open(name).contents)
 
-    def guarded(self, name: str, end: int) -> AbstractContextManager[str]:
+    def guarded(self, name: str, end: int, contents: str) -> AbstractContextManager[str]:
         return nullcontext(name)
 
-    def remnants(self, name: str) -> int:
+    def remnants(self, name: str, contents: str) -> int:
         return 0
+
+    def forget_remnants(self, name: str) -> None:
+        """Nothing here outlives a crash."""
 
     def frozen(self, name: str) -> MemoryImage:
         return MemoryImage(bytearray(self.open(name).contents))

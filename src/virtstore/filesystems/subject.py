@@ -53,6 +53,7 @@ class Subject(msgspec.Struct, frozen=True):
     minimum: int | None = None
     partition: Partition | None = None
     table: Table | None = None
+    uuid: str | None = None
 
     def measured(self, disk: Device) -> Subject:
         """The same, with its minimum: that takes a tool which reads all the file system's maps."""
@@ -263,7 +264,7 @@ def _subject(contents: Contents, found: Filesystem | None, number: int | None = 
         return Subject(found.type, None, found.size)
     if found.type in _FOR_THE_GUEST:
         raise Unsupported(_FOR_THE_GUEST[found.type])
-    return Subject(found.type, registry.for_type(found.type), found.size)
+    return Subject(found.type, registry.for_type(found.type), found.size, uuid=found.uuid)
 
 
 @contextmanager

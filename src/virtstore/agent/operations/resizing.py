@@ -46,6 +46,17 @@ class Work(NamedTuple):
         """The byte where what shrinks ends now."""
         return self.subject.start + (self.subject.present or 0)
 
+    @property
+    def contents(self) -> str:
+        """What a guarded change of it is known by: not by its end, which that changes."""
+        subject = self.subject
+        return f"{subject.kind} {subject.uuid} at {subject.start} of {self.present}"
+
+    @property
+    def remnants(self) -> int:
+        """The byte before which there may be what an interrupted shrink left behind."""
+        return self.place.store.remnants(self.place.name, self.contents)
+
     def require_mounting(self) -> None:
         """Raises `Denied` where that would be needed and is not allowed."""
         filesystem = self.subject.filesystem
@@ -84,7 +95,7 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
         if request.dry_run:
             return agent.reply(Done(planned(place, work.present, *subject.shrinking(size))))
         _fill_holes(work)
-        with place.store.guarded(place.name, work.end) as name:
+        with _guarded(work) as name:
             shrunk = _shrink_inside(work, name, size, work.present)
         _zero_what_was_left(work, shrunk.size)
         _answer(work, shrunk)
@@ -141,11 +152,11 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
     subject.require_fit(room, size or work.present)
     work.require_mounting()
     with place.store.open(place.name) as image:
-        refuse_to_cut_the_unknown(image, size or 0, place.store.remnants(place.name))
+        refuse_to_cut_the_unknown(image, size or 0, work.remnants)
     if dry_run:
         return _plan_to_shrink(work, size, room)
     _fill_holes(work)
-    with place.store.guarded(place.name, work.end) as name:
+    with _guarded(work) as name:
         shrunk = _shrink_inside(work, name, room, size)
         target = size or _smallest(work, shrunk.size)
         with place.store.open(name) as image:
@@ -211,6 +222,32 @@ def _shrink_inside(work: Work, name: str, size: int | None, disk_size: int | Non
     return Resized(shrunk.size, changed=shrunk.changed or moved)
 
 
+@contextmanager
+def _guarded(work: Work) -> Iterator[str]:
+    """The store's guard. If the block fails with everything in its place, it is as if nothing
+    had been begun: the next change has no right to what lies behind."""
+    place = work.place
+    try:
+        with place.store.guarded(place.name, work.end, work.contents) as name:
+            yield name
+    except LeftRunning:
+        raise
+    except BaseException:
+        with suppress(Error, OSError):
+            if work.remnants == work.end and _is_as_it_was(work):
+                place.store.forget_remnants(place.name)
+        raise
+
+
+def _is_as_it_was(work: Work) -> bool:
+    """Whether file system and partition are seen to be where they were."""
+    before = work.subject
+    with work.place.store.open(work.place.name) as image, device_of(image) as disk:
+        number = before.partition.number if before.partition else None
+        now = choose(detect(disk), number)
+    return (now.present, now.partition) == (before.present, before.partition)
+
+
 def _zero_what_was_left(work: Work, size: int) -> None:
     """Zero what a file system of `size` bytes has moved away from, so that 'virtstore shrink'
     can show that nothing is cut, and no copy carries it along."""
@@ -228,6 +265,7 @@ def _fill_holes(work: Work) -> None:
 
 
 def _answer(work: Work, resized: Resized, *, resized_image: bool = False) -> None:
+    work.place.store.forget_remnants(work.place.name)
     with work.place.store.open(work.place.name) as image:
         told = changed(
             work.place,
