@@ -239,10 +239,64 @@ def test_a_write_that_is_torn_leaves_old_or_new_and_is_finished_by_the_same_chan
             table = _gpt(new_device(torn))
             seen.add(table.partitions[1].size)
             assert table.partitions[0].size == 480 << 10
+            # Or a resize would take it for somebody's data, and refuse to go on.
+            assert _foreign(torn, table, new_device(torn), disk) == []
             again = _after(torn, table.resized(2, size, disk))
             assert again[:disk] == whole
         done = _after(done, (write,))
     assert seen == {MIB, size}
+
+
+def _foreign(image: bytearray, table: Gpt, device: Device, disk: int) -> list[int]:
+    """The sectors that are not zero, that lie behind all partitions where the table for `disk`
+    would lie or be cut off, and that the table does not know for its own."""
+    end = max(p.start + p.size for p in table.partitions)
+    start = max(end, min(disk, table.backup(disk)))
+    return [
+        at
+        for at in range(start // 512 * 512, len(image), 512)
+        if any(image[at : at + 512])
+        and not any(begins <= at and at + 512 <= ends for begins, ends in table.own(device))
+    ]
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+@pytest.mark.parametrize("at", [-33 * 4096 - 512, -33 * 512, -5000, -512])
+def test_what_is_not_of_the_table_is_not_taken_for_its_own(
+    new_device: NewDevice, sector: int, at: int
+) -> None:
+    """Where a disk ends that was grown, and where it ended before."""
+    for place in (SIZE, SIZE + MIB):
+        image = gpt_image(sector=sector).ljust(SIZE + MIB, b"\0")
+        image[place + at : place + at + 8] = b"precious"
+        device = new_device(image)
+        for begins, ends in _gpt(device).own(device):
+            assert b"precious" not in image[begins:ends]
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_where_a_disk_ended_before_it_was_grown_the_table_knows_its_copy(
+    new_device: NewDevice, sector: int
+) -> None:
+    device = new_device(gpt_image(sector=sector).ljust(2 * SIZE, b"\0"))
+    table = _gpt(device)
+    image = bytearray(device.read(0, device.size))
+    assert any(image[3 * MIB :])
+    assert (SIZE - 128 * 128 - sector, SIZE) in table.own(device)
+    assert _foreign(image, table, device, 3 * MIB) == []
+
+
+def test_another_disks_table_is_not_taken_for_its_own(new_device: NewDevice) -> None:
+    other = gpt_image(size=2 * SIZE)
+    head = bytearray(other[-512:])
+    head[56:72] = b"E" * 16  # its GUID
+    head[16:20] = bytes(4)
+    head[16:20] = struct.pack("<I", zlib.crc32(head[:92]))
+    image = gpt_image(((64, 1023),)).ljust(2 * SIZE, b"\0")
+    image[-33 * 512 :] = other[-33 * 512 : -512] + head
+    device = new_device(image)
+    table = _gpt(device)
+    assert 2 * SIZE - 512 in _foreign(image, table, device, 2 * SIZE)
 
 
 def test_a_gpt_keeps_all_but_the_end_of_one_partition(new_device: NewDevice) -> None:

@@ -28,7 +28,15 @@ import msgspec
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.filesystems import table
 from virtstore.filesystems.base import Device
-from virtstore.filesystems.gpt_copies import ENTRY, LAST_LBA, Copies, Copy, Header, read_copies
+from virtstore.filesystems.gpt_copies import (
+    ENTRY,
+    LAST_LBA,
+    Copies,
+    Copy,
+    Header,
+    read_copies,
+    second_copies,
+)
 from virtstore.filesystems.mbr_records import (
     MOST_SECTORS,
     PROTECTIVE,
@@ -37,7 +45,7 @@ from virtstore.filesystems.mbr_records import (
     records,
     with_sectors,
 )
-from virtstore.filesystems.table import Write, Writes, end_of
+from virtstore.filesystems.table import Regions, Write, Writes, end_of
 from virtstore.model import Partition
 from virtstore.text import printable
 from virtstore.units import MAX_SIZE
@@ -72,6 +80,9 @@ class Gpt(msgspec.Struct, frozen=True):
 
     def backup(self, disk_size: int) -> int:
         return (self._last_usable(disk_size) + 1) * self.sector
+
+    def own(self, disk: Device) -> Regions:
+        return table.joined(second_copies(disk, self.sector))
 
     def resized(self, number: int, size: int, disk_size: int) -> Writes:
         chosen = self._changeable(number)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from virtstore.filesystems.base import Device
@@ -53,6 +54,11 @@ class Header(NamedTuple):
 class Copy(NamedTuple):
     header: Header
     array: bytes
+
+    @property
+    def sectors(self) -> int:
+        """Of its array."""
+        return -(-len(self.array) // len(self.header.raw))
 
     @property
     def whole(self) -> bool:
@@ -109,6 +115,64 @@ def read_copies(device: Device, sector: int) -> Copies:
     marked = last > 1 and device.read(last * sector, len(MAGIC)) == MAGIC
     backup = _read_copy(device, sector, last) if marked else None
     return Copies(_read_copy(device, sector, 1), backup, marked, last)
+
+
+def second_copies(device: Device, sector: int) -> Iterator[tuple[int, int]]:
+    """From which byte to which there is nothing but what belongs to a second copy: where the disk
+    ends, and where the first says, which is elsewhere once the disk has grown or is going to be
+    cut. Also of one that is half written: its array comes before its header."""
+    copies = read_copies(device, sector)
+    chosen = copies.believed
+    if chosen is None:
+        return
+    for lba in _headers(device, copies, chosen):
+        found = _read_copy(device, sector, lba)
+        if found and _is_header_of(chosen, found.header):
+            yield lba * sector, (lba + 1) * sector
+            first, whole = found.header.entries, found.whole
+        else:
+            first, whole = lba - chosen.sectors, False
+        for index, ours in enumerate(_are_sectors_of(chosen, device, first)):
+            if ours or whole:
+                yield (first + index) * sector, (first + index + 1) * sector
+
+
+def _headers(device: Device, copies: Copies, chosen: Copy) -> Iterator[int]:
+    """The sectors where the header of a second copy may be: also one that the array of the next is
+    going to lie upon, for a disk that is resized by less than that is long."""
+    sector = len(chosen.header.raw)
+    said = copies.primary.header.alternate if copies.primary else copies.last
+    for lba in {copies.last, said}:
+        if chosen.sectors < lba <= copies.last:
+            yield lba
+            before = range(max(lba - chosen.sectors, chosen.sectors + 1), lba)
+            yield from (n for n in before if device.read(n * sector, len(MAGIC)) == MAGIC)
+
+
+def _is_header_of(copy: Copy, header: Header) -> bool:
+    rest = header.raw[header.length :]  # which its checksum does not cover
+    ours = copy.header.raw[header.length :]
+    return header.identity == copy.header.identity and (rest == ours or not any(rest))
+
+
+def _are_sectors_of(copy: Copy, device: Device, first: int) -> Iterator[bool]:
+    """Of each sector of an array that would begin in sector `first`, whether it is one: a
+    partition of it may end elsewhere."""
+    sector = len(copy.header.raw)
+    held = device.read(first * sector, copy.sectors * sector)
+    ours, theirs = _without_ends(copy, copy.array), _without_ends(copy, held)
+    for start in range(0, copy.sectors * sector, sector):
+        yield theirs[start : start + sector] == ours[start : start + sector]
+
+
+def _without_ends(copy: Copy, array: bytes) -> bytes:
+    """All sectors of an array, with no end of what is a partition in `copy`."""
+    sectors = bytearray(array.ljust(copy.sectors * len(copy.header.raw), b"\0"))
+    for index in range(copy.header.slots):
+        if any(copy.entry(index)):
+            end = index * copy.header.entry_size + LAST_LBA
+            sectors[end : end + 8] = bytes(8)
+    return bytes(sectors)
 
 
 def _read_copy(device: Device, sector: int, lba: int) -> Copy | None:

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
 from virtstore.errors import NotFound, UsageError
+from virtstore.filesystems.base import Device
 from virtstore.model import Partition
 from virtstore.units import format_size
 
@@ -30,6 +31,9 @@ class Write(NamedTuple):
 
 #: In the order in which they have to reach the disk.
 Writes = tuple[Write, ...]
+
+#: From which byte to which, in their order, with something between each two.
+Regions = tuple[tuple[int, int], ...]
 
 
 class Table(Protocol):
@@ -59,6 +63,11 @@ class Table(Protocol):
 
     def backup(self, disk_size: int) -> int:
         """The byte from which a disk of `disk_size` bytes holds only the table's own data."""
+        ...
+
+    def own(self, disk: Device) -> Regions:
+        """Where there is, behind the partitions of the disk that it was read from, what belongs to
+        the table and nobody misses once that is somewhere else."""
         ...
 
     def resized(self, number: int, size: int, disk_size: int) -> Writes:
@@ -112,6 +121,17 @@ def overlap(regions: Iterable[tuple[int, int, str]]) -> str | None:
         if start < end:
             return f"{one} and {other} overlap"
     return None
+
+
+def joined(regions: Iterable[tuple[int, int]]) -> Regions:
+    """The same bytes in as few regions as can be."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(regions):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return tuple(found)
 
 
 def aligned(limit: int, end: int) -> int:

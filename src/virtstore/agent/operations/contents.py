@@ -10,6 +10,7 @@ from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Unsafe
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect, end_of_contents
+from virtstore.filesystems.table import Regions, Table, end_of
 from virtstore.units import format_size
 
 
@@ -59,17 +60,37 @@ def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
     system left there. Before byte `remnants` it did, in a resize that was interrupted."""
     with device_of(image) as disk:
         found = detect(disk)
-        end = end_of_contents(found)
-        last = image.size if found.table is None else found.table.backup(image.size)
+        own = found.table.own(disk) if found.table else ()
+    end = end_of_contents(found)
     if end is None:
         what = "; ".join(found.warnings) or "what is in it could not be measured"
         raise Unsafe(f"what would be cut off cannot be shown to be empty: {what}")
-    offset = first_data(image, max(end, size, remnants), last)
+    offset = _first_unknown(image, max(end, size, remnants), image.size, own)
     if offset is not None:
         raise Unsafe(
             f"there is data at byte {offset} ({format_size(offset)}), behind the end of what was"
             " recognised; 'virtstore shrinkfs', and then 'virtstore shrink --discard-data', cut"
             " it off"
+        )
+
+
+def refuse_to_write_upon_the_unknown(
+    image: Image, table: Table | None, size: int, remnants: int
+) -> None:
+    """Raises `Unsafe` where there is data that is behind all partitions, and upon which the table
+    would be written that a disk of `size` bytes has at its end (a GPT)."""
+    if table is None:
+        return
+    with device_of(image) as disk:
+        own = table.own(disk)
+    end = max((end_of(p) for p in table.partitions), default=0)
+    start = max(end, table.backup(size), remnants)
+    offset = _first_unknown(image, start, min(size, image.size), own)
+    if offset is not None:
+        raise Unsafe(
+            f"there is data at byte {offset} ({format_size(offset)}), behind the last partition,"
+            " where the second copy of its partition table (GPT) would have to go, at the end of"
+            f" {size} bytes; resize the image to another size, or zero that data if it is of no use"
         )
 
 
@@ -97,6 +118,16 @@ def _names(found: Contents) -> str:
         last = max(found.partitions, key=lambda p: p.start + p.size)
         return f"partition {last.number}"
     return f"the {found.filesystem.type} file system" if found.filesystem else "what is in it"
+
+
+def _first_unknown(image: Image, start: int, end: int, own: Regions) -> int | None:
+    """As `first_data`, but for what lies in regions of a table's own."""
+    for begins, ends in (*own, (end, end)):
+        offset = first_data(image, start, min(begins, end))
+        if offset is not None:
+            return offset
+        start = max(start, ends)
+    return None
 
 
 def first_data(image: Image, start: int, end: int) -> int | None:

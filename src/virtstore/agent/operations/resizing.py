@@ -16,6 +16,7 @@ from virtstore.agent.operations.contents import (
     device_of,
     refuse_to_cut,
     refuse_to_cut_the_unknown,
+    refuse_to_write_upon_the_unknown,
     require_end,
     zero_data,
 )
@@ -57,6 +58,13 @@ class Work(NamedTuple):
         """The byte before which there may be what an interrupted shrink left behind."""
         return self.place.store.remnants(self.place.name, self.contents)
 
+    def refuse_to_write_upon_the_unknown(self, size: int) -> None:
+        """Raises `Unsafe` where its partition table cannot be one for `size` bytes because of
+        data that lies at their end."""
+        table, remnants = self.subject.table, self.remnants
+        with self.place.store.open(self.place.name) as image:
+            refuse_to_write_upon_the_unknown(image, table, size, remnants)
+
     def require_mounting(self) -> None:
         """Raises `Denied` where that would be needed and is not allowed."""
         filesystem = self.subject.filesystem
@@ -75,6 +83,7 @@ def grow_filesystem(agent: Agent, request: GrowFilesystem) -> None:
     with _work(agent, request.path, request.partition, shrinks=False) as work:
         steps = work.subject.growing(work.present, size)
         work.require_mounting()
+        work.refuse_to_write_upon_the_unknown(work.present)
         if request.dry_run:
             return agent.reply(Done(planned(work.place, work.present, *steps)))
         _answer(work, _grow_inside(work, size))
@@ -92,6 +101,7 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
             )
         subject.require_fit(size, work.present)
         work.require_mounting()
+        work.refuse_to_write_upon_the_unknown(work.present)
         if request.dry_run:
             return agent.reply(Done(planned(place, work.present, *subject.shrinking(size))))
         _fill_holes(work)
@@ -117,6 +127,7 @@ def _grow_image(work: Work, size: int, *, dry_run: bool) -> None:
     agent.policy.check_size(size)
     steps = work.subject.growing(size, None)
     work.require_mounting()
+    work.refuse_to_write_upon_the_unknown(size)
     if size > present:
         steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
     if dry_run:
@@ -151,6 +162,8 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
     room = None if size is None else subject.room(size)
     subject.require_fit(room, size or work.present)
     work.require_mounting()
+    if size is not None:  # else it goes where there are zeros, as is seen to next
+        work.refuse_to_write_upon_the_unknown(size)
     with place.store.open(place.name) as image:
         refuse_to_cut_the_unknown(image, size or 0, work.remnants)
     if dry_run:
