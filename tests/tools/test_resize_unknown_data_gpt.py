@@ -115,6 +115,23 @@ def test_the_copy_of_a_disk_that_was_grown_is_not_taken_for_data(
     check(image)
 
 
+def test_a_resize_leaves_nothing_behind_that_the_next_would_take_for_data(
+    image: Path, host: virtstore.Host
+) -> None:
+    contents = image.with_name("contents")
+    contents.write_bytes(b"\xaa" * (9 * MIB))
+    place = f"{image}?offset={MIB}"
+    for command in (*(f"write {contents} f{n}" for n in range(4)), "rm f0", "rm f1", "rm f2"):
+        subprocess.run(["debugfs", "-w", "-R", command, place], check=True, capture_output=True)
+    at = host.image(str(image))
+    # A partition ends on a whole MiB, and what lies behind that was the file system's.
+    for size in (36 * MIB, 32 * MIB + 512 * 1001, 28 * MIB + 4096, "minimum"):
+        done = at.resize(size)
+        assert size in (done.size, "minimum")
+    said = subprocess.run(["sgdisk", "-v", image], capture_output=True, text=True)
+    assert "No problems found" in said.stdout
+
+
 def test_a_copy_that_was_written_where_the_disk_was_not_cut_yet_is_not_taken_for_data(
     image: Path, host: virtstore.Host
 ) -> None:

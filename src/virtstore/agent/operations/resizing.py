@@ -107,7 +107,7 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
         _fill_holes(work)
         with _guarded(work) as name:
             shrunk = _shrink_inside(work, name, size, work.present)
-        _zero_what_was_left(work, shrunk.size)
+        _zero_what_was_left(work, shrunk.size, work.present)
         _answer(work, shrunk)
     return None
 
@@ -175,9 +175,8 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
         with place.store.open(name) as image:
             require_end(image, target)
     place.store.refresh()
+    _zero_what_was_left(work, shrunk.size, target)
     if target < work.present:
-        with _writing(work, place.name):  # nobody has begun to use it meanwhile
-            pass
         place.store.shrink(place.name, target)
     return _answer(work, shrunk, resized_image=target < work.present)
 
@@ -261,11 +260,13 @@ def _is_as_it_was(work: Work) -> bool:
     return (now.present, now.partition) == (before.present, before.partition)
 
 
-def _zero_what_was_left(work: Work, size: int) -> None:
-    """Zero what a file system of `size` bytes has moved away from, so that 'virtstore shrink'
-    can show that nothing is cut, and no copy carries it along."""
-    with _writing(work, work.place.name) as image:
-        zero_data(image, work.subject.start + size, min(work.end, image.size))
+def _zero_what_was_left(work: Work, size: int, disk_size: int) -> None:
+    """Zero what a file system of `size` bytes has moved away from on a disk of `disk_size`, so
+    that the next shrink can show that nothing is cut, and no copy carries it along."""
+    start, table = work.subject.start, work.subject.table
+    behind = disk_size if table is None else table.backup(disk_size)
+    with _writing(work, work.place.name) as image:  # nobody has begun to use it meanwhile
+        zero_data(image, start + size, min(work.end, behind))
         image.flush()
 
 
