@@ -125,6 +125,12 @@ def stored(place: Place) -> Stored:
     return found
 
 
+def refuse_fixed(place: Place) -> None:
+    """Raises `Unsupported` where an image's size cannot change."""
+    if why := stored(place).fixed:
+        raise Unsupported(why, path=place.path)
+
+
 def refuse_archive(place: Place, image: Image) -> None:
     """Raises `Unsupported` where an image is wanted that can be changed in place."""
     if not place.store.capabilities.archives:

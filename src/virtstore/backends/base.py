@@ -63,6 +63,7 @@ class Stored(msgspec.Struct, frozen=True):
     dependents: tuple[str, ...] = ()  # those of them that would be lost with it
     active: bool = True  # it can be opened without changing anything
     open: bool = False  # somebody has it open, as far as the store itself knows
+    fixed: str | None = None  # why it is neither grown nor cut, and what to do about it
 
 
 class Image(Protocol):

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Final
 
 from virtstore.backends import lvm_growth, lvm_mending, lvm_undo
 from virtstore.backends.base import PARTIAL_SUFFIX, ArchiveDraft, Capabilities, Image, Stored
@@ -44,6 +45,11 @@ from virtstore.backends.owner import Owner
 from virtstore.backends.volume import VolumeImage
 from virtstore.errors import Exists, InUse, NotFound, Unsupported
 from virtstore.run import LeftRunning
+
+_FIXED: Final = (
+    "it is a snapshot with an exception store: it has the size that its origin had, for good;"
+    " 'virtstore copy' makes an image of it that can be resized"
+)
 
 
 class VolumeGroup:
@@ -160,6 +166,8 @@ class VolumeGroup:
         between: Callable[[], None] = lambda: None,
     ) -> None:
         wanted, volume = self._volumes.rounded(size), self._volumes.get(name)
+        if wanted > volume.size:
+            _refuse_fixed(volume)
         if wanted > volume.size or lvm_growth.unzeroed(volume) is not None:
             self._refuse_names_that_are_taken(name)
             lvm_growth.grow(self._volumes, name, wanted, in_use=in_use, between=between)
@@ -169,8 +177,10 @@ class VolumeGroup:
         return lvm_growth.unzeroed(volume) if volume else None
 
     def shrink(self, name: str, size: int) -> None:
+        volume = self._volumes.get(name)
         wanted = self._volumes.rounded(size)
-        if wanted < self._volumes.get(name).size:
+        if wanted < volume.size:
+            _refuse_fixed(volume)
             self._volumes.reduce(name, wanted)
             lvm_growth.finish(self._volumes, name)
 
@@ -285,6 +295,7 @@ class VolumeGroup:
             dependents=self._paths(self._volumes.dependents(volume.name)),
             active=volume.active,
             open=volume.open,
+            fixed=_FIXED if _is_fixed(volume) else None,
         )
 
     def _paths(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -293,3 +304,14 @@ class VolumeGroup:
 
 def _is_unfinished(volume: Volume) -> bool:
     return is_partial(volume) or is_shrinking(volume) or is_growing(volume)
+
+
+def _is_fixed(volume: Volume) -> bool:
+    return volume.type == "lvm-snapshot"
+
+
+def _refuse_fixed(volume: Volume) -> None:
+    """lvextend and lvreduce would act on the exception store, which lvreduce cuts through what the
+    snapshot has kept in it."""
+    if _is_fixed(volume):
+        raise Unsupported(_FIXED)

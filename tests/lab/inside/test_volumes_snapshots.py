@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import virtstore
 from virtstore.backends.lvm_report import volumes
+from virtstore.protocol import GrowImage, Request, ResizeImage, ShrinkImage
 
 from .shell import MIB, fill, lvs, rest_has, sh
 
@@ -226,6 +228,33 @@ def test_what_the_snapshot_of_a_copy_kept_is_gone_however_the_copy_ends(
             wait_for_snapshot(there=False)
         assert (lvs(), rest_has(byte)) == ({"web"}, False), end
         Path(BACKUP).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GrowImage("/dev/vg0/s1", "64M"),
+        ShrinkImage("/dev/vg0/s1", "16M", discard_data=True),
+        ResizeImage("/dev/vg0/s1", "64M"),
+        ResizeImage("/dev/vg0/s1", "16M"),
+        ResizeImage("/dev/vg0/s1", "minimum"),
+    ],
+)
+def test_the_size_of_a_thick_snapshot_is_its_origins_for_good(
+    image: virtstore.Image, request_: Request
+) -> None:
+    """LVM would take that of its exception store for it, and cut what that has kept."""
+    sh(f"mkfs.ext4 -q {image.path} 12M")
+    taken = image.snapshot("s1")
+    fill(image.path, 32 * MIB)  # all that it had is now in the exception store
+    sh("sync")
+    sizes, kept = sh("lvs -a --noheadings -o lv_name,lv_size vg0"), Path(taken.path).read_bytes()
+    with pytest.raises(virtstore.Unsupported, match="virtstore copy"):
+        image.host.change(msgspec.structs.replace(request_, dry_run=True))
+    with pytest.raises(virtstore.Unsupported, match="virtstore copy"):
+        image.host.change(request_)
+    assert sh("lvs -a --noheadings -o lv_name,lv_size vg0") == sizes
+    assert Path(taken.path).read_bytes() == kept
 
 
 def test_a_snapshot_that_was_split_before_the_machine_stopped_is_finished_unseen(

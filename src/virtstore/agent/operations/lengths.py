@@ -9,6 +9,7 @@ from virtstore.agent.context import (
     changed,
     planned,
     refuse_archive,
+    refuse_fixed,
     require_room,
     stored,
     unzeroed_from,
@@ -38,6 +39,8 @@ def grow(agent: Agent, request: GrowImage) -> None:
         unzeroed = place.store.unzeroed(place.name)
         if size == image.size and unzeroed is None:
             return agent.reply(Done(changed(place, image, changed=False)))
+        if size > image.size:
+            refuse_fixed(place)
         agent.policy.check_size(size)
         if unzeroed is not None:
             _refuse_to_zero(agent, image, unzeroed)
@@ -105,6 +108,7 @@ def shrink(agent: Agent, request: ShrinkImage) -> None:
             )
         if size == image.size:
             return agent.reply(Done(changed(place, image, changed=False)))
+        refuse_fixed(place)
         agent.refuse_use(image)
         if not request.discard_data:
             refuse_to_cut(image, size)

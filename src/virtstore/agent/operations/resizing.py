@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from virtstore.agent.context import Agent, changed, planned, refuse_archive
+from virtstore.agent.context import Agent, changed, planned, refuse_archive, refuse_fixed
 from virtstore.agent.operations.contents import (
     device_of,
     refuse_to_cut,
@@ -115,8 +115,11 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
 def resize(agent: Agent, request: ResizeImage) -> None:
     with _work(agent, request.path) as work:
         if request.size == MINIMUM:
+            refuse_fixed(work.place)
             return _shrink_image(work, None, dry_run=request.dry_run)
         size = _allocatable(work.place, parse_target_size(request.size, work.present))
+        if size != work.present:
+            refuse_fixed(work.place)
         if size < work.present:
             return _shrink_image(work, size, dry_run=request.dry_run)
         return _grow_image(work, size, dry_run=request.dry_run)

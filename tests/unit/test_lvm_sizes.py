@@ -1,0 +1,64 @@
+"""What a volume's size is changed with, told by the commands that LVM would get."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from virtstore.backends import lvm_report, lvm_steps
+from virtstore.backends.lvm import VolumeGroup
+from virtstore.backends.lvm_report import Group, Volume
+from virtstore.errors import Unsupported
+
+GIB = 1 << 30
+
+
+class Lvm:
+    """Stands in for LVM: it has one volume, and notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self.volume = Volume(
+            name="web", uuid="LVM-1", size=10 * GIB, allocated=10 * GIB, tags=frozenset(),
+            type="lvm", origin=None, pool=None, active=True, open=False, device=(253, 5),
+            invalid=False, zeroes=False, transaction=None,
+        )  # fmt: skip
+
+    def run(self, *command: str) -> None:
+        self.asked.append(command)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Lvm:
+    fake = Lvm()
+    monkeypatch.setattr(lvm_report, "group", lambda name: Group(100 * GIB, 50 * GIB, 4 << 20))
+    monkeypatch.setattr(lvm_report, "volumes", lambda name: [fake.volume])
+    monkeypatch.setattr(lvm_steps, "lvm", fake.run)
+    return fake
+
+
+def test_the_exception_store_of_a_thick_snapshot_is_left_alone(fake: Lvm) -> None:
+    """LVM's size of a snapshot is that of its exception store: here 4 GiB, its origin 10."""
+    fake.volume = msgspec.structs.replace(
+        fake.volume, type="lvm-snapshot", origin="other", allocated=4 * GIB
+    )
+    group = VolumeGroup("vg0")
+    for change in (group.grow, group.shrink):
+        for size in (2 * GIB, 6 * GIB, 9 * GIB, 12 * GIB):
+            if (size > 10 * GIB) == (change == group.grow):
+                with pytest.raises(Unsupported, match="virtstore copy"):
+                    change("web", size)
+    group.grow("web", 10 * GIB)
+    assert fake.asked == []
+    [listed] = group.scan()
+    assert listed.fixed
+
+
+@pytest.mark.parametrize("kind", ["lvm", "lvm-thin", "lvm-thin-snapshot"])
+def test_all_other_volumes_are_cut(fake: Lvm, kind: str) -> None:
+    pool = "pool" if "thin" in kind else None
+    fake.volume = msgspec.structs.replace(fake.volume, type=kind, pool=pool)
+    group = VolumeGroup("vg0")
+    group.shrink("web", 2 * GIB)
+    assert [command[0] for command in fake.asked] == ["lvreduce"]
+    assert [listed.fixed for listed in group.scan()] == [None]
