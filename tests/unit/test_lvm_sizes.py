@@ -8,7 +8,8 @@ import pytest
 from virtstore.backends import lvm_report, lvm_steps
 from virtstore.backends.lvm import VolumeGroup
 from virtstore.backends.lvm_report import Group, Volume
-from virtstore.errors import Unsupported
+from virtstore.errors import Error, Unsupported
+from virtstore.run import LeftRunning
 
 GIB = 1 << 30
 
@@ -18,6 +19,7 @@ class Lvm:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
+        self.failure: Error | None = None
         self.volume = Volume(
             name="web", uuid="LVM-1", size=10 * GIB, allocated=10 * GIB, tags=frozenset(),
             type="lvm", origin=None, pool=None, active=True, open=False, device=(253, 5),
@@ -26,6 +28,16 @@ class Lvm:
 
     def run(self, *command: str) -> None:
         self.asked.append(command)
+        tags = self.volume.tags
+        match command:
+            case ["lvchange", "--addtag", tag, _]:
+                self.volume = msgspec.structs.replace(self.volume, tags=tags | {tag})
+            case ["lvchange", "--deltag", tag, _]:
+                self.volume = msgspec.structs.replace(self.volume, tags=tags - {tag})
+            case ["lvrename", _, _, name]:
+                self.volume = msgspec.structs.replace(self.volume, name=name)
+            case ["lvextend", *_] if self.failure:
+                raise self.failure
 
 
 @pytest.fixture
@@ -62,3 +74,18 @@ def test_all_other_volumes_are_cut(fake: Lvm, kind: str) -> None:
     group.shrink("web", 2 * GIB)
     assert [command[0] for command in fake.asked] == ["lvreduce"]
     assert [listed.fixed for listed in group.scan()] == [None]
+
+
+@pytest.mark.parametrize(
+    ("failure", "tags"),
+    [(Error("it failed"), set()), (LeftRunning("it goes on"), {f"virtstore.zero.{10 * GIB}"})],
+)
+@pytest.mark.parametrize("in_use", [False, True])
+def test_what_an_extension_that_goes_on_will_add_stays_marked(
+    fake: Lvm, failure: Error, tags: set[str], in_use: bool
+) -> None:
+    """Or nobody would zero it, and it shows old data of others."""
+    fake.failure = failure
+    with pytest.raises(type(failure), match=failure.message):
+        VolumeGroup("vg0").grow("web", 12 * GIB, in_use=in_use)
+    assert fake.volume.tags == tags
