@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from demo import loopback
 
 
 def test_without_sshd_a_host_is_a_local_agent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+    from demo import loopback
+
     real = loopback.find
     monkeypatch.setattr(loopback, "find", lambda name: None if name == "sshd" else real(name))
     tmp_path.chmod(0o755)

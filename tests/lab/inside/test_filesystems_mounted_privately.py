@@ -186,7 +186,7 @@ def test_a_tool_that_hangs_is_ended_and_unmounted(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(device, "xfs", None)
-    monkeypatch.setattr(mounted, "_TIMEOUT", 1)
+    monkeypatch.setattr(mounted, "CHANGE_TIMEOUT", 1)
     with loop.attached(device) as whole:
         mounting = mounted.Mounting("xfs", ("nouuid",))
         assert mounted.run_mounted(whole, mounting, "sleep", "62").status == 128 + signal.SIGKILL
