@@ -143,13 +143,13 @@ def refuse_archive(place: Place, image: Image) -> None:
         )
 
 
-def refuse_misleading_name(place: Place) -> None:
+def refuse_misleading_name(place: Place, remedy: str = "give it another name") -> None:
     """Raises `UsageError` for an image that would be called like an archive: it could not be told
     from one whose beginning is damaged."""
     if place.store.capabilities.archives and (form := formats.by_suffix(place.name)):
         raise UsageError(
             f"it would be an image called {place.name}, which says that it is a {form.name}"
-            " archive; give it another name",
+            f" archive; {remedy}",
             path=place.path,
         )
 

@@ -223,7 +223,7 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
             raise Unsupported("a volume holds no archive; copy to a file")
         level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
         if not wanted.archive and wanted.mode != "contents":
-            refuse_misleading_name(place)
+            refuse_misleading_name(place, "give it another name, or add --archive")
         found = place.store.find(place.name)
         if wanted.mode == "new":
             refuse_existing(place, "; --overwrite replaces it once the copy is whole")
