@@ -21,6 +21,14 @@ import msgspec
 
 from virtstore.model import EntryType, Extent, ImageType, State
 
+#: Called now and then while something takes long. What it raises ends that.
+Look = Callable[[], None]
+
+
+def nothing() -> None:
+    """Looks at nothing."""
+
+
 #: What an open image is, whatever it is called: a file's device and inode number; a block
 #: device's own number, and 0.
 Identity = tuple[int, int]
@@ -232,9 +240,7 @@ class Store(Protocol):
         """Remove the partial object of that name, if there is one."""
         ...
 
-    def grow(
-        self, name: str, size: int, *, in_use: bool = False, between: Callable[[], None] = ...
-    ) -> None:
+    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = ...) -> None:
         """Make it longer; the new space is reserved and zero. A failure leaves the old size, unless
         it is `in_use` (see `unzeroed`). `between` is called while that is zeroed, and may raise.
         Raises `NoSpace`."""

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Final
 
 from virtstore import linux
-from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Image, Stored
+from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Image, Look, Stored, nothing
 from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, nameless
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported
 from virtstore.units import format_size
@@ -151,14 +151,7 @@ class Directory:
             os.unlink(name + PARTIAL_SUFFIX, dir_fd=self._fd)
             os.fsync(self._fd)
 
-    def grow(
-        self,
-        name: str,
-        size: int,
-        *,
-        in_use: bool = False,
-        between: Callable[[], None] = lambda: None,
-    ) -> None:
+    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         with self.open(name, writable=True) as image:
             longer = size > image.size
             self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too

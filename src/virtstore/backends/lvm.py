@@ -16,27 +16,29 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from virtstore.backends import lvm_growth, lvm_mending, lvm_undo
-from virtstore.backends.base import PARTIAL_SUFFIX, ArchiveDraft, Capabilities, Image, Stored
+from virtstore.backends import lvm_growth, lvm_mending, lvm_names, lvm_undo
+from virtstore.backends.base import (
+    PARTIAL_SUFFIX,
+    ArchiveDraft,
+    Capabilities,
+    Image,
+    Look,
+    Stored,
+    nothing,
+)
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_marks import (
     COPYING,
     COPYING_INFIX,
-    GROWING_SUFFIX,
     PARTIAL,
     REMOVING,
     REPLACED,
     REPLACED_SUFFIX,
-    SHRINKING_SUFFIX,
-    UNDO_SUFFIX,
     check_name,
     copier,
     image_name,
-    is_growing,
     is_hidden,
     is_partial,
-    is_replaced,
-    is_shrinking,
 )
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.lvm_steps import Volumes
@@ -95,7 +97,7 @@ class VolumeGroup:
 
     def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
         check_name(name)
-        self._refuse_names_that_are_taken(name)
+        lvm_names.refuse_taken(self._volumes, name)
         file, found = name + PARTIAL_SUFFIX, self._draft_of(name)
         if found and found.size == self._volumes.rounded(size) and not found.origin:
             return self._opened(name)
@@ -117,7 +119,7 @@ class VolumeGroup:
                 "an interrupted operation left a partial volume beside this one;"
                 " remove it with 'virtstore clean'"
             )
-        self._refuse_names_that_are_taken(name)
+        lvm_names.refuse_taken(self._volumes, name)
         reworked = ReworkedVolume(self, name, self._volumes.activated(name), "kept")
         reworked.before = partial(before, reworked)
         return reworked
@@ -156,20 +158,15 @@ class VolumeGroup:
         self.refresh()
         if found := self._draft_of(name):
             lvm_mending.remove(self._volumes, found.name)
+        elif hidden := lvm_names.hidden(self._volumes, name):
+            raise lvm_names.being_changed(hidden)
 
-    def grow(
-        self,
-        name: str,
-        size: int,
-        *,
-        in_use: bool = False,
-        between: Callable[[], None] = lambda: None,
-    ) -> None:
+    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         wanted, volume = self._volumes.rounded(size), self._volumes.get(name)
         if wanted > volume.size:
             _refuse_fixed(volume)
         if wanted > volume.size or lvm_growth.unzeroed(volume) is not None:
-            self._refuse_names_that_are_taken(name)
+            lvm_names.refuse_taken(self._volumes, name)
             lvm_growth.grow(self._volumes, name, wanted, in_use=in_use, between=between)
 
     def unzeroed(self, name: str) -> int | None:
@@ -188,7 +185,7 @@ class VolumeGroup:
         check_name(new)
         if self._volumes.find(new):
             raise Exists(f"{new} is there already")
-        self._refuse_names_that_are_taken(new)
+        lvm_names.refuse_taken(self._volumes, new)
         self.discard(new)
         self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, PARTIAL)
         self.publish(new, overwrite=False)
@@ -211,7 +208,7 @@ class VolumeGroup:
         if not lvm_undo.has_room(self._volumes, name):
             yield name
             return
-        self._refuse_names_that_are_taken(name)
+        lvm_names.refuse_taken(self._volumes, name)
         try:
             yield lvm_undo.begin(self._volumes, name)
         except LeftRunning:
@@ -265,28 +262,12 @@ class VolumeGroup:
     def _snapshots(self, name: str) -> list[Volume]:
         return [v for v in self._volumes.all() if v.origin == name and not copier(v)]
 
-    def _refuse_names_that_are_taken(self, name: str) -> None:
-        """Raises `Exists` where a volume that is none of ours has a name that is needed on the
-        way, `InUse` where one that `name` replaced still has it."""
-        suffixes = [PARTIAL_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX]
-        if self._volumes.find(name):
-            suffixes.append(REPLACED_SUFFIX)
-        for found in self._volumes.all():
-            if found.name not in [name + suffix for suffix in suffixes] or is_partial(found):
-                continue
-            if is_replaced(found):
-                raise InUse(f"somebody still has what {name} replaced open; try again later")
-            raise Exists(
-                f"{found.name} is in the way: virtstore needs that name while it works on {name},"
-                " and did not make that volume; rename it"
-            )
-
     def _stored(self, volume: Volume) -> Stored:
         assert volume.type
         return Stored(
             name=image_name(volume),
             type=volume.type,
-            state="partial" if _is_unfinished(volume) else "complete",
+            state="partial" if lvm_names.is_unfinished(volume) else "complete",
             size=volume.size,
             allocated=volume.allocated,
             identity=(os.makedev(*volume.device), 0) if volume.active else (0, 0),
@@ -300,10 +281,6 @@ class VolumeGroup:
 
     def _paths(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(f"/dev/{self.name}/{name}" for name in names))
-
-
-def _is_unfinished(volume: Volume) -> bool:
-    return is_partial(volume) or is_shrinking(volume) or is_growing(volume)
 
 
 def _is_fixed(volume: Volume) -> bool:

@@ -9,9 +9,9 @@ zeroed, and whoever asks for it to grow again, with nobody using it, has that do
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 
+from virtstore.backends.base import Look, nothing
 from virtstore.backends.lvm_marks import GROWING_SUFFIX, ZERO, is_growing, zero_from
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.lvm_steps import Volumes
@@ -23,9 +23,7 @@ from virtstore.run import LeftRunning
 _STEP = 256 << 20
 
 
-def grow(
-    volumes: Volumes, name: str, size: int, *, in_use: bool, between: Callable[[], None]
-) -> None:
+def grow(volumes: Volumes, name: str, size: int, *, in_use: bool, between: Look) -> None:
     """Make it `size` bytes long, if it is shorter, and zero what was added, also by a growth that
     was cut short. A failure leaves the old size, but for one that is `in_use`: what of its
     new space is zero is not known then."""
@@ -60,7 +58,7 @@ def finish(volumes: Volumes, name: str) -> None:
             raise InUse(f"somebody has {volume.name} open, which is not zeroed yet")
         start = zero_from(volume)
         assert start is not None
-        _zero(volumes, volume.name, start, lambda: None)
+        _zero(volumes, volume.name, start, nothing)
         _show(volumes, name, volume.name)
     elif volume := volumes.find(name):
         _settle(volumes, name, name)
@@ -92,7 +90,7 @@ def _show(volumes: Volumes, name: str, hidden: str) -> None:
         volumes.untag(name, f"{ZERO}{start}")
 
 
-def _zero(volumes: Volumes, name: str, start: int, between: Callable[[], None]) -> None:
+def _zero(volumes: Volumes, name: str, start: int, between: Look) -> None:
     volume = volumes.fresh(name)
     if volume.size <= start:
         return

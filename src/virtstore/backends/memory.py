@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from virtstore.backends.base import Capabilities, Holds, Identity, Image, Stored
+from virtstore.backends.base import Capabilities, Holds, Identity, Image, Look, Stored, nothing
 from virtstore.errors import Exists, InUse, NoSpace, NotFound
 from virtstore.model import Extent
 
@@ -178,14 +178,7 @@ class Memory:
     def discard(self, name: str) -> None:
         self.partials.pop(name, None)
 
-    def grow(
-        self,
-        name: str,
-        size: int,
-        *,
-        in_use: bool = False,
-        between: Callable[[], None] = lambda: None,
-    ) -> None:
+    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         self._extend(self.open(name).contents, size)
 
     def unzeroed(self, name: str) -> int | None:

@@ -7,10 +7,9 @@ one to the other its contents are neither the old nor the new.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import cast
 
-from virtstore.backends.base import Draft
+from virtstore.backends.base import Draft, Look, nothing
 from virtstore.backends.descriptor import DescriptorImage
 
 
@@ -19,7 +18,7 @@ class Reworked(DescriptorImage):
     `before`: called before that goes, and may raise."""
 
     named = False
-    before: Callable[[], None] = staticmethod(lambda: None)
+    before: Look = staticmethod(nothing)
     _hiding = threading.Lock()  # several threads write
 
     def hide(self) -> None:

@@ -8,7 +8,11 @@ same in all formats. Reading an archive has none: that takes as long as its cont
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Final
+
+from virtstore.errors import Corrupt
+from virtstore.units import MAX_SIZE
 
 #: Headers that are looked at to learn a size: some seconds at the worst. Of genuine archives that
 #: is 128 GiB in zstd's blocks, 256 GiB in lzop's, 4 TiB in those that the lz4 program makes,
@@ -36,3 +40,19 @@ class Steps:
         self._left -= count
         if self._left < 0:
             raise OutOfSteps
+
+
+def total(sizes: Iterable[int | None]) -> int | None:
+    """The sum of what an archive's frames say that they hold, learnt within a budget; None if
+    one does not say it, or the budget is too small. Raises `Corrupt` for what no file can be."""
+    found = 0
+    try:
+        for size in sizes:
+            if size is None:
+                return None
+            found += size
+            if found > MAX_SIZE:
+                raise Corrupt("the archive claims 8 EiB or more, which no file can be")
+    except OutOfSteps:
+        return None
+    return found

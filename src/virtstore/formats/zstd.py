@@ -19,7 +19,7 @@ from virtstore.formats.blocks import DEFAULT_LEVEL, LEVELS, compress_block
 from virtstore.formats.cursor import PAGE, Cursor, Section
 from virtstore.formats.seek_table import ENTRY, TABLE_MAGIC
 from virtstore.formats.seekable import SeekableArchive, SeekableWriter
-from virtstore.formats.steps import OutOfSteps, Steps
+from virtstore.formats.steps import Steps, total
 from virtstore.formats.zstd_frames import (
     MAGIC,
     MAX_WINDOW,
@@ -31,7 +31,6 @@ from virtstore.formats.zstd_frames import (
     take_header,
 )
 from virtstore.model import Compression
-from virtstore.units import MAX_SIZE
 
 
 class Zstd:
@@ -51,10 +50,8 @@ class Zstd:
         archive = SeekableArchive.open(source)
         if archive:
             return archive.size
-        try:
-            return _stated_size(source, Steps())
-        except OutOfSteps:
-            return None
+        cursor, steps = Cursor(source, ahead=PAGE), Steps()
+        return total(skip_frame(cursor, head, steps) for head in _frames(source, cursor, steps))
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
         archive = SeekableArchive.open(source)
@@ -101,20 +98,6 @@ class ZstdWriter:
         self._digest.add_zeros(self._zeros)
         self._archive.add_zeros(self._zeros)
         self._zeros = 0
-
-
-def _stated_size(source: ArchiveSource, steps: Steps) -> int | None:
-    """The sum over the frames; None if one does not say its size. Raises `OutOfSteps`."""
-    cursor = Cursor(source, ahead=PAGE)
-    total = 0
-    for header in _frames(source, cursor, steps):
-        size = skip_frame(cursor, header, steps)
-        if size is None:
-            return None
-        total += size
-        if total > MAX_SIZE:
-            raise Corrupt("the archive claims 8 EiB or more, which no file can be")
-    return total
 
 
 def _read_stream(source: ArchiveSource) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
+from virtstore.backends.lvm import VolumeGroup
 
 from .shell import MIB, fill, is_zero, lvs, sh
 from .test_volumes_use import running
@@ -69,6 +70,11 @@ def test_what_is_hidden_and_open_all_the_same_is_left_alone(
         assert tail(hidden) == b"\xee" * (NEW - OLD)
         with pytest.raises(virtstore.NotFound):
             image.grow("+4M")
+        # It is neither removed nor taken for somebody else's.
+        assert here.clean("/dev/vg0").removed == ()
+        with pytest.raises(virtstore.InUse, match="size is being changed"):
+            here.create(image.path, MIB)
+        assert tail(hidden) == b"\xee" * (NEW - OLD)
     assert [e.state for e in here.list("/dev/vg0")] == ["complete"]
     assert is_zero("/dev/vg0/web")
 
@@ -131,3 +137,28 @@ def test_a_volume_grows_while_somebody_has_it_open(image: virtstore.Image) -> No
         assert Path(image.path).exists()
     assert is_zero(image.path)
     assert (lvs(), tags()) == ({"web"}, [])
+
+
+def give_up() -> None:
+    raise virtstore.Interrupted("the client went away")
+
+
+def test_a_growth_that_is_given_up_leaves_the_old_size_and_the_name(
+    image: virtstore.Image,
+) -> None:
+    fill(image.path, OLD, b"\x77")
+    with pytest.raises(virtstore.Interrupted):
+        VolumeGroup("vg0").grow("web", NEW, between=give_up)
+    assert image.info().size == OLD
+    assert Path(image.path).read_bytes() == b"\x77" * OLD
+    assert (lvs(), tags()) == ({"web"}, [])
+
+
+def test_one_that_is_given_up_while_it_is_in_use_is_remembered(image: virtstore.Image) -> None:
+    fill(image.path, OLD, b"\x77")
+    with pytest.raises(virtstore.Interrupted):
+        VolumeGroup("vg0").grow("web", NEW, in_use=True, between=give_up)
+    assert Path(image.path).read_bytes()[:OLD] == b"\x77" * OLD
+    assert (lvs(), tags()) == ({"web"}, [TAG])
+    with pytest.raises(virtstore.Unsafe, match="old data"):
+        image.snapshot("s1", size="4M")

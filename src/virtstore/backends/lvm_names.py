@@ -1,0 +1,56 @@
+"""The names that an image needs while it is worked on, and who has them."""
+
+from __future__ import annotations
+
+from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.lvm_marks import (
+    GROWING_SUFFIX,
+    REPLACED_SUFFIX,
+    SHRINKING_SUFFIX,
+    UNDO_SUFFIX,
+    image_name,
+    is_growing,
+    is_partial,
+    is_replaced,
+    is_shrinking,
+)
+from virtstore.backends.lvm_report import Volume
+from virtstore.backends.lvm_steps import Volumes
+from virtstore.errors import Exists, InUse
+
+
+def refuse_taken(volumes: Volumes, name: str) -> None:
+    """Raises `Exists` where a volume that is none of ours has a name that is needed on the way,
+    `InUse` where one that `name` replaced still has it, or the image itself."""
+    suffixes = [PARTIAL_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX]
+    if volumes.find(name):
+        suffixes.append(REPLACED_SUFFIX)
+    for found in volumes.all():
+        if found.name not in [name + suffix for suffix in suffixes] or is_partial(found):
+            continue
+        if is_replaced(found):
+            raise InUse(f"somebody still has what {name} replaced open; try again later")
+        if is_unfinished(found):
+            raise being_changed(found)
+        raise Exists(
+            f"{found.name} is in the way: virtstore needs that name while it works on {name},"
+            " and did not make that volume; rename it"
+        )
+
+
+def hidden(volumes: Volumes, name: str) -> Volume | None:
+    """An image that is to have this name back."""
+    ours = (v for v in volumes.all() if is_growing(v) or is_shrinking(v))
+    return next((v for v in ours if image_name(v) == name), None)
+
+
+def is_unfinished(volume: Volume) -> bool:
+    """Whether it is an image, or will be one, under another name than its own."""
+    return is_partial(volume) or is_shrinking(volume) or is_growing(volume)
+
+
+def being_changed(volume: Volume) -> InUse:
+    return InUse(
+        f"its size is being changed, under the name {volume.name}, which somebody has open; it"
+        " has its own name again once nobody has"
+    )
