@@ -1,0 +1,151 @@
+"""One request to resize something, looked into: what it is about, and what its steps share.
+
+The image is locked for as long as the request takes, and closed between its steps, so that
+whoever undoes a change has it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from virtstore.agent.context import Agent, changed, refuse_archive
+from virtstore.agent.operations.contents import device_of, refuse_to_write_upon_the_unknown
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Image
+from virtstore.errors import Error, Interrupted
+from virtstore.filesystems.base import Resized
+from virtstore.filesystems.detect import detect
+from virtstore.filesystems.subject import Subject, choose
+from virtstore.protocol import Done
+from virtstore.run import LeftRunning
+
+
+class Work(NamedTuple):
+    """One request, looked into: the image has `present` bytes, and nobody uses it."""
+
+    agent: Agent
+    place: Place
+    present: int
+    subject: Subject
+
+    @property
+    def end(self) -> int:
+        """The byte where what shrinks ends now."""
+        return self.subject.start + (self.subject.present or 0)
+
+    @property
+    def contents(self) -> str:
+        """What a guarded change of it is known by: not by its end, which that changes."""
+        subject = self.subject
+        return f"{subject.kind} {subject.uuid} at {subject.start} of {self.present}"
+
+    @property
+    def remnants(self) -> int:
+        """The byte before which there may be what an interrupted shrink left behind."""
+        return self.place.store.remnants(self.place.name, self.contents)
+
+    def refuse_to_write_upon_the_unknown(self, size: int) -> None:
+        """Raises `Unsafe` where its partition table cannot be one for `size` bytes because of
+        data that lies at their end."""
+        table, remnants = self.subject.table, self.remnants
+        with self.place.store.open(self.place.name) as image:
+            refuse_to_write_upon_the_unknown(image, table, size, remnants)
+
+    def require_mounting(self) -> None:
+        """Raises `Denied` where that would be needed and is not allowed."""
+        filesystem = self.subject.filesystem
+        if filesystem and filesystem.capabilities.mounted:
+            self.agent.policy.require_mounting(self.subject.kind)
+
+    def watch(self, done: int, total: int) -> None:
+        """Progress, in bytes of the image. A tool that changes an image is not given up when
+        the client goes."""
+        with suppress(Interrupted):
+            self.agent.session.progress(self.present * done // max(total, 1), self.present)
+
+
+@contextmanager
+def work_on(
+    agent: Agent, path: str, partition: int | None = None, *, shrinks: bool = True
+) -> Iterator[Work]:
+    """The image is locked, and closed again: whoever undoes a change must have it alone."""
+    with agent.locked(path, "write") as place:
+        with place.store.open(place.name, writable=True) as image:
+            refuse_archive(place, image)
+            agent.refuse_use(image)
+            present = image.size
+            with device_of(image) as disk:
+                subject = choose(detect(disk), partition)
+                subject.require_whole(present)
+                if shrinks:
+                    subject = subject.measured(disk)
+        yield Work(agent, place, present, subject)
+
+
+@contextmanager
+def writing(work: Work, name: str) -> Iterator[Image]:
+    """The image, opened for one step; a check may have taken hours since the last."""
+    with work.place.store.open(name, writable=True) as image:
+        work.agent.refuse_use(image)
+        yield image
+
+
+def smallest(work: Work, size: int) -> int:
+    """Bytes of the smallest image, of those that its store can have, for a file system of
+    `size`; never more than it has."""
+    return min(allocatable(work.place, work.subject.smallest_image(size)), work.present)
+
+
+def allocatable(place: Place, size: int) -> int:
+    """Whole extents, where it is a volume."""
+    unit = place.store.capabilities.granularity
+    return -(-size // unit) * unit
+
+
+@contextmanager
+def guarded(work: Work) -> Iterator[str]:
+    """The store's guard. If the block fails with everything in its place, it is as if nothing
+    had been begun: the next change has no right to what lies behind."""
+    place = work.place
+    try:
+        with place.store.guarded(place.name, work.end, work.contents) as name:
+            yield name
+    except LeftRunning:
+        raise
+    except BaseException:
+        with suppress(Error, OSError):
+            if work.remnants == work.end and _is_as_it_was(work):
+                place.store.forget_remnants(place.name)
+        raise
+
+
+def _is_as_it_was(work: Work) -> bool:
+    """Whether file system and partition are seen to be where they were."""
+    before = work.subject
+    with work.place.store.open(work.place.name) as image, device_of(image) as disk:
+        number = before.partition.number if before.partition else None
+        now = choose(detect(disk), number)
+    return (now.present, now.partition) == (before.present, before.partition)
+
+
+def fill_holes(work: Work) -> None:
+    """Have the space for all that a tool may write, so that a full disk stops it before it
+    begins: ntfsresize does not survive that half-way."""
+    with work.place.store.open(work.place.name) as image:
+        size = image.size
+    work.place.store.grow(work.place.name, size)
+
+
+def answer(work: Work, resized: Resized, *, resized_image: bool = False) -> None:
+    work.place.store.forget_remnants(work.place.name)
+    with work.place.store.open(work.place.name) as image:
+        told = changed(
+            work.place,
+            image,
+            changed=resized_image or resized.changed,
+            filesystem=resized.size if work.subject.filesystem else None,
+            warnings=work.subject.remarks,
+        )
+    work.agent.reply(Done(told))
