@@ -27,7 +27,7 @@ import msgspec
 from virtstore import protocol, reach
 from virtstore.comparison import compare
 from virtstore.connection import Connection
-from virtstore.errors import ConnectionFailed, Corrupt, Error, UsageError
+from virtstore.errors import ConnectionFailed, Corrupt, Error, UsageError, spelled
 from virtstore.location import HostAddress, canonical, parse_host
 from virtstore.model import (
     Changed,
@@ -406,7 +406,7 @@ class Image:
         )
 
     def __str__(self) -> str:
-        return self.path if self.host.address.host is None else f"{self.host.name}:{self.path}"
+        return spelled(self.host.name, self.path)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Final
 
 from virtstore.connection import Connection
 from virtstore.digest import CHUNK, DIGEST_SIZE, zero_digest
-from virtstore.errors import ConnectionFailed, Error
+from virtstore.errors import ConnectionFailed, Error, spelled
 from virtstore.model import Difference
 from virtstore.protocol import AnyMessage, Begin, Digests, End, HashImage
 
@@ -197,7 +197,7 @@ class _Hashing:
             raise self._failed(f"an image of {message.size} bytes was told")
         if not first and message.size != self.size:
             raise Error("its size changed meanwhile", host=name, path=message.path)
-        self.where = message.path if name == "local" else f"{name}:{message.path}"
+        self.where = spelled(name, message.path)
         self.size = message.size
 
     def _learn(self, zeros: int, digests: bytes, expected: int) -> None:

@@ -24,6 +24,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Final
 
+#: What this machine is called in messages and in JSON.
+LOCAL_NAME: Final = "local"
+
+
+def spelled(host: str, path: str) -> str:
+    """The location of a path, as a user would type it. `host` is `LOCAL_NAME`, `[USER@]HOST`,
+    or `ssh://[USER@]HOST:PORT`."""
+    if host == LOCAL_NAME:
+        return path
+    if host.startswith("ssh://"):
+        return host + path.replace("%", "%25")
+    return f"{host}:{path}"
+
 
 class Error(Exception):
     """Base of every error that virtstore raises on purpose.
@@ -47,9 +60,10 @@ class Error(Exception):
     @property
     def where(self) -> str:
         """`host:path`, or as much of it as is known; empty if nothing is."""
-        if self.host in (None, "local"):
+        if self.host in (None, LOCAL_NAME):
             return self.path or ""
-        return f"{self.host}:{self.path or ''}".removesuffix(":")
+        assert self.host
+        return spelled(self.host, self.path) if self.path else self.host
 
 
 class UsageError(Error):

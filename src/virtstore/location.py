@@ -16,13 +16,18 @@ import os
 import re
 from typing import Final, NamedTuple
 
-from virtstore.errors import UsageError
-
-LOCAL_NAME: Final = "local"
+from virtstore.errors import LOCAL_NAME, UsageError, spelled
 
 _REMOTE: Final = re.compile(r"((?:[^/:\[\]]*@)?(?:\[[^/\]]*\]|[^/:]*)):(.*)")
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%\w]+\]|[^\s/@\[\]:]+")
 _USER: Final = re.compile(r"[^\s/@:\[\]]+")
+_SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)")
+#: `[USER@]HOST:PORT` with a path, or without one.
+_PORT: Final = re.compile(r"((?:[^/:@]+@)?(?:[^/:@\[\]]+|\[[^/\]]+\])):(\d+):?((?:/.*)?)")
+#: What can only be an IPv6 address that lacks its brackets, and what follows its last colon.
+_BARE_IPV6: Final = re.compile(
+    r"((?:[^/:@]+@)?)([0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?<!.:)(?:%[\w.-]+)?|::)(?::(/.*)?)?"
+)
 
 
 class HostAddress(NamedTuple):
@@ -34,8 +39,11 @@ class HostAddress(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What to call the host in messages and JSON: `local`, or the name as the user wrote it."""
-        return self.host or LOCAL_NAME
+        """What to call the host in messages and JSON: `local`, or the name as the user wrote it,
+        with user, port and brackets: written again, it is the same host (see `errors.spelled`)."""
+        if self.host is None:
+            return LOCAL_NAME
+        return str(self) if self.port else self.destination
 
     def __str__(self) -> str:
         if self.host is None:
@@ -62,9 +70,7 @@ class Location(NamedTuple):
     def __str__(self) -> str:
         if self.address.host is None:
             return self.path or "local:"
-        if self.address.port:
-            return f"{self.address}{self.path or ''}"
-        return f"{self.address.destination}:{self.path or ''}"
+        return spelled(self.address.name, self.path or "")
 
 
 def parse_location(text: str, *, directory: str | None = None) -> Location:
@@ -73,32 +79,75 @@ def parse_location(text: str, *, directory: str | None = None) -> Location:
     _refuse_odd_text(text)
     if not text:
         raise UsageError("an empty location; write /path, HOST:/path or ssh://HOST/path")
-    if text.startswith("ssh://"):
-        return _parse_url(text)
+    if scheme := _SCHEME.fullmatch(text):
+        if scheme[1].lower() != "ssh":
+            raise UsageError(_other_scheme(text, scheme[1].lower(), scheme[2]))
+        return _parse_url(text, scheme[2])
     remote = _REMOTE.fullmatch(text)
     if not remote:
         return Location(LOCAL, _absolute(text, directory))
+    _refuse_other_spellings(text)
     before, after = remote.groups()
     if before == LOCAL_NAME:
         return Location(LOCAL, _absolute(after, directory) if after else None)
     address = _parse_destination(before, text)
     if after and not after.startswith("/"):
         raise UsageError(
-            f"{text}: a path on another host is absolute; write {before}:/…/{after}"
+            f"{text}: a path on another host is absolute; write {before}:/…/{after.lstrip(':/')}"
             f" (or ./{text} for a local file of that name)"
         )
     return Location(address, after or None)
 
 
+def _other_scheme(text: str, scheme: str, rest: str) -> str:
+    """Why a URL that is none of ssh's is refused, and what to write."""
+    why = f"{text}: '{scheme}://' is no way to reach an image;"
+    host, slash, path = rest.partition("/")
+    without_port = re.sub(r":\d*$", "", host)
+    if scheme == "file":
+        there = "" if host in ("", "localhost") else f"{host}:"
+        return f"{why} write {there}/{path}"
+    if scheme in ("http", "https", "ftp", "ftps"):
+        return (
+            f"{why} download it first (curl -O {text}), or write {without_port}:/path if ssh goes"
+        )
+    if scheme in ("sftp", "scp", "ssh+git", "sshfs") and host:
+        return f"{why} write ssh://{host}{slash}{path}"
+    if host:
+        return f"{why} write {without_port}:/{path or 'path'}: hosts are reached by ssh"
+    return f"{why} write /path, HOST:/path or ssh://HOST/path"
+
+
+def _refuse_other_spellings(text: str) -> None:
+    """Raises `UsageError` for what other programs take, with what is to be written here."""
+    local = f" (or ./{text} for a local file of that name)"
+    if bare := _BARE_IPV6.fullmatch(text):
+        user, host, path = bare.groups()
+        right = f"{user}[{host}]:{path or ''}"
+        raise UsageError(f"{text!r}: an IPv6 address stands in brackets; write {right}{local}")
+    if port := _PORT.fullmatch(text):
+        where, number, path = port.groups()
+        right = f"ssh://{where}:{number}{path}"
+        raise UsageError(f"{text!r}: a port needs a URL; write {right}{local}")
+    host, colons, path = text.partition("::")
+    if colons and "/" not in host and "[" not in host and ":" not in host:
+        right = f"{host}:/{path.lstrip('/')}" if host else "HOST:/path"
+        raise UsageError(
+            f"{text!r}: two colons name a module of an rsync daemon; hosts are reached by ssh:"
+            f" write {right}{local}"
+        )
+
+
 def parse_host(text: str) -> HostAddress:
     """The host that `text` names: `local:`, `HOST`, `USER@HOST`, `HOST:`, `ssh:HOST`
     or `ssh://…` without a path. Raises `UsageError`."""
-    if not text.startswith("ssh://"):
+    if not _SCHEME.fullmatch(text):
         text = text.removeprefix("ssh:")
     _refuse_odd_text(text)
     if text.removesuffix(":") == LOCAL_NAME:
         return LOCAL
     if "/" not in text and not text.endswith(":"):
+        _refuse_other_spellings(text)
         return _parse_destination(text, text)
     location = parse_location(text)
     if location.path not in (None, "/"):
@@ -116,16 +165,20 @@ def _absolute(path: str, directory: str | None) -> str:
     return f"{base}/{path}" if path not in ("", ".") else base or "/"
 
 
-def _parse_url(text: str) -> Location:
+def _parse_url(text: str, rest: str) -> Location:
     from urllib.parse import unquote  # few need it, and it takes long to import
 
-    authority, slash, path = text.removeprefix("ssh://").partition("/")
+    authority, slash, path = rest.partition("/")
+    if bare := _BARE_IPV6.fullmatch(authority):
+        user, host = bare[1], bare[2]
+        right = f"ssh://{user}[{host}]{slash}{path}"
+        raise UsageError(f"{text!r}: an IPv6 address stands in brackets; write {right}")
     port: int | None = None
-    if found := re.fullmatch(r"(.*):(\d*)", authority):
+    if found := re.fullmatch(r"(.*):([^:\]@]*)", authority):
         authority, digits = found.groups()
+        if digits and not (re.fullmatch("[0-9]{1,5}", digits) and 0 < int(digits) < 65536):
+            raise UsageError(f"{text}: {digits[:20]} is not a port (1 to 65535)")
         port = int(digits) if digits else None
-        if port is not None and not 0 < port < 65536:
-            raise UsageError(f"{text}: {port} is not a port")
     decoded = unquote(f"/{path}") if slash and path else None
     if decoded:
         _refuse_odd_text(decoded)
@@ -146,7 +199,8 @@ def _refuse_odd_text(text: str) -> None:
     if any(c in text for c in "\0\n\r"):
         raise UsageError(f"{text!r}: a location has no NUL and no line break")
     if any("\ud800" <= c <= "\udfff" for c in text):
-        raise UsageError(f"{text!r}: a location is UTF-8; rename the file first")
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+        raise UsageError(f"{shown}: a location is UTF-8, in any locale; rename the file first")
 
 
 def plain_path(path: str) -> str:

@@ -20,6 +20,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Final
 
+from virtstore.errors import LOCAL_NAME
 from virtstore.location import HostAddress, parse_host
 
 #: unix(7) has 108 bytes for a socket's path; ssh makes it under a name that is 17 longer.
@@ -44,7 +45,7 @@ def agent_argv(
     """What starts an agent for one session. `config`: for a local agent, its `--config`;
     `control`: a socket by which this run's sessions share one ssh connection; `ciphers`: in
     the order in which they are asked for, of ssh."""
-    elsewhere, agent = _entry(address.name)
+    elsewhere, agent = _entry(address)
     command = agent or os.environ.get("VIRTSTORE_AGENT")
     if address.host is None:
         argv = shlex.split(command) if command else _own_agent()
@@ -82,7 +83,7 @@ def _settings_for(address: HostAddress) -> dict[str, str]:
     """What ssh would go by; nothing where the program is no OpenSSH."""
     if address.host is None or not _is_ssh(rsh := _rsh()):
         return {}
-    elsewhere, _ = _entry(address.name)
+    elsewhere, _ = _entry(address)
     where = _destination(parse_host(elsewhere) if elsewhere else address)
     return _settings((*rsh, "-G", *where))
 
@@ -122,15 +123,16 @@ def _is_ssh(argv: list[str]) -> bool:
 
 def _own_agent() -> list[str]:
     # -P: a directory called virtstore where the user happens to stand is not ours.
-    return [sys.executable, "-P", "-m", "virtstore.agent"]
+    # -X utf8: it need not start itself anew for that, see streams.py.
+    return [sys.executable, "-X", "utf8", "-P", "-m", "virtstore.agent"]
 
 
-def _entry(name: str) -> tuple[str | None, str | None]:
-    """The address and the agent that the user's file says `name` has."""
+def _entry(address: HostAddress) -> tuple[str | None, str | None]:
+    """The address and the agent that the user's file says a host has."""
     file = hosts_file()
     if not os.path.exists(file):
         return None, None
     from virtstore import hosts_file as files  # few have one, and it takes long to import
 
-    entry = files.read(file).get(name)
+    entry = files.read(file).get(address.host or LOCAL_NAME)
     return (entry.address, entry.agent) if entry else (None, None)

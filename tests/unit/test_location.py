@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtstore.errors import UsageError
+from virtstore.errors import NotFound, UsageError
 from virtstore.location import LOCAL, HostAddress, Location, parse_host, parse_location
 
 _PLAIN = st.characters(codec="utf-8", min_codepoint=32, exclude_characters="\x7f")
@@ -106,5 +108,74 @@ def test_a_path_or_an_option_is_no_host(text: str) -> None:
         parse_host(text)
 
 
-def test_a_host_is_called_as_the_user_wrote_it() -> None:
-    assert (LOCAL.name, HostAddress("a", "u", 22).name) == ("local", "a")
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        (LOCAL, "local"),
+        (HostAddress("a"), "a"),
+        (HostAddress("a", "u"), "u@a"),
+        (HostAddress("::1"), "[::1]"),
+        (HostAddress("a", None, 22), "ssh://a:22"),
+        (HostAddress("fe80::1%eth0", "u", 22), "ssh://u@[fe80::1%eth0]:22"),
+    ],
+)
+def test_a_host_is_called_as_the_user_wrote_it(address: HostAddress, name: str) -> None:
+    assert address.name == name
+
+
+@given(ADDRESSES, PATHS.filter(lambda path: path != "/"))
+def test_a_place_on_a_host_is_printed_as_it_can_be_typed(address: HostAddress, path: str) -> None:
+    assert parse_host(address.name) == address
+    wanted = Location(address, path)
+    assert parse_location(str(wanted)) == wanted
+    assert parse_location(NotFound("", host=address.name, path=path).where) == wanted
+    assert parse_host(NotFound("", host=address.name).where) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("rsync://a/p", "a:/p"),
+        ("rsync://u@a:873/m/p", "u@a:/m/p"),
+        ("file:///x/y", "/x/y"),
+        ("FILE://localhost/x", "/x"),
+        ("file://a/x", "a:/x"),
+        ("http://a/x.img", "a:/path"),
+        ("sftp://u@a:22/p", "ssh://u@a:22/p"),
+        ("scp://a/p", "ssh://a/p"),
+        ("nbd://a", "a:/path"),
+        ("::1:/p", "[::1]:/p"),
+        ("::1", "[::1]:"),
+        ("u@fe80::1%eth0:/p", "u@[fe80::1%eth0]:/p"),
+        ("::ffff:1.2.3.4:/p", "[::ffff:1.2.3.4]:/p"),
+        ("ssh://2001:db8::1/p", "ssh://[2001:db8::1]/p"),
+        ("[::1]:22/p", "ssh://[::1]:22/p"),
+        ("a:22/p", "ssh://a:22/p"),
+        ("u@a:2222", "ssh://u@a:2222"),
+        ("a:22:/p", "ssh://a:22/p"),
+        ("a::", "a:/"),
+        ("a::/p", "a:/p"),
+        ("u@a::module/p", "u@a:/module/p"),
+    ],
+)
+def test_the_spelling_of_another_program_is_refused_with_the_right_one(
+    text: str, right: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_location(text)
+    found = re.search(r"write (\S+?)[,;:]?(?: |$)", refused.value.message)
+    assert found, refused.value.message
+    assert found[1] == right.removesuffix(":")
+    if "//" not in text and "/" not in text:
+        with pytest.raises(UsageError, match=re.escape(right)):
+            parse_host(text)
+    parse_location(right)
+
+
+def test_a_scheme_may_be_written_in_capitals() -> None:
+    assert parse_location("SSH://a/p") == parse_location("ssh://a/p")
+
+
+def test_a_location_that_is_not_utf_8_is_refused_with_its_bytes() -> None:
+    with pytest.raises(UsageError, match=r"x\\xff\.img: a location is UTF-8"):
+        parse_location(b"/x\xff.img".decode("utf-8", "surrogateescape"))

@@ -36,8 +36,9 @@ def test_ssh_is_given_the_host_behind_two_hyphens(address: HostAddress, argv: li
 
 
 def test_the_local_agent_is_this_very_python_and_not_what_lies_in_the_working_directory() -> None:
-    argv = agent_argv(LOCAL, config="/c.toml")
-    assert argv == [sys.executable, "-P", "-m", "virtstore.agent", "--config", "/c.toml"]
+    python, *options, last = agent_argv(LOCAL, config="/c.toml")
+    assert (python, last) == (sys.executable, "/c.toml")
+    assert options == ["-X", "utf8", "-P", "-m", "virtstore.agent", "--config"]
 
 
 def test_a_configuration_is_never_named_to_another_host() -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 from typing import Final
 
-from virtstore import linux
+from virtstore import linux, streams
 from virtstore.agent import config
 from virtstore.agent.policy import Policy
 from virtstore.agent.serve import serve
@@ -27,6 +27,7 @@ _FREE: Final = 32 << 20
 
 
 def main() -> None:
+    streams.prepare()
     arguments = _parser().parse_args()
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.WARNING,

@@ -3,7 +3,6 @@ wrong becomes one message and one exit status, never a traceback."""
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import suppress
 from importlib import import_module
@@ -38,20 +37,15 @@ def main() -> None:
     as_json = "--json" in arguments
     try:
         app(arguments or ["--help"], exit_on_error=False, print_error=False)
-        _flush()
+        sys.stdout.flush()
     except Error as error:
         _exit(error, as_json)
     except CycloptsError as error:
         _exit(UsageError(f"{error} ('virtstore --help' tells more)"), as_json)
     except KeyboardInterrupt:
         _exit(_INTERRUPTED, as_json)
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Nothing more can be written, not even by
-        # the interpreter when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (OSError, UnicodeError) as error:
-        _exit(Error(f"what was done, if anything, could not be told: {error}"), as_json)
+    except OSError as error:
+        _exit(Error(f"what was done, if anything, could not be told: {error.strerror}"), as_json)
 
 
 _INTERRUPTED: Final = Interrupted(
@@ -61,12 +55,11 @@ _INTERRUPTED: Final = Interrupted(
 
 
 def _exit(error: Error, as_json: bool) -> None:
-    with suppress(OSError, UnicodeError):  # there may be nowhere to say it; the status says it
-        print_error(error, as_json=as_json)
-        _flush()
+    """What went wrong goes to where it is looked for, else to standard error, else nowhere: the
+    status says it."""
+    for json in (True, False) if as_json else (False,):
+        with suppress(OSError):
+            print_error(error, as_json=json)
+            sys.stdout.flush()
+            break
     sys.exit(error.exit_status)
-
-
-def _flush() -> None:
-    if sys.stdout:  # None where it was closed before we were started
-        sys.stdout.flush()

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from virtstore import ahead, reach
+from virtstore import ahead, reach, streams
 from virtstore.cli.commands import COMMANDS
 from virtstore.errors import Interrupted, UsageError
 from virtstore.location import LOCAL, parse_location
@@ -23,6 +23,7 @@ _NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice")
 
 def main() -> None:
     """Runs `cli.main`, and ends the process with its status."""
+    streams.prepare()
     status = 0
     try:
         _start_agents(sys.argv[1:])
@@ -40,8 +41,7 @@ def main() -> None:
         ahead.end()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
-            if stream:  # None where it was closed before we were started
-                stream.flush()
+            stream.flush()
     os._exit(status)  # everything is closed; taking the interpreter apart takes longer
 
 
