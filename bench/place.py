@@ -170,6 +170,8 @@ def _environment(hosts: Hosts, base: Path) -> dict[str, str]:
     inherited = os.environ.get("PATH", os.defpath)
     environment = dict(hosts.environment, LC_ALL="C.UTF-8")
     environment.pop("VIRTSTORE_RSH", None)
+    for variable in ("SUDO_UID", "SUDO_USER", "SSH_CONNECTION"):  # else it would not be heeded
+        environment.pop(variable, None)
     environment["VIRTSTORE_CONFIG"] = str(base / "a" / "config.toml")
     environment["PATH"] = f"{programs}:{ours}:{inherited}:/usr/local/sbin:/usr/sbin:/sbin"
     return environment

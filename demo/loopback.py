@@ -124,7 +124,11 @@ class Hosts:
     def _reach_without_ssh(self) -> None:
         """A stand-in for ssh: drop the host's name, run the command here."""
         rsh = self.base / "rsh"
-        rsh.write_text('#!/bin/sh\n[ "$1" = -- ] && shift\nshift\nexec sh -c "$*"\n')
+        # As of ssh, nothing of a sudo before it is seen behind it.
+        rsh.write_text(
+            '#!/bin/sh\n[ "$1" = -- ] && shift\nshift\n'
+            'exec env -u SUDO_UID -u SUDO_USER sh -c "$*"\n'
+        )
         rsh.chmod(0o700)
         self.environment["VIRTSTORE_RSH"] = str(rsh)
 

@@ -16,6 +16,10 @@ hypothesis.settings.load_profile("virtstore")
 # Where the tools are that tests call; a user's PATH on Debian has only the bin directories.
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
 
+# Whoever runs the tests may have come by ssh or sudo; the agents that they start have not.
+for _name in ("SSH_CONNECTION", "SUDO_UID", "SUDO_USER", "SUDO_COMMAND", "DOAS_USER", "PKEXEC_UID"):
+    os.environ.pop(_name, None)
+
 RINGS = ("unit", "contract", "tools", "hosts", "lab")
 
 

@@ -49,7 +49,9 @@ def agent_argv(
     command = agent or os.environ.get("VIRTSTORE_AGENT")
     if address.host is None:
         argv = shlex.split(command) if command else _own_agent()
-        return [*argv, *(["--config", config] if config else [])]
+        if config is None and not command:
+            config = _configuration_of_a_login()
+        return [*argv, *(["--config", config] if config is not None else [])]
     options = []
     if control and len(os.fsencode(control)) <= _LONGEST_CONTROL:
         # ControlPersist=no: the connection ends with its last session, whatever happens.
@@ -125,6 +127,17 @@ def _own_agent() -> list[str]:
     # -P: a directory called virtstore where the user happens to stand is not ours.
     # -X utf8: it need not start itself anew for that, see streams.py.
     return [sys.executable, "-X", "utf8", "-P", "-m", "virtstore.agent"]
+
+
+def _configuration_of_a_login() -> str | None:
+    """The configuration file that the environment names, where its user logged in by ssh: an
+    agent heeds no variable there, as it cannot tell who sent it."""
+    if "SSH_CONNECTION" not in os.environ:
+        return None
+    if named := os.environ.get("VIRTSTORE_CONFIG"):
+        return named
+    own = f"{os.environ.get('XDG_CONFIG_HOME')}/virtstore/config.toml"
+    return own if own.startswith("/") and os.geteuid() and os.path.exists(own) else None
 
 
 def _entry(address: HostAddress) -> tuple[str | None, str | None]:

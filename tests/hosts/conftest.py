@@ -36,6 +36,8 @@ agent = "virtstore-agent --config {a}"
 agent = "virtstore-agent --config {b}"
 [hosts.a-noisy]
 agent = "virtstore-agent --config {a}"
+[hosts.a-bare]
+address = "a"
 [hosts.a-without]
 address = "a"
 agent = "virtstore-agent-that-is-not-there"

@@ -42,7 +42,8 @@ PidFile {directory}/sshd.pid
 MaxStartups 100
 LogLevel VERBOSE
 KexAlgorithms curve25519-sha256
-SetEnv HOME={directory} PATH={path} VIRTSTORE_CONFIG={directory}/config.toml
+SetEnv HOME={directory} PATH={path}
+AcceptEnv VIRTSTORE_* XDG_* PYTHON*
 """
 
 _CONFIGURATION: Final = """
@@ -196,7 +197,7 @@ def _authorized_keys(host: Remote, keys: Path, programs: Path) -> str:
         "key": "",
         "noisy": f'command="{programs}/noisy-login" ',
         "append": 'restrict,command="virtstore-agent --access append'
-        f' --restrict-to {host.images}/backups" ',
+        f' --config {host.configuration} --restrict-to {host.images}/backups" ',
         "read": f'restrict,command="virtstore-agent --access read --config {host.configuration}" ',
     }
     return "".join(options + (keys / f"{name}.pub").read_text() for name, options in lines.items())

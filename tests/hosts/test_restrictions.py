@@ -103,11 +103,50 @@ def test_the_clients_own_configuration_does_not_count_at_a_host(
     refused("denied", "delete", "--config", everything, secret, says="administrator writes")
 
 
-def test_the_clients_own_environment_does_not_count_at_a_host(client: Client, hosts: Hosts) -> None:
+@pytest.mark.parametrize("name", ["a", "a-bare"])
+def test_the_clients_own_environment_does_not_count_at_a_host(
+    client: Client, hosts: Hosts, name: str
+) -> None:
+    """Its sshd accepts it. The agent of `a-bare` is started without --config, as in README."""
     everything = hosts.directory / "client" / "everything.toml"
-    secret = hosts.a.at(random_image(hosts.a.outside / "secret", MIB))
+    secret = hosts.a.at(random_image(hosts.a.outside / "secret", MIB), name)
+    passed_on = "-o SendEnv=VIRTSTORE_CONFIG -o SendEnv=XDG_CONFIG_HOME"
     asking = client.having(
         VIRTSTORE_CONFIG=str(everything),
-        VIRTSTORE_RSH=f"{client.environment['VIRTSTORE_RSH']} -o SendEnv=VIRTSTORE_CONFIG",
+        VIRTSTORE_RSH=f"{client.environment['VIRTSTORE_RSH']} {passed_on}",
     )
     assert asking.run("info", secret, "--json").error("denied")
+
+
+def test_a_user_who_came_by_ssh_names_a_configuration_of_this_machine(
+    client: Client, hosts: Hosts
+) -> None:
+    """SSH_CONNECTION is in every shell of such a login; its agents here are no client's."""
+    image = random_image(hosts.local / "disk", MIB)
+    there = client.having(SSH_CONNECTION="192.0.2.1 50000 192.0.2.2 22")
+    assert there.json("info", image)["size"] == MIB
+
+
+def test_no_uploaded_image_becomes_the_configuration(client: Client, hosts: Hosts) -> None:
+    """Also where it allows a directory that it does not lie in."""
+    secret = random_image(hosts.a.outside / "secret", MIB)
+    text = f'[[directory]]\npath = "{hosts.a.tree}"\naccess = "write"\n'
+    (hosts.local / "source").write_text(text)
+    uploaded = hosts.a.images / "evil.toml"
+    client.json("copy", hosts.local / "source", hosts.a.at(uploaded))
+    assert uploaded.read_text() == text
+    asking = client.having(VIRTSTORE_AGENT=f"virtstore-agent --config {uploaded}")
+    error = asking.run("info", hosts.a.at(secret, "a-bare"), "--json").error("denied")
+    assert "lies below" in error["message"]
+
+
+@pytest.mark.parametrize("restriction", ["", ".", "./", "..", "images", "/srv/../etc"])
+def test_a_restriction_that_is_not_clear_allows_nothing(
+    client: Client, hosts: Hosts, restriction: str
+) -> None:
+    agent = f"virtstore-agent --config {hosts.a.configuration} --restrict-to '{restriction}'"
+    asking = client.having(VIRTSTORE_AGENT=agent)
+    image = random_image(hosts.a.images / "disk", MIB)
+    for words in (("info", hosts.a.at(image, "a-bare")), ("list", "a-bare:")):
+        error = asking.run(*words, "--json").error("denied")
+        assert "--restrict-to" in error["message"]

@@ -146,6 +146,34 @@ def test_a_restriction_within_a_root_shows_only_that_part_of_it(root: Path) -> N
             assert [found.name for found in store.scan()] == ["y.img"]
 
 
+@pytest.mark.parametrize(
+    "unclear",
+    ["", ".", "./", "..", "images", "~", "./images", "/srv/..", "/../x", "/a\0", "/a\n", " /x"],
+)
+def test_a_restriction_that_is_not_clear_allows_nothing(root: Path, unclear: str) -> None:
+    for restriction in ((unclear,), (str(root), unclear)):
+        with pytest.raises(Denied, match="may do nothing"):
+            policy_of(root, restrict=restriction)
+
+
+@pytest.mark.parametrize("spelling", ["{}/", "{}//", "/.{}", "/{}/."])
+def test_a_restriction_may_be_spelt_in_any_clear_way(root: Path, spelling: str) -> None:
+    policy = policy_of(root, restrict=(spelling.format(root),))
+    assert policy.may(f"{root}/x.img", "write")
+    assert not policy.may(f"{root.parent}/x.img", "read")
+
+
+def test_a_restriction_to_no_root_allows_nothing_and_says_so(root: Path) -> None:
+    policy = policy_of(root, restrict=("/srv/typo",))
+    assert list(policy.roots()) == []
+    for path in (f"{root}/x.img", "/srv/typo/x.img"):
+        with (
+            pytest.raises(Denied, match=r"restricted to /srv/typo.*no root"),
+            policy.image(path, "read"),
+        ):
+            pass
+
+
 def test_a_restriction_never_widens(root: Path) -> None:
     policy = policy_of(root, restrict=("/",))
     assert policy.may(f"{root}/x.img", "write")

@@ -15,8 +15,8 @@ import sys
 from typing import Final
 
 from virtstore import linux, streams
-from virtstore.agent import config
-from virtstore.agent.policy import Policy
+from virtstore.agent import caller, config
+from virtstore.agent.policy import LEVELS, Policy
 from virtstore.agent.serve import serve
 from virtstore.errors import Error
 from virtstore.version import __version__
@@ -29,6 +29,7 @@ _FREE: Final = 32 << 20
 def main() -> None:
     streams.prepare()
     arguments = _parser().parse_args()
+    caller.drop_foreign_environment()
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.WARNING,
         format="virtstore-agent: %(message)s",
@@ -45,7 +46,8 @@ def main() -> None:
     linux.keep_freed_memory(_BUFFER, _FREE)
 
     def load() -> Policy:
-        return Policy(config.load(arguments.config), arguments.restrict_to, arguments.access)
+        least = min(arguments.access or ["write"], key=LEVELS.__getitem__)
+        return Policy(config.load(arguments.config), arguments.restrict_to, least)
 
     try:
         serve(load, reading, writing)
@@ -56,22 +58,26 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="virtstore-agent", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="virtstore-agent", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
-        "--config", metavar="FILE", help="read this instead of the host's configuration"
+        "--config",
+        metavar="FILE",
+        help="read this instead of the host's configuration (not by sudo and its like)",
     )
     parser.add_argument(
         "--restrict-to",
         metavar="PATH",
         action="append",
         default=[],
-        help="allow nothing outside PATH (may be given more than once)",
+        help="allow nothing outside PATH, an absolute one (may be given more than once)",
     )
     parser.add_argument(
         "--access",
-        choices=("read", "append", "write"),
-        default="write",
-        help="allow no more than this, whatever the configuration says",
+        action="append",
+        choices=tuple(LEVELS),
+        help="allow no more than this, whatever the configuration says (of several the least)",
     )
     parser.add_argument("--verbose", action="store_true", help="log more to standard error")
     parser.add_argument("--version", action="version", version=f"virtstore-agent {__version__}")

@@ -2,28 +2,36 @@
 
 `/etc/virtstore/config.toml` and then `/etc/virtstore/conf.d/*.toml`; for an agent run
 without root `$XDG_CONFIG_HOME/virtstore/config.toml` where that exists; another file with
-`--config` or `VIRTSTORE_CONFIG`. Nothing that a client says is read here. A key that is
-not known, a value that makes no sense and a file that others could have written are
-refused: half a configuration is none.
+`--config` or `VIRTSTORE_CONFIG`, where whoever says so is the agent's own user (caller.py).
+Nothing that a client says is read here. A key that is not known, a value that makes no sense,
+a file that others could have written and one that lies where images do are refused: half a
+configuration is none.
 """
 
 from __future__ import annotations
 
 import glob
 import grp
+import logging
 import os
 import pwd
 import re
 import stat
 import tomllib
+from contextlib import suppress
+from pathlib import PurePath
 from typing import Any, Final
 
 import msgspec
 
+from virtstore.agent import caller
+from virtstore.agent.paths import unclear
 from virtstore.backends.file import NewFiles
 from virtstore.errors import Denied, Error
 from virtstore.model import Access
 from virtstore.units import parse_size
+
+log: Final = logging.getLogger("virtstore.agent")
 
 SYSTEM_FILE: Final = "/etc/virtstore/config.toml"
 _GROUP_NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")  # lvm(8), "Valid names"
@@ -107,31 +115,97 @@ def load(explicit: str | None) -> Config:
         if os.path.normpath(root.path) in seen:
             raise Error(f"the configuration is wrong: it has directory {root.path!r} twice")
         seen.add(os.path.normpath(root.path))
-        if not root.path.startswith("/"):
-            raise Error(f"the configuration is wrong: directory {root.path!r} is not absolute")
+        if why := unclear(root.path):
+            raise Error(f"the configuration is wrong: it has directory {root.path!r}, {why}")
         root.new_files()
     for group in config.volume_group:
         if not _GROUP_NAME.fullmatch(group.name):
             raise Error(f"the configuration is wrong: {group.name!r} is no volume group's name")
+    _refuse_among_images(files, config)
     return config
 
 
 def configuration_files(explicit: str | None) -> tuple[str, ...]:
-    """The files that count, in order. One that was named must exist; others need not."""
-    named = explicit or os.environ.get("VIRTSTORE_CONFIG")
-    if named:
-        return (named,)
+    """The files that count, in order. One that was named must exist; others need not. Raises
+    `Denied` for one that somebody else named on the command line."""
+    if explicit is not None:
+        _refuse_foreign(explicit)
+        return (explicit,)
+    if named := os.environ.get("VIRTSTORE_CONFIG"):
+        if caller.environment_counts():
+            return (named,)
+        log.warning("VIRTSTORE_CONFIG=%s is ignored: %s", named, _not_heeded())
     if os.geteuid() != 0 and os.path.exists(own := own_file()):
         return (own,)
+    return _system_files()
+
+
+def own_file() -> str:
+    """Where an agent without root looks first."""
+    if not caller.environment_counts():
+        return f"{pwd.getpwuid(os.geteuid()).pw_dir}/.config/virtstore/config.toml"
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    if not base.startswith("/"):  # as its specification has it
+        base = os.path.expanduser("~/.config")
+    return f"{base}/virtstore/config.toml"
+
+
+def _system_files() -> tuple[str, ...]:
     found = [SYSTEM_FILE] if os.path.exists(SYSTEM_FILE) else []
     found += sorted(glob.glob(f"{SYSTEM_DIRECTORY}/*.toml", include_hidden=True))
     return tuple(found)
 
 
-def own_file() -> str:
-    """Where an agent without root looks first."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    return f"{base}/virtstore/config.toml"
+def _refuse_foreign(explicit: str) -> None:
+    if not explicit:
+        raise Denied("--config is given without a file's name, so nothing is allowed")
+    if other := caller.another():
+        raise Denied(
+            f"--config {explicit} is refused: this agent was started by somebody else than the"
+            f" user that it runs as ({other}), who may not choose its configuration. Leave it out;"
+            f" what this host allows is in {SYSTEM_FILE} and {SYSTEM_DIRECTORY}/*.toml there."
+            " Its administrator may name another file in a shell of that user (sudo -i)"
+        )
+
+
+def _not_heeded() -> str:
+    if other := caller.another():
+        return f"this agent was started by somebody else than the user that it runs as ({other})"
+    return (
+        "it may be that of an ssh client; write --config FILE after virtstore-agent in the"
+        " key's command="
+    )
+
+
+def _refuse_among_images(files: tuple[str, ...], config: Config) -> None:
+    """Raises `Denied` for a configuration that lies below a root, where anybody who may upload an
+    image could have made it; also below one of the host's own, where another file was named."""
+    roots = [root.path for root in config.directory]
+    for file in set(_system_files()) - set(files):
+        with suppress(Error):  # that is for whom it concerns
+            said = _read(file).get("directory")
+            tables = said if isinstance(said, list) else []
+            roots += [str(each.get("path")) for each in tables if isinstance(each, dict)]
+    for file in files:
+        for root in roots:
+            if _lies_below(file, root):
+                raise Denied(
+                    f"the configuration {file} lies below {root}, a directory of images, and so"
+                    " could be an image that somebody uploaded; move it, best to"
+                    f" {SYSTEM_FILE}"
+                )
+
+
+def _lies_below(file: str, directory: str) -> bool:
+    """Whether a directory holds a file at any depth, by whatever links and mounts either of them
+    is named."""
+    with suppress(OSError):
+        wanted = os.stat(directory)
+        return any(
+            os.path.samestat(os.stat(parent), wanted)
+            for parent in PurePath(os.path.realpath(file)).parents
+        )
+    return False
 
 
 def _file_to_write() -> str:
@@ -169,6 +243,9 @@ def _merge(merged: dict[str, Any], more: dict[str, Any]) -> None:
 
 
 def _number(value: str | int | None, look_up: Any) -> int:
+    """-1, which chown(2) takes for no change, where nothing was said. Raises `ValueError`."""
     if value is None:
         return -1
+    if isinstance(value, int) and not 0 <= value < 0xFFFFFFFF:
+        raise ValueError(value)
     return value if isinstance(value, int) else int(look_up(value))

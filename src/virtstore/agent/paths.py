@@ -11,6 +11,19 @@ def within(path: str, tree: str) -> bool:
     return path == tree or path.startswith(tree.rstrip("/") + "/")
 
 
+def unclear(path: str) -> str | None:
+    """Why a path that an administrator wrote does not say clearly which directory is meant."""
+    if not path:
+        return "which names nothing"
+    if any(character in path for character in "\0\n\r"):
+        return "which is not one line"
+    if not path.startswith("/"):
+        return "which is not absolute"
+    if ".." in path.split("/"):
+        return "which has a '..' in it"
+    return None
+
+
 def refuse_odd(path: str) -> None:
     """Raises `Denied` for what no image or directory of ours may be called."""
     if not path.startswith("/") or "\0" in path or "\n" in path or "\r" in path:

@@ -23,7 +23,7 @@ import msgspec
 
 from virtstore import linux
 from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
-from virtstore.agent.paths import refuse_odd, within
+from virtstore.agent.paths import refuse_odd, unclear, within
 from virtstore.backends.base import Store
 from virtstore.backends.directory import Directory
 from virtstore.errors import Denied, Error, Exists, NotFound
@@ -31,7 +31,8 @@ from virtstore.location import canonical, plain_path
 from virtstore.model import Access
 from virtstore.units import format_size
 
-_LEVELS: Final[dict[Access, int]] = {"read": 0, "append": 1, "write": 2}
+#: What an access includes: all that a lower one does.
+LEVELS: Final[dict[Access, int]] = {"read": 0, "append": 1, "write": 2}
 Root = DirectoryRoot | VolumeGroupRoot
 
 _MEANINGS: Final[dict[Access, str]] = {
@@ -52,13 +53,14 @@ class Place(NamedTuple):
 
 
 class Policy:
-    """A configuration, narrowed by the agent's own command line."""
+    """A configuration, narrowed by the agent's own command line. Raises `Denied` for a restriction
+    that does not say clearly to what."""
 
     def __init__(
         self, configuration: Config, restrict_to: Iterable[str] = (), access: Access = "write"
     ) -> None:
         self.config = configuration
-        self._restrict_to = tuple(plain_path(path) for path in restrict_to)
+        self._restrict_to = tuple(_restriction(path) for path in restrict_to)
         self._access = access
         self._opened: dict[str, int] = {}
 
@@ -166,25 +168,33 @@ class Policy:
         return False
 
     def _narrowed(self, access: Access) -> Access:
-        return min(access, self._access, key=_LEVELS.__getitem__)
+        return min(access, self._access, key=LEVELS.__getitem__)
 
     def _allowed(self, path: str, need: Access, *, directory: bool = False) -> tuple[Root, str]:
         """The root of a path, and the path below it. `directory`: it names one, or a VG."""
         refuse_odd(path)
         wanted = canonical(path)
         if self._restrict_to and not any(within(wanted, r) for r in self._restrict_to):
-            allowed = ", ".join(self._restrict_to)
-            raise Denied(f"this connection is restricted to {allowed}", path=wanted)
+            raise Denied(self._restricted(), path=wanted)
         roots: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
         found = [r for r in roots if within(wanted, plain_path(r.path))]
         if not found:
             self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
         root = max(found, key=lambda r: len(plain_path(r.path)))
-        if _LEVELS[need] > _LEVELS[self._narrowed(root.access)]:
+        if LEVELS[need] > LEVELS[self._narrowed(root.access)]:
             self._refuse_access(root, wanted, need)
         return root, wanted.removeprefix(plain_path(root.path)).strip("/")
 
+    def _restricted(self) -> str:
+        """That `--restrict-to` narrows this session, and whether it leaves anything."""
+        told = f"this connection is restricted to {', '.join(self._restrict_to)}"
+        if any(self.roots()) or any(self.groups()):
+            return told
+        return f"{told}, and no root that is configured here has anything of that"
+
     def _refuse_unconfigured(self, path: str, need: Access, directory: bool) -> NoReturn:
+        if self._restrict_to and not (any(self.roots()) or any(self.groups())):
+            raise Denied(self._restricted(), path=path)
         read = " and ".join(self.config.sources) or "no configuration was found"
         tree = path if directory else os.path.dirname(path)
         if not path.startswith("/dev/"):
@@ -201,7 +211,7 @@ class Policy:
         )
 
     def _refuse_access(self, root: Root, path: str, need: Access) -> NoReturn:
-        if _LEVELS[need] > _LEVELS[root.access]:
+        if LEVELS[need] > LEVELS[root.access]:
             how = f'the configuration has access = "{root.access}" for {root.path}'
         else:
             how = f"this connection was started with --access {self._access}"
@@ -247,6 +257,17 @@ class Policy:
             _refuse_shared_root(root.path, os.fstat(fd))
             self._opened[root.path] = fd
         return self._opened[root.path]
+
+
+def _restriction(path: str) -> str:
+    """What `--restrict-to` names, as it is compared with."""
+    if why := unclear(path):
+        raise Denied(
+            f"this connection may do nothing: its agent was started with --restrict-to {path!r},"
+            f" {why}. Whoever wrote that (the command= of the key, as a rule) has to name an"
+            " absolute path"
+        )
+    return canonical(path)
 
 
 def _refuse_shared_root(path: str, status: os.stat_result) -> None:

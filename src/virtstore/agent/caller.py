@@ -1,0 +1,60 @@
+"""Who started this agent, and whether what surrounds it may say which configuration counts.
+
+Between whoever starts an agent and the user that it runs as there may be sudo or its like, or
+an ssh that passes on what its client put into the environment (AcceptEnv of sshd_config(5)).
+Such a caller may use what the host's administrator configured, and must not choose the
+configuration: any image that was uploaded could be one, and would belong to the agent's user.
+
+Nothing tells a variable that the host's administrator set for ssh from one that a client sent.
+So none counts there; what an administrator means stands in the command line of the key.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from contextlib import suppress
+from typing import Final
+
+#: What `sudo -i`, `sudo -s` and `sudo su` leave in SUDO_COMMAND: whoever may start one of these
+#: without arguments is that user, whatever is started from it later.
+_SHELL: Final = re.compile(r"/([\w.-]+/)*(sh|bash|dash|ksh|zsh|fish|su)")
+
+
+def another() -> str | None:
+    """Who started this agent to run as somebody else, in words; None where it was its own user,
+    or root. Known from the kernel and from what sudo(8), doas(1) and pkexec(1) set."""
+    real = os.getuid(), os.getgid()
+    if real[0] != 0 and real != (os.geteuid(), os.getegid()):
+        return f"uid {real[0]}, by a set-user-ID or set-group-ID program"
+    named = {"sudo": ("SUDO_UID", "SUDO_USER"), "doas": ("DOAS_USER",), "pkexec": ("PKEXEC_UID",)}
+    for program, variables in named.items():
+        said = [os.environ[each] for each in variables if each in os.environ]
+        if program == "sudo" and _SHELL.fullmatch(os.environ.get("SUDO_COMMAND", "")):
+            continue
+        if others := [each for each in said if _uid(each) not in (0, os.geteuid())]:
+            return f"{others[-1]}, by {program}"
+    return None
+
+
+def environment_counts() -> bool:
+    """Whether the environment is that of whoever the agent runs as."""
+    return "SSH_CONNECTION" not in os.environ and another() is None
+
+
+def drop_foreign_environment() -> None:
+    """Forget, where the environment may be somebody else's, what would make of every Python that
+    this agent starts another program."""
+    if not environment_counts():
+        for name in [name for name in os.environ if name.startswith("PYTHON")]:
+            del os.environ[name]
+
+
+def _uid(user: str) -> int | None:
+    """The number of a user who is named by it or by his name; None for what is neither."""
+    if user.isdecimal():
+        return int(user)
+    with suppress(KeyError, ValueError):
+        return pwd.getpwnam(user).pw_uid
+    return None
