@@ -159,8 +159,8 @@ class Draft(Image, Protocol):
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         """Flush, then give the draft its final name, for good. `FileExistsError` if the name
         is taken and `overwrite` was not asked for; the old image goes only once the new one
-        has its name. Mode and owner are those of `like` or of the replaced image, else as
-        configured."""
+        has its name. Owner, mode, access list and labels are those of `like`, with its times, or
+        of the replaced image, else as configured. Raises `Denied` where they cannot be."""
         ...
 
     def __enter__(self) -> Draft: ...
@@ -211,6 +211,12 @@ class Store(Protocol):
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> Image:
         """Raises `NotFound`; `Denied` for anything that is not an image (a link, a FIFO)."""
+        ...
+
+    def require_attributes(self, name: str, like: str | None = None) -> None:
+        """Raises `Denied` where what gets this name could not have the owner, access list and
+        labels that `Draft.publish` will give it, or what has the name may not be replaced. Told
+        by trying, before any data moves."""
         ...
 
     def draft(self, name: str, size: int, thin: str | None = None) -> Draft:

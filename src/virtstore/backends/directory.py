@@ -16,8 +16,9 @@ from functools import partial
 from typing import Final
 
 from virtstore import linux
+from virtstore.backends import attributes
 from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Image, Look, Stored, nothing
-from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, nameless
+from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, nameless, to_have
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported
 from virtstore.units import format_size
 
@@ -96,9 +97,25 @@ class Directory:
             raise
         return draft
 
+    def require_attributes(self, name: str, like: str | None = None) -> None:
+        with suppress(NotFound, PermissionError), self.open(name) as replaced:
+            replaced.refuse_locked()
+        wanted = to_have(self._fd, self._new_files, name, like)
+        try:
+            trial = nameless(self._fd)
+        except OSError:  # a file system without files without names: `publish` will see
+            return
+        try:
+            attributes.give(trial, wanted)
+        finally:
+            os.close(trial)
+
     def draft(self, name: str, size: int, thin: str | None = None) -> FileDraft:
         draft = self.archive(name)
         try:
+            if draft.size == 0:
+                with suppress(NotFound, Denied, OSError), self.open(name) as replaced:
+                    draft.match_copy_on_write(replaced)
             if draft.size > size:
                 draft.truncate(size)
             self._refuse_what_does_not_fit(size - draft.allocated)
@@ -142,7 +159,8 @@ class Directory:
             )
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
-        with self.open(name):  # refuses what is no image
+        with self.open(name) as image:  # refuses what is no image
+            image.refuse_locked()
             os.unlink(name, dir_fd=self._fd)
         os.fsync(self._fd)
 
@@ -178,7 +196,8 @@ class Directory:
             try:
                 draft.cut(0)
                 draft.clone_from(image)
-                draft.publish(overwrite=False)
+                # It holds what its image holds: nobody else may read it, either.
+                draft.publish(overwrite=False, like=self._or_as_configured(name))
             except BaseException as error:
                 self.discard(new)
                 if isinstance(error, FileExistsError):
@@ -223,6 +242,13 @@ class Directory:
             return False
         return True
 
+    def _or_as_configured(self, like: str) -> str | None:
+        """`like`, if what a file of this agent's is to have can be what that file has."""
+        with suppress(Denied):
+            self.require_attributes(like, like)
+            return like
+        return None
+
     def _refuse_what_does_not_fit(self, more: int) -> None:
         free = self.free()
         if more > free:
@@ -255,6 +281,8 @@ class Directory:
             raise
         try:
             _refuse_no_image(os.fstat(found).st_mode)
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                attributes.refuse_locked(found)
             return linux.reopen(found, flags)
         finally:
             os.close(found)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
@@ -18,10 +17,12 @@ from typing import Final
 import msgspec
 
 from virtstore import linux
+from virtstore.backends import attributes
+from virtstore.backends.attributes import Attributes
 from virtstore.backends.base import PARTIAL_SUFFIX, Holds, Identity
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.reworked import Reworked
-from virtstore.errors import Denied, InUse, Unsupported
+from virtstore.errors import InUse, Unsupported
 from virtstore.model import Extent, ExtentKind
 
 #: For file systems that cannot allocate or zero a range: we write zeros instead.
@@ -56,6 +57,14 @@ class FileImage(DescriptorImage):
     def version(self) -> tuple[int, ...]:
         now = os.fstat(self._fd)
         return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+
+    def refuse_locked(self) -> None:
+        """Raises `Denied` where somebody made it immutable, or append-only."""
+        attributes.refuse_locked(self._fd)
+
+    def match_copy_on_write(self, like: FileImage) -> None:
+        """While it is empty: be subject to copy-on-write, or exempt from it, as `like` is."""
+        attributes.match_copy_on_write(self._fd, like._fd)
 
     def mark(self, end: int, contents: str) -> None:
         """Note, for good, that these contents, which end at byte `end`, are being moved."""
@@ -122,6 +131,7 @@ class FileImage(DescriptorImage):
         """Become what `source` is at this moment by sharing its blocks. `Unsupported` where
         the file system has no reflinks."""
         try:
+            self.match_copy_on_write(source)
             linux.clone(source._fd, self._fd)
         except OSError as error:
             if error.errno not in (*_CANNOT, errno.EXDEV, errno.EINVAL, errno.ENOTTY):
@@ -178,7 +188,7 @@ class FileDraft(FileImage):
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         # What another user put where the image is to be says nothing of it.
-        self._dress(like or (self._name if overwrite else None))
+        self._dress(self._name if overwrite else None, like)
         self.flush()
         partial = self._name + PARTIAL_SUFFIX
         if overwrite:
@@ -190,24 +200,8 @@ class FileDraft(FileImage):
     def _has_data(self) -> bool:
         return any(extent.kind != "zero" for extent in self.extents())
 
-    def _dress(self, like: str | None) -> None:
-        """Give it that file's mode and owner, else the configured ones."""
-        new = self._new
-        if like is not None:
-            with suppress(FileNotFoundError):
-                old = os.stat(like, dir_fd=self._directory, follow_symlinks=False)
-                new = NewFiles(stat.S_IMODE(old.st_mode), old.st_uid, old.st_gid)
-        now = os.fstat(self._fd)
-        if (new.owner, new.group) not in ((-1, -1), (now.st_uid, now.st_gid)):
-            try:
-                os.fchown(self._fd, new.owner, new.group)
-            except PermissionError:
-                raise Denied(
-                    f"it would have to belong to uid {new.owner} and gid {new.group}, and this"
-                    f" agent, which runs as uid {os.geteuid()}, may not give it to them; have the"
-                    " agent run as root ('sudo virtstore-agent'), or change that owner first"
-                ) from None
-        os.fchmod(self._fd, new.mode)
+    def _dress(self, replaced: str | None, like: str | None) -> None:
+        attributes.give(self._fd, to_have(self._directory, self._new, replaced, like))
 
     def __enter__(self) -> FileDraft:
         return self
@@ -222,11 +216,25 @@ class ReworkedFile(Reworked, FileDraft):
         linux.rename_noreplace(self._directory, self._name, partial)
         os.fsync(self._directory)
 
-    def _dress(self, like: str | None) -> None:
+    def _dress(self, replaced: str | None, like: str | None) -> None:
         return
 
     def __enter__(self) -> ReworkedFile:
         return self
+
+
+def to_have(
+    directory: int, new: NewFiles, replaced: str | None, like: str | None = None
+) -> Attributes:
+    """What a new file is to have beside its contents: that of the file `like`, with its times, as
+    gzip and zstd do it; or that of the file that it replaces; or what is configured."""
+    if like is not None:
+        return attributes.of_name(directory, like)
+    if replaced is not None:
+        with suppress(FileNotFoundError):
+            found = attributes.of_name(directory, replaced)
+            return msgspec.structs.replace(found, times=None)
+    return attributes.of_new(directory, new.mode, new.owner, new.group)
 
 
 def nameless(directory: int) -> int:

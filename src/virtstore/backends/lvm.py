@@ -95,6 +95,9 @@ class VolumeGroup:
     def archive(self, name: str) -> ArchiveDraft:
         raise Unsupported("a volume holds no archive")
 
+    def require_attributes(self, name: str, like: str | None = None) -> None:
+        """A volume has tags, which this agent may set."""
+
     def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
         check_name(name)
         lvm_names.refuse_taken(self._volumes, name)

@@ -13,7 +13,13 @@ from virtstore import formats
 from virtstore.agent.context import Agent, changed, planned, refuse_archive, require_room, stored
 from virtstore.agent.operations.copying import copy_within
 from virtstore.agent.operations.images import refuse_existing
-from virtstore.agent.operations.targets import Wanted, level_for, local_encoding, opened_target
+from virtstore.agent.operations.targets import (
+    Wanted,
+    level_for,
+    local_encoding,
+    opened_target,
+    require_attributes,
+)
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Draft, Image
 from virtstore.errors import Corrupt, InUse, Unsupported, UsageError
@@ -31,9 +37,10 @@ def compress(agent: Agent, request: CompressImage) -> None:
         if not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy it to a file with --archive")
         refuse_archive(place, image)
-        wanted = Wanted(place.path + form.suffix, "new", image.size, form.name, request.level)
+        path = place.path + form.suffix
+        wanted = Wanted(path, "new", image.size, form.name, request.level, like=place.name)
         if request.dry_run:
-            _refuse_what_would_fail(agent, place, image, wanted)
+            _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"compress {place.path} to {wanted.path} ({form.name})"
             return agent.reply(Done(planned(place, image.size, step)))
         source = open_source(image, archives=False, steady=True)
@@ -60,9 +67,9 @@ def uncompress(agent: Agent, request: UncompressImage) -> None:
                 f"its name does not end in {form.suffix}, so the image would take its place;"
                 " leave --keep out, or use 'virtstore copy'"
             )
-        wanted = Wanted(path, "new", source.size)
+        wanted = Wanted(path, "new", source.size, like=place.name)
         if request.dry_run:
-            _refuse_what_would_fail(agent, place, image, wanted)
+            _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"uncompress {place.path} to {path}"
             return agent.reply(Done(planned(place, source.size, step)))
         _replace(agent, place, image, source, wanted, keep=request.keep)
@@ -98,6 +105,7 @@ def _replace(
 ) -> None:
     """Make `wanted` of the source beside it, or in its place, and answer."""
     agent.refuse_use(image)
+    _require_replaceable(old, keep=keep)
     version = image.version
 
     def still_the_same() -> None:
@@ -119,13 +127,23 @@ def _replace(
     return None
 
 
-def _refuse_what_would_fail(agent: Agent, old: Place, image: Image, wanted: Wanted) -> None:
+def _require_replaceable(old: Place, *, keep: bool) -> None:
+    """Raises `Denied` where the original could not be removed in the end."""
+    if not keep:
+        old.store.require_attributes(old.name)
+
+
+def _refuse_what_would_fail(
+    agent: Agent, old: Place, image: Image, wanted: Wanted, *, keep: bool
+) -> None:
     agent.refuse_use(image)
+    _require_replaceable(old, keep=keep)
     with ExitStack() as stack:
         new = old
         if wanted.path != old.path:
             new = stack.enter_context(agent.locked(wanted.path, "append"))
             refuse_existing(new)
+        require_attributes(new, wanted)
         if not wanted.archive:
             require_room(new, wanted.size)
 
@@ -143,7 +161,7 @@ def _write(
         if wanted.archive not in (None, "zstd"):
             _require_contents(agent, opened.draft, outcome.digest)
         still_the_same()
-        opened.draft.publish(overwrite=new.path == old.path, like=old.name)
+        opened.draft.publish(overwrite=new.path == old.path, like=wanted.like)
         return msgspec.structs.replace(changed(new, opened.draft), size=source.size)
 
 

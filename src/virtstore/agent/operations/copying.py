@@ -20,6 +20,7 @@ from virtstore.agent.operations.targets import (
     level_for,
     local_encoding,
     opened_target,
+    require_attributes,
     surveyed,
 )
 from virtstore.agent.policy import Place
@@ -240,6 +241,7 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
 
 
 def _require_room(place: Place, wanted: Wanted) -> None:
+    require_attributes(place, wanted)
     if wanted.mode != "contents" and not wanted.archive:
         require_room(place, wanted.size)
 

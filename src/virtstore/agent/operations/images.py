@@ -47,6 +47,7 @@ def create(agent: Agent, request: CreateImage) -> None:
         refuse_existing(place)
         refuse_misleading_name(place)
         agent.policy.check_size(size)
+        place.store.require_attributes(place.name)
         if request.dry_run:
             if not request.thin:
                 require_room(place, size)

@@ -26,13 +26,14 @@ from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 
 class Wanted(NamedTuple):
-    """What a target is to become."""
+    """What a target is to become; `like`: the name of what it is the same as, in another form."""
 
     path: str
     mode: CopyMode
     size: int
     archive: Compression | None = None
     level: int | None = None
+    like: str | None = None
 
 
 class Opened(NamedTuple):
@@ -53,6 +54,7 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
     """A draft ready to be written. It is kept, as partial, where a client that went away may
     come back and go on; otherwise a failure leaves no trace of it."""
     # Where this fails, there is nothing of ours yet.
+    require_attributes(place, wanted)
     draft, prepare = _drafted(agent, place, wanted)
     try:
         with draft, ExitStack() as stack:
@@ -64,6 +66,12 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
         if wanted.mode != "contents" and not (left and wanted.archive in (None, "zstd")):
             place.store.discard(place.name)
         raise
+
+
+def require_attributes(place: Place, wanted: Wanted) -> None:
+    """Raises `Denied` where the target could not be its owner's, and readable to the same."""
+    if wanted.mode != "contents":
+        place.store.require_attributes(place.name, wanted.like)
 
 
 def _drafted(
