@@ -42,6 +42,7 @@ def test_a_complaint_is_what_was_found_and_not_what_is_always_said() -> None:
     ("output", "clean"),
     [
         (b"Pass 1: Checking inodes, blocks, and sizes\n", True),
+        (b"Inode 8 extent tree (at level 1) could be narrower.  Optimize? no\n\n", True),
         (b"Superblock last mount time (x,\n\tnow = y) is in the future.\nFix? no\n\n", True),
         (b"Bad required extra isize in superblock (59168).  Fix? no\n\n", False),
         (
@@ -55,6 +56,24 @@ def test_a_complaint_is_what_was_found_and_not_what_is_always_said() -> None:
 def test_exit_status_0_is_no_proof_that_a_check_found_nothing(output: bytes, clean: bool) -> None:
     assert exttools.is_clean(run.Completed(("e2fsck",), 0, output, b"")) is clean
     assert not exttools.is_clean(run.Completed(("e2fsck",), 4, output, b""))
+
+
+@pytest.mark.parametrize(
+    ("output", "left"),
+    [
+        (b"", False),
+        (b"Orphan file (inode 12) block 0 is not clean.\nClear? no\n\n"
+         b"Failed to initialize orphan file.\nRecreate? no\n\n", True),
+        (b"Inode 12, i_blocks is 8192, should be 8194.  Fix? no\n\n"
+         b"Inode 8 extent tree (at level 1) could be shorter.  Optimize? no\n\n", True),
+        (b"Orphan file (inode 12) block 0 is not clean.\nClear? no\n\n"
+         b"Unattached inode 511\nConnect to /lost+found? no\n\n", False),
+        (b"e2fsck: Superblock invalid, trying backup blocks...\n"
+         b"Orphan file (inode 12) block 0 is not clean.\nClear? no\n\n", False),
+    ],
+)  # fmt: skip
+def test_what_a_resize_leaves_is_told_from_other_damage(output: bytes, left: bool) -> None:
+    assert exttools.is_left_by_a_resize(run.Completed(("e2fsck",), 4, output, b"")) is left
 
 
 def test_a_check_has_come_as_far_as_its_last_bar_says() -> None:

@@ -55,7 +55,7 @@ class Ext:
             blocks = exttools.estimate(device, timeout=_INFO_TIMEOUT)
         except Error:  # not installed, or it did not end: either way it cannot tell
             return None
-        return blocks and min(blocks, superblock.blocks) * superblock.block_size
+        return blocks and _fewest(superblock, blocks) * superblock.block_size
 
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
         """See the contract."""
@@ -64,16 +64,14 @@ class Ext:
         if as_asked and _obstacle(found, device):
             return Resized(found.size, changed=False)  # the tools are kept from it: unchecked
         _require_resizable(found, device)
-        if found.clean:
-            exttools.check(device, watch)
-            if as_asked:
-                return Resized(found.size, changed=False)
+        if found.clean and exttools.is_whole(device, watch) and as_asked:
+            return Resized(found.size, changed=False)
         exttools.preen(device, watch)
         # The journal that was replayed may have had a resize in it.
         now = _superblock(device)
         blocks = _blocks_to_grow_to(now, device, size)
         if blocks == now.blocks:
-            exttools.check(device, watch)
+            exttools.require_whole(device, watch)
         else:
             exttools.resize(device, blocks, watch)
             now = _checked(device, device.size, watch)
@@ -83,18 +81,15 @@ class Ext:
         """See the contract."""
         found = _superblock(device)
         _require_shrinkable(found, device)
-        if found.clean:
-            exttools.check(device, watch)
-            if _blocks_to_shrink_to(found, device, size) == found.blocks:
-                return Resized(found.size, changed=False)
+        whole = found.clean and exttools.is_whole(device, watch)
+        if whole and _blocks_to_shrink_to(found, device, size) == found.blocks:
+            return Resized(found.size, changed=False)
         exttools.preen(device, watch)
         now = _superblock(device)
-        for _ in range(1 if size is not None else _MOST_SHRINKS):
-            blocks = _blocks_to_shrink_to(now, device, size)
-            if blocks == now.blocks:
-                break
-            exttools.resize(device, blocks, watch)
-            now = _checked(device, blocks * now.block_size, watch)
+        if size is None:
+            now = _shrunk_as_far_as_it_goes(now, device, watch)
+        elif (blocks := _blocks_to_shrink_to(now, device, size)) != now.blocks:
+            now = _shrunk(now, device, blocks, watch)
         return Resized(now.size, changed=now.blocks != found.blocks)
 
 
@@ -132,7 +127,7 @@ def _blocks_to_shrink_to(superblock: Superblock, device: Device, size: int | Non
     fewest = exttools.estimate(device, timeout=CHECK_TIMEOUT)
     if fewest is None:
         raise Unsafe("resize2fs cannot tell how small the file system can be made; it was left")
-    fewest = min(fewest, superblock.blocks)
+    fewest = _fewest(superblock, fewest)
     blocks = fewest if size is None else size // superblock.block_size
     if blocks < fewest:
         smallest = fewest * superblock.block_size
@@ -141,6 +136,34 @@ def _blocks_to_shrink_to(superblock: Superblock, device: Device, size: int | Non
             f" holds it is {smallest} bytes ({format_size(smallest)})"
         )
     return min(blocks, superblock.blocks)
+
+
+def _shrunk_as_far_as_it_goes(now: Superblock, device: Device, watch: Watch) -> Superblock:
+    """The superblock of what was shrunk. What resize2fs takes for the fewest blocks may be more
+    than it needs once it has got there, or too few for moving things about; with an eighth of the
+    way left there is room for that."""
+    before = now.blocks
+    for _ in range(_MOST_SHRINKS):
+        fewest = _blocks_to_shrink_to(now, device, None)
+        if fewest == now.blocks:
+            break
+        try:
+            now = _shrunk(now, device, fewest, watch)
+        except exttools.NotResized:
+            if now.blocks < before:
+                break
+            now = _shrunk(now, device, fewest + (now.blocks - fewest) // 8, watch)
+    return now
+
+
+def _shrunk(now: Superblock, device: Device, blocks: int, watch: Watch) -> Superblock:
+    exttools.resize(device, blocks, watch)
+    return _checked(device, blocks * now.block_size, watch)
+
+
+def _fewest(superblock: Superblock, estimated: int) -> int:
+    """The fewest blocks that it is shrunk to, where resize2fs would go to `estimated`."""
+    return min(max(estimated, superblock.fewest_blocks), superblock.blocks)
 
 
 def _checked(device: Device, most: int, watch: Watch) -> Superblock:

@@ -6,6 +6,7 @@ Source: the kernel's Documentation/filesystems/ext4/super.rst.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -22,15 +23,19 @@ _STATE_VALID: Final = 0x1
 _STATE_ERROR: Final = 0x2
 _COMPAT_HAS_JOURNAL: Final = 0x4
 _COMPAT_STABLE_INODES: Final = 0x800
+_COMPAT_ORPHAN_FILE: Final = 0x1000
 _INCOMPAT_RECOVER: Final = 0x4
 _INCOMPAT_64BIT: Final = 0x80
 _INCOMPAT_MMP: Final = 0x100
+_RO_COMPAT_QUOTA: Final = 0x100
 _RO_COMPAT_BIGALLOC: Final = 0x200
+_RO_COMPAT_PROJECT: Final = 0x2000
 
 
 class Superblock(msgspec.Struct, frozen=True):
     """`clean`: unmounted in order, nothing to replay, no error on record. `mmp`: protected
-    against being mounted by two hosts. `stable_inodes`: inodes may not be renumbered."""
+    against being mounted by two hosts. `stable_inodes`: inodes may not be renumbered.
+    `fewest_blocks`: with fewer, an inode that the superblock names would get another number."""
 
     block_size: int
     blocks: int
@@ -39,6 +44,7 @@ class Superblock(msgspec.Struct, frozen=True):
     external_journal: bool
     mmp: bool
     stable_inodes: bool
+    fewest_blocks: int
 
     @property
     def size(self) -> int:
@@ -72,7 +78,35 @@ def parse_superblock(raw: bytes) -> Superblock | None:
         external_journal=bool(compat & _COMPAT_HAS_JOURNAL) and journal_inode == 0,
         mmp=bool(incompat & _INCOMPAT_MMP),
         stable_inodes=bool(compat & _COMPAT_STABLE_INODES),
+        fewest_blocks=_blocks_for(raw, max(_named_inodes(raw, compat, ro_compat))),
     )
+
+
+def _named_inodes(raw: bytes, compat: int, ro_compat: int) -> Iterator[int]:
+    """The journal's, the orphan file's and the quotas' inodes. resize2fs renumbers inodes of
+    groups that it takes away, and does not tell the superblock."""
+    yield 0
+    for feature, offset in (
+        (compat & _COMPAT_HAS_JOURNAL, 0xE0),
+        (compat & _COMPAT_ORPHAN_FILE, 0x280),
+        (ro_compat & _RO_COMPAT_QUOTA, 0x240),
+        (ro_compat & _RO_COMPAT_QUOTA, 0x244),
+        (ro_compat & _RO_COMPAT_PROJECT, 0x26C),
+    ):
+        if feature:
+            (number,) = struct.unpack_from("<I", raw, offset)
+            yield number
+
+
+def _blocks_for(raw: bytes, inode: int) -> int:
+    """The blocks up to the end of the group that inode `inode` is in; 0 for the first group,
+    which never goes."""
+    (first,) = struct.unpack_from("<I", raw, 0x14)
+    (blocks_per_group,) = struct.unpack_from("<I", raw, 0x20)
+    (inodes_per_group,) = struct.unpack_from("<I", raw, 0x28)
+    if inode <= inodes_per_group or not inodes_per_group:
+        return 0
+    return int(first + -(-inode // inodes_per_group) * blocks_per_group)
 
 
 def _block_count(raw: bytes, incompat: int) -> int:
