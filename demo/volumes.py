@@ -31,8 +31,9 @@ access = "write"
 [[directory]]
 path = "/run/demo/a"
 access = "read"
+volatile = true
 """
-ON_B = '[[directory]]\npath = "/run/demo/b"\naccess = "append"\n'
+ON_B = '[[directory]]\npath = "/run/demo/b"\naccess = "append"\nvolatile = true\n'
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,10 @@ os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
 # Whoever runs the tests may have come by ssh or sudo; the agents that they start have not.
 for _name in ("SSH_CONNECTION", "SUDO_UID", "SUDO_USER", "SUDO_COMMAND", "DOAS_USER", "PKEXEC_UID"):
     os.environ.pop(_name, None)
+
+# Where /tmp is in memory, a root there would have to be said to be volatile.
+if os.path.ismount("/tmp") and "TMPDIR" not in os.environ:
+    os.environ["TMPDIR"], tempfile.tempdir = "/var/tmp", None
 
 RINGS = ("unit", "contract", "tools", "hosts", "lab")
 

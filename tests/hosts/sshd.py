@@ -62,6 +62,7 @@ access = "append"
 [[directory]]
 path = "{tree}/small"
 access = "write"
+volatile = true
 """
 
 _SSH: Final = """

@@ -40,13 +40,14 @@ SYSTEM_DIRECTORY: Final = "/etc/virtstore/conf.d"
 
 class DirectoryRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[[directory]]`: a tree of images. `mode` (octal text), `owner` and `group` are those
-    of new files."""
+    of new files; `volatile`: it may be one that a reboot empties."""
 
     path: str
     access: Access = "read"
     mode: str = "0600"
     owner: str | int | None = None
     group: str | int | None = None
+    volatile: bool = False
 
     def new_files(self) -> NewFiles:
         """Raises `Error` where the mode, user or group is none."""
@@ -143,7 +144,7 @@ def configuration_files(explicit: str | None) -> tuple[str, ...]:
 def own_file() -> str:
     """Where an agent without root looks first."""
     if not caller.environment_counts():
-        return f"{pwd.getpwuid(os.geteuid()).pw_dir}/.config/virtstore/config.toml"
+        return f"{caller.home()}/.config/virtstore/config.toml"
     base = os.environ.get("XDG_CONFIG_HOME", "")
     if not base.startswith("/"):  # as its specification has it
         base = os.path.expanduser("~/.config")
@@ -189,10 +190,11 @@ def _refuse_among_images(files: tuple[str, ...], config: Config) -> None:
     for file in files:
         for root in roots:
             if _lies_below(file, root):
+                ours = file in _system_files()
+                remedy = "configure another directory" if ours else f"move it to {SYSTEM_FILE}"
                 raise Denied(
                     f"the configuration {file} lies below {root}, a directory of images, and so"
-                    " could be an image that somebody uploaded; move it, best to"
-                    f" {SYSTEM_FILE}"
+                    f" could be an image that somebody uploaded; {remedy}"
                 )
 
 

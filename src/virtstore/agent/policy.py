@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
@@ -22,6 +21,7 @@ from typing import Final, NamedTuple, NoReturn
 import msgspec
 
 from virtstore import linux
+from virtstore.agent import roots
 from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
 from virtstore.agent.paths import refuse_odd, unclear, within
 from virtstore.backends.base import Store
@@ -83,6 +83,18 @@ class Policy:
             related = (within(root.path, r) or within(r, root.path) for r in self._restrict_to)
             if not self._restrict_to or any(related):
                 yield root, self._narrowed(root.access)
+
+    @property
+    def leaves_nothing(self) -> bool:
+        """Whether `--restrict-to` names what is in no root."""
+        return bool(self._restrict_to) and not (any(self.roots()) or any(self.groups()))
+
+    @property
+    def restricted(self) -> str:
+        """That `--restrict-to` narrows this session, and whether it leaves anything."""
+        told = f"this connection is restricted to {', '.join(self._restrict_to)}"
+        nothing = ", and no root that is configured here has anything of that"
+        return told + (nothing if self.leaves_nothing else "")
 
     @contextmanager
     def image(self, path: str, need: Access) -> Iterator[Place]:
@@ -175,9 +187,9 @@ class Policy:
         refuse_odd(path)
         wanted = canonical(path)
         if self._restrict_to and not any(within(wanted, r) for r in self._restrict_to):
-            raise Denied(self._restricted(), path=wanted)
-        roots: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
-        found = [r for r in roots if within(wanted, plain_path(r.path))]
+            raise Denied(self.restricted, path=wanted)
+        configured: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
+        found = [r for r in configured if within(wanted, plain_path(r.path))]
         if not found:
             self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
         root = max(found, key=lambda r: len(plain_path(r.path)))
@@ -185,16 +197,9 @@ class Policy:
             self._refuse_access(root, wanted, need)
         return root, wanted.removeprefix(plain_path(root.path)).strip("/")
 
-    def _restricted(self) -> str:
-        """That `--restrict-to` narrows this session, and whether it leaves anything."""
-        told = f"this connection is restricted to {', '.join(self._restrict_to)}"
-        if any(self.roots()) or any(self.groups()):
-            return told
-        return f"{told}, and no root that is configured here has anything of that"
-
     def _refuse_unconfigured(self, path: str, need: Access, directory: bool) -> NoReturn:
-        if self._restrict_to and not (any(self.roots()) or any(self.groups())):
-            raise Denied(self._restricted(), path=path)
+        if self.leaves_nothing:
+            raise Denied(self.restricted, path=path)
         read = " and ".join(self.config.sources) or "no configuration was found"
         tree = path if directory else os.path.dirname(path)
         if not path.startswith("/dev/"):
@@ -254,7 +259,11 @@ class Policy:
                 raise NotFound(
                     f"this configured directory cannot be opened: {error.strerror}", path=root.path
                 ) from None
-            _refuse_shared_root(root.path, os.fstat(fd))
+            try:
+                roots.refuse_unfit(root, fd, self.config.file_to_write)
+            except BaseException:
+                os.close(fd)
+                raise
             self._opened[root.path] = fd
         return self._opened[root.path]
 
@@ -268,21 +277,6 @@ def _restriction(path: str) -> str:
             " absolute path"
         )
     return canonical(path)
-
-
-def _refuse_shared_root(path: str, status: os.stat_result) -> None:
-    if status.st_uid not in (0, os.geteuid()):
-        raise Denied(
-            f"this root belongs to another user (uid {status.st_uid}), who could exchange what"
-            f" is in it; mend it with: chown root {path}",
-            path=path,
-        )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        shared = status.st_mode & stat.S_ISVTX  # as /tmp is: it has to stay so
-        remedy = "configure another" if shared else f"mend it with: chmod go-w {path}"
-        raise Denied(
-            f"others can write to this root and so exchange what is in it; {remedy}", path=path
-        )
 
 
 def _refuse_unreachable(error: OSError, path: str) -> NoReturn:

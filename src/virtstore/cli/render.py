@@ -158,7 +158,8 @@ def storage_text(info: StorageInfo) -> str:
     for group in info.volume_groups:
         sizes = format_size(group.free), format_size(group.total)
         rows.append((group.path, group.access, "LVM", *sizes, "yes"))
-    lines += _table(rows) if len(rows) > 1 else ["nothing is configured here"]
+    nothing = "no root can be used" if info.warnings else "nothing is configured here"
+    lines += _table(rows) if len(rows) > 1 else [nothing]
     lines += [f"warning: {warning}" for warning in info.warnings]
     for kind in info.filesystems:
         able = [verb for verb, can in (("grow", kind.grow), ("shrink", kind.shrink)) if can]

@@ -17,6 +17,7 @@ access = "write"
 [[directory]]
 path = "/mnt/images"
 access = "write"
+volatile = true
 """
 
 

@@ -34,8 +34,9 @@ access = "write"
 [[directory]]
 path = "/mnt/a/ghost"
 access = "read"
+volatile = true
 """
-_BACKUPS = '[[directory]]\npath = "/mnt/b"\naccess = "write"\n'
+_BACKUPS = '[[directory]]\npath = "/mnt/b"\naccess = "write"\nvolatile = true\n'
 
 
 class Writer:

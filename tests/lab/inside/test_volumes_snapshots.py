@@ -83,7 +83,9 @@ def test_a_copy_whose_target_fails_half_way_leaves_none(image: virtstore.Image) 
     sh("mkdir -p /mnt/images/small && mount -t tmpfs -o size=20M,mode=755 small /mnt/images/small")
     extra = Path("/etc/virtstore/conf.d/small.toml")
     extra.parent.mkdir(exist_ok=True)
-    extra.write_text('[[directory]]\npath = "/mnt/images/small"\naccess = "write"\n')
+    extra.write_text(
+        '[[directory]]\npath = "/mnt/images/small"\naccess = "write"\nvolatile = true\n'
+    )
     try:
         with virtstore.connect("local:") as here:
             target = here.image("/mnt/images/small/backup")

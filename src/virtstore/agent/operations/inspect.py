@@ -70,6 +70,8 @@ def info(agent: Agent, request: GetInfo) -> None:
 
 def list_images(agent: Agent, request: ListImages) -> None:
     if request.path is None:
+        if agent.policy.leaves_nothing:
+            raise Denied(agent.policy.restricted)
         entries = [Entry(root.path, "", "directory") for root, _ in agent.policy.roots()]
         entries += [Entry(root.path, "", "volume-group") for root, _ in agent.policy.groups()]
         agent.session.send(Listed(tuple(entries)))

@@ -16,7 +16,8 @@ from virtstore.version import __version__
 
 
 def storage_info(agent: Agent, request: GetStorageInfo) -> None:
-    directories, groups, warnings = [], [], []
+    directories, groups = [], []
+    warnings = [agent.policy.restricted] if agent.policy.leaves_nothing else []
     for root, access in agent.policy.roots():
         try:
             directories.append(_directory_info(agent, root.path, access))
