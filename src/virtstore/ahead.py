@@ -8,6 +8,7 @@ was started by the very same argv; those that nobody takes are ended unused.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from contextlib import suppress
 from typing import Final
@@ -21,7 +22,12 @@ _waiting: Final[list[subprocess.Popen[bytes]]] = []
 def launch(argv: list[str]) -> subprocess.Popen[bytes]:
     """The process of an agent, its session on the pipes. Raises `OSError`."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+    # Whoever asks all of a command's processes how far it is does not mean to kill its ssh.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def start(argv: list[str]) -> None:

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ from virtstore.model import (
     StorageInfo,
     Verified,
 )
-from virtstore.progress import Progress, ProgressCallback
+from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import AnyMessage, Message, Progressed
 from virtstore.relay import relay
 from virtstore.units import parse_size
@@ -177,29 +177,37 @@ class Host:
         operation: str = "",
         progress: ProgressCallback | None = None,
     ) -> Reply:
+        tell = _Teller(operation, progress)
+        if self._session is None:
+            tell("connecting")
+        answer = self._answer(request, reply, tell)
+        tell.done(getattr(getattr(answer, "result", None), "size", None))
+        return answer
+
+    def _answer(self, request: protocol.Request, reply: type[Reply], tell: _Teller) -> Reply:
+        """What a request leads to; `tell` hears of its progress."""
         for message in self._exchange(request):
-            if isinstance(message, Progressed):
-                if progress:
-                    try:
-                        progress(Progress(operation, message.done, message.total))
-                    except BaseException:
-                        self._drop()  # or its answer would be the next request's
-                        raise
-                continue
-            return _expected(message, reply)
+            if not isinstance(message, Progressed):
+                return _expected(message, reply)
+            try:
+                tell.heard(message)
+            except BaseException:
+                self._drop()  # or its answer would be the next request's
+                raise
         raise AssertionError("an exchange ends with a reply")
 
-    def _copy_within(
-        self, request: protocol.CopyHere, told: Callable[[int, int], None]
-    ) -> protocol.Received:
+    def _copy_within(self, request: protocol.CopyHere, tell: _Teller) -> protocol.Received:
         if not request.nice:
-            return self._ask(request, protocol.Received, progress=lambda e: told(e.done, e.total))
+            if self._session is None:
+                tell("connecting")
+            return self._answer(request, protocol.Received, tell)
         # Its agent stays nice, so nothing else is to be asked of it.
+        tell("connecting")
         with closing(self.open_session()) as session:
             for message in _replies(session, request):
                 if not isinstance(message, Progressed):
                     return _expected(message, protocol.Received)
-                told(message.done, message.total)
+                tell.heard(message)
         raise AssertionError("an exchange ends with a reply")
 
     def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
@@ -374,9 +382,18 @@ class Image:
         """How many bytes differ, hashed where they lie."""
         for image in (self, other):
             protocol.check(protocol.GetInfo(image.path))
-        told = _telling("diff", progress)
+        tell = _Teller("diff", progress)
+        tell("connecting")
         with _sessions(self.host, other.host, for_copy=False) as (one, two):
-            return compare(one, self.path, two, other.path, told)
+            one.heard, two.heard = tell.heard, _unheard  # of two at once, one is enough
+
+            def told(done: int, total: int) -> None:
+                one.heard = _unheard  # it is asked again, of what differs
+                tell("comparing", done, total)
+
+            found = compare(one, self.path, two, other.path, told)
+        tell.done(found.size)
+        return found
 
     def _copied(
         self,
@@ -387,11 +404,12 @@ class Image:
     ) -> Copied:
         protocol.check(request)
         started = time.monotonic()
-        told = _telling(operation, progress)
+        tell = _Teller(operation, progress)
         if self.host.address == target.host.address:
-            received, transferred = self.host._copy_within(request, told), 0
+            received, transferred = self.host._copy_within(request, tell), 0
         else:
-            received, transferred = _copy_between(self.host, target.host, request, told)
+            received, transferred = _copy_between(self.host, target.host, request, tell)
+        tell.done(received.size)
         made = Image(target.host, received.path)
         return Copied(
             made.host,
@@ -427,12 +445,31 @@ class Copied(Image):
         return msgspec.convert(self, CopyResult, from_attributes=True)
 
 
-def _telling(operation: str, progress: ProgressCallback | None) -> Callable[[int, int], None]:
-    def told(done: int, total: int) -> None:
-        if progress:
-            progress(Progress(operation, done, total))
+def _unheard(message: Progressed) -> None:
+    pass
 
-    return told
+
+class _Teller:
+    """Makes events of what an operation is at, for whoever wants them."""
+
+    def __init__(self, operation: str, callback: ProgressCallback | None) -> None:
+        self._operation = operation
+        self._callback = callback
+        self._total = 0
+
+    def __call__(self, stage: Stage, done: int = 0, total: int = 0) -> None:
+        self._total = total or self._total
+        if self._callback:
+            self._callback(Progress(self._operation, done, total, stage))
+
+    def heard(self, message: Progressed) -> None:
+        """An agent said so."""
+        self(message.stage, message.done, message.total)
+
+    def done(self, size: int | None) -> None:
+        """It has ended well; `size`: bytes of the image, as far as that is known."""
+        total = self._total or size or 0
+        self("done", total, total)
 
 
 def _text(size: Size) -> str:
@@ -442,7 +479,7 @@ def _text(size: Size) -> str:
 
 
 def _copy_between(
-    source: Host, target: Host, request: protocol.CopyHere, told: Callable[[int, int], None]
+    source: Host, target: Host, request: protocol.CopyHere, tell: _Teller
 ) -> tuple[protocol.Received, int]:
     """A copy from one host to another; what the target received, and the bytes of payload
     that crossed the wire for it."""
@@ -471,7 +508,15 @@ def _copy_between(
             nice=request.nice,
         )
 
+    def told(done: int, total: int) -> None:
+        other.heard = _unheard  # from now on it is listened to in a thread of the relay's
+        tell("copying", done, total)
+        if done == total:
+            tell("flushing", done, total)
+
+    tell("connecting")
     with _sessions(source, target, for_copy=True) as (one, other):
+        one.heard = other.heard = tell.heard
         try:
             received = relay(one, send, other, receive, told)
         except Corrupt as error:

@@ -9,11 +9,14 @@ that was doing.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
@@ -27,6 +30,7 @@ from virtstore.protocol import (
     Failure,
     Frame,
     Hello,
+    Progressed,
 )
 from virtstore.text import printable
 from virtstore.version import __version__
@@ -36,12 +40,16 @@ _PATIENCE = 4.0
 
 
 class Connection:
-    """A running agent. `name` is the host's, for messages; `verbose` shows the agent's log."""
+    """A running agent. `name` is the host's, for messages; `verbose` shows how it was
+    started, when it answered, and its log."""
 
     def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
         self.name = name
         self._verbose = verbose
         self._said: deque[str] = deque(maxlen=20)
+        self.heard: Callable[[Progressed], None] | None = None
+        self._began = time.monotonic()
+        self._note(f"started by: {shlex.join(argv)}")
         try:
             self._process = ahead.take(argv)
         except OSError as error:
@@ -68,7 +76,8 @@ class Connection:
 
     def receive(self) -> Frame:
         """The next message that is no failure; a failure is raised as the error it names.
-        Raises `ConnectionFailed` if the agent has gone."""
+        Progress goes to `heard`, where that is set. Raises `ConnectionFailed` if the agent has
+        gone."""
         try:
             frame = self.channel.receive()
         except ConnectionFailed as error:
@@ -77,6 +86,9 @@ class Connection:
         if frame is None:
             self._fail_with_log()
         message = frame[0]
+        if isinstance(message, Progressed) and self.heard:
+            self.heard(message)
+            return self.receive()
         if isinstance(message, Failure):
             raise from_code(message.code, message.message, host=self.name, path=message.path)
         return frame
@@ -90,6 +102,7 @@ class Connection:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
         self._log.join(1)
+        self._note(f"session ended, after {time.monotonic() - self._began:.2f} s")
         for stream in (self._process.stdout, self._process.stderr):
             if stream:
                 stream.close()
@@ -109,7 +122,9 @@ class Connection:
                 " version at both ends",
                 host=self.name,
             )
-        self.channel.send(Hello(__version__, PROTOCOL))
+        after = time.monotonic() - self._began
+        self._note(f"virtstore {hello.version}, protocol {hello.protocol}, after {after:.2f} s")
+        self.channel.send(Hello(__version__, PROTOCOL, stages=True, verbose=self._verbose))
         self.channel.keep_alive()
 
     def _fail_to_start(self, greeting: bytes) -> NoReturn:
@@ -150,8 +165,13 @@ class Connection:
                 text = printable(line.strip())
                 if text:
                     self._said.append(text)
-                if self._verbose:
-                    print(f"{self.name}: {text}", file=sys.stderr)
+                self._note(text)
+
+    def _note(self, text: str) -> None:
+        """Show it, to whoever wants to see what is going on."""
+        if self._verbose:
+            with suppress(OSError):
+                sys.stderr.write(f"{self.name}: {printable(text)}\n")  # at once, line for line
 
 
 def _read(stream: object, count: int) -> bytes:

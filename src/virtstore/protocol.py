@@ -29,6 +29,7 @@ from virtstore.model import (
     StorageInfo,
     Verified,
 )
+from virtstore.progress import Stage
 
 #: Raised by one whenever an older peer would misunderstand.
 PROTOCOL: Final = 1
@@ -55,10 +56,14 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Hello(Message, frozen=True):
-    """Who speaks: virtstore's version, and the protocol that it speaks."""
+    """Who speaks: virtstore's version, and the protocol that it speaks. Of a client: whether it
+    takes `Progressed` with nothing but a stage, in answer to any request that takes long, and
+    whether the agent is to log what it does."""
 
     version: str
     protocol: int
+    stages: bool = False
+    verbose: bool = False
 
 
 class Alive(Message, frozen=True):
@@ -258,8 +263,11 @@ class DoneCleaning(Message, frozen=True):
 
 
 class Progressed(Message, frozen=True):
+    """Both 0 as long as it is not known how much there is to do."""
+
     done: int
     total: int
+    stage: Stage = "copying"
 
 
 class Failure(Message, frozen=True):

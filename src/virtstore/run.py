@@ -13,7 +13,9 @@ Host tools needed: bubblewrap (`bwrap`) and util-linux (`prlimit`) for confined 
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -27,6 +29,8 @@ import msgspec
 from virtstore.errors import Error, Unsupported
 from virtstore.seccomp import length_filter
 from virtstore.text import remark
+
+log: Final = logging.getLogger("virtstore.agent")
 
 #: Address space of a confined tool. e2fsck keeps a few bits a block: this is ample for 16 TiB.
 MEMORY_LIMIT: Final = 4 << 30
@@ -112,6 +116,7 @@ def run(
     Raises `Unsupported` if the tool is missing, `Error` if it runs longer than `timeout`
     seconds (and then it has been killed, unless it is one that may outlive us).
     """
+    began = time.monotonic()
     with ExitStack() as files:
         # Into memory, not into pipes: on a pipe whose reader died, its next word would kill it.
         outputs = (
@@ -140,6 +145,8 @@ def run(
         said = _wait(process, argv[0], timeout, kill=not outlives_us)
         if outputs:
             said = (_contents(outputs[0]), _contents(outputs[1]))
+    took = time.monotonic() - began
+    log.debug("%s: exit status %d, %.2f s", shlex.join(argv), process.returncode, took)
     return Completed(tuple(argv), process.returncode, *said)
 
 

@@ -14,12 +14,6 @@ def printable(text: str | bytes) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
-def escaped(text: str) -> str:
-    """`text` with an escape (`\\x1b`, `\\u202e`) for whatever a terminal would obey: of names,
-    which are to be told from each other."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def printable_lines(text: str) -> str:
     """`printable` of each line: for what may rightly have several."""
     return "\n".join(map(printable, text.split("\n")))

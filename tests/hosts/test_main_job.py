@@ -159,7 +159,9 @@ def test_diff_tells_how_much_differs_between_hosts(client: Client, a: Remote, b:
     with target.open("r+b") as file:
         file.seek(MIB + 8192)
         file.write(b"changed")
-    told = client.json("diff", a.at(source), b.at(target))
+    differ = client.run("diff", a.at(source), b.at(target), "--json")
+    assert (differ.status, differ.stderr) == (1, "")
+    told = differ.json
     assert (told["different"], told["size"]) == (4096, 3 * MIB)
 
 

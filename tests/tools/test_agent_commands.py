@@ -177,7 +177,7 @@ def test_copy_contents_moves_only_what_differs_and_zeroes_the_rest(images: Path)
     assert set(done) == COPIED
     assert done["written"] <= MIB
     assert (images / "y.img").read_bytes() == (images / "x.img").read_bytes() + bytes(MIB)
-    assert told("diff", images / "x.img", images / "y.img")["different"] == MIB
+    assert told("diff", images / "x.img", images / "y.img", status=1)["different"] == MIB
     virtstore("copy-contents", images / "y.img", images / "x.img", status=7)
     virtstore("copy-contents", images / "x.img", images / "no.img", status=3)
     assert not (images / "no.img").exists()
@@ -213,9 +213,15 @@ def test_diff_counts_the_bytes_of_blocks_that_differ(images: Path) -> None:
     with (images / "y.img").open("r+b") as file:
         file.seek(4095)
         file.write(bytes(b ^ 1 for b in (images / "x.img").read_bytes()[4095:4097]))
-    found = told("diff", images / "x.img", images / "y.img")
+    done = virtstore("diff", images / "x.img", images / "y.img", "--json", status=1)
+    assert done.stderr == ""  # as of cmp and diff: nothing went wrong
+    found = json.loads(done.stdout)
     assert set(found) == {"left", "right", "size", "different", "granularity"}
     assert (found["different"], found["granularity"]) == (8192, 4096)
+    done = virtstore("diff", images / "x.img", images / "y.img", status=1)
+    assert ("differ: 8 KiB" in done.stdout, done.stderr) == (True, "")
+    assert told("diff", images / "x.img", images / "x.img")["different"] == 0
+    told("diff", images / "x.img", images / "none.img", status=3)
 
 
 def test_clean_removes_leftovers_only(images: Path) -> None:
@@ -289,7 +295,7 @@ def test_quiet_says_nothing_and_progress_is_lines_of_json(images: Path) -> None:
     done = virtstore("copy", images / "x.img", images / "z.img", "--json", "--progress")
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert events
-    assert all(set(e) == {"type", "operation", "done", "total"} for e in events)
+    assert all(set(e) == {"type", "operation", "done", "total", "stage"} for e in events)
     assert (events[-1]["done"], events[-1]["total"]) == (3 * MIB, 3 * MIB)
     assert [e["done"] for e in events] == sorted(e["done"] for e in events)
     assert set(json.loads(done.stdout)) == COPIED

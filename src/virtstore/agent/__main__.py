@@ -10,12 +10,11 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from typing import Final
 
 from virtstore import linux, streams
-from virtstore.agent import caller, config
+from virtstore.agent import caller, config, signals
 from virtstore.agent.policy import LEVELS, Policy
 from virtstore.agent.serve import serve
 from virtstore.errors import Error
@@ -28,6 +27,7 @@ _FREE: Final = 32 << 20
 
 def main() -> None:
     streams.prepare()
+    signalled = signals.install()
     arguments = _parser().parse_args()
     caller.drop_foreign_environment()
     logging.basicConfig(
@@ -35,8 +35,6 @@ def main() -> None:
         format="virtstore-agent: %(message)s",
         stream=sys.stderr,
     )
-    # Ctrl-C at a terminal reaches a local agent too; the client ends the session in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # 0 and 1 are the session: nothing else, and no tool, may read or write there.
     reading, writing = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -50,7 +48,7 @@ def main() -> None:
         return Policy(config.load(arguments.config), arguments.restrict_to, least)
 
     try:
-        serve(load, reading, writing)
+        serve(load, reading, writing, signalled)
     except Error as error:
         logging.getLogger("virtstore.agent").error("%s", error)
         os._exit(1)

@@ -53,6 +53,7 @@ class Agent:
     ) -> Iterator[Place]:
         """An allowed place, with its lock held; what `need` stands for is checked first. Raises
         `Unsafe` where a part of the image may hold old data of others, unless `unzeroed`."""
+        self.session.stage("checking")
         with self.policy.image(path, need) as place:
             mend(place.store, place.name)
             with locks.hold(place.store.identity(place.name), shared=shared) as lock:
@@ -70,6 +71,7 @@ class Agent:
         looks at every volume that was just made or written, is waited for."""
         deadline = time.monotonic() + _UDEV
         while (scan := Scan()).is_passing(image.identity) and time.monotonic() < deadline:
+            self.session.stage("waiting")
             time.sleep(0.1)
             self.session.check()
         scan.refuse(image.identity, writers_only=writers_only)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from virtstore.agent import signals
 from virtstore.agent.context import Agent
 from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
@@ -18,10 +19,15 @@ from virtstore.version import __version__
 log: Final = logging.getLogger("virtstore.agent")
 
 
-def serve(load: Callable[[], Policy], reading: int, writing: int) -> None:
+def serve(
+    load: Callable[[], Policy], reading: int, writing: int, signalled: int | None = None
+) -> None:
     """Serve one client until it hangs up. `load` is called when a request first needs the
-    policy, so that a wrong configuration is an answer and no broken connection."""
+    policy, so that a wrong configuration is an answer and no broken connection. `signalled`:
+    where signals are taken from."""
     session = Session(reading, writing)
+    if signalled is not None:
+        signals.heed(signalled, session)
     os.write(writing, PREAMBLE)
     session.channel.send(Hello(__version__, PROTOCOL))
     hello = session.channel.receive()
@@ -36,6 +42,9 @@ def serve(load: Callable[[], Policy], reading: int, writing: int) -> None:
             hello[0].protocol,
         )
         return
+    session.tells_stages = hello[0].stages
+    if hello[0].verbose:
+        logging.getLogger().setLevel(logging.DEBUG)
     session.start()
     agent = Agent(load, session)
     while (frame := session.next()) is not None:
@@ -47,7 +56,9 @@ def _answer(agent: Agent, request: Message) -> None:
     if handler is None:
         # What was still under way when an operation failed: its frames are of no use now.
         return
+    agent.session.begin()
     agent.take_answer()  # of a handler that failed after it had answered
+    log.debug("%s", request)
     try:
         handler(agent, request)
         if answer := agent.take_answer():

@@ -18,13 +18,15 @@ from typing import Final
 
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, Interrupted
+from virtstore.progress import Stage
 from virtstore.protocol import AnyMessage, Existing, Frame, Progressed
 from virtstore.transfer.compare import Fingerprints
+from virtstore.units import format_size
 
 #: Frames read ahead: at most so many chunks wait in memory.
 _AHEAD: Final = 8
 #: Seconds that an operation has to notice that its client has gone.
-_GRACE: Final = 3.0
+GRACE: Final = 3.0
 #: Seconds between two reports of progress.
 _REPORT: Final = 0.1
 
@@ -39,6 +41,9 @@ class Session:
         self._gone = threading.Event()
         self._existing: Fingerprints | None = None
         self._reported = 0.0
+        self._stage: Stage = "checking"
+        self._far = (0, 0)
+        self.tells_stages = False  # the client wants to know them
 
     def start(self) -> None:
         """Begin to listen. The client's hello has been read."""
@@ -63,7 +68,7 @@ class Session:
         try:
             self.channel.send(message, payload)
         except ConnectionFailed:
-            self._hang_up()
+            self.hang_up()
             raise Interrupted("the client went away") from None
 
     def check(self) -> None:
@@ -71,13 +76,36 @@ class Session:
         if self._gone.is_set():
             raise Interrupted("the client went away")
 
+    def begin(self) -> None:
+        """Another request begins."""
+        self._stage, self._far, self._reported = "checking", (0, 0), 0.0
+
+    def stage(self, stage: Stage) -> None:
+        """Tell the client what the operation is at from now on; whether it is there still is
+        looked at elsewhere."""
+        if stage != self._stage or not self._reported:
+            self._stage = stage
+            if self.tells_stages:
+                with suppress(Interrupted):
+                    self._report(*self._far)
+
+    @property
+    def how_far(self) -> str:
+        """For a log."""
+        done, total = self._far
+        text = f"{self._stage}, {format_size(done)} of {format_size(total)}"
+        return text if total else self._stage
+
     def progress(self, done: int, total: int) -> None:
         """Tell the client how far an operation is, now and then."""
         self.check()
-        now = time.monotonic()
-        if now - self._reported >= _REPORT or done == total:
-            self._reported = now
-            self.send(Progressed(done, total))
+        self._far = (done, total)
+        if time.monotonic() - self._reported >= _REPORT or done == total:
+            self._report(done, total)
+
+    def _report(self, done: int, total: int) -> None:
+        self._reported = time.monotonic()
+        self.send(Progressed(done, total, self._stage))
 
     def take_fingerprints(self, size: int) -> Fingerprints:
         """Where those of a target of `size` bytes will be found as they arrive."""
@@ -94,7 +122,7 @@ class Session:
         except (ConnectionFailed, Interrupted, ValueError):
             pass
         finally:
-            self._hang_up()
+            self.hang_up()
 
     def _learn(self, message: Existing, payload: bytes) -> None:
         if self._existing is None:
@@ -111,11 +139,12 @@ class Session:
         poll.register(self._reading, select.POLLRDHUP)  # POLLHUP is always reported
         while not self._gone.is_set():
             if poll.poll(500):
-                self._hang_up()
-        time.sleep(_GRACE)
+                self.hang_up()
+        time.sleep(GRACE)
         os._exit(1)
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """As if the client had gone."""
         self._gone.set()
         with suppress(queue.Full):
             self._queue.put_nowait(None)  # wakes an operation that waits for a frame

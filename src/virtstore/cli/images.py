@@ -59,7 +59,10 @@ def delete(
         Remove its snapshots, too.
     """
     change(
-        location, lambda path: protocol.DeleteImage(path, with_snapshots, options.dry_run), options
+        location,
+        lambda path: protocol.DeleteImage(path, with_snapshots, options.dry_run),
+        options,
+        "delete",
     )
 
 
@@ -74,7 +77,7 @@ def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) 
         The size that it is to have, or +SIZE for so much more.
     """
     check_size(size)
-    change(location, lambda path: protocol.GrowImage(path, size, options.dry_run), options)
+    change(location, lambda path: protocol.GrowImage(path, size, options.dry_run), options, "grow")
 
 
 def shrink(
@@ -101,6 +104,7 @@ def shrink(
         location,
         lambda path: protocol.ShrinkImage(path, size, discard_data, options.dry_run),
         options,
+        "shrink",
     )
 
 
@@ -123,7 +127,12 @@ def snapshot(
     size
         Of a volume's snapshot: how much of the origin may change.
     """
-    change(location, lambda path: protocol.TakeSnapshot(path, name, size, options.dry_run), options)
+    change(
+        location,
+        lambda path: protocol.TakeSnapshot(path, name, size, options.dry_run),
+        options,
+        "snapshot",
+    )
 
 
 def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
@@ -155,15 +164,12 @@ def change(
     location: str,
     request: Callable[[str], protocol.Request],
     options: Changing,
-    operation: str = "",
+    operation: str,
 ) -> None:
-    """Have a request done, with progress where `operation` names one that takes time, and
-    print what it led to."""
+    """Have a request done, with the progress of `operation`, and print what it led to."""
     at = located(location)
     with open_at(at, options) as host, meter(options) as progress:
-        done = host.change(
-            request(image_at(host, at).path), operation, progress if operation else None
-        )
+        done = host.change(request(image_at(host, at).path), operation, progress)
     if options.json:
         print_json(done)
     elif not options.quiet:

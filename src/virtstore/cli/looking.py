@@ -94,8 +94,8 @@ def verify(location: str, /, *, options: Common = _DEFAULTS) -> None:
     print_json(found) if options.json else print(verified_text(found))
 
 
-def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> None:
-    """Tell how many bytes of two images differ; only digests move.
+def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> int:
+    """Tell how many bytes of two images differ; only digests move. Exits 1 where they do.
 
     Parameters
     ----------
@@ -112,3 +112,4 @@ def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> None:
     ):
         found = image_at(here, one).diff(image_at(there, other), progress=progress)
     print_json(found) if options.json else print(difference_text(found))
+    return int(found.different > 0)

@@ -23,7 +23,7 @@ app: Final = App(
     version_flags=["--version"],
     help_flags=["--help", "-h"],
     default_parameter=Parameter(show_default=False),
-    result_action="return_none",
+    result_action="return_value",
     suppress_keyboard_interrupt=False,  # it is ours to report
 )
 for _name, _command in COMMANDS.items():
@@ -36,14 +36,18 @@ def main() -> None:
     arguments = sys.argv[1:]
     as_json = "--json" in arguments
     try:
-        app(arguments or ["--help"], exit_on_error=False, print_error=False)
+        status = app(arguments or ["--help"], exit_on_error=False, print_error=False)
         sys.stdout.flush()
+        if status:  # nothing went wrong, and there is something to tell
+            sys.exit(status)
     except Error as error:
         _exit(error, as_json)
     except CycloptsError as error:
         _exit(UsageError(f"{error} ('virtstore --help' tells more)"), as_json)
     except KeyboardInterrupt:
         _exit(_INTERRUPTED, as_json)
+    except BrokenPipeError:
+        sys.exit(1)  # whoever read our output has seen enough
     except OSError as error:
         _exit(Error(f"what was done, if anything, could not be told: {error.strerror}"), as_json)
 

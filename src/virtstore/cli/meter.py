@@ -1,33 +1,61 @@
-"""Progress on standard error: a bar on a terminal, lines elsewhere, JSON lines for programs."""
+"""Progress on standard error: a bar on a terminal, lines elsewhere, JSON lines for programs;
+and, whatever is shown, how far it is for whoever asks with a signal."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 import msgspec
 
+from virtstore.cli import signals
 from virtstore.cli.options import Common
 from virtstore.progress import Progress, ProgressCallback
 from virtstore.units import format_size
 
+#: Seconds that an operation may take without a bar.
+_BRIEF: Final = 0.3
+#: To the beginning of a terminal's line, and that emptied (ECMA-48: EL).
+_CLEAR: Final = "\r\x1b[K"
+
 
 @contextmanager
-def meter(options: Common) -> Iterator[ProgressCallback | None]:
-    """What a long operation is to call, or None where nobody wants to see it."""
-    terminal = sys.stderr.isatty()
-    wanted = options.progress if options.progress is not None else terminal
+def meter(options: Common) -> Iterator[ProgressCallback]:
+    """What a long operation is to call."""
+    terminal = sys.stderr.isatty() and not options.verbose
+    wanted = options.progress
+    if wanted is None:
+        wanted = terminal or (options.verbose and not options.json)
     if not wanted or (options.quiet and options.progress is None):
-        yield None
+        yield _noted(lambda event: None)
     elif options.json:
-        yield _json_line
+        yield _noted(_json_line)
     elif terminal:
-        with _bar() as told:
-            yield told
+        with ExitStack() as stack:
+            yield _noted(_Terminal(stack).told)
     else:
-        yield _Lines().told
+        yield _noted(_Lines().told)
+
+
+def _noted(told: ProgressCallback) -> ProgressCallback:
+    """The same, and the answer to a signal that asks how far it is."""
+
+    def noted(event: Progress) -> None:
+        signals.how_far = _text(event)
+        told(event)
+
+    return noted
+
+
+def _text(event: Progress) -> str:
+    if not event.total:
+        return f"{event.operation}: {event.stage}"
+    percent = 100 * event.done // event.total
+    sizes = f"{format_size(event.done)} of {format_size(event.total)}"
+    return f"{event.operation}: {percent} %, {sizes} ({event.stage})"
 
 
 def _json_line(event: Progress) -> None:
@@ -35,47 +63,83 @@ def _json_line(event: Progress) -> None:
 
 
 class _Lines:
-    """At most a line a second, and the last one always."""
+    """At most a line a second, but each stage, and the end."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
+        self._stage = ""
 
     def told(self, event: Progress) -> None:
         now = time.monotonic()
-        if now - self._last < 1 and event.done < event.total:
+        if now - self._last < 1 and event.stage == self._stage:
             return
-        self._last = now
-        percent = 100 * event.done // max(event.total, 1)
-        sizes = f"{format_size(event.done)} of {format_size(event.total)}"
-        print(f"{event.operation}: {percent} %, {sizes}", file=sys.stderr, flush=True)
+        self._last, self._stage = now, event.stage
+        sys.stderr.write(f"{_text(event)}\n")
+
+
+class _Terminal:
+    """One line: what the operation is at, and a bar once there is something to measure. It
+    stands still until then, and so it does under a question of ssh's."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._began = time.monotonic()
+        self._stage = ""
+        self._bar: ProgressCallback | None = None
+        stack.callback(self._clear)
+
+    def told(self, event: Progress) -> None:
+        if not self._bar and event.total and time.monotonic() - self._began > _BRIEF:
+            self._clear()
+            self._bar = self._stack.enter_context(_bar())
+        if self._bar:
+            self._bar(event)
+        elif event.stage != self._stage:
+            self._stage = event.stage
+            sys.stderr.write(f"{_CLEAR}{event.operation}: {event.stage} ")
+            sys.stderr.flush()
+
+    def _clear(self) -> None:
+        sys.stderr.write(_CLEAR)
+        sys.stderr.flush()
 
 
 @contextmanager
 def _bar() -> Iterator[ProgressCallback]:
     # Only now: it takes longer to import than most commands take to run.
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
     from rich.progress import Progress as Bar
+    from rich.text import Text
 
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
+    class Amount(ProgressColumn):
+        """Bytes, of how many, how fast, and how long still: nothing while that is not known."""
+
+        def render(self, task: Task) -> Text:
+            return Text(_amount(int(task.completed), task.total, task.speed, task.time_remaining))
+
+    said = TextColumn("{task.description}", markup=False)
+    with Bar(said, BarColumn(), Amount(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
+        stage = ""
 
         def told(event: Progress) -> None:
-            bar.update(task, description=event.operation, completed=event.done, total=event.total)
+            nonlocal stage
+            if event.stage != stage:
+                stage = event.stage
+                bar.reset(task, total=None, description=f"{event.operation}: {stage}")
+            bar.update(task, completed=event.done, total=event.total or None)
 
         yield told
+
+
+def _amount(done: int, total: float | None, speed: float | None, left: float | None) -> str:
+    if not total:
+        return ""
+    text = f"{format_size(done)} of {format_size(int(total))}"
+    if speed and done < total:
+        text += f"  {format_size(int(speed))}/s"
+    if left and done < total:
+        minutes, seconds = divmod(int(left), 60)
+        text += f"  {minutes}:{seconds:02} left"
+    return text

@@ -22,7 +22,7 @@ class Common:
     quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative=())] = False
     "Print no results of commands that change something, and no progress."
     verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative=())] = False
-    "Show the agents' logs."
+    "Show how agents are started, what they do and how long it takes."
     progress: bool | None = None
     "Show progress on standard error (default: if that is a terminal)."
     config: str | None = None

@@ -25,7 +25,7 @@ from virtstore.model import (
     StorageInfo,
     Verified,
 )
-from virtstore.text import escaped, printable, printable_lines
+from virtstore.text import printable, printable_lines
 from virtstore.units import format_size
 
 
@@ -70,8 +70,8 @@ def print_error(error: Error, *, as_json: bool) -> None:
 
 
 def on(host: str, path: str) -> str:
-    """A path as a user would type it; what a terminal would obey is escaped."""
-    return escaped(spelled(host, path))
+    """A path as a user would type it; what a terminal would obey is shown as `?`."""
+    return printable(spelled(host, path))
 
 
 def changed_text(done: Changed) -> str:
@@ -89,7 +89,7 @@ def changed_text(done: Changed) -> str:
 
 
 def copy_text(result: CopyResult, *, dry_run: bool) -> str:
-    source, target = escaped(result.source), escaped(result.target)
+    source, target = printable(result.source), printable(result.target)
     if dry_run:
         return f"would copy {format_size(result.size)} from {source} to {target}"
     rate = format_size(int(result.size / max(result.seconds, 0.001)))
@@ -107,7 +107,7 @@ def verified_text(found: Verified) -> str:
 
 
 def difference_text(found: Difference) -> str:
-    both = escaped(f"{found.left} and {found.right}")
+    both = printable(f"{found.left} and {found.right}")
     if not found.different:
         return f"{both} are equal ({found.size} bytes)"
     share = f"{format_size(found.different)} of {format_size(found.size)}"

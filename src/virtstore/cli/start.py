@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore import ahead, reach, streams
+from virtstore.cli import signals
 from virtstore.cli.commands import COMMANDS
 from virtstore.errors import Interrupted, UsageError
 from virtstore.location import LOCAL, parse_location
@@ -24,6 +25,7 @@ _NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice")
 def main() -> None:
     """Runs `cli.main`, and ends the process with its status."""
     streams.prepare()
+    signals.install()
     status = 0
     try:
         _start_agents(sys.argv[1:])

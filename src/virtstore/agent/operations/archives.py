@@ -82,6 +82,7 @@ def verify(agent: Agent, request: VerifyImage) -> None:
         with place.store.open(place.name) as image:
             archives = place.store.capabilities.archives
             source = open_source(image, archives=archives, name=place.name)
+            agent.session.stage("verifying")
             digest = check(source, agent.session.progress)
             told = Verified(
                 path=place.path,
@@ -157,9 +158,11 @@ def _write(
     still_the_same: Callable[[], None],
 ) -> Changed:
     with opened_target(agent, new, wanted) as opened:
+        agent.session.stage("compressing" if wanted.archive else "uncompressing")
         outcome = copy_within(agent, old, source, new, opened, local_encoding(wanted))
         if wanted.archive not in (None, "zstd"):
             _require_contents(agent, opened.draft, outcome.digest)
+        agent.session.stage("flushing")
         still_the_same()
         opened.draft.publish(overwrite=new.path == old.path, like=wanted.like)
         return msgspec.structs.replace(changed(new, opened.draft), size=source.size)
@@ -167,6 +170,7 @@ def _write(
 
 def _require_contents(agent: Agent, draft: Draft, digest: str) -> None:
     """Read an archive back, of which nothing has shown yet that it holds what was compressed."""
+    agent.session.stage("verifying")
     held = check(open_source(draft, archives=True), lambda done, total: agent.session.check())
     if held != digest:
         raise Corrupt(

@@ -98,6 +98,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
         if request.dry_run:
             _require_room(place, wanted)
             return session.send(Ready(place.path, compare=False))
+        session.stage("allocating")
         with opened_target(agent, place, wanted) as opened:
             session.send(Ready(place.path, compare=opened.existing is not None))
 
@@ -133,7 +134,9 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
                 _require_room(place, wanted)
                 received = Received(place.path, source.size, 0, "")
             else:
+                agent.session.stage("allocating")
                 with opened_target(agent, place, wanted) as opened:
+                    agent.session.stage("copying")
                     encoding = local_encoding(wanted, request.bwlimit)
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
                     _publish(agent, place, wanted, opened.draft)
@@ -160,6 +163,7 @@ def copy_within(
 
 
 def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
+    agent.session.stage("flushing")
     # One that came while the copy was made is not ours to replace with access to append only.
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
     if replaces:  # somebody may have begun to use it
@@ -186,6 +190,7 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]
 
 def _frozen_or_open(agent: Agent, place: Place, request: Send) -> Image:
     if request.snapshot:
+        agent.session.stage("snapshot")
         return place.store.frozen(place.name)
     image = place.store.open(place.name)
     if not request.allow_in_use:

@@ -54,9 +54,11 @@ def create(agent: Agent, request: CreateImage) -> None:
             step = f"create {place.path}, {format_size(size)}, wholly allocated and zeroed"
             return agent.reply(Done(planned(place, size, step)))
         place.store.discard(place.name)  # a draft of something else must not become this
+        agent.session.stage("allocating")
         with place.store.draft(place.name, size, request.thin) as draft:
             if draft.holds != "zeros":
                 _zero(agent, draft)
+            agent.session.stage("flushing")
             agent.session.progress(draft.size, draft.size)
             draft.publish(overwrite=False)
             agent.reply(Done(changed(place, draft)))
@@ -104,6 +106,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
                     source.store.frozen(source.name).__exit__()  # it depends on the file system
                 step = f"make {target.path} a snapshot of {source.path}"
                 return agent.reply(Done(planned(target, None, step)))
+            agent.session.stage("snapshot")
             target.store.discard(target.name)
             source.store.snapshot(source.name, target.name, size)
             target.store.refresh()

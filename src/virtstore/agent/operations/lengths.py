@@ -49,6 +49,7 @@ def grow(agent: Agent, request: GrowImage) -> None:
         if request.dry_run:
             return agent.reply(Done(planned(place, size, *_growing(place, image, size, unzeroed))))
         before = image.size
+        agent.session.stage("allocating")
         _grow(agent, place, image, size)
         grown = image.size != before or unzeroed is not None
         agent.reply(Done(changed(place, image, changed=grown)))
@@ -117,6 +118,7 @@ def shrink(agent: Agent, request: ShrinkImage) -> None:
             return agent.reply(Done(planned(place, size, step)))
         before = image.size
         agent.refuse_use(image)  # to look took its time
+        agent.session.stage("resizing")
         place.store.shrink(place.name, size)
         agent.reply(Done(changed(place, image, changed=image.size != before)))
     return None

@@ -173,6 +173,7 @@ def _grow_inside(work: Work, size: int | None) -> Resized:
     """The partition, if it is in one, and then the file system; if that fails, the table is
     as it was."""
     subject, place = work.subject, work.place
+    work.agent.session.stage("resizing")
     fill_holes(work)
     with writing(work, place.name) as image, device_of(image, lock=place.lock) as disk:
         with subject.grown(disk, size) as (part, moved):
@@ -186,6 +187,7 @@ def _grow_inside(work: Work, size: int | None) -> Resized:
 def _shrink_inside(work: Work, name: str, size: int | None, disk_size: int | None) -> Resized:
     """The file system, and then its partition; `disk_size`: where the disk is to end."""
     subject, place = work.subject, work.place
+    work.agent.session.stage("resizing")
     with writing(work, name) as image, device_of(image, lock=place.lock) as disk:
         shrunk = subject.shrink(disk, size, work.watch)
         image.flush()
@@ -202,6 +204,7 @@ def _zero_what_was_left(work: Work, size: int, disk_size: int) -> None:
     that the next shrink can show that nothing is cut, and no copy carries it along."""
     start, table = work.subject.start, work.subject.table
     behind = disk_size if table is None else table.backup(disk_size)
+    work.agent.session.stage("zeroing")
     with writing(work, work.place.name) as image:  # nobody has begun to use it meanwhile
         zero_data(image, start + size, min(work.end, behind))
         image.flush()
