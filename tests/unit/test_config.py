@@ -164,7 +164,7 @@ def test_a_file_of_another_user_is_refused(etc: Path) -> None:
 def test_one_bad_file_in_conf_d_spoils_the_whole(etc: Path) -> None:
     write(etc / "config.toml", '[[directory]]\npath = "/a"\n')
     write(etc / "conf.d" / "x.toml", "unknown = 1\n")
-    with pytest.raises(Error, match=r"config\.toml and .*x\.toml is wrong"):
+    with pytest.raises(Error, match=r"config\.toml and .*x\.toml is wrong: .*/x\.toml, line 1"):
         config.load(None)
 
 

@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import msgspec
 
-from virtstore.agent import caller
+from virtstore.agent import caller, config_check
+from virtstore.agent.config_check import Wrong
 from virtstore.agent.paths import unclear
 from virtstore.backends.file import NewFiles
 from virtstore.errors import Denied, Error
@@ -51,17 +52,16 @@ class DirectoryRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def new_files(self) -> NewFiles:
         """Raises `Error` where the mode, user or group is none."""
-        wrong = f"the configuration of {self.path} is wrong"
         if not re.fullmatch("(0|0o)?[0-7]{3}", self.mode):
-            raise Error(f'{wrong}: mode {self.mode!r} is none; write it in octal, as "0600"')
+            raise Error(f'mode {self.mode!r} is none; write it in octal, as "0600"')
         try:
             owner = _number(self.owner, lambda name: pwd.getpwnam(name).pw_uid)
         except (KeyError, ValueError):
-            raise Error(f"{wrong}: there is no user {self.owner!r} here") from None
+            raise Error(f"there is no user {self.owner!r} here") from None
         try:
             group = _number(self.group, lambda name: grp.getgrnam(name).gr_gid)
         except (KeyError, ValueError):
-            raise Error(f"{wrong}: there is no group {self.group!r} here") from None
+            raise Error(f"there is no group {self.group!r} here") from None
         return NewFiles(int(self.mode, 8), owner, group)
 
 
@@ -101,29 +101,52 @@ def load(explicit: str | None) -> Config:
     an empty configuration, which allows nothing. Raises `Error` or `Denied`."""
     merged: dict[str, Any] = {}
     files = configuration_files(explicit)
+    roots: set[str] = set()
     for file in files:
-        _merge(merged, _read(file))
-    try:
-        for ours in {"sources", "file_to_write"} & merged.keys():
-            raise Error(f"Object contains unknown field `{ours}`")
-        write = files[0] if files else _file_to_write()
-        config = msgspec.convert({**merged, "sources": files, "file_to_write": write}, Config)
-        config.limits.largest()
-    except (msgspec.ValidationError, Error) as error:
-        raise Error(f"the configuration in {' and '.join(files)} is wrong: {error}") from None
-    seen: set[str] = set()
-    for root in config.directory:
-        if os.path.normpath(root.path) in seen:
-            raise Error(f"the configuration is wrong: it has directory {root.path!r} twice")
-        seen.add(os.path.normpath(root.path))
-        if why := unclear(root.path):
-            raise Error(f"the configuration is wrong: it has directory {root.path!r}, {why}")
-        root.new_files()
-    for group in config.volume_group:
-        if not _GROUP_NAME.fullmatch(group.name):
-            raise Error(f"the configuration is wrong: {group.name!r} is no volume group's name")
+        said, text = _read(file)
+        wrong = config_check.check(said, Config, ("sources", "file_to_write"))
+        if wrong := wrong or _wrong_value(msgspec.convert(said, Config), roots):
+            line = f"line {config_check.line_of(text, wrong)}: {wrong.what}"
+            line = line if len(files) == 1 else f"{file}, {line}"
+            raise Error(f"the configuration in {' and '.join(files)} is wrong: {line}")
+        _merge(merged, said)
+    write = files[0] if files else _file_to_write()
+    config = msgspec.convert({**merged, "sources": files, "file_to_write": write}, Config)
     _refuse_among_images(files, config)
     return config
+
+
+def _wrong_value(said: Config, roots: set[str]) -> Wrong | None:
+    """The first value in one file that makes no sense. `roots`: the directories of all files so
+    far."""
+    for index, root in enumerate(said.directory):
+        if what := _wrong_path(root.path, roots):
+            return Wrong(what, "directory", index, "path")
+        for key in ("mode", "owner", "group"):
+            try:
+                msgspec.structs.replace(DirectoryRoot(""), **{key: getattr(root, key)}).new_files()
+            except Error as error:
+                return Wrong(error.message, "directory", index, key)
+    for index, group in enumerate(said.volume_group):
+        if not _GROUP_NAME.fullmatch(group.name):
+            what = f'{group.name!r} is no volume group\'s name; it is what vgs shows, as "vg0"'
+            return Wrong(what, "volume_group", index, "name")
+    try:
+        said.limits.largest()
+    except Error as error:
+        return Wrong(error.message, "limits", key="max_image_size")
+    return None
+
+
+def _wrong_path(path: str, roots: set[str]) -> str | None:
+    """What is wrong with a directory's path, which is added to `roots` if nothing is."""
+    if why := unclear(path):
+        meant = f"; write {os.path.expanduser(path)!r}" if path.startswith("~") else ""
+        return f"{path!r} is no directory's path: {why}{meant}"
+    if (plain := os.path.normpath(path)) in roots:
+        return f"directory {path!r} is there twice"
+    roots.add(plain)
+    return None
 
 
 def configuration_files(explicit: str | None) -> tuple[str, ...]:
@@ -184,7 +207,7 @@ def _refuse_among_images(files: tuple[str, ...], config: Config) -> None:
     roots = [root.path for root in config.directory]
     for file in set(_system_files()) - set(files):
         with suppress(Error):  # that is for whom it concerns
-            said = _read(file).get("directory")
+            said = _read(file)[0].get("directory")
             tables = said if isinstance(said, list) else []
             roots += [str(each.get("path")) for each in tables if isinstance(each, dict)]
     for file in files:
@@ -215,7 +238,8 @@ def _file_to_write() -> str:
     return SYSTEM_FILE if os.geteuid() == 0 else own_file()
 
 
-def _read(file: str) -> dict[str, Any]:
+def _read(file: str) -> tuple[dict[str, Any], str]:
+    """What a file says, and its text."""
     try:
         with open(file, "rb") as stream:
             status = os.fstat(stream.fileno())
@@ -226,11 +250,15 @@ def _read(file: str) -> dict[str, Any]:
                     f"the configuration {file} could have been written by others; mend it with:"
                     f" chown {os.geteuid()} {file} && chmod go-w {file}"
                 )
-            return tomllib.load(stream)
+            text = stream.read().decode()
+            return tomllib.loads(text), text
     except OSError as error:
         raise Error(f"the configuration {file} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Error(f"the configuration {file} is not TOML: {error}") from None
+        raise Error(
+            f"the configuration {file} is not TOML: {error}. Each [[table]] and each key has a"
+            " line of its own, and text is in quotes"
+        ) from None
 
 
 def _merge(merged: dict[str, Any], more: dict[str, Any]) -> None:

@@ -14,13 +14,15 @@ def within(path: str, tree: str) -> bool:
 def unclear(path: str) -> str | None:
     """Why a path that an administrator wrote does not say clearly which directory is meant."""
     if not path:
-        return "which names nothing"
+        return "it is empty"
     if any(character in path for character in "\0\n\r"):
-        return "which is not one line"
+        return "it is not one line"
+    if path.startswith("~"):
+        return "there is no shell here that knows what '~' is"
     if not path.startswith("/"):
-        return "which is not absolute"
+        return "it is not absolute"
     if ".." in path.split("/"):
-        return "which has a '..' in it"
+        return "it has a '..' in it"
     return None
 
 

@@ -273,7 +273,7 @@ def _restriction(path: str) -> str:
     if why := unclear(path):
         raise Denied(
             f"this connection may do nothing: its agent was started with --restrict-to {path!r},"
-            f" {why}. Whoever wrote that (the command= of the key, as a rule) has to name an"
+            f" and {why}. Whoever wrote that (the command= of the key, as a rule) has to name an"
             " absolute path"
         )
     return canonical(path)

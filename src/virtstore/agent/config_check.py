@@ -1,0 +1,107 @@
+"""What is wrong with a configuration, in the words of whoever wrote it: the line, the key, what
+it may be, and which word was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final, Literal, NamedTuple, get_args, get_origin
+
+import msgspec
+
+_HEADER: Final = re.compile(r"\s*\[\[?\s*([\w-]+)\s*\]\]?")
+_KINDS: Final = {
+    str: 'a text in quotes, as "…"',
+    int: "a number",
+    bool: "true or false, without quotes",
+}
+
+
+class Wrong(NamedTuple):
+    """`what` is wrong with `key` of the table number `at` that is called `table`."""
+
+    what: str
+    table: str
+    at: int = 0
+    key: str = ""
+
+
+def check(said: dict[str, Any], known: type[msgspec.Struct], ours: Iterable[str]) -> Wrong | None:
+    """The first thing in a document that a configuration of type `known` has not; `ours` are
+    fields of it that no file may set."""
+    tables = {f.name: f for f in msgspec.structs.fields(known) if f.name not in ours}
+    for name, value in said.items():
+        if name not in tables:
+            return Wrong(f"there is no {name!r}; {_instead(name, tables)}", name)
+        several = get_origin(tables[name].type) is tuple
+        kind = get_args(tables[name].type)[0] if several else tables[name].type
+        if several and not isinstance(value, list):
+            return Wrong(f"{name!r} may be there several times; write [[{name}]]", name)
+        if not several and not isinstance(value, dict):
+            return Wrong(f"{name!r} is there once, with lines of its own; write [{name}]", name)
+        for index, table in enumerate(value if several else [value]):
+            if wrong := _check_table(table, kind, name, index):
+                return wrong
+    return None
+
+
+def _check_table(table: Any, kind: Any, name: str, index: int) -> Wrong | None:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    if not isinstance(table, dict):
+        return Wrong(f"{name!r} has lines of its own; write [[{name}]]", name, index)
+    for key, value in table.items():
+        if key not in fields:
+            return Wrong(f"there is no {key!r} here; {_instead(key, fields)}", name, index, key)
+        try:
+            msgspec.convert(value, fields[key].type)
+        except msgspec.ValidationError:
+            what = f"{key} cannot be {_shown(value)}; it is {_allowed(fields[key].type)}"
+            return Wrong(what, name, index, key)
+    missing = [f.name for f in fields.values() if f.required and f.name not in table]
+    return Wrong(f'{missing[0]} = "…" is missing', name, index) if missing else None
+
+
+def _instead(word: str, known: Iterable[str]) -> str:
+    names = list(known)
+    meant = difflib.get_close_matches(word, names, 1)
+    every = f"there are {', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"did you mean {meant[0]}? ({every})" if meant else every
+
+
+def _allowed(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return " or ".join(f'"{value}"' for value in get_args(kind))
+    kinds = [each for each in get_args(kind) or (kind,) if each in _KINDS]
+    return " or ".join(_KINDS[each] for each in kinds)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def line_of(text: str, wrong: Wrong) -> int:
+    """The number of the line that it is about, as nearly as it is found: that of the key, else of
+    its table, else of what is called like it."""
+    lines = text.splitlines()
+    headers = [at for at, line in enumerate(lines) if _called(line) == wrong.table]
+    if not headers:
+        named = (at for at, line in enumerate(lines) if _sets(line, wrong.table))
+        return next(named, 0) + 1
+    start = headers[min(wrong.at, len(headers) - 1)]
+    for at in range(start + 1, len(lines)):
+        if _called(lines[at]) is not None:
+            break
+        if wrong.key and _sets(lines[at], wrong.key):
+            return at + 1
+    return start + 1
+
+
+def _called(line: str) -> str | None:
+    found = _HEADER.match(line)
+    return found[1] if found else None
+
+
+def _sets(line: str, key: str) -> bool:
+    return re.match(rf"""\s*["']?{re.escape(key)}["']?\s*[.=]""", line) is not None
