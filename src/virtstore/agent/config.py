@@ -16,6 +16,7 @@ import logging
 import os
 import pwd
 import re
+import shlex
 import stat
 import tomllib
 from contextlib import suppress
@@ -35,7 +36,7 @@ from virtstore.units import parse_size
 log: Final = logging.getLogger("virtstore.agent")
 
 SYSTEM_FILE: Final = "/etc/virtstore/config.toml"
-_GROUP_NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")  # lvm(8), "Valid names"
+GROUP_NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")  # lvm(8), "Valid names"
 SYSTEM_DIRECTORY: Final = "/etc/virtstore/conf.d"
 
 
@@ -128,7 +129,7 @@ def _wrong_value(said: Config, roots: set[str]) -> Wrong | None:
             except Error as error:
                 return Wrong(error.message, "directory", index, key)
     for index, group in enumerate(said.volume_group):
-        if not _GROUP_NAME.fullmatch(group.name):
+        if not GROUP_NAME.fullmatch(group.name):
             what = f'{group.name!r} is no volume group\'s name; it is what vgs shows, as "vg0"'
             return Wrong(what, "volume_group", index, "name")
     try:
@@ -246,9 +247,10 @@ def _read(file: str) -> tuple[dict[str, Any], str]:
             if status.st_uid not in (0, os.geteuid()) or status.st_mode & (
                 stat.S_IWGRP | stat.S_IWOTH
             ):
+                quoted = shlex.quote(file)
                 raise Denied(
                     f"the configuration {file} could have been written by others; mend it with:"
-                    f" chown {os.geteuid()} {file} && chmod go-w {file}"
+                    f" chown {os.geteuid()} {quoted} && chmod go-w {quoted}"
                 )
             text = stream.read().decode()
             return tomllib.loads(text), text

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
@@ -21,7 +20,7 @@ from typing import Final, NamedTuple, NoReturn
 import msgspec
 
 from virtstore import linux
-from virtstore.agent import roots
+from virtstore.agent import hints, roots
 from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
 from virtstore.agent.paths import refuse_odd, unclear, within
 from virtstore.backends.base import Store
@@ -33,6 +32,8 @@ from virtstore.units import format_size
 
 #: What an access includes: all that a lower one does.
 LEVELS: Final[dict[Access, int]] = {"read": 0, "append": 1, "write": 2}
+#: So many roots are named to somebody who asks for what is in none.
+_SHOWN: Final = 8
 Root = DirectoryRoot | VolumeGroupRoot
 
 _MEANINGS: Final[dict[Access, str]] = {
@@ -168,8 +169,9 @@ class Policy:
         if not self.may_mount:
             raise Denied(
                 f"{kind} can only be resized while it is mounted in this host's kernel, which reads"
-                " what a guest wrote; to allow that, write this to"
-                f" {self.config.file_to_write} there: [limits] mount_guest_filesystems = true"
+                " what a guest wrote. To allow that, its administrator writes to"
+                f" {self.config.file_to_write} (the second line only, if there is a [limits]):"
+                f"\n\n{hints.MOUNTING}"
             )
 
     def may(self, path: str, need: Access) -> bool:
@@ -201,19 +203,22 @@ class Policy:
         if self.leaves_nothing:
             raise Denied(self.restricted, path=path)
         read = " and ".join(self.config.sources) or "no configuration was found"
+        refused = f"this host's configuration ({read}) allows nothing here{self._allowances()}"
         tree = path if directory else os.path.dirname(path)
-        if not path.startswith("/dev/"):
-            lines = f'[[directory]]\npath = "{tree}"'
-        elif re.fullmatch("/dev/(?!mapper$)[^/]+", tree):
-            lines = f'[[volume_group]]\nname = "{tree.removeprefix("/dev/")}"'
-        else:
-            raise Denied("below /dev there are volumes only, as /dev/VG/LV", path=path)
+        if why := hints.why_no_root(path, tree):
+            raise Denied(f"{refused}. {why}", path=path)
         raise Denied(
-            f"this host's configuration ({read}) allows nothing here. To allow it, its"
-            f" administrator writes to {self.config.file_to_write}:\n\n"
-            f'{lines}\naccess = "{need}"\n',
+            f"{refused}. To allow it, its administrator writes to {self.config.file_to_write}:"
+            f"\n\n{hints.root_to_write(tree, need)}",
             path=path,
         )
+
+    def _allowances(self) -> str:
+        """What this session may see instead, where somebody mistook its name."""
+        seen = [f"{root.path} ({access})" for root, access in self.roots()]
+        seen += [f"{group.path} ({access})" for group, access in self.groups()]
+        more = [f"{len(seen) - _SHOWN} more"] if len(seen) > _SHOWN else []
+        return f"; what it allows is {', '.join(seen[:_SHOWN] + more)}" if seen else ""
 
     def _refuse_access(self, root: Root, path: str, need: Access) -> NoReturn:
         if LEVELS[need] > LEVELS[root.access]:

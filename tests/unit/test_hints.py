@@ -1,0 +1,168 @@
+"""Whatever a message or the README tells somebody to type or to write is understood: commands by
+the real command line, configuration by the real loader."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import virtstore
+from virtstore.agent import __main__ as agent
+from virtstore.agent import config, hints
+from virtstore.agent.policy import Policy
+from virtstore.cli.commands import COMMANDS
+from virtstore.cli.main import app
+from virtstore.errors import Denied
+from virtstore.hosts_file import read as read_hosts
+from virtstore.model import Access
+
+SOURCES = Path(virtstore.__file__).parent
+README = Path(__file__).parents[2] / "README.md"
+#: What each command needs besides its options.
+ARGUMENTS = {
+    "create": ["/x", "1G"], "grow": ["/x", "1G"], "shrink": ["/x", "1G"], "resize": ["/x", "1G"],
+    "shrinkfs": ["/x", "1G"], "copy": ["/x", "/y"], "copy-contents": ["/x", "/y"],
+    "diff": ["/x", "/y"],
+}  # fmt: skip
+#: Options that messages name and that are other programs'.
+OTHERS = {"--deltag", "--help", "--long", "--restrict-to", "--access", "--config"}
+
+
+def sentences() -> Iterator[str]:
+    """All texts in the sources that hold a space; what is filled in is `{}`."""
+    for file in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = (v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
+                yield "".join(map(str, parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def parse(words: list[str]) -> None:
+    app.parse_args(words, exit_on_error=False, print_error=False)
+
+
+HINTS = sorted({hint for text in sentences() for hint in re.findall(r"'virtstore ([^']+)'", text)})
+
+
+@pytest.mark.parametrize("hint", HINTS)
+def test_a_command_that_a_message_names_is_one(hint: str) -> None:
+    verb, *options = shlex.split(hint)
+    if verb == "--help":
+        return
+    assert verb in COMMANDS
+    parse([verb, *ARGUMENTS.get(verb, ["/x"]), *options])
+
+
+def test_an_option_that_a_message_names_is_one() -> None:
+    known = set(OTHERS)
+    for verb in COMMANDS:
+        for argument in app[verb].assemble_argument_collection():
+            known |= {name for name in argument.names if name.startswith("--")}
+    told = {
+        option
+        for text in sentences()
+        if re.search(r"[a-z] [a-z]", text) and "(8)" not in text and "\n" not in text
+        for option in re.findall(r"(?:^|[ (;,])(--[a-z][a-z-]+)\b(?!=)", text)
+    }
+    assert {"--overwrite", "--discard-data", "--with-snapshots"} <= told
+    assert told <= known
+
+
+def test_the_commands_of_the_readme_are_understood() -> None:
+    lines = re.findall(r"^(?:\$ )?virtstore ([^|>#\n]+)", README.read_text(), re.M)
+    assert len(lines) > 10
+    for line in lines:
+        parse(shlex.split(line))
+
+
+def test_the_configurations_of_the_readme_are_understood(tmp_path: Path) -> None:
+    text = README.read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)
+    blocks += re.findall(r"<<END\n(.*?)^END", text, re.M | re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert load(tmp_path, block).directory
+
+
+def test_the_hosts_file_of_the_documentation_is_understood(tmp_path: Path) -> None:
+    from virtstore import reach
+
+    assert reach.__doc__
+    file = tmp_path / "hosts.toml"
+    file.write_text("\n".join(re.findall(r"^    (.*)", reach.__doc__, re.M)))
+    assert read_hosts(str(file))["a"].agent == "sudo virtstore-agent"
+
+
+def test_the_agents_of_the_readme_are_understood() -> None:
+    told = re.findall(r'command="virtstore-agent ([^"]+)"', README.read_text())
+    assert told
+    for line in told:
+        agent._parser().parse_args(shlex.split(line))
+
+
+@pytest.mark.parametrize("access", ["read", "append", "write"])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        "/srv/x",
+        '/srv/a"b',
+        "/srv/a\\b",
+        "/srv/a b",
+        "/srv/ü\t",
+        "/srv/\x7f",
+        "/srv/'''",
+        "/dev/vg7",
+    ],
+)
+def test_the_lines_that_allow_a_place_allow_it(tmp_path: Path, tree: str, access: Access) -> None:
+    with pytest.raises(Denied) as raised:
+        Policy(load(tmp_path, "")).require(f"{tree}/x.img", access)
+    lines = raised.value.message.partition("\n\n")[2]
+    before = '[limits]\nmax_image_size = "2T"\n[[directory]]\npath = "/a"\n'
+    policy = Policy(load(tmp_path, before + lines))
+    assert policy.may(f"{tree}/x.img", access)
+    assert access == "write" or not policy.may(f"{tree}/x.img", "write")
+
+
+def test_the_lines_that_allow_mounting_allow_it(tmp_path: Path) -> None:
+    before = '[[directory]]\npath = "/a"\n'
+    with pytest.raises(Denied) as raised:
+        Policy(load(tmp_path, before)).require_mounting("xfs")
+    lines = raised.value.message.partition("\n\n")[2]
+    assert lines == hints.MOUNTING
+    assert Policy(load(tmp_path, before + lines)).may_mount
+    only_the_second = lines.splitlines()[1]
+    assert Policy(load(tmp_path, f'[limits]\nmax_image_size = "2T"\n{only_the_second}')).may_mount
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("/srv/tour/~/images/x", "write the whole path"),
+        ("/etc/passwd", "/etc is the system's own"),
+        ("/x.img", "/ is the system's own"),
+        ("/usr/bin/x", "the system's own"),
+        ("/dev/null", "volumes only"),
+        ("/dev/null/x", "volumes only"),
+        ("/dev/mapper/control", "volumes only"),
+    ],
+)
+def test_what_cannot_be_allowed_is_no_line_to_write(tmp_path: Path, path: str, says: str) -> None:
+    with pytest.raises(Denied, match=says) as raised:
+        Policy(load(tmp_path, '[[directory]]\npath = "/srv/images"\n')).require(path, "append")
+    assert "what it allows is /srv/images (read)" in raised.value.message
+    assert "[[" not in raised.value.message
+
+
+def load(directory: Path, text: str) -> config.Config:
+    file = directory / "c.toml"
+    file.write_text(text)
+    file.chmod(0o600)
+    return config.load(str(file))
