@@ -11,6 +11,7 @@ import fcntl
 import os
 import select
 import threading
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -73,6 +74,17 @@ class Channel:
             parts.append(part)
             missing -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def rest(self, most: int, seconds: float) -> bytes:
+        """What more comes within so many seconds, of a peer that is not to be understood."""
+        data, deadline = b"", time.monotonic() + seconds
+        poll = select.poll()
+        poll.register(self._reading, select.POLLIN)
+        while len(data) < most and (left := deadline - time.monotonic()) > 0:
+            if not poll.poll(left * 1000) or not (more := os.read(self._reading, most)):
+                break
+            data += more
+        return data
 
     def close(self) -> None:
         """End the session; the peer sees its input end."""

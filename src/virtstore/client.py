@@ -43,9 +43,11 @@ from virtstore.model import (
 from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import AnyMessage, Message, Progressed
 from virtstore.relay import relay
-from virtstore.units import parse_size
+from virtstore.units import parse_rate
 
 Size = str | int
+#: Bytes a second, with their unit ("10M", "10M/s", "5000B"); 0 is no limit.
+Rate = str | int
 Reply = TypeVar("Reply", bound=Message)
 Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified)
 
@@ -305,7 +307,7 @@ class Image:
         overwrite: bool = False,
         format: Compression | None = None,
         level: int | None = None,
-        bwlimit: Size | None = None,
+        bwlimit: Rate | None = None,
         allow_in_use: bool = False,
         nice: bool = False,
         dry_run: bool = False,
@@ -323,7 +325,7 @@ class Image:
             snapshot=snapshot,
             archive=(format or "zstd") if archive else None,
             level=level,
-            bwlimit=None if bwlimit is None else parse_size(bwlimit),
+            bwlimit=None if bwlimit is None else parse_rate(bwlimit),
             allow_in_use=allow_in_use,
             dry_run=dry_run,
             nice=nice,
@@ -335,7 +337,7 @@ class Image:
         target: Image,
         *,
         snapshot: bool = False,
-        bwlimit: Size | None = None,
+        bwlimit: Rate | None = None,
         allow_in_use: bool = False,
         nice: bool = False,
         dry_run: bool = False,
@@ -348,7 +350,7 @@ class Image:
             target.path,
             "contents",
             snapshot=snapshot,
-            bwlimit=None if bwlimit is None else parse_size(bwlimit),
+            bwlimit=None if bwlimit is None else parse_rate(bwlimit),
             allow_in_use=allow_in_use,
             dry_run=dry_run,
             nice=nice,

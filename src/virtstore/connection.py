@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from virtstore import ahead
+from virtstore import ahead, complaints
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, from_code
 from virtstore.protocol import (
@@ -30,6 +30,7 @@ from virtstore.protocol import (
     Failure,
     Frame,
     Hello,
+    Nonsense,
     Progressed,
 )
 from virtstore.text import printable
@@ -37,6 +38,8 @@ from virtstore.version import __version__
 
 #: Seconds that an agent has to end after its session was closed.
 _PATIENCE = 4.0
+#: Bytes of what is said in place of a session.
+_REST = 8 << 10
 
 
 class Connection:
@@ -46,7 +49,7 @@ class Connection:
     def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
         self.name = name
         self._verbose = verbose
-        self._said: deque[str] = deque(maxlen=20)
+        self._said: deque[str] = deque(maxlen=40)
         self.heard: Callable[[Progressed], None] | None = None
         self._began = time.monotonic()
         self._note(f"started by: {shlex.join(argv)}")
@@ -80,6 +83,11 @@ class Connection:
         gone."""
         try:
             frame = self.channel.receive()
+        except Nonsense as error:
+            if not error.began.isascii():  # a message that was damaged, or another peer's
+                raise ConnectionFailed(error.message, host=self.name) from None
+            text = error.began + self.channel.rest(_REST, 0.5)
+            raise ConnectionFailed(complaints.amid(text), host=self.name) from None
         except ConnectionFailed as error:
             error.host = self.name
             raise
@@ -129,16 +137,14 @@ class Connection:
 
     def _fail_to_start(self, greeting: bytes) -> NoReturn:
         """Say why there is no agent, as well as it can be known."""
-        if greeting:
-            raise ConnectionFailed(
-                "what answered is no virtstore agent: it said"
-                f" {printable(greeting.strip())!r}. If that comes from a login script there"
-                " (.bashrc, .profile), let it print nothing when there is no terminal",
-                host=self.name,
-            )
+        text = greeting + self.channel.rest(_REST, 2) if greeting else b""
         self.channel.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE)
+        if text:
+            self._log.join(1)
+            told = complaints.before(text, list(self._said), self._process.returncode)
+            raise ConnectionFailed(told, host=self.name)
         if self._process.returncode in (126, 127):
             raise ConnectionFailed(
                 f"there is no agent there ({self._last_words()}); install virtstore on that"
@@ -152,11 +158,14 @@ class Connection:
             self._process.wait(1)
         self._log.join(1)
         words = self._last_words()
-        raise ConnectionFailed(f"{what}: {words}" if words else what, host=self.name)
+        told = f"{what}: {words}" if words else what
+        if remedy := complaints.remedy(list(self._said)):
+            told += f"\n{remedy}" if "\n" in words else f"; {remedy}"
+        raise ConnectionFailed(told, host=self.name)
 
     def _last_words(self) -> str:
         self._log.join(1)
-        return "; ".join(list(self._said)[-3:])
+        return complaints.shown(list(self._said))
 
     def _follow_log(self) -> None:
         assert self._process.stderr is not None

@@ -438,6 +438,19 @@ def check(request: Request) -> None:
             raise UsageError(f"{path!r} is not an absolute path of one line")
 
 
+class Nonsense(ConnectionFailed):
+    """What arrived is no message of the protocol: the other side speaks, and is not to be
+    understood. `began`: the first bytes of it."""
+
+    began = b""
+
+
+def _nonsense(began: bytes, why: str = "") -> Nonsense:
+    error = Nonsense(f"what arrived is not virtstore's protocol{why}")
+    error.began = began
+    return error
+
+
 def read_frame(read: Callable[[int], bytes]) -> Frame | None:
     """The next frame, through `read(n)`, which returns n bytes, or fewer only where the
     stream ends. None where it ends between two frames. Raises `ConnectionFailed` where it
@@ -449,11 +462,11 @@ def read_frame(read: Callable[[int], bytes]) -> Frame | None:
         raise ConnectionFailed("the connection ended in the middle of a message")
     length, payload_length = _HEADER.unpack(header)
     if length > MAX_MESSAGE or payload_length > MAX_PAYLOAD:
-        raise ConnectionFailed("what arrived is not virtstore's protocol")
+        raise _nonsense(header)
     body, payload = read(length), read(payload_length) if payload_length else b""
     if len(body) < length or len(payload) < payload_length:
         raise ConnectionFailed("the connection ended in the middle of a message")
     try:
         return _decoder.decode(body), payload
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConnectionFailed(f"what arrived is not virtstore's protocol ({error})") from None
+        raise _nonsense(body[:256], f" ({error})") from None

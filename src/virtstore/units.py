@@ -47,6 +47,27 @@ def _bytes(text: str) -> int:
     return size
 
 
+def parse_rate(text: str | int) -> int | None:
+    """Bytes a second in `text`, such as `"10M"`, `"10 MB/s"`, `"500K"` or `"5000B"`; None for 0,
+    which is no limit. A number without a unit is refused: it means bytes a second to some
+    programs, and KiB a second to others (rsync). Raises `UsageError`."""
+    words = re.sub(r"\s*/\s*s(ec)?$", "", str(text).strip(), flags=re.IGNORECASE)
+    if re.search(r"bits?$|bps$", words, re.IGNORECASE):
+        raise UsageError(f"{text!r}: a rate is in bytes a second here; write an eighth of it (10M)")
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", words) and words.strip("0."):
+        raise UsageError(
+            f"{words} has no unit: write {words}B for {words} bytes a second, {words}K for"
+            f" {words} KiB a second (which is what rsync makes of {words})"
+        )
+    try:
+        return _bytes(words) or None
+    except UsageError:
+        raise UsageError(
+            f"{text!r} is not a rate; write a number with B, K, M or G (500K, 10M, 10M/s), or 0 for"
+            " no limit"
+        ) from None
+
+
 def parse_target_size(text: str | int, present: int) -> int:
     """Bytes for `grow` and `shrink`: a size, or `+SIZE` / `-SIZE` from `present` bytes."""
     words = str(text).strip()

@@ -28,7 +28,7 @@ _WRONG: dict[str, Callable[[virtstore.Host, Any], object]] = {
     "a size that is a truth": lambda host, image: image.grow(True),
     "a copy to a number": lambda host, image: image.copy(host.image(5)),  # type: ignore[arg-type]
     "a diff with a number": lambda host, image: image.diff(host.image(5)),  # type: ignore[arg-type]
-    "a rate of none": lambda host, image: image.copy(host.image("/x"), bwlimit=0),
+    "a rate without a unit": lambda host, image: image.copy(host.image("/x"), bwlimit=5000),
 }
 
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtstore.errors import UsageError
-from virtstore.units import MAX_SIZE, check_size, format_size, parse_size, parse_target_size
+from virtstore.units import (
+    MAX_SIZE,
+    check_size,
+    format_size,
+    parse_rate,
+    parse_size,
+    parse_target_size,
+)
 
 SIZES = st.integers(min_value=1, max_value=MAX_SIZE)
 PREFIXES = "KMGTP"
@@ -107,3 +114,31 @@ def test_sizes_are_told_in_three_digits(size: int, text: str) -> None:
 def test_a_change_by_nothing_is_the_present_size(text: str) -> None:
     check_size(text)
     assert parse_target_size(text, 4096) == 4096
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("10M", 10 << 20),
+        ("10M/s", 10 << 20),
+        ("10 MB/s", 10_000_000),
+        ("1.5KiB/sec", 1536),
+        ("5000B", 5000),
+        ("0", None),
+        ("0M/s", None),
+        (0, None),
+    ],
+)
+def test_a_rate_has_a_unit_or_is_none(text: str | int, rate: int | None) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["5000", 5000, "5000/s", "1.5", "10Mbit/s", "10Mbps", "-1M", "", "x"]
+)
+def test_a_rate_that_other_programs_read_otherwise_is_refused(text: str | int) -> None:
+    with pytest.raises(UsageError) as refused:
+        parse_rate(text)
+    if str(text).startswith("5000"):
+        assert "5000B for 5000 bytes" in refused.value.message
+        assert "5000K for 5000 KiB" in refused.value.message

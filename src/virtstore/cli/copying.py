@@ -63,7 +63,7 @@ def copy(
         The compression level. Unless it is given, it falls on the way to an image where the
         link is faster than the compressor.
     bwlimit
-        Bytes a second to move at the most (10M).
+        What to move at the most in a second (500K, 10M, 10M/s); 0 is no limit.
     allow_in_use
         Copy an image that somebody may be writing to.
     nice
@@ -112,7 +112,7 @@ def copy_contents(
     snapshot
         Copy the image as it is at this moment, from a snapshot.
     bwlimit
-        Bytes a second to move at the most (10M).
+        What to move at the most in a second (500K, 10M, 10M/s); 0 is no limit.
     allow_in_use
         Copy an image that somebody may be writing to.
     nice
