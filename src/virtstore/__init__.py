@@ -23,43 +23,124 @@ from virtstore.errors import (
 from virtstore.version import __version__
 
 if TYPE_CHECKING:
-    from virtstore.client import Copied, Host, Image, connect
-    from virtstore.progress import Progress
+    from virtstore.client import Copied, Host, Image, Rate, Size, connect
+    from virtstore.location import HostAddress
+    from virtstore.model import (
+        Access,
+        Changed,
+        Cleaned,
+        Compression,
+        CopyResult,
+        Difference,
+        DirectoryInfo,
+        Entry,
+        EntryType,
+        Filesystem,
+        FilesystemSupport,
+        FormatSupport,
+        ImageInfo,
+        ImageType,
+        Partition,
+        State,
+        StorageInfo,
+        ThinPool,
+        UseKind,
+        Verified,
+        VolumeGroup,
+    )
+    from virtstore.model import InUse as Use
+    from virtstore.progress import Progress, ProgressCallback, Stage
 
 __all__ = [
+    "Access",
+    "Changed",
+    "Cleaned",
+    "Compression",
     "ConnectionFailed",
     "Copied",
+    "CopyResult",
     "Corrupt",
     "Denied",
+    "Difference",
+    "DirectoryInfo",
+    "Entry",
+    "EntryType",
     "Error",
     "Exists",
+    "Filesystem",
+    "FilesystemSupport",
+    "FormatSupport",
     "Host",
+    "HostAddress",
     "Image",
+    "ImageInfo",
+    "ImageType",
     "InUse",
     "Interrupted",
     "NoSpace",
     "NotFound",
+    "Partition",
     "Progress",
+    "ProgressCallback",
+    "Rate",
+    "Size",
+    "Stage",
+    "State",
+    "StorageInfo",
+    "ThinPool",
     "Unsafe",
     "Unsupported",
     "UsageError",
+    "Use",
+    "UseKind",
+    "Verified",
+    "VolumeGroup",
     "__version__",
     "connect",
 ]
 
+#: The module of each that is not imported yet. What an error is called, evidence of use cannot be.
 _ELSEWHERE = {
-    "Copied": "virtstore.client",
-    "Host": "virtstore.client",
-    "Image": "virtstore.client",
-    "Progress": "virtstore.progress",
-    "connect": "virtstore.client",
+    "Copied": "client:Copied",
+    "Host": "client:Host",
+    "Image": "client:Image",
+    "Rate": "client:Rate",
+    "Size": "client:Size",
+    "connect": "client:connect",
+    "HostAddress": "location:HostAddress",
+    "Access": "model:Access",
+    "Changed": "model:Changed",
+    "Cleaned": "model:Cleaned",
+    "Compression": "model:Compression",
+    "CopyResult": "model:CopyResult",
+    "Difference": "model:Difference",
+    "DirectoryInfo": "model:DirectoryInfo",
+    "Entry": "model:Entry",
+    "EntryType": "model:EntryType",
+    "Filesystem": "model:Filesystem",
+    "FilesystemSupport": "model:FilesystemSupport",
+    "FormatSupport": "model:FormatSupport",
+    "ImageInfo": "model:ImageInfo",
+    "ImageType": "model:ImageType",
+    "Partition": "model:Partition",
+    "State": "model:State",
+    "StorageInfo": "model:StorageInfo",
+    "ThinPool": "model:ThinPool",
+    "UseKind": "model:UseKind",
+    "Verified": "model:Verified",
+    "VolumeGroup": "model:VolumeGroup",
+    "Progress": "progress:Progress",
+    "ProgressCallback": "progress:ProgressCallback",
+    "Stage": "progress:Stage",
+    "Use": "model:InUse",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _ELSEWHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object = getattr(import_module(_ELSEWHERE[name]), name)
+    module, _, original = _ELSEWHERE[name].partition(":")
+    value: object = getattr(import_module(f"virtstore.{module}"), original)
     globals()[name] = value
     return value
 

@@ -83,7 +83,7 @@ class Host:
         if reach.can_share(self.address):
             self._shared = tempfile.mkdtemp(prefix="virtstore-")
         try:
-            self._session = self.open_session()
+            self._session = self._open_session()
         except BaseException:
             self._remove_shared()
             raise
@@ -103,7 +103,7 @@ class Host:
         """A new image of `size`, wholly zeroed and wholly allocated. Raises `Exists`,
         `NoSpace`, `Denied`."""
         request = protocol.CreateImage(path, _text(size), thin)
-        done = self.change(request, "create", progress)
+        done = self._change(request, "create", progress)
         return Image(self, done.path)
 
     def list(
@@ -131,7 +131,7 @@ class Host:
             self._ask(protocol.CleanUp(path, dry_run), protocol.DoneCleaning).result
         )
 
-    def change(
+    def _change(
         self,
         request: protocol.Request,
         operation: str = "",
@@ -141,7 +141,7 @@ class Host:
         done = self._ask(request, protocol.Done, operation, progress)
         return self._placed(done.result)
 
-    def open_session(self, *, for_copy: bool = False) -> Connection:
+    def _open_session(self, *, for_copy: bool = False) -> Connection:
         """A session of one's own with this host's agent. `for_copy`: much is going to move, as
         it may over a connection that is shared."""
         if self._closed:
@@ -205,7 +205,7 @@ class Host:
             return self._answer(request, protocol.Received, tell)
         # Its agent stays nice, so nothing else is to be asked of it.
         tell("connecting")
-        with closing(self.open_session()) as session:
+        with closing(self._open_session()) as session:
             for message in _replies(session, request):
                 if not isinstance(message, Progressed):
                     return _expected(message, protocol.Received)
@@ -216,7 +216,7 @@ class Host:
         """A request and the replies to it, for as long as the caller wants more."""
         protocol.check(request)
         with self._lock:
-            session = self._session = self._session or self.open_session()
+            session = self._session = self._session or self._open_session()
             try:
                 yield from _replies(session, request)
             except (ConnectionFailed, KeyboardInterrupt):
@@ -250,17 +250,17 @@ class Image:
 
     def delete(self, *, with_snapshots: bool = False) -> Changed:
         """Remove it. Raises `InUse`."""
-        return self.host.change(protocol.DeleteImage(self.path, with_snapshots))
+        return self.host._change(protocol.DeleteImage(self.path, with_snapshots))
 
     def grow(self, size: Size) -> Changed:
         """Make it `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
         `NoSpace`."""
-        return self.host.change(protocol.GrowImage(self.path, _text(size)))
+        return self.host._change(protocol.GrowImage(self.path, _text(size)))
 
     def shrink(self, size: Size, *, discard_data: bool = False) -> Changed:
         """Cut it to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file
         system, a partition or data, unless `discard_data`."""
-        return self.host.change(protocol.ShrinkImage(self.path, _text(size), discard_data))
+        return self.host._change(protocol.ShrinkImage(self.path, _text(size), discard_data))
 
     def growfs(
         self,
@@ -273,7 +273,7 @@ class Image:
         last partition, or of `partition`, which grows with it. Raises `Unsupported`, `InUse`."""
         text = None if size is None else _text(size)
         request = protocol.GrowFilesystem(self.path, text, partition)
-        return self.host.change(request, "growfs", progress)
+        return self.host._change(request, "growfs", progress)
 
     def shrinkfs(
         self,
@@ -285,17 +285,17 @@ class Image:
         """Shrink its file system to `size`, or as far as it goes (`"minimum"`), and with it
         the partition. Raises `Unsafe` for less than its contents need."""
         request = protocol.ShrinkFilesystem(self.path, _text(size), partition)
-        return self.host.change(request, "shrinkfs", progress)
+        return self.host._change(request, "shrinkfs", progress)
 
     def resize(self, size: Size, *, progress: ProgressCallback | None = None) -> Changed:
         """Make image, last partition and file system larger or smaller together, in the safe
         order. `"minimum"`: the smallest image that holds what is in it. Raises `Unsafe`."""
-        return self.host.change(protocol.ResizeImage(self.path, _text(size)), "resize", progress)
+        return self.host._change(protocol.ResizeImage(self.path, _text(size)), "resize", progress)
 
     def snapshot(self, name: str | None = None, *, size: Size | None = None) -> Image:
         """What it is at this moment, under `name` beside it. Raises `Unsupported`."""
         text = None if size is None else _text(size)
-        done = self.host.change(protocol.TakeSnapshot(self.path, name, text))
+        done = self.host._change(protocol.TakeSnapshot(self.path, name, text))
         return Image(self.host, done.path)
 
     def copy(
@@ -367,12 +367,12 @@ class Image:
     ) -> Image:
         """Make it an archive (`x.img` → `x.img.zst`)."""
         request = protocol.CompressImage(self.path, format, level, keep)
-        return Image(self.host, self.host.change(request, "compress", progress).path)
+        return Image(self.host, self.host._change(request, "compress", progress).path)
 
     def uncompress(self, *, keep: bool = False, progress: ProgressCallback | None = None) -> Image:
         """Make it an image again (`x.img.zst` → `x.img`)."""
         request = protocol.UncompressImage(self.path, keep)
-        return Image(self.host, self.host.change(request, "uncompress", progress).path)
+        return Image(self.host, self.host._change(request, "uncompress", progress).path)
 
     def verify(self, *, progress: ProgressCallback | None = None) -> Verified:
         """Read it through and check every block and the whole. Raises `Corrupt`."""
@@ -534,14 +534,14 @@ def _sessions(one: Host, other: Host, *, for_copy: bool) -> Iterator[tuple[Conne
     passwords at once."""
     with ExitStack() as opened:
         if one.address.host and other.address.host:
-            first = opened.enter_context(closing(one.open_session(for_copy=for_copy)))
-            yield first, opened.enter_context(closing(other.open_session(for_copy=for_copy)))
+            first = opened.enter_context(closing(one._open_session(for_copy=for_copy)))
+            yield first, opened.enter_context(closing(other._open_session(for_copy=for_copy)))
             return
         pool = opened.enter_context(ThreadPoolExecutor(1))
-        second = pool.submit(other.open_session, for_copy=for_copy)
+        second = pool.submit(other._open_session, for_copy=for_copy)
         # Whatever happens here, what is opened there is closed.
         opened.callback(lambda: None if second.exception() else second.result().close())
-        first = opened.enter_context(closing(one.open_session(for_copy=for_copy)))
+        first = opened.enter_context(closing(one._open_session(for_copy=for_copy)))
         yield first, second.result()
 
 

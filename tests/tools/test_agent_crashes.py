@@ -44,14 +44,14 @@ def killed_in(
 ) -> bool:
     """Whether the agent died before it had answered, killed `delay` seconds into the work."""
     started: list[Connection] = []
-    opened = virtstore.Host.open_session
+    opened = virtstore.Host._open_session
 
     def remembered(host: virtstore.Host) -> Connection:
         started.append(opened(host))
         return started[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(virtstore.Host, "open_session", remembered)
+        patched.setattr(virtstore.Host, "_open_session", remembered)
         host = virtstore.connect()
     timer = threading.Timer(delay, started[0]._process.send_signal, (signal.SIGKILL,))
     timer.start()

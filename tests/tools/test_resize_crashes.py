@@ -82,7 +82,7 @@ def killed_after(delay: float, made: Made, line: str) -> bool:
         timer = threading.Timer(delay, host._session._process.kill)
         timer.start()
         try:
-            host.change(request(line, made.path))
+            host._change(request(line, made.path))
             return False
         except virtstore.ConnectionFailed:
             return True
@@ -95,7 +95,7 @@ def wait_for_tools(survivor: virtstore.Host, line: str, path: Path) -> None:
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
-            survivor.change(request(line, path, dry_run=True))
+            survivor._change(request(line, path, dry_run=True))
             return
         except virtstore.InUse:
             assert time.monotonic() < deadline
@@ -109,7 +109,7 @@ def test_a_resize_that_was_killed_loses_nothing_and_is_finished_by_the_same_comm
 ) -> None:
     made = fresh(images, layout, line, root)
     started = time.monotonic()
-    whole = survivor.change(request(line, made.path))
+    whole = survivor._change(request(line, made.path))
     duration = time.monotonic() - started
     assert whole.changed
     check(made)
@@ -120,7 +120,7 @@ def test_a_resize_that_was_killed_loses_nothing_and_is_finished_by_the_same_comm
         died += killed_after(moments.uniform(0, duration), made, line)
         wait_for_tools(survivor, line, made.path)
         check_files(made)
-        again = survivor.change(request(line, made.path))
+        again = survivor._change(request(line, made.path))
         assert again.size == whole.size == made.path.stat().st_size
         assert again.filesystem
         assert whole.filesystem

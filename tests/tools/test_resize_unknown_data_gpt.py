@@ -68,7 +68,7 @@ def test_a_resize_to_where_data_lies_before_its_end_is_refused(
     for size in ("60M", "minimum"):
         for dry_run in (True, False):
             with pytest.raises(virtstore.Unsafe, match=f"data at byte {place}"):
-                host.change(ResizeImage(str(image), size, dry_run=dry_run))
+                host._change(ResizeImage(str(image), size, dry_run=dry_run))
     assert image.read_bytes() == before
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
+import dataclasses
 import inspect
+import re
+from collections.abc import Iterator
 from importlib.resources import files
 
 import msgspec
@@ -11,17 +15,69 @@ import pytest
 import virtstore
 from virtstore import model
 
-PUBLIC = {
-    "ConnectionFailed", "Copied", "Corrupt", "Denied", "Error", "Exists", "Host", "Image", "InUse",
-    "Interrupted", "NoSpace", "NotFound", "Progress", "Unsafe", "Unsupported", "UsageError",
-    "__version__", "connect",
+#: What is there besides what is reached from the public methods.
+ERRORS = {
+    "ConnectionFailed", "Corrupt", "Denied", "Error", "Exists", "InUse", "Interrupted", "NoSpace",
+    "NotFound", "Unsafe", "Unsupported", "UsageError",
 }  # fmt: skip
+#: What `model` calls otherwise than the package.
+_CALLED = {"InUse": "Use"}
+#: Names in annotations that are Python's own.
+_PYTHONS = {"Callable", "ClassVar", "Final", "Literal", "None", "Self", *vars(builtins)}
 
 
-def test_the_public_names_are_exactly_these() -> None:
-    assert set(virtstore.__all__) == PUBLIC
-    assert len(virtstore.__all__) == len(PUBLIC)
-    assert all(hasattr(virtstore, name) for name in PUBLIC)
+def hints(thing: object) -> Iterator[str]:
+    """Those of a function, and of all that is public in a class or a value."""
+    if inspect.isfunction(thing):
+        yield from thing.__annotations__.values()
+        return
+    assert inspect.isclass(thing)
+    for name, member in vars(thing).items():
+        if inspect.isfunction(member) and (not name.startswith("_") or name == "__init__"):
+            yield from hints(member)
+        elif isinstance(member, property) and not name.startswith("_"):
+            yield from hints(member.fget)
+    if issubclass(thing, (msgspec.Struct, tuple)) or dataclasses.is_dataclass(thing):
+        yield from inspect.get_annotations(thing).values()
+
+
+def reached() -> dict[str, set[str]]:
+    """The names in annotations of what is public, each with those that it leads to."""
+    found: dict[str, set[str]] = {}
+    waiting = ["connect", "Host", "Image", "ProgressCallback", *ERRORS]
+    while waiting:
+        name = waiting.pop()
+        thing = getattr(virtstore, name, None)
+        if name in found or not (inspect.isclass(thing) or inspect.isfunction(thing)):
+            found.setdefault(name, set())
+            continue
+        words = " ".join(getattr(each, "__forward_arg__", str(each)) for each in hints(thing))
+        words = re.sub(r"Literal\[[^]]*\]|\"[^\"]*\"", "", words)
+        named = set(re.findall(r"[A-Za-z_][A-Za-z_.]*", words)) - _PYTHONS
+        called = _CALLED if thing.__module__ == model.__name__ else {}
+        found[name] = {called.get(each, each) for each in named}
+        waiting += found[name]
+    return found
+
+
+def test_every_type_that_a_public_method_takes_or_gives_can_be_imported() -> None:
+    names = reached()
+    assert {"StorageInfo", "VolumeGroup", "ThinPool", "Difference", "Rate", "UseKind"} <= set(names)
+    missing = {name for name in names if not hasattr(virtstore, name)}
+    assert not missing, {name: [n for n, to in names.items() if name in to] for name in missing}
+
+
+def test_what_is_public_is_what_is_reached_and_nothing_else() -> None:
+    known = set(reached()) | {"Progress", "Stage", "__version__"}
+    assert set(virtstore.__all__) == known
+    assert len(virtstore.__all__) == len(known)
+    for name in virtstore.__all__:
+        assert getattr(virtstore, name) is not None
+
+
+def test_evidence_of_use_and_the_error_for_it_have_names_of_their_own() -> None:
+    assert virtstore.Use is model.InUse
+    assert issubclass(virtstore.InUse, virtstore.Error)
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def change(
     """Have a request done, with the progress of `operation`, and print what it led to."""
     at = located(location)
     with open_at(at, options) as host, meter(options) as progress:
-        done = host.change(request(image_at(host, at).path), operation, progress)
+        done = host._change(request(image_at(host, at).path), operation, progress)
     if options.json:
         print_json(done)
     elif not options.quiet:

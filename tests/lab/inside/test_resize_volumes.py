@@ -181,7 +181,7 @@ def test_without_the_hosts_leave_nothing_is_mounted_and_the_lines_to_write_are_s
     with virtstore.connect(config=str(config)) as strict:
         for request in (GrowFilesystem(str(path)), ResizeImage(str(path), "400M")):
             with pytest.raises(virtstore.Denied, match="mount_guest_filesystems = true") as denied:
-                strict.change(request)
+                strict._change(request)
             assert str(config) in str(denied.value)
     assert path.stat().st_size == MADE + 16 * MIB
     whole(path, kind, 0, files)

@@ -252,9 +252,9 @@ def test_the_size_of_a_thick_snapshot_is_its_origins_for_good(
     sh("sync")
     sizes, kept = sh("lvs -a --noheadings -o lv_name,lv_size vg0"), Path(taken.path).read_bytes()
     with pytest.raises(virtstore.Unsupported, match="virtstore copy"):
-        image.host.change(msgspec.structs.replace(request_, dry_run=True))
+        image.host._change(msgspec.structs.replace(request_, dry_run=True))
     with pytest.raises(virtstore.Unsupported, match="virtstore copy"):
-        image.host.change(request_)
+        image.host._change(request_)
     assert sh("lvs -a --noheadings -o lv_name,lv_size vg0") == sizes
     assert Path(taken.path).read_bytes() == kept
 
