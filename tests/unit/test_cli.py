@@ -9,6 +9,7 @@ import pytest
 
 from virtstore import client
 from virtstore.cli import main as cli
+from virtstore.cli.commands import VALUED, verb_first
 from virtstore.errors import Error
 from virtstore.version import __version__
 
@@ -153,3 +154,63 @@ def test_help_says_what_arguments_and_options_are(
 ) -> None:
     run(monkeypatch, command, "--help")
     assert says in " ".join(capsys.readouterr().out.split())
+
+
+def message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str) -> str:
+    assert run(monkeypatch, *line.split()) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("grow /x 1G extra", "extra is too much: write virtstore grow LOCATION SIZE"),
+        ("copy-contents /a /b /c", "/c is too much: write virtstore copy-contents SOURCE TARGET"),
+        ("diff /a /b /c", "/c is too much: write virtstore diff LEFT RIGHT"),
+        ("snapshot /a b c", "c is too much: write virtstore snapshot LOCATION [NAME]"),
+        ("grow /x", "SIZE is missing: write virtstore grow LOCATION SIZE"),
+        ("info", "LOCATION is missing: write virtstore info LOCATION [MORE…]"),
+        ("copy /x /y --level", "--level needs a value ('virtstore copy --help'"),
+        ("info /x --jsno", "Did you mean --json?"),
+        ("growfs /x --partition one", '"one" is no number'),
+        ("copy /x /y --format rar", '"zstd", "lz4", "lzop", "gzip", "xz"'),
+        ("lst /x", "did you mean list?"),
+        ("xyzzy", "write one of create, list, info,"),
+        ("-q", "there is no command in '-q'; write one of create,"),
+        ("-v --progress", "there is no command in '-v --progress'"),
+        ("--level 3", "there is no command"),
+    ],
+)
+def test_a_wrong_command_line_is_told_what_to_write(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, says: str
+) -> None:
+    assert says in message(monkeypatch, capsys, line)
+
+
+@pytest.mark.parametrize(
+    ("words", "ordered"),
+    [
+        ("info /x -q", "info /x -q"),
+        ("-q --json info /x", "info -q --json /x"),
+        ("--config info info /x", "info --config info /x"),
+        ("--config=info info /x", "info --config=info /x"),
+        ("--level -3 copy /x /y", "copy --level -3 /x /y"),
+        ("-n --level 3 copy /x /y --archive", "copy -n --level 3 /x /y --archive"),
+        ("--help", "--help"),
+        ("--help copy", "copy --help"),
+        ("-q -v", "-q -v"),
+        ("", ""),
+    ],
+)
+def test_the_verb_is_found_behind_options(words: str, ordered: str) -> None:
+    assert verb_first(words.split()) == ordered.split()
+
+
+def test_the_options_that_have_a_value_are_known_before_the_command_line_is_read() -> None:
+    valued = set()
+    for command in COMMANDS:
+        for argument in cli.app[command].assemble_argument_collection():
+            flag = any(name.startswith("--no-") for name in argument.names)
+            if argument.token_count()[0] and not flag:
+                valued |= {name for name in argument.names if name.startswith("-")}
+    assert valued == set(VALUED)

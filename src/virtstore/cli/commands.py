@@ -34,3 +34,18 @@ COMMANDS: Final[dict[str, Command]] = {
     "clean": Command("images:clean"),
     "storage-info": Command("looking:storage_info"),
 }
+
+
+#: Options that have a value, in the same word (`--level=3`) or in the next.
+VALUED: Final = ("--bwlimit", "--config", "--format", "--level", "--partition", "--size", "--thin")
+
+
+def verb_first(words: list[str]) -> list[str]:
+    """The words of a command line with the verb in front of the options that stand before it."""
+    value = False
+    for at, word in enumerate(words):
+        if value or (word.startswith("-") and word != "-"):
+            value = not value and word in VALUED
+            continue
+        return [word, *words[:at], *words[at + 1 :]]
+    return words

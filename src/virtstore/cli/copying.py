@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -11,13 +12,18 @@ from cyclopts import Parameter
 from virtstore import protocol
 from virtstore.cli.images import change
 from virtstore.cli.meter import meter
-from virtstore.cli.options import Changing, image_at, located, open_at
-from virtstore.cli.render import copy_text, print_json
+from virtstore.cli.options import Changing, image_at, located
+from virtstore.cli.render import copy_text
+from virtstore.cli.several import for_each, sessions
 from virtstore.client import Copied, Image
-from virtstore.model import Compression
+from virtstore.errors import UsageError
+from virtstore.location import Location
+from virtstore.model import Compression, CopyResult
 from virtstore.progress import ProgressCallback
 
 _DEFAULTS = Changing()
+#: What an image's copy in a directory loses of its name.
+_SUFFIX: Final = re.compile(r"\.(zst|lz4|lzo|gz|xz)$")
 #: As nice(1) makes a command.
 _NICE: Final = 10
 _Flag = Annotated[bool, Parameter(negative=())]
@@ -29,7 +35,7 @@ def copy(
     source: str,
     target: str,
     /,
-    *,
+    *more: str,
     snapshot: _Flag = False,
     archive: _Flag = False,
     overwrite: _Flag = False,
@@ -39,7 +45,7 @@ def copy(
     allow_in_use: _Flag = False,
     nice: _Flag = False,
     options: Changing = _DEFAULTS,
-) -> None:
+) -> int:
     """Make TARGET a copy of SOURCE, on any two hosts.
 
     Without --archive the target is a mountable image, even if the source is an archive.
@@ -51,6 +57,8 @@ def copy(
     target
         Where the copy goes; in an existing directory the source's name is kept (and
         loses its .zst or the like where the copy is no archive).
+    more
+        With several sources the last is the target, an existing directory or volume group.
     snapshot
         Copy the image as it is at this moment, from a snapshot.
     archive
@@ -85,7 +93,7 @@ def copy(
             progress=progress,
         )
 
-    _between(source, target, run, options, nice=nice)
+    return _between((source, target, *more), run, options, nice=nice)
 
 
 def copy_contents(
@@ -130,24 +138,26 @@ def copy_contents(
             progress=progress,
         )
 
-    _between(source, target, run, options, nice=nice)
+    _between((source, target), run, options, nice=nice)
 
 
 def compress(
     location: str,
     /,
-    *,
+    *more: str,
     format: Compression = "zstd",
     level: _Level = None,
     keep: _Flag = False,
     options: Changing = _DEFAULTS,
-) -> None:
+) -> int:
     """Make a file an archive (x.img becomes x.img.zst).
 
     Parameters
     ----------
     location
         The image.
+    more
+        Others, each for itself.
     format
         The archive's format.
     level
@@ -155,44 +165,69 @@ def compress(
     keep
         Keep the image beside the archive.
     """
-    change(
+    return change(
         location,
         lambda path: protocol.CompressImage(path, format, level, keep, options.dry_run),
         options,
         "compress",
+        more,
     )
 
 
-def uncompress(location: str, /, *, keep: _Flag = False, options: Changing = _DEFAULTS) -> None:
+def uncompress(
+    location: str, /, *more: str, keep: _Flag = False, options: Changing = _DEFAULTS
+) -> int:
     """Make an archive an image again (x.img.zst becomes x.img).
 
     Parameters
     ----------
     location
         The archive.
+    more
+        Others, each for itself.
     keep
         Keep the archive beside the image.
     """
-    change(
+    return change(
         location,
         lambda path: protocol.UncompressImage(path, keep, options.dry_run),
         options,
         "uncompress",
+        more,
     )
 
 
-def _between(source: str, target: str, run: _Copying, options: Changing, *, nice: bool) -> None:
-    """Open a session with each host, copy, and print the account of it."""
+def _between(texts: Sequence[str], run: _Copying, options: Changing, *, nice: bool) -> int:
+    """Open a session with each host, copy to the last location, and print the account of it.
+    Returns the exit status."""
+    *sources, target = [located(text) for text in texts]
+    if len(sources) > 1:
+        _refuse_same_name(sources)
+        # With this end it is a directory or volume group that is there, or is refused.
+        target = target._replace(path=f"{(target.path or '').rstrip('/')}/")
     if nice:
         os.nice(_NICE)  # and so is ssh, which encrypts
-    one, other = located(source), located(target)
-    with (
-        open_at(one, options) as here,
-        open_at(other, options) as there,
-        meter(options) as progress,
-    ):
-        copied = run(image_at(here, one), image_at(there, other), progress)
-    if options.json:
-        print_json(copied.result)
-    elif not options.quiet:
-        print(copy_text(copied.result, dry_run=options.dry_run))
+    with sessions(options) as host_of:
+
+        def copied(source: Location) -> CopyResult:
+            one, other = image_at(host_of(source), source), image_at(host_of(target), target)
+            with meter(options) as progress:
+                return run(one, other, progress).result
+
+        def text(result: CopyResult) -> str | None:
+            return None if options.quiet else copy_text(result, dry_run=options.dry_run)
+
+        return for_each(sources, copied, text, options)
+
+
+def _refuse_same_name(sources: Sequence[Location]) -> None:
+    """Raises `UsageError` where one copy would take another's place."""
+    names: dict[str, Location] = {}
+    for source in sources:
+        name = _SUFFIX.sub("", (source.path or "").rstrip("/").rpartition("/")[2])
+        if name in names:
+            raise UsageError(
+                f"{names[name]} and {source} would have the same name at the target; copy them one"
+                " by one, each with a name of its own"
+            )
+        names[name] = source

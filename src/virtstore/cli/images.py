@@ -3,7 +3,7 @@ snapshot, clean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,7 +12,9 @@ from virtstore import protocol
 from virtstore.cli.meter import meter
 from virtstore.cli.options import Changing, image_at, located, open_at
 from virtstore.cli.render import changed_text, on, print_json
-from virtstore.model import Cleaned
+from virtstore.cli.several import for_each, sessions
+from virtstore.location import Location
+from virtstore.model import Changed, Cleaned
 from virtstore.units import check_size, format_size
 
 _DEFAULTS = Changing()
@@ -45,24 +47,27 @@ def create(
 def delete(
     location: str,
     /,
-    *,
+    *more: str,
     with_snapshots: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _DEFAULTS,
-) -> None:
-    """Remove an image. Refused while somebody uses it.
+) -> int:
+    """Remove images. Refused while somebody uses it.
 
     Parameters
     ----------
     location
         The image.
+    more
+        Others, each for itself.
     with_snapshots
         Remove its snapshots, too.
     """
-    change(
+    return change(
         location,
         lambda path: protocol.DeleteImage(path, with_snapshots, options.dry_run),
         options,
         "delete",
+        more,
     )
 
 
@@ -165,12 +170,20 @@ def change(
     request: Callable[[str], protocol.Request],
     options: Changing,
     operation: str,
-) -> None:
-    """Have a request done, with the progress of `operation`, and print what it led to."""
-    at = located(location)
-    with open_at(at, options) as host, meter(options) as progress:
-        done = host._change(request(image_at(host, at).path), operation, progress)
-    if options.json:
-        print_json(done)
-    elif not options.quiet:
-        print(changed_text(done))
+    more: Sequence[str] = (),
+) -> int:
+    """Have a request done at each location, with the progress of `operation`, and print what it
+    led to. Returns the exit status."""
+    with sessions(options) as host_of:
+
+        def do(at: Location) -> Changed:
+            with meter(options) as progress:
+                path = image_at(host_of(at), at).path
+                return host_of(at)._change(request(path), operation, progress)
+
+        return for_each(
+            [located(text) for text in (location, *more)],
+            do,
+            lambda done: None if options.quiet else changed_text(done),
+            options,
+        )

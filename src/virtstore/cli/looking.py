@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from virtstore.cli.meter import meter
-from virtstore.cli.options import Common, image_at, located, open_at, open_host
+from virtstore.cli.options import Common, image_at, located, open_at
 from virtstore.cli.render import (
     difference_text,
     info_text,
@@ -18,7 +19,9 @@ from virtstore.cli.render import (
     verified_text,
     whole_entry,
 )
-from virtstore.location import parse_location
+from virtstore.cli.several import for_each, sessions
+from virtstore.location import Location, parse_host, parse_location
+from virtstore.model import Entry, ImageInfo, Verified
 
 _DEFAULTS = Common()
 
@@ -26,72 +29,98 @@ _DEFAULTS = Common()
 def list_(
     location: str,
     /,
-    *,
+    *more: str,
     long: Annotated[bool, Parameter(name=("--long", "-l"), negative=())] = False,
     recursive: Annotated[bool, Parameter(name=("--recursive", "-r"), negative=())] = False,
     options: Common = _DEFAULTS,
-) -> None:
+) -> int:
     """List a directory's images and subdirectories, a VG's volumes, or a host's roots.
 
     Parameters
     ----------
     location
         A directory, a volume group, an image, or a host (HOST: or local:).
+    more
+        Others.
     long
         Sizes, contents and use as well.
     recursive
         Subdirectories as well.
     """
-    at = parse_location(location)
-    with open_at(at, options) as host:
-        found = host.list(at.path, long=long, recursive=recursive)
-    if options.json:
-        print_json([whole_entry(each) for each in found] if long else found)
-    elif not found and at.path is None:
-        print(f"{host.name}: nothing is configured here", file=sys.stderr)
-    elif found or long:
-        print(list_text(found, long=long))
+    places = [parse_location(text) for text in (location, *more)]
+    with sessions(options) as host_of:
+
+        def look(at: Location) -> Sequence[Entry | ImageInfo]:
+            found = host_of(at).list(at.path, long=long, recursive=recursive)
+            if not found and at.path is None and not options.json:
+                print(f"{host_of(at).name}: nothing is configured here", file=sys.stderr)
+            return [whole_entry(each) for each in found] if long and options.json else found
+
+        def text(found: Sequence[Entry | ImageInfo]) -> str | None:
+            return list_text(found, long=long) if found or long else None
+
+        return for_each(places, look, text, options, flat=True)
 
 
-def info(location: str, /, *, options: Common = _DEFAULTS) -> None:
+def info(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
     """Show everything that can be read off an image.
 
     Parameters
     ----------
     location
         The image.
+    more
+        Others.
     """
-    at = located(location)
-    with open_at(at, options) as host:
-        found = image_at(host, at).info()
-    print_json(found) if options.json else print(info_text(found))
+    places = [located(text) for text in (location, *more)]
+    gap = "\n" if more else ""
+    with sessions(options) as host_of:
+        return for_each(
+            places,
+            lambda at: image_at(host_of(at), at).info(),
+            lambda found: info_text(found) + gap,
+            options,
+        )
 
 
-def storage_info(host: str = "local:", /, *, options: Common = _DEFAULTS) -> None:
+def storage_info(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
     """Show a host's storage: roots, free space, file systems and formats that it can handle.
 
     Parameters
     ----------
     host
         HOST:, ssh://HOST, or local: (the default).
+    more
+        Other hosts.
     """
-    with open_host(host, options) as session:
-        found = session.storage_info()
-    print_json(found) if options.json else print(storage_text(found))
+    gap = "\n" if more else ""
+    with sessions(options) as host_of:
+        return for_each(
+            [Location(parse_host(text)) for text in (host, *more)],
+            lambda at: host_of(at).storage_info(),
+            lambda found: storage_text(found) + gap,
+            options,
+        )
 
 
-def verify(location: str, /, *, options: Common = _DEFAULTS) -> None:
+def verify(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
     """Read an archive through and check every block and the whole.
 
     Parameters
     ----------
     location
         The archive (of a raw image the digest is computed).
+    more
+        Others, each for itself.
     """
-    at = located(location)
-    with open_at(at, options) as host, meter(options) as progress:
-        found = image_at(host, at).verify(progress=progress)
-    print_json(found) if options.json else print(verified_text(found))
+    with sessions(options) as host_of:
+
+        def verified(at: Location) -> Verified:
+            with meter(options) as progress:
+                return image_at(host_of(at), at).verify(progress=progress)
+
+        places = [located(text) for text in (location, *more)]
+        return for_each(places, verified, verified_text, options)
 
 
 def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> int:

@@ -10,9 +10,10 @@ from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
-from virtstore.cli.commands import COMMANDS
+from virtstore.cli.commands import COMMANDS, verb_first
 from virtstore.cli.render import print_error
-from virtstore.errors import Error, Interrupted, UsageError
+from virtstore.cli.usage import refuse_no_verb, usage_error
+from virtstore.errors import Error, Interrupted
 from virtstore.version import __version__
 
 app: Final = App(
@@ -33,9 +34,10 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """The entry point; exits with a status of the table in errors.py."""
-    arguments = sys.argv[1:]
+    arguments = verb_first(sys.argv[1:])
     as_json = "--json" in arguments
     try:
+        refuse_no_verb(arguments)
         status = app(arguments or ["--help"], exit_on_error=False, print_error=False)
         sys.stdout.flush()
         if status:  # nothing went wrong, and there is something to tell
@@ -43,7 +45,7 @@ def main() -> None:
     except Error as error:
         _exit(error, as_json)
     except CycloptsError as error:
-        _exit(UsageError(f"{error} ('virtstore --help' tells more)"), as_json)
+        _exit(usage_error(app, error, arguments), as_json)
     except KeyboardInterrupt:
         _exit(_INTERRUPTED, as_json)
     except BrokenPipeError:

@@ -55,15 +55,15 @@ def whole_entry(entry: Entry | ImageInfo) -> ImageInfo:
     )
 
 
+def error_json(error: Error) -> dict[str, dict[str, str | None]]:
+    """What a program is told of a failure."""
+    told = {"code": error.code, "message": error.message, "host": error.host, "path": error.path}
+    return {"error": told}
+
+
 def print_error(error: Error, *, as_json: bool) -> None:
     if as_json:
-        told = {
-            "code": error.code,
-            "message": error.message,
-            "host": error.host,
-            "path": error.path,
-        }
-        print(json.dumps({"error": told}, ensure_ascii=False))
+        print(json.dumps(error_json(error), ensure_ascii=False))
     else:
         # Of several lines are those that tell what to write to a host's configuration.
         print(printable_lines(f"virtstore: {error}"), file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Final
 
 from virtstore import ahead, reach, streams
 from virtstore.cli import signals
-from virtstore.cli.commands import COMMANDS
+from virtstore.cli.commands import COMMANDS, verb_first
 from virtstore.errors import Interrupted, UsageError
 from virtstore.location import LOCAL, parse_location
 
@@ -28,7 +28,7 @@ def main() -> None:
     signals.install()
     status = 0
     try:
-        _start_agents(sys.argv[1:])
+        _start_agents(verb_first(sys.argv[1:]))
         from virtstore.cli.main import main as run
 
         run()
@@ -54,8 +54,10 @@ def _start_agents(arguments: list[str]) -> None:
     locations = [text for text in arguments[1:] if text[0:1] != "-" and re.search("[:/]", text)]
     if command is None:
         return
+    if not command.copies:
+        locations = locations[: command.locations]
     with suppress(UsageError, OSError):
-        addresses = [parse_location(text).address for text in locations[: command.locations]]
+        addresses = [parse_location(text).address for text in locations]
         if len(addresses) < command.locations:
             return  # a name without a slash is somewhere: what is opened may be another session
         wanted = set(addresses)
