@@ -255,8 +255,7 @@ def _foreign(image: bytearray, table: Gpt, device: Device, disk: int) -> list[in
     return [
         at
         for at in range(start // 512 * 512, len(image), 512)
-        if any(image[at : at + 512])
-        and not any(begins <= at and at + 512 <= ends for begins, ends in table.own(device))
+        if any(image[at : at + 512]) and table.own(device, at, at + 512) < at + 512
     ]
 
 
@@ -270,8 +269,7 @@ def test_what_is_not_of_the_table_is_not_taken_for_its_own(
         image = gpt_image(sector=sector).ljust(SIZE + MIB, b"\0")
         image[place + at : place + at + 8] = b"precious"
         device = new_device(image)
-        for begins, ends in _gpt(device).own(device):
-            assert b"precious" not in image[begins:ends]
+        assert _gpt(device).own(device, place + at, place + at + 8) <= place + at
 
 
 @pytest.mark.parametrize("sector", [512, 4096])
@@ -282,7 +280,7 @@ def test_where_a_disk_ended_before_it_was_grown_the_table_knows_its_copy(
     table = _gpt(device)
     image = bytearray(device.read(0, device.size))
     assert any(image[3 * MIB :])
-    assert (SIZE - 128 * 128 - sector, SIZE) in table.own(device)
+    assert table.own(device, 3 * MIB, 2 * SIZE) == 2 * SIZE
     assert _foreign(image, table, device, 3 * MIB) == []
 
 
@@ -297,6 +295,54 @@ def test_another_disks_table_is_not_taken_for_its_own(new_device: NewDevice) -> 
     device = new_device(image)
     table = _gpt(device)
     assert 2 * SIZE - 512 in _foreign(image, table, device, 2 * SIZE)
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_copy_counts_for_the_tables_own_by_its_header_and_its_sectors_wherever_it_lies(
+    new_device: NewDevice, sector: int
+) -> None:
+    whole = gpt_image(sector=sector).ljust(4 * SIZE, b"\0")
+    copy = whole[SIZE - 128 * 128 - sector : SIZE]
+    other = bytearray(copy)
+    other[128 + 56] ^= 1  # the name of its second partition: the checksum is of another array
+    at = 3 * SIZE - len(copy)
+    for told, own in (
+        (copy, len(copy)),
+        (copy[:-sector], len(copy)),  # its header is gone
+        (bytes(len(copy) - sector) + copy[-sector:], len(copy)),
+        (copy[sector:], len(copy)),
+        (other, 0),
+        (copy[:-sector] + b"X" + copy[1 - sector :], len(copy) - sector),
+    ):
+        image = bytearray(whole)
+        image[at : at + len(told)] = told
+        device = new_device(image)
+        assert _gpt(device).own(device, at, 3 * SIZE) == at + own
+
+
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_an_older_array_counts_where_its_header_vouches_for_it(
+    new_device: NewDevice, sector: int
+) -> None:
+    image = gpt_image(sector=sector, size=2 * SIZE)
+    copy = gpt_image(((64, 1023),), sector=sector)[SIZE - 128 * 128 - sector : SIZE]
+    image[SIZE - len(copy) : SIZE] = copy
+    device = new_device(image)
+    assert _gpt(device).own(device, SIZE - len(copy), SIZE + 1) == SIZE + 1
+    image[SIZE - sector : SIZE] = bytes(sector)
+    assert _gpt(new_device(image)).own(device, SIZE - len(copy), SIZE) == SIZE - len(copy)
+
+
+def test_the_copy_is_zeroed_that_a_disk_has_where_it_ended_before(new_device: NewDevice) -> None:
+    image = gpt_image().ljust(2 * SIZE, b"\0")
+    device = new_device(image)
+    table = _gpt(device)
+    writes = table.resized(2, MIB, 2 * SIZE) + table.left_behind(device, 2 * SIZE)
+    after = _after(image, writes)
+    assert after[2 * MIB : -33 * 512] == bytes(2 * SIZE - 33 * 512 - 2 * MIB)
+    now = _gpt(new_device(after))
+    assert now.left_behind(new_device(after), 2 * SIZE) == ()
+    assert (now.damage, now.warnings) == (None, ())
 
 
 def test_a_gpt_keeps_all_but_the_end_of_one_partition(new_device: NewDevice) -> None:

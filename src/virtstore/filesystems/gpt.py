@@ -20,7 +20,7 @@ from __future__ import annotations
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -35,8 +35,8 @@ from virtstore.filesystems.gpt_copies import (
     Copy,
     Header,
     read_copies,
-    second_copies,
 )
+from virtstore.filesystems.gpt_second_copies import second_copies
 from virtstore.filesystems.mbr_records import (
     MOST_SECTORS,
     PROTECTIVE,
@@ -45,7 +45,7 @@ from virtstore.filesystems.mbr_records import (
     records,
     with_sectors,
 )
-from virtstore.filesystems.table import Regions, Write, Writes, end_of
+from virtstore.filesystems.table import Write, Writes, end_of
 from virtstore.model import Partition
 from virtstore.text import printable
 from virtstore.units import MAX_SIZE
@@ -81,8 +81,20 @@ class Gpt(msgspec.Struct, frozen=True):
     def backup(self, disk_size: int) -> int:
         return (self._last_usable(disk_size) + 1) * self.sector
 
-    def own(self, disk: Device) -> Regions:
-        return table.joined(second_copies(disk, self.sector))
+    def own(self, disk: Device, start: int, end: int) -> int:
+        copies = second_copies(disk, self.sector)
+        return copies.end(start, end) if copies else start
+
+    def left_behind(self, disk: Device, disk_size: int) -> Writes:
+        copies = second_copies(disk, self.sector)
+        behind = max((end_of(p) for p in self.partitions), default=0)
+        places = (
+            lba * self.sector
+            for last in sorted({self.header.alternate, self.disk // self.sector - 1})
+            for lba in (copies.parts_of(last) if copies else ())
+        )
+        zeroed = (at for at in places if behind <= at < self.backup(disk_size))
+        return tuple(_zeros(zeroed, self.sector))
 
     def resized(self, number: int, size: int, disk_size: int) -> Writes:
         chosen = self._changeable(number)
@@ -176,6 +188,17 @@ class Gpt(msgspec.Struct, frozen=True):
         covered = min(disk_size // self.sector - 1, MOST_SECTORS)
         slot = next(record.slot for record in records(self.mbr) if record.kind == PROTECTIVE)
         yield Write(0, with_sectors(self.mbr, slot, covered, None))
+
+
+def _zeros(places: Iterable[int], sector: int) -> Iterator[Write]:
+    """Zeros for each of these sectors, in as few writes as can be."""
+    start = end = -1
+    for at in places:
+        if at != end and start >= 0:
+            yield Write(start, bytes(end - start))
+        start, end = (at if at != end else start), at + sector
+    if start >= 0:
+        yield Write(start, bytes(end - start))
 
 
 def is_protective(mbr: bytes) -> bool:

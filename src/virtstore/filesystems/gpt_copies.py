@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from virtstore.filesystems.base import Device
@@ -26,7 +25,7 @@ ENTRY: Final = struct.Struct("<16s16sQQQ72s")
 LAST_LBA: Final = 40  # of an entry, eight bytes
 
 #: Bytes of an array: 1024 entries, where 128 are usual. More would not fit into an answer.
-_MOST_ENTRIES: Final = 128 << 10
+MOST_ENTRIES: Final = 128 << 10
 _REPAIR: Final = "; look at it with gdisk, which can rebuild one copy from the other"
 
 
@@ -44,6 +43,11 @@ class Header(NamedTuple):
     slots: int
     entry_size: int
     checksum: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array."""
+        return self.slots * self.entry_size
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -117,66 +121,14 @@ def read_copies(device: Device, sector: int) -> Copies:
     return Copies(_read_copy(device, sector, 1), backup, marked, last)
 
 
-def second_copies(device: Device, sector: int) -> Iterator[tuple[int, int]]:
-    """From which byte to which there is nothing but what belongs to a second copy: where the disk
-    ends, and where the first says, which is elsewhere once the disk has grown or is going to be
-    cut. Also of one that is half written: its array comes before its header."""
-    copies = read_copies(device, sector)
-    chosen = copies.believed
-    if chosen is None:
-        return
-    for lba in _headers(device, copies, chosen):
-        found = _read_copy(device, sector, lba)
-        if found and _is_header_of(chosen, found.header):
-            yield lba * sector, (lba + 1) * sector
-            first, whole = found.header.entries, found.whole
-        else:
-            first, whole = lba - chosen.sectors, False
-        for index, ours in enumerate(_are_sectors_of(chosen, device, first)):
-            if ours or whole:
-                yield (first + index) * sector, (first + index + 1) * sector
+def believed(device: Device, sector: int) -> Copy | None:
+    """The copy that counts on a device with sectors of `sector` bytes."""
+    return read_copies(device, sector).believed
 
 
-def _headers(device: Device, copies: Copies, chosen: Copy) -> Iterator[int]:
-    """The sectors where the header of a second copy may be: also one that the array of the next is
-    going to lie upon, for a disk that is resized by less than that is long."""
-    sector = len(chosen.header.raw)
-    said = copies.primary.header.alternate if copies.primary else copies.last
-    for lba in {copies.last, said}:
-        if chosen.sectors < lba <= copies.last:
-            yield lba
-            before = range(max(lba - chosen.sectors, chosen.sectors + 1), lba)
-            yield from (n for n in before if device.read(n * sector, len(MAGIC)) == MAGIC)
-
-
-def _is_header_of(copy: Copy, header: Header) -> bool:
-    rest = header.raw[header.length :]  # which its checksum does not cover
-    ours = copy.header.raw[header.length :]
-    return header.identity == copy.header.identity and (rest == ours or not any(rest))
-
-
-def _are_sectors_of(copy: Copy, device: Device, first: int) -> Iterator[bool]:
-    """Of each sector of an array that would begin in sector `first`, whether it is one: a
-    partition of it may end elsewhere."""
-    sector = len(copy.header.raw)
-    held = device.read(first * sector, copy.sectors * sector)
-    ours, theirs = _without_ends(copy, copy.array), _without_ends(copy, held)
-    for start in range(0, copy.sectors * sector, sector):
-        yield theirs[start : start + sector] == ours[start : start + sector]
-
-
-def _without_ends(copy: Copy, array: bytes) -> bytes:
-    """All sectors of an array, with no end of what is a partition in `copy`."""
-    sectors = bytearray(array.ljust(copy.sectors * len(copy.header.raw), b"\0"))
-    for index in range(copy.header.slots):
-        if any(copy.entry(index)):
-            end = index * copy.header.entry_size + LAST_LBA
-            sectors[end : end + 8] = bytes(8)
-    return bytes(sectors)
-
-
-def _read_copy(device: Device, sector: int, lba: int) -> Copy | None:
-    raw = device.read(lba * sector, sector)
+def read_header(raw: bytes, sector: int) -> Header | None:
+    """The header that a sector holds, wherever it says it lies; None where it is none, or its
+    checksum does not hold."""
     if len(raw) < sector or not raw.startswith(MAGIC):
         return None
     _, _, length, checksum, _, *fields = HEADER.unpack_from(raw)
@@ -185,16 +137,21 @@ def _read_copy(device: Device, sector: int, lba: int) -> Copy | None:
     if zlib.crc32(raw[:16] + bytes(4) + raw[20:length]) != checksum:
         return None
     header = Header(raw, length, *fields)
-    if header.lba != lba or not _plausible(header):
+    return header if _plausible(header) else None
+
+
+def _read_copy(device: Device, sector: int, lba: int) -> Copy | None:
+    header = read_header(device.read(lba * sector, sector), sector)
+    if header is None or header.lba != lba:
         return None
-    return Copy(header, device.read(header.entries * sector, header.slots * header.entry_size))
+    return Copy(header, device.read(header.entries * sector, header.size))
 
 
 def _plausible(header: Header) -> bool:
     size = header.entry_size
     if size < ENTRY.size or size & (size - 1) or header.entries > MAX_SIZE // 4096:
         return False
-    return 0 < header.slots * size <= _MOST_ENTRIES
+    return 0 < header.slots * size <= MOST_ENTRIES
 
 
 def _without_end(entry: bytes) -> bytes:

@@ -34,7 +34,7 @@ from virtstore.filesystems.mbr_records import (
     records,
     with_sectors,
 )
-from virtstore.filesystems.table import Regions, Write, Writes, end_of, is_container
+from virtstore.filesystems.table import Write, Writes, end_of, is_container
 from virtstore.model import Partition
 
 #: EBRs that are followed. Linux has at most 256 partitions on a disk.
@@ -92,7 +92,10 @@ class Mbr(msgspec.Struct, frozen=True):
     def backup(self, disk_size: int) -> int:
         return disk_size
 
-    def own(self, disk: Device) -> Regions:
+    def own(self, disk: Device, start: int, end: int) -> int:
+        return start
+
+    def left_behind(self, disk: Device, disk_size: int) -> Writes:
         return ()
 
     def resized(self, number: int, size: int, disk_size: int) -> Writes:

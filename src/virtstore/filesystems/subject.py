@@ -106,6 +106,9 @@ class Subject(msgspec.Struct, frozen=True):
         """The steps of growing it to `size` (None: all there is room for) on such a disk."""
         self._require_growth(size, disk_size)
         target = self.room(disk_size) if size is None else size
+        if self.partition and self.table:
+            wanted = max(target, self.partition.size)
+            self.table.resized(self.partition.number, wanted, disk_size)  # or it raises
         steps = []
         if self.partition and target > self.partition.size:
             steps.append(self._step("grow", f"partition {self.partition.number}", target))
@@ -133,6 +136,7 @@ class Subject(msgspec.Struct, frozen=True):
         """Raises `UsageError` for a size that the image has no room for, or that would shrink,
         and what `_require_able` does."""
         self._require_able(growing=True)
+        self._require_place_for_the_table(disk_size)
         room = self.room(disk_size)
         if size is not None and size > room:
             raise UsageError(
@@ -143,6 +147,20 @@ class Subject(msgspec.Struct, frozen=True):
             raise UsageError(
                 f"the file system has {self.present} bytes ({format_size(self.present)}), more"
                 f" than the {size} asked for; 'virtstore shrinkfs' makes it smaller"
+            )
+
+    def _require_place_for_the_table(self, disk_size: int) -> None:
+        """Raises `UsageError` where a disk of `disk_size` ends in what its GPT needs behind the
+        last partition: growing would have to begin with making that smaller."""
+        if self.partition is None or self.table is None:
+            return
+        needed = self.table.smallest_disk(self.partition.number, self.partition.size)
+        if needed > disk_size:
+            raise UsageError(
+                f"behind its last partition there is no room for the second copy of its partition"
+                f" table (GPT): the image has {disk_size} bytes and needs {needed}"
+                f" ({format_size(needed)}). 'virtstore resize' to that size or a larger one makes"
+                " room for it; 'virtstore resize … minimum' shrinks what is in the image instead"
             )
 
     def _require_able(self, *, growing: bool) -> None:
@@ -173,8 +191,11 @@ class Subject(msgspec.Struct, frozen=True):
         """Raises before anything is touched if it cannot be shrunk to `size` bytes (None: as
         far as it goes), or its table not be one for a disk of `disk_size`."""
         if self.partition and self.table:
-            keeps = self.partition.size if size is None else min(size, self.partition.size)
+            room = self.room(disk_size)
+            keeps = min(self.partition.size, room if size is None else size)
             self.table.resized(self.partition.number, keeps, disk_size)
+            if size is None and self.minimum is not None and self.minimum > room:
+                size = room  # where the image ends there has to be a second copy of the table
         if size is not None and self.present is not None and size >= self.present:
             return
         if self.filesystem is None:
@@ -197,7 +218,7 @@ class Subject(msgspec.Struct, frozen=True):
             yield disk, False
             return
         wanted = max(size or self.room(disk.size), self.partition.size)
-        writes = self.table.resized(self.partition.number, wanted, disk.size)
+        writes = self._moved(disk, wanted, disk.size)
         with _written(disk, writes, disk.part(self.partition.start, _HEAD)):
             yield disk.part(self.partition.start, wanted), wanted > self.partition.size
 
@@ -223,7 +244,15 @@ class Subject(msgspec.Struct, frozen=True):
             return False
         room = self.table.room(self.partition.number, disk_size) - self.partition.start
         wanted = min(max(size, min(_up(size, ALIGNMENT), room)), self.partition.size)
-        return apply(disk, self.table.resized(self.partition.number, wanted, disk_size))
+        return apply(disk, self._moved(disk, wanted, disk_size))
+
+    def _moved(self, disk: Device, size: int, disk_size: int) -> Writes:
+        """What makes the partition one of `size` bytes on a disk of `disk_size`, and leaves no
+        second copy of the table where that had it before."""
+        assert self.partition
+        assert self.table
+        resized = self.table.resized(self.partition.number, size, disk_size)
+        return resized + self.table.left_behind(disk, disk_size)
 
     def _device(self, disk: Device) -> Device:
         if self.partition is None:

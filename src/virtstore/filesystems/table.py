@@ -32,9 +32,6 @@ class Write(NamedTuple):
 #: In the order in which they have to reach the disk.
 Writes = tuple[Write, ...]
 
-#: From which byte to which, in their order, with something between each two.
-Regions = tuple[tuple[int, int], ...]
-
 
 class Table(Protocol):
     """`warnings` are for a person; `measured` is false where there may be partitions that
@@ -65,9 +62,14 @@ class Table(Protocol):
         """The byte from which a disk of `disk_size` bytes holds only the table's own data."""
         ...
 
-    def own(self, disk: Device) -> Regions:
-        """Where there is, behind the partitions of the disk that it was read from, what belongs to
-        the table and nobody misses once that is somewhere else."""
+    def own(self, disk: Device, start: int, end: int) -> int:
+        """The byte up to which, from byte `start` on and at most to `end`, there is nothing but
+        zeros and second copies of the table itself, also those that were left behind. Both are
+        behind all partitions."""
+        ...
+
+    def left_behind(self, disk: Device, disk_size: int) -> Writes:
+        """What zeroes the second copy that `disk` has, once the one for `disk_size` is written."""
         ...
 
     def resized(self, number: int, size: int, disk_size: int) -> Writes:
@@ -121,17 +123,6 @@ def overlap(regions: Iterable[tuple[int, int, str]]) -> str | None:
         if start < end:
             return f"{one} and {other} overlap"
     return None
-
-
-def joined(regions: Iterable[tuple[int, int]]) -> Regions:
-    """The same bytes in as few regions as can be."""
-    found: list[tuple[int, int]] = []
-    for start, end in sorted(regions):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
-        else:
-            found.append((start, end))
-    return tuple(found)
 
 
 def aligned(limit: int, end: int) -> int:

@@ -10,7 +10,7 @@ from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Unsafe
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect, end_of_contents
-from virtstore.filesystems.table import Regions, Table, end_of
+from virtstore.filesystems.table import Table, end_of
 from virtstore.units import format_size
 
 
@@ -60,12 +60,11 @@ def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
     system left there. Before byte `remnants` it did, in a resize that was interrupted."""
     with device_of(image) as disk:
         found = detect(disk)
-        own = found.table.own(disk) if found.table else ()
     end = end_of_contents(found)
     if end is None:
         what = "; ".join(found.warnings) or "what is in it could not be measured"
         raise Unsafe(f"what would be cut off cannot be shown to be empty: {what}")
-    offset = _first_unknown(image, max(end, size, remnants), image.size, own)
+    offset = _first_unknown(image, found.table, max(end, size, remnants), image.size)
     if offset is not None:
         raise Unsafe(
             f"there is data at byte {offset} ({format_size(offset)}), behind the end of what was"
@@ -81,11 +80,9 @@ def refuse_to_write_upon_the_unknown(
     would be written that a disk of `size` bytes has at its end (a GPT)."""
     if table is None:
         return
-    with device_of(image) as disk:
-        own = table.own(disk)
     end = max((end_of(p) for p in table.partitions), default=0)
     start = max(end, table.backup(size), remnants)
-    offset = _first_unknown(image, start, min(size, image.size), own)
+    offset = _first_unknown(image, table, start, min(size, image.size))
     if offset is not None:
         raise Unsafe(
             f"there is data at byte {offset} ({format_size(offset)}), behind the last partition,"
@@ -120,14 +117,14 @@ def _names(found: Contents) -> str:
     return f"the {found.filesystem.type} file system" if found.filesystem else "what is in it"
 
 
-def _first_unknown(image: Image, start: int, end: int, own: Regions) -> int | None:
-    """As `first_data`, but for what lies in regions of a table's own."""
-    for begins, ends in (*own, (end, end)):
-        offset = first_data(image, start, min(begins, end))
-        if offset is not None:
+def _first_unknown(image: Image, table: Table | None, start: int, end: int) -> int | None:
+    """As `first_data`, but for what is the table's own."""
+    while (offset := first_data(image, start, end)) is not None and table is not None:
+        with device_of(image) as disk:
+            start = table.own(disk, offset, end)
+        if start <= offset:
             return offset
-        start = max(start, ends)
-    return None
+    return offset
 
 
 def first_data(image: Image, start: int, end: int) -> int | None:
