@@ -121,7 +121,7 @@ class Connection:
             self._fail_to_start(greeting)
         frame = self.channel.receive()
         if frame is None or not isinstance(frame[0], Hello):
-            self._fail_with_log()
+            self._fail_with_log("no session could be opened")
         hello = frame[0]
         if hello.protocol != PROTOCOL:
             raise ConnectionFailed(
@@ -153,12 +153,20 @@ class Connection:
             )
         self._fail_with_log("no session could be opened")
 
-    def _fail_with_log(self, what: str = "the agent went away") -> NoReturn:
+    def _fail_with_log(self, what: str | None = None) -> NoReturn:
+        """Say what the host last said; `what`: what could not be done, of a session that had not
+        begun."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         self._log.join(1)
         words = self._last_words()
-        told = f"{what}: {words}" if words else what
+        told = f"{what or 'the agent went away'}{': ' if words else ''}{words}"
+        if what is None:
+            told += "\n" if "\n" in words else "; "
+            told += (
+                "if it was writing an image, what there is of it stays, listed as partial: the same"
+                " command goes on with it, 'virtstore clean' removes it"
+            )
         if remedy := complaints.remedy(list(self._said)):
             told += f"\n{remedy}" if "\n" in words else f"; {remedy}"
         raise ConnectionFailed(told, host=self.name)

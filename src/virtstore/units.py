@@ -82,13 +82,15 @@ def parse_target_size(text: str | int, present: int) -> int:
     return size
 
 
-def check_size(text: str) -> None:
+def check_size(text: str, *others: str) -> None:
     """Raises `UsageError` unless `text` is a size, absolute or relative (`+SIZE`, `-SIZE`):
-    what can be told before it is known what it is relative to."""
-    if text[:1] in ("+", "-"):
-        _bytes(text[1:])
-    else:
-        parse_size(text)
+    what can be told before it is known what it is relative to. `others`: what could be written
+    as well, for the message."""
+    try:
+        _bytes(text[1:]) if text[:1] in ("+", "-") else parse_size(text)
+    except UsageError as error:
+        told = f"{error.message}, or {' or '.join(others)}" if others else error.message
+        raise UsageError(told) from None
 
 
 def format_size(size: int) -> str:

@@ -89,6 +89,7 @@ def test_several_sources_want_a_directory_that_is_there(
     before = tree(images)
     results = told("copy", *three[1:], images / target, status=3)
     assert {each["error"]["code"] for each in results} == {"not-found"}
+    assert {each["error"]["path"] for each in results} == {f"{images}/{target}".rstrip("/")}
     assert tree(images) == before
 
 

@@ -90,6 +90,20 @@ def test_a_missing_directory_is_not_found(root: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize(
+    ("inside", "there"), [("no", ""), ("no/deeper", ""), ("sub/no", "/sub"), ("sub/no/no", "/sub")]
+)
+def test_of_a_missing_directory_it_is_said_how_far_the_path_leads(
+    root: Path, inside: str, there: str
+) -> None:
+    with (
+        pytest.raises(NotFound, match=f"there is {root}{there}, .* mkdir") as raised,
+        policy_of(root).image(f"{root}/{inside}/x.img", "read"),
+    ):
+        pass
+    assert raised.value.path == f"{root}/{inside}"
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("need", LEVELS)
 def test_access_is_what_was_configured_and_no_more(root: Path, level: Access, need: Access) -> None:

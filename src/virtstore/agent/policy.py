@@ -107,7 +107,11 @@ class Policy:
             with self._open(root, "", path):  # unless it is missing: then that is said
                 raise NotFound(f"it is {what}, not an image", path=canonical(path))
         if path.endswith("/"):
-            raise NotFound("no such directory (without the '/' at its end it would be an image)")
+            raise NotFound(
+                "no such directory, and virtstore makes none (without the '/' at its end it would"
+                " be an image)",
+                path=canonical(path),
+            )
         with self._open(root, parent, path) as store:
             yield Place(store, name, canonical(path))
 
@@ -249,7 +253,7 @@ class Policy:
         try:
             found = linux.open_beneath(fd, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            _refuse_unreachable(error, plain_path(path))
+            _refuse_unreachable(error, root.path, fd, inside)
         store = Directory(found, root.new_files())
         try:
             yield store
@@ -284,10 +288,17 @@ def _restriction(path: str) -> str:
     return canonical(path)
 
 
-def _refuse_unreachable(error: OSError, path: str) -> NoReturn:
+def _refuse_unreachable(error: OSError, root: str, fd: int, inside: str) -> NoReturn:
+    """Raises what is to be said of a directory `inside` the root that `fd` is."""
+    path = plain_path(f"{root}/{inside}")
     match error.errno:
         case errno.ENOENT:
-            raise NotFound("no such directory", path=path) from None
+            there = plain_path(f"{root}/{_existing(fd, inside)}")
+            raise NotFound(
+                f"no such directory; of this path there is {there}, and virtstore makes no"
+                " directories: make it with mkdir on that host",
+                path=path,
+            ) from None
         case errno.ENOTDIR:
             raise NotFound("a part of this path is not a directory", path=path) from None
         case errno.ELOOP:
@@ -300,3 +311,12 @@ def _refuse_unreachable(error: OSError, path: str) -> NoReturn:
         case errno.ENOSYS:
             raise Error("this host's kernel has no openat2 (Linux 5.6 or later is needed)")
     raise error
+
+
+def _existing(fd: int, inside: str) -> str:
+    """How much of a path below a directory there is."""
+    while inside := inside.rpartition("/")[0]:
+        with suppress(OSError):
+            os.close(linux.open_beneath(fd, inside, os.O_PATH | os.O_DIRECTORY))
+            return inside
+    return ""

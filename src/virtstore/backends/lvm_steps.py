@@ -157,8 +157,11 @@ class Volumes:
     def _refuse_what_the_pool_cannot_hold(self, pool: str, size: int) -> None:
         """In a pool that does not zero, a volume is written whole, and in a full pool writers
         wait for a minute and then fail (lvmthin(7), "Data space exhaustion")."""
-        found = next((v for v in self.all() if v.name == pool and not v.zeroes), None)
-        if found and self.rounded(size) > (free := found.size - found.allocated):
+        pools = {v.name: v for v in self.all() if v.transaction is not None}
+        if (found := pools.get(pool.removeprefix(f"{self.group}/"))) is None:
+            those = f"; there is {' and '.join(pools)}" if pools else ", and no other"
+            raise NotFound(f"there is no thin pool {pool!r} in {self.group}{those}")
+        if not found.zeroes and self.rounded(size) > (free := found.size - found.allocated):
             raise NoSpace(
                 f"{format_size(self.rounded(size))} are needed and {format_size(free)} of the"
                 f" pool {pool} are free; it does not zero, so a new volume is written whole"

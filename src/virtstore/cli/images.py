@@ -81,7 +81,7 @@ def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) 
     size
         The size that it is to have, or +SIZE for so much more.
     """
-    check_size(size)
+    check_size(size, "+SIZE")
     change(location, lambda path: protocol.GrowImage(path, size, options.dry_run), options, "grow")
 
 
@@ -104,7 +104,7 @@ def shrink(
     discard_data
         Cut whatever is there.
     """
-    check_size(size)
+    check_size(size, "-SIZE")
     change(
         location,
         lambda path: protocol.ShrinkImage(path, size, discard_data, options.dry_run),

@@ -20,6 +20,7 @@ from virtstore.model import (
     Difference,
     Entry,
     Filesystem,
+    FilesystemSupport,
     ImageInfo,
     ImageType,
     StorageInfo,
@@ -163,7 +164,7 @@ def storage_text(info: StorageInfo) -> str:
     lines += [f"warning: {warning}" for warning in info.warnings]
     for kind in info.filesystems:
         able = [verb for verb, can in (("grow", kind.grow), ("shrink", kind.shrink)) if can]
-        missing = f" (missing: {', '.join(kind.missing)})" if kind.missing else ""
+        missing = f" ({why})" if (why := _why_not(kind)) else ""
         lines.append(f"file system {kind.type}: {', '.join(able) or 'neither'}{missing}")
     formats = [f.name if f.read and f.write else f"{f.name} (not here)" for f in info.formats]
     lines.append(f"archive formats: {', '.join(formats)}")
@@ -172,6 +173,20 @@ def storage_text(info: StorageInfo) -> str:
 
 def _lines(lines: Iterable[str]) -> str:
     return "\n".join(map(printable, lines))
+
+
+def _why_not(kind: FilesystemSupport) -> str:
+    """Why a host can do no more with a file system, as far as it is known."""
+    if kind.missing:
+        return f"missing: {', '.join(kind.missing)}"
+    if kind.grow:
+        return "" if kind.shrink else "it cannot shrink"
+    if kind.type in ("xfs", "btrfs"):
+        return (
+            "that needs it mounted in the host's kernel: by an agent that is root, where [limits]"
+            " has mount_guest_filesystems = true"
+        )
+    return "it is recognised, and not resized"
 
 
 def _bytes(size: int) -> str:

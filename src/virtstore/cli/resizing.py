@@ -65,7 +65,7 @@ def shrinkfs(
     partition
         The number of the partition that it is in (default: the last one).
     """
-    _check(size)
+    _check(size, _MINIMUM)
     change(
         location,
         lambda path: protocol.ShrinkFilesystem(path, size, partition, options.dry_run),
@@ -94,7 +94,7 @@ def resize(
         The size that the image is to have, +SIZE or -SIZE, or 'minimum': the smallest that
         holds what is in it.
     """
-    _check(size)
+    _check(size, "+SIZE", "-SIZE", _MINIMUM)
     change(
         location,
         lambda path: protocol.ResizeImage(path, size, options.dry_run),
@@ -103,6 +103,6 @@ def resize(
     )
 
 
-def _check(size: str) -> None:
+def _check(size: str, *others: str) -> None:
     if size != _MINIMUM:
-        check_size(size)
+        check_size(size, *others)

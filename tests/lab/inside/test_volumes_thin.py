@@ -88,3 +88,13 @@ def test_a_copy_for_which_the_pool_has_no_room_is_no_image(
     assert images() == {"web"}
     assert Path(image.path).read_bytes() == b"\x11" * (8 * MIB)
     assert float(sh("lvs --noheadings -o data_percent vg0/pool")) == 25
+
+
+def test_a_pool_that_is_not_there_is_not_found_and_the_others_are_named(
+    image: virtstore.Image,
+) -> None:
+    for pool in ("nopool", "vg0/nopool", "web"):
+        with pytest.raises(virtstore.NotFound, match=f"no thin pool '{pool}'.*there is pool"):
+            image.host.create("/dev/vg0/new", 8 * MIB, thin=pool)
+    assert images() == {"web"}
+    image.host.create("/dev/vg0/new", 8 * MIB, thin="vg0/pool")
