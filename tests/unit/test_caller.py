@@ -103,6 +103,13 @@ def test_python_is_not_told_what_to_import_by_another_caller(
     assert list(os.environ) == ["SSH_CONNECTION"]
 
 
+def test_another_caller_does_not_say_where_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for foreign in ({"SUDO_UID": str(STRANGER)}, {}):
+        monkeypatch.setattr(os, "environ", {"PATH": "/home/alice/bin:/usr/bin", **foreign})
+        caller.drop_foreign_environment()
+        assert ("/home/alice/bin" in os.environ["PATH"]) == (not foreign)
+
+
 def test_an_empty_config_option_is_not_the_hosts_own(named: str) -> None:
     with pytest.raises(Denied, match="without a file's name"):
         config.load("")

@@ -21,6 +21,9 @@ from typing import Final
 #: without arguments is that user, whatever is started from it later.
 _SHELL: Final = re.compile(r"/([\w.-]+/)*(sh|bash|dash|ksh|zsh|fish|su)")
 
+#: Where the host's own programs are.
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 def another() -> str | None:
     """Who started this agent to run as somebody else, in words; None where it was its own user,
@@ -44,11 +47,13 @@ def environment_counts() -> bool:
 
 
 def drop_foreign_environment() -> None:
-    """Forget, where the environment may be somebody else's, what would make of every Python that
-    this agent starts another program."""
+    """Forget, where the environment may be somebody else's, what would make of a program that
+    this agent starts another one: a sudo without secure_path leaves the caller's PATH."""
     if not environment_counts():
         for name in [name for name in os.environ if name.startswith("PYTHON")]:
             del os.environ[name]
+    if another():
+        os.environ["PATH"] = _PATH
 
 
 def home() -> str:
