@@ -47,9 +47,9 @@ class Cursor:
         self.position += length
         return data
 
-    def take_some(self) -> bytes:
-        """Whatever one read gives; empty only at the archive's end."""
-        data = self.peek(self._ahead)
+    def take_some(self, most: int | None = None) -> bytes:
+        """Whatever one read gives, or `most` bytes of it; empty only at the archive's end."""
+        data = self.peek(self._ahead if most is None else min(most, self._ahead))
         self.position += len(data)
         return data
 

@@ -8,12 +8,17 @@ too much. A member that does not end is a truncated archive, whatever it gave be
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
 from virtstore.formats.base import Sink
-from virtstore.formats.cursor import Cursor
+from virtstore.formats.cursor import READ_AHEAD, Cursor
+
+#: Bytes that a decoder is given first, and may give out then; each time after, twice as many. An
+#: archive may be a million small members, of which each hands back what it was given too much.
+_FIRST: Final = 512
+_MOST_FROM_FIRST: Final = 16 << 10
 
 
 class Decoder(Protocol):
@@ -40,15 +45,17 @@ def read_member(
 ) -> Iterator[bytes]:
     """The contents of the member at `cursor`, which ends up behind it; `failure` is what
     the decoder raises. Raises `Corrupt` for a member that is damaged or does not end."""
+    given, wanted = _FIRST, _MOST_FROM_FIRST
     while not decoder.eof:
-        data = cursor.take_some() if decoder.needs_input else b""
+        data = cursor.take_some(given) if decoder.needs_input else b""
         if decoder.needs_input and not data:
             raise Corrupt(f"the archive is truncated: it ends at byte {cursor.position}")
         try:
-            piece = decoder.decompress(data, CHUNK)
+            piece = decoder.decompress(data, wanted)
         except failure as error:
             at = cursor.position
             raise Corrupt(f"the archive is damaged before byte {at}: {error}") from None
+        given, wanted = min(2 * given, READ_AHEAD), min(2 * wanted, CHUNK)
         if piece:
             yield piece
     cursor.give_back(len(decoder.unused_data or b""))
