@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -22,7 +24,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Locks of this test's own."""
     made = tmp_path / "locks"
     made.mkdir(0o700)
-    monkeypatch.setattr(locks, "_directory", lambda: str(made))
+    monkeypatch.setattr(locks, "_directories", lambda: [str(made)])
     return made
 
 
@@ -78,7 +80,7 @@ def test_the_file_without_a_holder_means_nothing(directory: Path) -> None:
 _HOLDER = """
 import os, signal, subprocess, sys
 from virtstore.agent import locks
-locks._directory = lambda: sys.argv[1]
+locks._directories = lambda: [sys.argv[1]]
 with locks.hold("1:2/x.img") as fd:
     if sys.argv[2] == "tool":
         tool = subprocess.Popen(["sleep", "60"], pass_fds=[fd])
@@ -174,19 +176,122 @@ def test_a_lock_file_that_is_a_link_is_not_followed(directory: Path, tmp_path: P
     assert not (tmp_path / "victim").exists()
 
 
-def test_a_directory_of_locks_that_others_can_write_to_is_refused(
-    monkeypatch: pytest.MonkeyPatch, directory: Path
+def test_a_directory_of_locks_that_is_not_root_s_alone_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "virtstore"
+    file.touch()
+    with pytest.raises(Denied, match=r"where locks are kept.*rm -r"):
+        locks._of_root(str(file))
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Path:
+    """A directory in which everybody can make what they like, as /run/lock is."""
+    made = tmp_path / "lock"
+    made.mkdir()
+    made.chmod(0o1777)
+    return made
+
+
+US: Final = os.geteuid()
+
+
+def test_all_agents_of_a_user_meet_in_one_directory(parent: Path) -> None:
+    [found] = locks._of_user(US, str(parent))
+    assert found == f"{parent}/virtstore-{US}"
+    assert locks._of_user(US, str(parent)) == [found]
+    assert Path(found).stat().st_mode & 0o777 == 0o700
+
+
+def a_file(path: Path) -> None:
+    path.touch()
+
+
+def a_link(path: Path) -> None:
+    path.symlink_to(path.parent)
+
+
+def a_dangling_link(path: Path) -> None:
+    path.symlink_to(path.parent / "nothing")
+
+
+def another_user_s(path: Path) -> None:
+    path.mkdir()
+    os.chown(path, 4242, 4242)
+
+
+SQUATTERS: Final = [a_file, a_link, a_dangling_link]
+if US == 0:
+    SQUATTERS.append(another_user_s)
+
+
+@pytest.mark.parametrize("squat", SQUATTERS)
+def test_nobody_can_keep_a_user_from_having_locks(
+    parent: Path, squat: Callable[[Path], None]
 ) -> None:
-    monkeypatch.undo()
-    real = os.stat(directory)
-    directory.chmod(0o777)
-    monkeypatch.setattr(os, "mkdir", _taken)
-    loose = os.stat(directory)
-    monkeypatch.setattr(os, "stat", lambda *_, **__: loose)
-    with pytest.raises(Denied, match="where locks are kept"), locks.hold(IMAGE):
+    squat(parent / f"virtstore-{US}")
+    [found] = locks._of_user(US, str(parent))
+    assert found.startswith(f"{parent}/virtstore-{US}-")
+    assert locks._of_user(US, str(parent)) == [found]
+
+
+def test_agents_meet_before_and_after_a_name_is_taken_and_given_back(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes the name for a moment must not lead two agents to two places."""
+    monkeypatch.setattr(locks, "_directories", lambda: locks._of_user(US, str(parent)))
+    squatter = parent / f"virtstore-{US}"
+    squatter.touch()
+    with locks.hold(IMAGE):
+        squatter.unlink()
+        assert held()
+        squatter.mkdir(mode=0o700)  # one from an older version, or from a race
+        assert held()
+    assert not held()
+    assert len(locks._directories()) == 2
+    with locks.hold(IMAGE, shared=True):
+        assert held()
+        assert not held(shared=True)
+
+
+def test_agents_that_make_their_directories_at_once_have_one_in_common(parent: Path) -> None:
+    (parent / f"virtstore-{US}").touch()
+    program = (
+        "import sys; from virtstore.agent import locks; print(*locks._of_user(%d, sys.argv[1]))"
+    )
+    argv = [sys.executable, "-c", program % US, str(parent)]
+    agents = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(6)]
+    found = [set(agent.communicate()[0].split()) for agent in agents]
+    assert set.intersection(*found)
+
+
+def test_a_user_whose_number_begins_alike_is_another(parent: Path) -> None:
+    other = parent / f"virtstore-{US}5"
+    other.mkdir(mode=0o700)
+    assert locks._of_user(US, str(parent)) == [f"{parent}/virtstore-{US}"]
+
+
+def test_a_directory_of_ours_is_made_ours_alone(parent: Path) -> None:
+    ours = parent / f"virtstore-{US}"
+    ours.mkdir()
+    ours.chmod(0o777)
+    assert locks._of_user(US, str(parent)) == [str(ours)]
+    assert ours.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(US != 0, reason="only root gives files away")
+def test_another_user_s_file_is_no_lock(directory: Path) -> None:
+    (directory / "locks").touch()
+    os.chown(directory / "locks", 4242, 4242)
+    with pytest.raises(Denied, match="another user's file in it; remove it"), locks.hold(IMAGE):
         pass
-    monkeypatch.undo()
-    directory.chmod(real.st_mode)
+
+
+def test_where_nothing_can_be_made_what_to_do_is_told(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "mkdir", _taken)
+    with pytest.raises(Denied, match=f"install -d -m 700 -o {US} {parent}/virtstore-{US}"):
+        locks._of_user(US, str(parent))
 
 
 def _taken(*_: object) -> None:

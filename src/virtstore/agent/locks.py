@@ -1,10 +1,10 @@
 """One operation at a time on an image.
 
-A lock is one byte of a file in a directory that only the agent's user can write to: which
-byte, the image's identity says. It is an open file description lock, so it ends with the
-process and with every tool that inherited it, however they end, and leaves nothing behind.
-Readers share a lock, whoever changes something has it alone, and nobody waits: the second
-is told.
+A lock is one byte of a file in a directory that only the agent's user can write to, and that
+no other user can keep from being made: which byte, the image's identity says. It is an open
+file description lock, so it ends with the process and with every tool that inherited it,
+however they end, and leaves nothing behind. Readers share a lock, whoever changes something
+has it alone, and nobody waits: the second is told.
 
 Source: fcntl(2), "Open file description locks".
 """
@@ -14,10 +14,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from blake3 import blake3
@@ -28,16 +29,35 @@ _F_OFD_SETLK: Final = 37
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
 
 
+_ROOTS: Final = "/run/virtstore"
+
+
 @contextmanager
 def hold(identity: str, *, shared: bool = False) -> Iterator[int]:
     """Hold the lock of an image (see `Store.identity`); gives the lock's descriptor, for a
     tool to inherit. Raises `InUse` at once if another operation has it."""
-    fd = os.open(f"{_directory()}/locks", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    files: list[int] = []
     try:
-        _lock(fd, _byte(identity), fcntl.F_RDLCK if shared else fcntl.F_WRLCK)
-        yield fd
+        for directory in _directories():
+            files.append(_open(directory))
+            _lock(files[-1], _byte(identity), kind)
+        yield files[0]
     finally:
+        for fd in files:
+            os.close(fd)
+
+
+def _open(directory: str) -> int:
+    fd = os.open(f"{directory}/locks", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    if os.fstat(fd).st_uid != os.geteuid():  # from a time when others could write to it
         os.close(fd)
+        raise Denied(
+            f"{directory}, where locks are kept, has another user's file in it; remove it: rm -r"
+            f" {directory}",
+            path=directory,
+        )
+    return fd
 
 
 def _lock(fd: int, byte: int, kind: int) -> None:
@@ -56,20 +76,61 @@ def _byte(identity: str) -> int:
     return int.from_bytes(digest, "big") >> 2  # within off_t
 
 
-def _directory() -> str:
-    """The directory of the locks. All of a user's agents must meet in one place, whatever
-    their environment says and whether or not somebody is logged in: so not /run/user."""
+def _directories() -> list[str]:
+    """The directories of the locks: one, as a rule. All of a user's agents must meet in one
+    place, whatever their environment says and whether or not somebody is logged in: so not
+    /run/user."""
     user = os.geteuid()
-    path = "/run/virtstore" if user == 0 else f"/run/lock/virtstore-{user}"
-    if not os.access(os.path.dirname(path), os.W_OK):
-        path = f"/tmp/virtstore-{user}"
-    try:
+    if user == 0:
+        return [_of_root(_ROOTS)]
+    return _of_user(user, "/run/lock" if os.access("/run/lock", os.W_OK) else "/tmp")
+
+
+def _of_root(path: str) -> str:
+    """Nobody else can make anything beside it."""
+    with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-    except FileExistsError:
-        status = os.stat(path, follow_symlinks=False)
-        ours = stat.S_ISDIR(status.st_mode) and status.st_uid == user
-        if not ours or status.st_mode & 0o022:
-            raise Denied(
-                f"{path}, where locks are kept, is not ours alone; remove it", path=path
-            ) from None
+    if not _is_ours(path, 0):
+        raise Denied(
+            f"{path}, where locks are kept, is not a directory of root's alone; remove it: rm -r"
+            f" {path}",
+            path=path,
+        )
     return path
+
+
+def _of_user(user: int, parent: str) -> list[str]:
+    """The directories of this user's in `parent`, where everybody can make what they like, and
+    none can move another's: so one is found by whose it is. Where somebody has taken its name,
+    it has another one. Agents that make one at the same time make two; each looks for all of
+    them after that, and holds its locks in all: so the one that was made first is in common."""
+    name = f"virtstore-{user}"
+    for new in (name, f"{name}-{secrets.token_hex(8)}"):
+        if found := _found(user, parent, name):
+            return found
+        with suppress(FileExistsError):
+            os.mkdir(f"{parent}/{new}", 0o700)
+    if found := _found(user, parent, name):
+        return found
+    raise Denied(
+        f"no directory for locks can be made in {parent}; root can make one: install -d -m 700 -o"
+        f" {user} {parent}/{name}",
+        path=parent,
+    )
+
+
+def _found(user: int, parent: str, name: str) -> list[str]:
+    names = [each for each in os.listdir(parent) if each == name or each.startswith(f"{name}-")]
+    return [path for path in (f"{parent}/{each}" for each in sorted(names)) if _is_ours(path, user)]
+
+
+def _is_ours(path: str, user: int) -> bool:
+    try:
+        status = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != user:
+        return False
+    if status.st_mode & 0o022:  # it is ours: so it can be made ours alone
+        os.chmod(path, 0o700)
+    return True
