@@ -12,6 +12,7 @@ import os
 import select
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -39,13 +40,22 @@ class Channel:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.received = 0  # bytes of payload
+        self.said = 0  # bytes up to the end of the last frame that was more than `Alive`
+        self._sent = 0
+        self._heard = 0  # bytes, of whatever kind
         for fd in (reading, writing):
             with suppress(OSError):  # not a pipe, or no more is allowed: merely slower
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
-    def keep_alive(self) -> None:
-        """Begin to send `Alive`, until the channel is closed or breaks."""
-        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+    def keep_alive(
+        self, failed: Callable[[BaseException], None], busy: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Begin to send `Alive`, until the channel is closed or breaks. `failed` gets what else
+        ends that; `busy` tells what `Alive.busy` is to say."""
+        beat = threading.Thread(
+            target=self._beat, args=(failed, busy), name="heartbeat", daemon=True
+        )
+        beat.start()
 
     def send(self, message: AnyMessage, payload: bytes = b"") -> None:
         """Raises `ConnectionFailed` if the peer has gone."""
@@ -53,18 +63,23 @@ class Channel:
             with self._lock:
                 if self._closed.is_set():  # the number may be another file's by now
                     raise ConnectionFailed("the session was closed")
-                _write_all(self._writing, encode(message, len(payload)), payload)
+                head = encode(message, len(payload))
+                self._sent += len(head) + len(payload)
+                if not isinstance(message, Alive):
+                    self.said = self._sent
+                _write_all(self._writing, head, payload)
         except OSError as error:
             raise ConnectionFailed(f"the connection broke: {error.strerror}") from None
 
-    def receive(self) -> Frame | None:
-        """The next frame that is more than `Alive`; None where the peer has ended the
-        session. Raises `ConnectionFailed`."""
+    def receive(self, alive: Callable[[Alive], None] = lambda _: None) -> Frame | None:
+        """The next frame that is more than `Alive`, which `alive` gets; None where the peer has
+        ended the session. Raises `ConnectionFailed`, and what `alive` raises."""
         while True:
             frame = read_frame(self.read)
             if frame is None or not isinstance(frame[0], Alive):
                 self.received += len(frame[1]) if frame else 0
                 return frame
+            alive(frame[0])
 
     def read(self, count: int) -> bytes:
         """`count` bytes, fewer only where the peer has ended the session."""
@@ -103,16 +118,20 @@ class Channel:
         if not poll.poll(SILENCE * 1000):
             raise ConnectionFailed(f"nothing was heard for {SILENCE:.0f} s: the peer is gone")
         try:
-            return os.read(self._reading, count)
+            data = os.read(self._reading, count)
+            self._heard += len(data)
+            return data
         except OSError as error:
             raise ConnectionFailed(f"the connection broke: {error.strerror}") from None
 
-    def _beat(self) -> None:
-        while not self._closed.wait(HEARTBEAT):
-            try:
-                self.send(Alive())
-            except ConnectionFailed:
-                return
+    def _beat(self, failed: Callable[[BaseException], None], busy: Callable[[], bool]) -> None:
+        try:
+            while not self._closed.wait(HEARTBEAT):
+                self.send(Alive(busy(), self._heard))
+        except ConnectionFailed:
+            return  # who reads or writes notices that as well
+        except BaseException as error:
+            failed(error)
 
 
 def _write_all(fd: int, head: bytes, payload: bytes) -> None:

@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import msgspec
 
-from virtstore import protocol, reach
+from virtstore import answers, protocol, reach
 from virtstore.comparison import compare
 from virtstore.connection import Connection
 from virtstore.errors import ConnectionFailed, Corrupt, Error, UsageError, spelled
@@ -43,6 +43,7 @@ from virtstore.model import (
 from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import AnyMessage, Message, Progressed
 from virtstore.relay import relay
+from virtstore.requests import check_fields
 from virtstore.units import parse_rate
 
 Size = str | int
@@ -214,12 +215,12 @@ class Host:
 
     def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
         """A request and the replies to it, for as long as the caller wants more."""
-        protocol.check(request)
+        _check(request)
         with self._lock:
             session = self._session = self._session or self._open_session()
             try:
                 yield from _replies(session, request)
-            except (ConnectionFailed, KeyboardInterrupt):
+            except (ConnectionFailed, answers.Untrue, KeyboardInterrupt):
                 self._drop()  # ends the operation at once
                 raise
 
@@ -383,7 +384,7 @@ class Image:
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
         """How many bytes differ, hashed where they lie."""
         for image in (self, other):
-            protocol.check(protocol.GetInfo(image.path))
+            _check(protocol.GetInfo(image.path))
         tell = _Teller("diff", progress)
         tell("connecting")
         with _sessions(self.host, other.host, for_copy=False) as (one, two):
@@ -404,7 +405,7 @@ class Image:
         operation: str,
         progress: ProgressCallback | None,
     ) -> Copied:
-        protocol.check(request)
+        _check(request)
         started = time.monotonic()
         tell = _Teller(operation, progress)
         if self.host.address == target.host.address:
@@ -545,10 +546,20 @@ def _sessions(one: Host, other: Host, *, for_copy: bool) -> Iterator[tuple[Conne
         yield first, second.result()
 
 
+def _check(request: protocol.Request) -> None:
+    """Raises `UsageError` for what no host need be asked."""
+    protocol.check(request)
+    check_fields(request)
+
+
 def _replies(session: Connection, request: protocol.Request) -> Iterator[AnyMessage]:
+    """The replies to a request, each of which it can have, to the last one."""
     session.send(request)
-    while True:
-        yield session.receive()[0]
+    last = False
+    while not last:
+        reply = session.receive()[0]
+        last = answers.check(request, reply, session.name)
+        yield reply
 
 
 def _expected(message: AnyMessage, kind: type[Reply]) -> Reply:

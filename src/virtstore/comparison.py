@@ -15,9 +15,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from virtstore.answers import out_of_order, refuse_absurd, require
 from virtstore.connection import Connection
 from virtstore.digest import CHUNK, DIGEST_SIZE, zero_digest
-from virtstore.errors import ConnectionFailed, Error, spelled
+from virtstore.errors import Error, spelled
+from virtstore.location import canonical
 from virtstore.model import Difference
 from virtstore.protocol import AnyMessage, Begin, Digests, End, HashImage
 
@@ -35,8 +37,8 @@ def compare(
     told: Callable[[int, int], None],
 ) -> Difference:
     """How many bytes of two images differ; see `model.Difference`. `told` gets bytes that are
-    hashed on both hosts, and bytes in all. Raises what a host fails with, and
-    `ConnectionFailed` for an answer that is none."""
+    hashed on both hosts, and bytes in all. Raises what a host fails with, and `ConnectionFailed`
+    or `Untrue` for an answer that is none."""
     one = _Hashing(left, left_path)
     other = _Hashing(right, right_path)
 
@@ -65,21 +67,23 @@ def _run(
     heard: Callable[[], None] = lambda: None,
 ) -> None:
     """Let both hosts hash at the same time; `heard` is called while they do. Raises what
-    either fails with, if both do what the first did."""
-    failures: list[Exception] = []
+    the first of them fails with, for which the other is not waited for."""
+    failures: list[BaseException] = []
 
     def run_other() -> None:
         try:
             other.run(block, chunks)
-        except Exception as error:  # whatever it is: without its digests there is no answer
+        except BaseException as error:  # whatever it is: without its digests there is no answer
             failures.append(error)
+            one.end()
 
-    beside = threading.Thread(target=run_other, daemon=True)
+    beside = threading.Thread(target=run_other, name="diff, beside", daemon=True)
     beside.start()
     try:
         one.run(block, chunks, heard)
-    except Error as error:
-        failures.insert(0, error)
+    except Exception as error:
+        failures.append(error)
+        other.end()
     beside.join()
     if failures:
         raise failures[0]
@@ -156,6 +160,10 @@ class _Hashing:
         self.size = 0
         self.where = path
 
+    def end(self) -> None:
+        """Its digests are of no use any more."""
+        self._connection.end()
+
     def blocks_in(self, chunk: int) -> int:
         return -(-min(CHUNK, self.size - chunk * CHUNK) // GRANULARITY)
 
@@ -171,7 +179,7 @@ class _Hashing:
         heard: Callable[[], None] = lambda: None,
     ) -> None:
         """Returns when all digests are there. Raises what the host fails with, and
-        `ConnectionFailed` where it tells more of them, or fewer."""
+        `Untrue` where it tells more of them, or fewer."""
         self.digests = _Blocks(block)
         self._connection.send(HashImage(self._path, block, chunks))
         self._begin(self._connection.receive()[0], first=chunks is None)
@@ -185,30 +193,25 @@ class _Hashing:
                 case End():
                     break
                 case _:
-                    raise self._unexpected(message)
-        if self.digests.count != expected:
-            raise self._failed("fewer digests came than there are blocks")
+                    raise out_of_order(message, self._connection.name)
+        count, name = self.digests.count, self._connection.name
+        require(count == expected, "fewer digests came than there are blocks", name)
 
     def _begin(self, message: AnyMessage, *, first: bool) -> None:
         if not isinstance(message, Begin):
-            raise self._unexpected(message)
+            raise out_of_order(message, self._connection.name)
         name = self._connection.name
-        if message.size < 0:
-            raise self._failed(f"an image of {message.size} bytes was told")
+        refuse_absurd(message, name)
+        require(message.path == canonical(self._path), f"{self._path} is {message.path}", name)
         if not first and message.size != self.size:
             raise Error("its size changed meanwhile", host=name, path=message.path)
         self.where = spelled(name, message.path)
         self.size = message.size
 
     def _learn(self, zeros: int, digests: bytes, expected: int) -> None:
-        if zeros < 0 or len(digests) % DIGEST_SIZE:
-            raise self._failed("what came is no row of digests")
-        if self.digests.count + zeros + len(digests) // DIGEST_SIZE > expected:
-            raise self._failed("more digests came than there are blocks")
+        name = self._connection.name
+        fits = zeros >= 0 and not len(digests) % DIGEST_SIZE
+        require(fits, "what came is a row of digests", name)
+        count = self.digests.count + zeros + len(digests) // DIGEST_SIZE
+        require(count <= expected, "more digests came than there are blocks", name)
         self.digests.add(zeros, digests)
-
-    def _unexpected(self, message: AnyMessage) -> ConnectionFailed:
-        return self._failed(f"a {type(message).__name__} came in answer")
-
-    def _failed(self, what: str) -> ConnectionFailed:
-        return ConnectionFailed(what, host=self._connection.name)

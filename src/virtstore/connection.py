@@ -21,11 +21,14 @@ from contextlib import suppress
 from typing import NoReturn
 
 from virtstore import ahead, complaints
+from virtstore.answers import check_progress
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, from_code
 from virtstore.protocol import (
     PREAMBLE,
     PROTOCOL,
+    SILENCE,
+    Alive,
     AnyMessage,
     Failure,
     Frame,
@@ -44,7 +47,8 @@ _REST = 8 << 10
 
 class Connection:
     """A running agent. `name` is the host's, for messages; `verbose` shows how it was
-    started, when it answered, and its log."""
+    started, when it answered, and its log. `owed`: it is the agent's turn to say something,
+    whenever it is listened to."""
 
     def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
         self.name = name
@@ -52,6 +56,13 @@ class Connection:
         self._said: deque[str] = deque(maxlen=40)
         self.heard: Callable[[Progressed], None] | None = None
         self._began = time.monotonic()
+        self._failure: BaseException | None = None  # of a thread of ours
+        self.owed = True
+        self._listening = threading.Lock()
+        # When the agent was last known to get on, and what of ours it had received by then.
+        self._moved = time.monotonic()
+        self._taken = 0
+        self._sending = False
         self._note(f"started by: {shlex.join(argv)}")
         try:
             self._process = ahead.take(argv)
@@ -71,44 +82,62 @@ class Connection:
             raise
 
     def send(self, message: AnyMessage, payload: bytes = b"") -> None:
-        """Raises `ConnectionFailed`."""
+        """Raises `ConnectionFailed`, or what the agent failed with before it went."""
+        self._moved, self._sending = time.monotonic(), True
         try:
             self.channel.send(message, payload)
         except ConnectionFailed:
+            while self._listening.acquire(blocking=False):  # else another thread hears it
+                self._listening.release()
+                self.receive()
             self._fail_with_log()
+        finally:
+            self._sending = False
 
     def receive(self) -> Frame:
         """The next message that is no failure; a failure is raised as the error it names.
         Progress goes to `heard`, where that is set. Raises `ConnectionFailed` if the agent has
-        gone."""
-        try:
-            frame = self.channel.receive()
-        except Nonsense as error:
-            if not error.began.isascii():  # a message that was damaged, or another peer's
-                raise ConnectionFailed(error.message, host=self.name) from None
-            text = error.began + self.channel.rest(_REST, 0.5)
-            raise ConnectionFailed(complaints.amid(text), host=self.name) from None
-        except ConnectionFailed as error:
-            error.host = self.name
-            raise
+        gone, or is there and does nothing, and `Untrue` for progress that cannot be."""
+        while True:
+            frame = self._next()
+            message = frame[0]
+            if isinstance(message, Failure):
+                raise from_code(message.code, message.message, host=self.name, path=message.path)
+            if not isinstance(message, Progressed) or not self.heard:
+                return frame
+            check_progress(message, self.name)
+            self.heard(message)
+
+    def _next(self) -> Frame:
+        with self._listening:
+            self._moved = time.monotonic()
+            try:
+                frame = self.channel.receive(self._alive)
+            except Nonsense as error:
+                if not error.began.isascii():  # a message that was damaged, or another peer's
+                    raise ConnectionFailed(error.message, host=self.name) from None
+                text = error.began + self.channel.rest(_REST, 0.5)
+                raise ConnectionFailed(complaints.amid(text), host=self.name) from None
+            except ConnectionFailed as error:
+                error.host = self.name
+                raise
         if frame is None:
             self._fail_with_log()
-        message = frame[0]
-        if isinstance(message, Progressed) and self.heard:
-            self.heard(message)
-            return self.receive()
-        if isinstance(message, Failure):
-            raise from_code(message.code, message.message, host=self.name, path=message.path)
         return frame
 
-    def close(self) -> None:
-        """End the session, and see to it that no process of it is left."""
+    def end(self) -> None:
+        """End the session, and see to it that no process of it is left. Who waits for the agent,
+        or to be rid of what it does not read, is told that it has gone."""
         self.channel.close()
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+
+    def close(self) -> None:
+        """`end` it, and give back what it held."""
+        self.end()
         self._log.join(1)
         self._note(f"session ended, after {time.monotonic() - self._began:.2f} s")
         for stream in (self._process.stdout, self._process.stderr):
@@ -133,7 +162,27 @@ class Connection:
         after = time.monotonic() - self._began
         self._note(f"virtstore {hello.version}, protocol {hello.protocol}, after {after:.2f} s")
         self.channel.send(Hello(__version__, PROTOCOL, stages=True, verbose=self._verbose))
-        self.channel.keep_alive()
+        self.channel.keep_alive(self._fail)
+
+    def _alive(self, alive: Alive) -> None:
+        """It is there; see that it gets on as well. A disk may take its time, and a link, but
+        not an agent that has heard all that we say, is to say something, and works at nothing."""
+        now = time.monotonic()
+        taken = min(alive.received, self.channel.said)
+        if alive.busy or taken > self._taken:
+            self._moved, self._taken = now, taken
+        elif (self.owed or self._sending) and now - self._moved > SILENCE:
+            raise ConnectionFailed(
+                f"its agent is there, but has done nothing for {SILENCE:.0f} s of what it was"
+                " asked; what was half-done is listed as partial: try again, and look there for"
+                " what keeps it (ps, dmesg)",
+                host=self.name,
+            )
+
+    def _fail(self, error: BaseException) -> None:
+        """A thread of ours has failed, without which there is no session."""
+        self._failure = error
+        self.channel.close()
 
     def _fail_to_start(self, greeting: bytes) -> NoReturn:
         """Say why there is no agent, as well as it can be known."""
@@ -160,6 +209,8 @@ class Connection:
             self._process.wait(1)
         self._log.join(1)
         words = self._last_words()
+        if self._failure:
+            raise ConnectionFailed(f"the session was ended here: {self._failure!r}", host=self.name)
         told = f"{what or 'the agent went away'}{': ' if words else ''}{words}"
         if what is None:
             told += "\n" if "\n" in words else "; "
@@ -177,17 +228,21 @@ class Connection:
 
     def _follow_log(self) -> None:
         assert self._process.stderr is not None
-        with suppress(OSError, ValueError):
+        try:
             for line in self._process.stderr:
                 text = printable(line.strip())
                 if text:
                     self._said.append(text)
                 self._note(text)
+        except (OSError, ValueError):
+            return  # it was closed
+        except BaseException as error:
+            self._fail(error)
 
     def _note(self, text: str) -> None:
         """Show it, to whoever wants to see what is going on."""
-        if self._verbose:
-            with suppress(OSError):
+        if self._verbose and sys.stderr:
+            with suppress(OSError, ValueError):  # an agent whose log nobody reads stops
                 sys.stderr.write(f"{self.name}: {printable(text)}\n")  # at once, line for line
 
 

@@ -128,6 +128,7 @@ _CODES: Final = {
     errno.EFBIG: "no-space",
     errno.ENOENT: "not-found",
     errno.EEXIST: "exists",
+    errno.ENAMETOOLONG: "usage",
     errno.EACCES: "denied",
     errno.EPERM: "denied",
     errno.EROFS: "denied",

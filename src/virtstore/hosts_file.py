@@ -25,7 +25,7 @@ def read(file: str) -> dict[str, HostEntry]:
         with open(file, "rb") as stream:
             said = tomllib.load(stream)
         return _entries(said)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, _Odd) as error:
+    except (OSError, ValueError, RecursionError, _Odd) as error:  # ValueError: no TOML, no UTF-8
         raise UsageError(f"{file} cannot be used: {error}") from None
 
 

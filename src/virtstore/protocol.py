@@ -32,7 +32,7 @@ from virtstore.model import (
 from virtstore.progress import Stage
 
 #: Raised by one whenever an older peer would misunderstand.
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 PREAMBLE: Final = b"virtstore agent\n"
 
 _HEADER: Final = struct.Struct(">II")
@@ -67,7 +67,12 @@ class Hello(Message, frozen=True):
 
 
 class Alive(Message, frozen=True):
-    """Nothing to say, but still here (every `HEARTBEAT` seconds)."""
+    """Nothing to say, but still here (every `HEARTBEAT` seconds). `busy`: a request is being
+    worked on, and it waits for nothing that the other side has to say. `received`: bytes that
+    have arrived from the other side."""
+
+    busy: bool = False
+    received: int = 0
 
 
 # Requests ------------------------------------------------------------------------------

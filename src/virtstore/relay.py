@@ -3,19 +3,24 @@
 It looks at headers only: what is compressed stays so. The other way go the fingerprints
 of what the target has already. Each end is a session of its own, so that a copy that fails
 or is interrupted ends by closing it; what that leaves is the agents' business.
+
+Neither end is believed what the other, or it itself, has contradicted, and neither is waited for
+once the other has failed.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from virtstore.answers import check_digest, check_target, out_of_order, refuse_absurd, require
 from virtstore.connection import Connection
+from virtstore.digest import CHUNK, FINGERPRINT_SIZE
 from virtstore.errors import ConnectionFailed, Error
 from virtstore.protocol import (
+    SILENCE,
     Abandon,
-    AnyMessage,
     Begin,
     Data,
     End,
@@ -31,6 +36,9 @@ from virtstore.protocol import (
     Zero,
 )
 
+#: Bytes that an archive may have beside twice those of its image.
+_ARCHIVE_ITSELF: Final = 1 << 20
+
 
 def relay(
     source: Connection,
@@ -40,19 +48,21 @@ def relay(
     told: Callable[[int, int], None],
 ) -> Received:
     """Run a whole copy and return the target's account of it. `receive` makes the request
-    to the target once the source has said what it has; `told` gets bytes done and size."""
+    to the target once the source has said what it has; `told` gets bytes done and size. Raises
+    `Corrupt` where an end says what cannot be true."""
     source.send(send)
-    begin = _expect(source, Begin)
+    begin = _expect(source, Begin)  # of its path no use is made
     request = receive(begin)
     target.send(request)
     ready = _expect(target, Ready)
+    check_target(ready.path, request.path, target.name)
     if request.dry_run:
         return Received(ready.path, begin.size, 0, "")
     source.send(Start(ready.compare))
-    back = _Back(source, target)
+    back = _Back(source, target, -(-begin.size // CHUNK) if ready.compare else 0)
     back.start()
     try:
-        _pass_on(source, target, begin.size, told)
+        digest = _pass_on(source, target, begin.size, told, back)
     except Error as error:
         # Whatever broke on the way here: what the target says of it comes first.
         back.join(0.5)
@@ -60,58 +70,100 @@ def relay(
             raise back.failure from None
         if error.host == source.name and not isinstance(error, ConnectionFailed):
             target.send(Abandon())
-            back.join()
+            back.join(SILENCE)
         raise
     back.join()
     if back.failure:
         raise back.failure
     assert back.received is not None
+    _check_received(back.received, request, begin, ready, digest, target.name)
     return back.received
 
 
-def _pass_on(
-    source: Connection, target: Connection, size: int, told: Callable[[int, int], None]
+def _check_received(
+    received: Received, request: Receive, begin: Begin, ready: Ready, digest: str, host: str
 ) -> None:
+    """Raises `Untrue` unless the target has what the source had, where it said that it would."""
+    require(received.path == ready.path, f"{ready.path} became {received.path}", host)
+    require(received.size == begin.size, f"{begin.size} bytes became {received.size}", host)
+    require(received.digest == digest, f"digest {digest} became {received.digest}", host)
+    most = 2 * begin.size + _ARCHIVE_ITSELF if request.archive else begin.size
+    require(received.written <= most, f"it wrote {received.written} bytes", host)
+
+
+def _pass_on(
+    source: Connection,
+    target: Connection,
+    size: int,
+    told: Callable[[int, int], None],
+    back: _Back,
+) -> str:
+    """Pass on all that the source says of an image of `size` bytes; its digest."""
+    target.owed = False  # it waits for the source
+    position = 0
     while True:
         message, payload = source.receive()
+        if back.failure:
+            continue  # what is still under way; `back` sees to it that this ends
         match message:
             case Data() | Patch() | Zero() | Same():
+                fits = message.offset == position and 0 < message.length <= size - position
+                at = f"{message.length} bytes of {size} at {message.offset} follow {position}"
+                require(fits, at, source.name)
+                position += message.length
                 target.send(message, payload)
-                told(message.offset + message.length, size)
-            case End():
+                told(position, size)
+            case End(digest):
+                require(position == size, f"{position} of {size} bytes are all", source.name)
+                check_digest(digest, source.name)
+                back.ended = True
                 target.send(message)
-                return
+                target.owed = True
+                return digest
             case _:
-                raise _out_of_order(source, message)
+                raise out_of_order(message, source.name)
 
 
 class _Back(threading.Thread):
-    """What comes back from the target: fingerprints for the source, and the outcome."""
+    """What comes back from the target: fingerprints of `chunks` chunks at the most for the
+    source, and the outcome. `ended`: whether the target has been told everything."""
 
-    def __init__(self, source: Connection, target: Connection) -> None:
+    def __init__(self, source: Connection, target: Connection, chunks: int) -> None:
         super().__init__(name="copy, back", daemon=True)
         self._source = source
         self._target = target
+        self._chunks = chunks
+        self.ended = False
         self.received: Received | None = None
-        self.failure: Error | None = None
+        self.failure: BaseException | None = None
 
     def run(self) -> None:
         try:
             self.received = self._until_received()
-        except Error as error:
+        except BaseException as error:
             self.failure = error
-            self._source.channel.close()  # it need not go on; `_pass_on` sees it end
+            # Neither need go on; `_pass_on` sees it, whichever of them it waits for.
+            self._source.end()
+            self._target.end()
 
     def _until_received(self) -> Received:
+        name = self._target.name
         while True:
             message, payload = self._target.receive()
             match message:
-                case Existing():
+                case Existing(zeros):
+                    refuse_absurd(message, name)
+                    count, odd = divmod(len(payload), FINGERPRINT_SIZE)
+                    self._chunks -= zeros + count
+                    fits = not odd and self._chunks >= 0
+                    require(fits, "it has more chunks than the image", name)
                     self._source.send(message, payload)
                 case Received():
+                    refuse_absurd(message, name)
+                    require(self.ended, "it has all before it was all sent", name)
                     return message
                 case _:
-                    raise _out_of_order(self._target, message)
+                    raise out_of_order(message, name)
 
 
 Expected = TypeVar("Expected", bound=Message)
@@ -120,11 +172,6 @@ Expected = TypeVar("Expected", bound=Message)
 def _expect(connection: Connection, kind: type[Expected]) -> Expected:
     message, _ = connection.receive()
     if not isinstance(message, kind):
-        raise _out_of_order(connection, message)
+        raise out_of_order(message, connection.name)
+    refuse_absurd(message, connection.name)
     return message
-
-
-def _out_of_order(connection: Connection, message: AnyMessage) -> ConnectionFailed:
-    return ConnectionFailed(
-        f"a {type(message).__name__} came where it makes no sense", host=connection.name
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 _MOST: Final = 300
@@ -12,6 +13,12 @@ def printable(text: str | bytes) -> str:
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def json_printable(document: str) -> str:
+    """A JSON document, with `\\uXXXX` in its strings for whatever a terminal would obey: bytes
+    that turn the line around, for example, or hide a part of it."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in document)
 
 
 def printable_lines(text: str) -> str:

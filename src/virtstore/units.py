@@ -17,6 +17,9 @@ MAX_SIZE: Final = 2**63 - 1
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b)?|b)?", re.IGNORECASE | re.ASCII)
 _PREFIXES: Final = "kmgtp"
+#: Characters of a size: enough for any that a file can have, to the millionth of a byte.
+_LONGEST: Final = 64
+_MOST_BITS: Final = 128
 
 
 def parse_size(text: str | int) -> int:
@@ -25,10 +28,24 @@ def parse_size(text: str | int) -> int:
     A fraction of a byte is rounded up. Raises `UsageError` for anything else, for
     zero and for what no file can be.
     """
-    size = _bytes(str(text))
+    words = _written(text)
+    size = _bytes(words)
     if size == 0:
-        raise UsageError(f"{text} is not a size; give at least 1 byte")
+        raise UsageError(f"{words} is not a size; give at least 1 byte")
     return size
+
+
+def _written(text: str | int) -> str:
+    """`text`, or a number as text. One of thousands of digits is not even looked at."""
+    if isinstance(text, int) and text.bit_length() > _MOST_BITS:
+        raise UsageError("a number of so many digits is larger than any file can be (8 EiB)")
+    words = str(text).strip()
+    if len(words) > _LONGEST:
+        raise UsageError(
+            f"{words[:20]!r}… is not a size: it has {len(words)} characters; write bytes"
+            " (1048576) or a number with K, M, G, T or P (10G)"
+        )
+    return words
 
 
 def _bytes(text: str) -> int:
@@ -51,7 +68,7 @@ def parse_rate(text: str | int) -> int | None:
     """Bytes a second in `text`, such as `"10M"`, `"10 MB/s"`, `"500K"` or `"5000B"`; None for 0,
     which is no limit. A number without a unit is refused: it means bytes a second to some
     programs, and KiB a second to others (rsync). Raises `UsageError`."""
-    words = re.sub(r"\s*/\s*s(ec)?$", "", str(text).strip(), flags=re.IGNORECASE)
+    words = re.sub(r"\s*/\s*s(ec)?$", "", _written(text), flags=re.IGNORECASE)
     if re.search(r"bits?$|bps$", words, re.IGNORECASE):
         raise UsageError(f"{text!r}: a rate is in bytes a second here; write an eighth of it (10M)")
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", words) and words.strip("0."):
@@ -70,7 +87,7 @@ def parse_rate(text: str | int) -> int | None:
 
 def parse_target_size(text: str | int, present: int) -> int:
     """Bytes for `grow` and `shrink`: a size, or `+SIZE` / `-SIZE` from `present` bytes."""
-    words = str(text).strip()
+    words = _written(text)
     if words[:1] not in ("+", "-"):
         return parse_size(words)
     change = _bytes(words[1:])
@@ -87,7 +104,8 @@ def check_size(text: str, *others: str) -> None:
     what can be told before it is known what it is relative to. `others`: what could be written
     as well, for the message."""
     try:
-        _bytes(text[1:]) if text[:1] in ("+", "-") else parse_size(text)
+        words = _written(text)
+        _bytes(words[1:]) if words[:1] in ("+", "-") else parse_size(words)
     except UsageError as error:
         told = f"{error.message}, or {' or '.join(others)}" if others else error.message
         raise UsageError(told) from None

@@ -16,6 +16,10 @@ from virtstore.errors import ConnectionFailed
 from virtstore.protocol import Alive, Data, GetInfo, ListEnd, encode
 
 
+def _never(error: BaseException) -> None:
+    raise AssertionError(f"the heartbeat failed: {error}")
+
+
 @pytest.fixture
 def ends() -> Iterator[tuple[Channel, Channel]]:
     """Two channels that talk to each other."""
@@ -120,7 +124,7 @@ def test_a_heartbeat_keeps_a_session_that_has_nothing_to_say(
     monkeypatch.setattr(channel_module, "SILENCE", 0.5)
     monkeypatch.setattr(channel_module, "HEARTBEAT", 0.05)
     one, other = ends
-    one.keep_alive()
+    one.keep_alive(_never)
     threading.Timer(1.2, lambda: one.send(ListEnd())).start()
     assert other.receive() == (ListEnd(), b"")  # 1.2 s of silence but for the heartbeat
     assert other.received == 0
@@ -131,7 +135,7 @@ def test_a_closed_channel_has_no_heartbeat(
 ) -> None:
     monkeypatch.setattr(channel_module, "HEARTBEAT", 0.01)
     one, other = ends
-    one.keep_alive()
+    one.keep_alive(_never)
     assert other.read(len(encode(Alive()))) == encode(Alive())
     one.close()
     deadline = time.monotonic() + 5

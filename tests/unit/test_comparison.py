@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from virtstore.answers import Untrue
 from virtstore.comparison import GRANULARITY, compare
 from virtstore.connection import Connection
 from virtstore.digest import CHUNK, DIGEST_SIZE, chunk_digest, zero_digest
@@ -28,6 +29,7 @@ class Host:
     def __init__(self, *answers: Answer, name: str = "a") -> None:
         self.name = name
         self.asked: list[HashImage] = []
+        self.ended = False
         self._answers = list(answers)
         self._now: Answer = []
 
@@ -35,6 +37,9 @@ class Host:
         assert isinstance(message, HashImage)
         self.asked.append(message)
         self._now = list(self._answers.pop(0))
+
+    def end(self) -> None:
+        self.ended = True
 
     def receive(self) -> Frame:
         said = self._now.pop(0)
@@ -53,7 +58,7 @@ def digests(zeros: int, told: bytes = b"") -> Frame:
 
 def diff(one: Host, other: Host) -> Difference:
     connections = cast(Connection, one), cast(Connection, other)
-    return compare(connections[0], "/x", connections[1], "/y", lambda done, size: None)
+    return compare(connections[0], "/x", connections[1], "/x", lambda done, size: None)
 
 
 def test_what_a_host_only_claims_takes_no_memory() -> None:
@@ -97,16 +102,18 @@ def test_of_chunks_that_differ_the_blocks_are_compared() -> None:
     [
         ([begin(3 * CHUNK), digests(2), END], "fewer digests"),
         ([begin(3 * CHUNK), END], "fewer digests"),
-        ([END], "End came in answer"),
-        ([digests(1), END], "Digests came in answer"),
-        ([begin(3 * CHUNK), digests(3), (Start(False), b"")], "Start came in answer"),
-        ([begin(3 * CHUNK), begin(0), END], "Begin came in answer"),
+        ([END], "a End came"),
+        ([digests(1), END], "a Digests came"),
+        ([begin(3 * CHUNK), digests(3), (Start(False), b"")], "a Start came"),
+        ([begin(3 * CHUNK), begin(0), END], "a Begin came"),
         ([begin(3 * CHUNK), digests(4), END], "more digests"),
         ([begin(3 * CHUNK), digests(2, ONE + ONE), END], "more digests"),
         ([begin(3 * CHUNK), digests(4), digests(-1), END], "more digests"),
-        ([begin(3 * CHUNK), digests(-1, ONE * 4), END], "no row of digests"),
-        ([begin(3 * CHUNK), digests(2, ONE + b"x"), END], "no row of digests"),
-        ([begin(-1), END], "-1 bytes"),
+        ([begin(3 * CHUNK), digests(-1, ONE * 4), END], "a row of digests"),
+        ([begin(3 * CHUNK), digests(2, ONE + b"x"), END], "a row of digests"),
+        ([begin(-1), END], "a Begin with -1"),
+        ([begin(1 << 63), END], "a Begin with 9223372036854775808"),
+        ([(Begin("/other", CHUNK), b""), END], "/x is /other"),
     ],
 )
 @pytest.mark.parametrize("beside", [False, True])
@@ -114,15 +121,16 @@ def test_an_answer_that_is_none_is_never_compared(
     answer: Answer, complaint: str, beside: bool
 ) -> None:
     liar, honest = Host(answer, name="liar"), Host([begin(3 * CHUNK), digests(3), END])
-    with pytest.raises(ConnectionFailed, match=complaint) as caught:
+    with pytest.raises((ConnectionFailed, Untrue), match=complaint) as caught:
         diff(honest, liar) if beside else diff(liar, honest)
     assert caught.value.host == "liar"
+    assert honest.ended, "nobody waits for what the other one hashes"
 
 
 def test_blocks_of_a_chunk_that_are_missing_are_missed() -> None:
     one = Host([begin(CHUNK), digests(0, ONE), END], [begin(CHUNK), digests(255), END])
     other = Host([begin(CHUNK), digests(0, TWO), END], [begin(CHUNK), digests(256), END])
-    with pytest.raises(ConnectionFailed, match="fewer digests"):
+    with pytest.raises(Untrue, match="fewer digests"):
         diff(one, other)
 
 

@@ -41,7 +41,7 @@ def test_no_more_is_read_ahead_than_was_allowed(batch: int) -> None:
     for taken in range(20):
         assert next(results) == taken
         assert started <= taken + (1 + 5) * batch
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 4])
@@ -93,7 +93,7 @@ def test_whoever_stops_early_leaves_no_thread_at_work() -> None:
 
     results = in_order(work, range(1000))
     assert next(results) == 0
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert not working.is_set()
     assert not [t for t in threading.enumerate() if t.name.startswith("transfer")]
 

@@ -142,3 +142,20 @@ def test_a_rate_that_other_programs_read_otherwise_is_refused(text: str | int) -
     if str(text).startswith("5000"):
         assert "5000B for 5000 bytes" in refused.value.message
         assert "5000K for 5000 KiB" in refused.value.message
+
+
+@pytest.mark.parametrize("digits", [65, 1000, 5000, 100_000])
+@pytest.mark.parametrize("form", ["{}", "{}G", "+{}", "-{}", "0.{}K", "{}.5", "0{}", " {} "])
+def test_a_number_of_thousands_of_digits_is_refused_in_few_words(digits: int, form: str) -> None:
+    text = form.format("9" * digits)
+    for parse in (parse_size, check_size, parse_rate, lambda text: parse_target_size(text, 5)):
+        with pytest.raises(UsageError) as caught:
+            parse(text)
+        assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("number", [10**5000, -(10**5000), 1 << 63, -1, 0], ids=range(5))
+def test_a_whole_number_that_no_file_can_have_is_refused(number: int) -> None:
+    for parse in (parse_size, parse_rate) if number else (parse_size,):
+        with pytest.raises(UsageError):
+            parse(number)

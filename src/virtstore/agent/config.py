@@ -256,7 +256,7 @@ def _read(file: str) -> tuple[dict[str, Any], str]:
             return tomllib.loads(text), text
     except OSError as error:
         raise Error(f"the configuration {file} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number too long to read
         raise Error(
             f"the configuration {file} is not TOML: {error}. Each [[table]] and each key has a"
             " line of its own, and text is in quotes"

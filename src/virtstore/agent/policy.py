@@ -292,7 +292,7 @@ def _refuse_unreachable(error: OSError, root: str, fd: int, inside: str) -> NoRe
     """Raises what is to be said of a directory `inside` the root that `fd` is."""
     path = plain_path(f"{root}/{inside}")
     match error.errno:
-        case errno.ENOENT:
+        case errno.ENOENT | errno.ENAMETOOLONG:
             there = plain_path(f"{root}/{_existing(fd, inside)}")
             raise NotFound(
                 f"no such directory; of this path there is {there}, and virtstore makes no"

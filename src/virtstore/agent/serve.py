@@ -14,6 +14,7 @@ from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
 from virtstore.errors import Error, Interrupted, from_os_error
 from virtstore.protocol import PREAMBLE, PROTOCOL, Failure, Hello, Message
+from virtstore.requests import check_fields
 from virtstore.version import __version__
 
 log: Final = logging.getLogger("virtstore.agent")
@@ -45,10 +46,15 @@ def serve(
     session.tells_stages = hello[0].stages
     if hello[0].verbose:
         logging.getLogger().setLevel(logging.DEBUG)
-    session.start()
     agent = Agent(load, session)
-    while (frame := session.next()) is not None:
-        _answer(agent, frame[0])
+    try:
+        session.start()
+        while (frame := session.next()) is not None:
+            _answer(agent, frame[0])
+    except RuntimeError as error:  # no thread can be started
+        session.broken = error
+    if session.broken:
+        _fail(agent, _told(session.broken, None))
 
 
 def _answer(agent: Agent, request: Message) -> None:
@@ -60,21 +66,36 @@ def _answer(agent: Agent, request: Message) -> None:
     agent.take_answer()  # of a handler that failed after it had answered
     log.debug("%s", request)
     try:
+        check_fields(request)
         handler(agent, request)
         if answer := agent.take_answer():
             agent.session.send(answer)
     except Interrupted:
         return
-    except Error as error:
-        _fail(agent, Failure(error.code, error.message, error.path or _path(request)))
-    except OSError as error:
-        log.info("%s", error, exc_info=True)
-        told = from_os_error(error, path=_path(request))
-        _fail(agent, Failure(told.code, told.message, told.path))
-    except Exception as error:
-        log.exception("a defect in virtstore")
-        text = f"a defect in virtstore: {type(error).__name__}: {error}; please report it"
-        _fail(agent, Failure("failed", text, _path(request)))
+    except BaseException as error:  # of whatever thread
+        _fail(agent, _told(error, _path(request)))
+
+
+def _told(error: BaseException, path: str | None) -> Failure:
+    """What a client is told of it."""
+    match error:
+        case Error():
+            return Failure(error.code, error.message, error.path or path)
+        case OSError():
+            log.info("%s", error, exc_info=error)
+            told = from_os_error(error, path=path)
+            return Failure(told.code, told.message, told.path)
+        case MemoryError():
+            text = "this host has not enough free memory for it; try again when it has more"
+        case RuntimeError() if "start new thread" in str(error):
+            text = (
+                "this host lets the agent start no more threads; raise its limit of processes"
+                " there (ulimit -u, TasksMax), or try again when less is running"
+            )
+        case _:
+            log.error("a defect in virtstore", exc_info=error)
+            text = f"a defect in virtstore: {type(error).__name__}: {error}; please report it"
+    return Failure("failed", text, path)
 
 
 def _fail(agent: Agent, failure: Failure) -> None:

@@ -4,22 +4,27 @@ A thread reads frames into a short queue; another watches for the client's hang-
 must end an operation within seconds even while that operation reads no frame. What a
 target has already is taken in at once, whatever the operation is doing: a source that waits
 to be rid of its data while its target waits to be rid of its fingerprints would wait for ever.
+
+Whatever a thread beside the operation fails with is the operation's own failure, which is told
+wherever the operation waits or looks (`fail`): a thread that ended alone would leave both ends
+waiting for what it was going to do.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import select
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, Interrupted
 from virtstore.progress import Stage
-from virtstore.protocol import AnyMessage, Existing, Frame, Progressed
+from virtstore.protocol import AnyMessage, Existing, Frame, Nonsense, Progressed
 from virtstore.transfer.compare import Fingerprints
 from virtstore.units import format_size
 
@@ -32,13 +37,18 @@ _REPORT: Final = 0.1
 
 
 class Session:
-    """The agent's end of a connection."""
+    """The agent's end of a connection. `broken`: what a thread failed with without which there
+    is no session; no further request is taken then."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self.channel = Channel(reading, writing)
+        self.broken: BaseException | None = None
         self._reading = reading
-        self._queue: queue.Queue[Frame | None] = queue.Queue(_AHEAD)
+        self._frames: deque[Frame] = deque()
+        self._changed = threading.Condition()
         self._gone = threading.Event()
+        self._failure: BaseException | None = None  # of the request that is being worked on
+        self._waiting = False
         self._existing: Fingerprints | None = None
         self._reported = 0.0
         self._stage: Stage = "checking"
@@ -47,24 +57,34 @@ class Session:
 
     def start(self) -> None:
         """Begin to listen. The client's hello has been read."""
-        self.channel.keep_alive()
+        self.channel.keep_alive(self._break, busy=lambda: not self._waiting)
         for work in (self._read, self._watch):
-            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+            thread = threading.Thread(
+                target=self._work, args=(work,), name=work.__name__, daemon=True
+            )
+            thread.start()
 
     def next(self) -> Frame | None:
-        """The next frame; None once the client has gone."""
-        frame = None if self._gone.is_set() else self._queue.get()
-        return None if self._gone.is_set() else frame
+        """The next frame, which begins a request; None once the client has gone, or the session
+        is broken."""
+        if self._existing:
+            self._existing.close()  # of the last request; what still comes of them is left alone
+        with self._changed:
+            self._failure = self.broken
+            self._wait()
+            return None if self._gone.is_set() or self.broken else self._take()
 
     def expect(self) -> Frame:
-        """The next frame of an operation that cannot go on without it."""
-        frame = self.next()
-        if frame is None:
-            raise Interrupted("the client went away")
-        return frame
+        """The next frame of an operation that cannot go on without it. Raises what the operation
+        failed with meanwhile."""
+        with self._changed:
+            self._wait()
+            self.check()
+            return self._take()
 
     def send(self, message: AnyMessage, payload: bytes = b"") -> None:
-        self.check()
+        if self._gone.is_set():
+            raise Interrupted("the client went away")
         try:
             self.channel.send(message, payload)
         except ConnectionFailed:
@@ -72,9 +92,20 @@ class Session:
             raise Interrupted("the client went away") from None
 
     def check(self) -> None:
-        """Raises `Interrupted` if the client has gone: called in every loop that is long."""
+        """Raises `Interrupted` if the client has gone, and what the operation failed with in
+        another thread: called in every loop that is long."""
         if self._gone.is_set():
             raise Interrupted("the client went away")
+        if self._failure:
+            raise self._failure
+
+    def fail(self, error: BaseException) -> None:
+        """The request that is being worked on has failed, whatever its own thread is doing."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
+        if self._existing:
+            self._existing.close(error)
 
     def begin(self) -> None:
         """Another request begins."""
@@ -112,22 +143,53 @@ class Session:
         self._existing = Fingerprints(size)
         return self._existing
 
+    def _wait(self) -> None:
+        self._waiting = True
+        self._changed.wait_for(lambda: self._frames or self._failure or self._gone.is_set())
+        self._waiting = False
+
+    def _take(self) -> Frame:
+        self._changed.notify_all()  # there is room
+        return self._frames.popleft()
+
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:
+            self._break(error)
+
+    def _break(self, error: BaseException) -> None:
+        self.broken = error
+        self.fail(error)
+
     def _read(self) -> None:
         try:
-            while (frame := self.channel.receive()) is not None:
+            while (frame := self.channel.receive()) is not None and not self._gone.is_set():
                 if isinstance(frame[0], Existing):
                     self._learn(frame[0], frame[1])
                 else:
-                    self._queue.put(frame)
-        except (ConnectionFailed, Interrupted, ValueError):
+                    self._put(frame)
+        except Nonsense:
+            raise  # the client is there, and can be told
+        except (ConnectionFailed, Interrupted):
             pass
-        finally:
-            self.hang_up()
+        self.hang_up()
+
+    def _put(self, frame: Frame) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._frames) < _AHEAD or self._gone.is_set())
+            self._frames.append(frame)
+            self._changed.notify_all()
 
     def _learn(self, message: Existing, payload: bytes) -> None:
         if self._existing is None:
-            raise ValueError("fingerprints that nobody asked for")
-        self._existing.add(payload, message.zeros)
+            raise Nonsense("fingerprints came that nobody had asked for")
+        if self._existing.closed:
+            return
+        try:
+            self._existing.add(payload, message.zeros)
+        except ValueError as error:
+            raise Nonsense(f"what was told of the target makes no sense: {error}") from None
         if message.last:
             self._existing.finish()
 
@@ -146,7 +208,7 @@ class Session:
     def hang_up(self) -> None:
         """As if the client had gone."""
         self._gone.set()
-        with suppress(queue.Full):
-            self._queue.put_nowait(None)  # wakes an operation that waits for a frame
+        with self._changed:
+            self._changed.notify_all()  # wakes an operation that waits for a frame
         if self._existing:
             self._existing.close()

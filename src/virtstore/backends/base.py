@@ -213,6 +213,11 @@ class Store(Protocol):
         """Raises `NotFound`; `Denied` for anything that is not an image (a link, a FIFO)."""
         ...
 
+    def require_name(self, name: str) -> None:
+        """Raises `UsageError` for what no new image here can be called, nor an image that is
+        worked on: the names that it has meanwhile count."""
+        ...
+
     def require_attributes(self, name: str, like: str | None = None) -> None:
         """Raises `Denied` where what gets this name could not have the owner, access list and
         labels that `Draft.publish` will give it, or what has the name may not be replaced. Told

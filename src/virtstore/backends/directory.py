@@ -19,7 +19,7 @@ from virtstore import linux
 from virtstore.backends import attributes
 from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Image, Look, Stored, nothing
 from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, nameless, to_have
-from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported
+from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.units import format_size
 
 #: What the kernel says where there is no room, a quota's end, or no file can be so long.
@@ -79,7 +79,7 @@ class Directory:
     def find(self, name: str) -> Stored | None:
         device = os.fstat(self._fd).st_dev
         for candidate in (name, name + PARTIAL_SUFFIX):
-            with suppress(FileNotFoundError):
+            with _suppress_missing():
                 status = os.stat(candidate, dir_fd=self._fd, follow_symlinks=False)
                 return _stored(candidate, status, device)
         return None
@@ -96,6 +96,16 @@ class Directory:
             draft.__exit__()
             raise
         return draft
+
+    def require_name(self, name: str) -> None:
+        most = os.fstatvfs(self._fd).f_namemax - len(PARTIAL_SUFFIX)
+        length = len(os.fsencode(name))
+        if length > most:
+            raise UsageError(
+                f"its name has {length} bytes, and at most {most} are possible here: while an"
+                f" image is made or overwritten it is called that and {PARTIAL_SUFFIX}; choose a"
+                " shorter name"
+            )
 
     def require_attributes(self, name: str, like: str | None = None) -> None:
         with suppress(NotFound, PermissionError), self.open(name) as replaced:
@@ -151,7 +161,7 @@ class Directory:
         return image
 
     def _refuse_partial_beside(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with _suppress_missing():
             os.stat(name + PARTIAL_SUFFIX, dir_fd=self._fd, follow_symlinks=False)
             raise InUse(
                 "an interrupted operation left a partial image beside this one;"
@@ -165,7 +175,7 @@ class Directory:
         os.fsync(self._fd)
 
     def discard(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        with _suppress_missing():
             os.unlink(name + PARTIAL_SUFFIX, dir_fd=self._fd)
             os.fsync(self._fd)
 
@@ -273,9 +283,9 @@ class Directory:
         opening a FIFO waits and opening a device may do anything."""
         try:
             found = linux.open_beneath(self._fd, file, os.O_PATH | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            raise NotFound("no such image") from None
         except OSError as error:
+            if error.errno in _MISSING:
+                raise NotFound("no such image") from None
             if error.errno == errno.EXDEV:
                 raise Denied("it is a mount of another file system") from None
             raise
@@ -286,6 +296,19 @@ class Directory:
             return linux.reopen(found, flags)
         finally:
             os.close(found)
+
+
+#: What the kernel says of a name that nothing has, or can have.
+_MISSING: Final = (errno.ENOENT, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def _suppress_missing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
 
 
 def _stored(file: str, status: os.stat_result, device: int) -> Stored:

@@ -95,6 +95,9 @@ class VolumeGroup:
     def archive(self, name: str) -> ArchiveDraft:
         raise Unsupported("a volume holds no archive")
 
+    def require_name(self, name: str) -> None:
+        check_name(name)
+
     def require_attributes(self, name: str, like: str | None = None) -> None:
         """A volume has tags, which this agent may set."""
 

@@ -150,6 +150,9 @@ class Memory:
     def archive(self, name: str) -> MemoryDraft:
         return MemoryDraft(self, name, self.partials.setdefault(name, bytearray()))
 
+    def require_name(self, name: str) -> None:
+        """Whatever it is."""
+
     def require_attributes(self, name: str, like: str | None = None) -> None:
         """Images here have none."""
 

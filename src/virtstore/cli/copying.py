@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from virtstore import protocol
 from virtstore.cli.images import change
 from virtstore.cli.meter import meter
-from virtstore.cli.options import Changing, image_at, located
+from virtstore.cli.options import Changing, Number, image_at, located
 from virtstore.cli.render import copy_text
 from virtstore.cli.several import for_each, sessions
 from virtstore.client import Copied, Image
@@ -28,7 +28,6 @@ _SUFFIX: Final = re.compile(r"\.(zst|lz4|lzo|gz|xz)$")
 _NICE: Final = 10
 _Flag = Annotated[bool, Parameter(negative=())]
 _Copying = Callable[[Image, Image, ProgressCallback | None], Copied]
-_Level = Annotated[int | None, Parameter(allow_leading_hyphen=True)]
 
 
 def copy(
@@ -40,7 +39,7 @@ def copy(
     archive: _Flag = False,
     overwrite: _Flag = False,
     format: Compression | None = None,
-    level: _Level = None,
+    level: Number = None,
     bwlimit: str | None = None,
     allow_in_use: _Flag = False,
     nice: _Flag = False,
@@ -146,7 +145,7 @@ def compress(
     /,
     *more: str,
     format: Compression = "zstd",
-    level: _Level = None,
+    level: Number = None,
     keep: _Flag = False,
     options: Changing = _DEFAULTS,
 ) -> int:

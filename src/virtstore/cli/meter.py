@@ -14,6 +14,7 @@ import msgspec
 from virtstore.cli import signals
 from virtstore.cli.options import Common
 from virtstore.progress import Progress, ProgressCallback
+from virtstore.text import json_printable
 from virtstore.units import format_size
 
 #: Seconds that an operation may take without a bar.
@@ -59,7 +60,7 @@ def _text(event: Progress) -> str:
 
 
 def _json_line(event: Progress) -> None:
-    print(msgspec.json.encode(event).decode(), file=sys.stderr, flush=True)
+    print(json_printable(msgspec.json.encode(event).decode()), file=sys.stderr, flush=True)
 
 
 class _Lines:

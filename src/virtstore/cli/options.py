@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from virtstore.client import Host, Image
 from virtstore.errors import UsageError
 from virtstore.location import Location, parse_host, parse_location
+
+
+def _whole_number(_: object, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text, re.ASCII):
+        shown = text if len(text) <= 20 else f"{text[:20]}…"
+        raise ValueError(f'"{shown}" is no number')
+    return int(text)
+
+
+#: A number that is no size, such as a partition's or a level.
+Number = Annotated[int | None, Parameter(allow_leading_hyphen=True, converter=_whole_number)]
 
 
 @Parameter(name="*")

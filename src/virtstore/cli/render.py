@@ -26,17 +26,14 @@ from virtstore.model import (
     StorageInfo,
     Verified,
 )
-from virtstore.text import printable, printable_lines
+from virtstore.text import json_printable, printable, printable_lines
 from virtstore.units import format_size
 
 
 def print_json(value: object) -> None:
     """One JSON document, its keys the fields of our values; `warnings` only where there are any."""
-    print(
-        json.dumps(
-            _without_empty_warnings(msgspec.to_builtins(value)), indent=2, ensure_ascii=False
-        )
-    )
+    whole = _without_empty_warnings(msgspec.to_builtins(value))
+    print(json_printable(json.dumps(whole, indent=2, ensure_ascii=False)))
 
 
 def _without_empty_warnings(value: object) -> object:
@@ -64,7 +61,7 @@ def error_json(error: Error) -> dict[str, dict[str, str | None]]:
 
 def print_error(error: Error, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(error_json(error), ensure_ascii=False))
+        print(json_printable(json.dumps(error_json(error), ensure_ascii=False)))
     else:
         # Of several lines are those that tell what to write to a host's configuration.
         print(printable_lines(f"virtstore: {error}"), file=sys.stderr)

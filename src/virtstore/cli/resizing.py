@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from virtstore import protocol
 from virtstore.cli.images import change
-from virtstore.cli.options import Changing
+from virtstore.cli.options import Changing, Number
 from virtstore.units import check_size
 
 _DEFAULTS = Changing()
@@ -20,7 +20,7 @@ def growfs(
     size: str | None = None,
     /,
     *,
-    partition: int | None = None,
+    partition: Number = None,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Grow the file system in an image to fill it, or to SIZE.
@@ -51,7 +51,7 @@ def shrinkfs(
     size: str,
     /,
     *,
-    partition: int | None = None,
+    partition: Number = None,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Shrink the file system in an image, and its partition. The image keeps its size.

@@ -37,7 +37,7 @@ class Fingerprints:
         self._told = 0
         self._forgotten = 0
         self._finished = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._changed = threading.Condition()
 
     def add(self, fingerprints: bytes, zeros: int = 0) -> None:
@@ -65,7 +65,12 @@ class Fingerprints:
             self._finished = True
             self._changed.notify_all()
 
-    def close(self, failure: Exception | None = None) -> None:
+    @property
+    def closed(self) -> bool:
+        """Whether nobody wants to know any more."""
+        return self._failure is not None
+
+    def close(self, failure: BaseException | None = None) -> None:
         """Nothing more will come: who waits gets `failure`, or `Interrupted`."""
         with self._changed:
             self._failure = self._failure or failure or Interrupted("the comparison was cut short")

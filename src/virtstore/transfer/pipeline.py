@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -30,7 +30,7 @@ def in_order(
     *,
     depth: int = 2 * WORKERS,
     batch: int = 1,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`work(item)` of each item, in the items' order, computed ahead by `WORKERS` threads, of
     which each takes `batch` at once: at most `depth` batches.
 

@@ -7,7 +7,8 @@ one that the source ends with. Publishing is the caller's step, after that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -57,17 +58,33 @@ class Target(Protocol):
         ...
 
 
-def receive(frames: Iterable[Sent], size: int, target: Target) -> Outcome:
+def receive(
+    frames: Iterable[Sent],
+    size: int,
+    target: Target,
+    failed: Callable[[BaseException], None] = lambda _: None,
+) -> Outcome:
     """Take a whole image of `size` bytes. Raises `Corrupt` where it is not whole, or not
-    what the source says that it is."""
+    what the source says that it is. `failed` is told at once, in whatever thread, what is going
+    to be raised: the next frame may be long in coming."""
     sequence = _Sequence(frames, size)
     digest = ImageDigest()
-    for taken in in_order(target.take, sequence.data()):
-        if taken.digest is None:
-            digest.add_zeros(taken.length)
-        else:
-            digest.add(taken.digest)
-        target.commit(taken)
+
+    def take(part: Part) -> Taken:
+        try:
+            return target.take(part)
+        except BaseException as error:
+            failed(error)
+            raise
+
+    # Closed before what is written to is: its threads may be at work.
+    with closing(in_order(take, sequence.data())) as results:
+        for taken in results:
+            if taken.digest is None:
+                digest.add_zeros(taken.length)
+            else:
+                digest.add(taken.digest)
+            target.commit(taken)
     computed = digest.hexdigest()
     if computed != sequence.digest:
         raise Corrupt("what arrived is not what the source says it sent: the digests differ")

@@ -8,7 +8,7 @@ chunk of which the target has a part only the blocks that differ.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -47,7 +47,9 @@ class _Told(NamedTuple):
     digest: bytes | None = None
 
 
-def send(source: Source, encoding: Encoding, target: Fingerprints | None) -> Iterator[Sent]:
+def send(
+    source: Source, encoding: Encoding, target: Fingerprints | None
+) -> Generator[Sent, None, None]:
     """The whole image, ending with `End`. `target`: what the target has already, which is told
     as `Same`. Raises `Corrupt` where an archive does not hold what it says."""
 

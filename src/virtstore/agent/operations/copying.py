@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 from virtstore import formats
 from virtstore.agent import priority
@@ -79,12 +79,15 @@ def send_image(agent: Agent, request: Send) -> None:
             adaptive=request.level is None and not request.whole_frames,
             bwlimit=request.bwlimit,
         )
-        for message, payload in send(source, encoding, target if start.compare else None):
-            if isinstance(message, End):
-                agent.reply(message)  # once a snapshot that was read is gone
-            else:
-                session.send(message, payload)
-                target.forget((message.offset + message.length) // CHUNK)
+        # Closed before what it reads is: its threads may be at work.
+        with closing(send(source, encoding, target if start.compare else None)) as frames:
+            for message, payload in frames:
+                session.check()
+                if isinstance(message, End):
+                    agent.reply(message)  # once a snapshot that was read is gone
+                else:
+                    session.send(message, payload)
+                    target.forget((message.offset + message.length) // CHUNK)
 
 
 def receive_image(agent: Agent, request: Receive) -> None:
@@ -105,8 +108,8 @@ def receive_image(agent: Agent, request: Receive) -> None:
             def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
                 session.send(Existing(zeros, last), fingerprints)
 
-            with surveyed(opened, place, tell):
-                outcome = receive(_arriving(agent), request.size, opened.target)
+            with surveyed(agent, opened, place, tell):
+                outcome = receive(_arriving(agent), request.size, opened.target, agent.session.fail)
             _publish(agent, place, wanted, opened.draft)
         agent.reply(Received(place.path, request.size, outcome.written, outcome.digest))
     return None
@@ -153,10 +156,12 @@ def copy_within(
         with blamed_on(origin.path):
             yield from send(source, encoding, opened.existing)
 
-    with surveyed(opened, place, lambda zeros, fingerprints, last: agent.session.check()):
-        reported = _reported(agent, frames(), source.size)
+    with (
+        surveyed(agent, opened, place, lambda zeros, fingerprints, last: agent.session.check()),
+        closing(_reported(agent, frames(), source.size)) as reported,
+    ):
         try:
-            return receive(reported, source.size, opened.target)
+            return receive(reported, source.size, opened.target, agent.session.fail)
         except Corrupt as error:  # frames go on as they lie: what is found there was here
             error.path = error.path or origin.path
             raise
@@ -234,6 +239,8 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
         if wanted.mode == "new":
             refuse_existing(place, "; --overwrite replaces it once the copy is whole")
         elif found:
+            with blamed_on(place.path):
+                place.store.require_name(place.name)
             _refuse_replacing(agent, place, wanted, partial=found.state == "partial")
         elif wanted.mode == "contents":
             raise NotFound(
@@ -286,7 +293,7 @@ def _arriving(agent: Agent) -> Iterator[Sent]:
                 raise ConnectionFailed(f"a {type(message).__name__} in the middle of a copy")
 
 
-def _reported(agent: Agent, frames: Iterator[Sent], size: int) -> Iterator[Sent]:
+def _reported(agent: Agent, frames: Iterator[Sent], size: int) -> Generator[Sent, None, None]:
     """The same frames, with progress told to the client."""
     for frame in frames:
         yield frame

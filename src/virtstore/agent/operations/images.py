@@ -21,7 +21,7 @@ from virtstore.agent.context import (
 )
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Draft, Store, Stored
-from virtstore.errors import Exists, InUse, Unsupported, UsageError
+from virtstore.errors import Exists, InUse, Unsupported, UsageError, blamed_on
 from virtstore.location import canonical
 from virtstore.model import Changed, Cleaned
 from virtstore.protocol import (
@@ -152,8 +152,10 @@ def clean(agent: Agent, request: CleanUp) -> None:
 
 
 def refuse_existing(place: Place, remedy: str = "") -> None:
-    """Raises `Exists` if the final name is taken by anything; `remedy`: what to do if that
-    is an image."""
+    """Raises `Exists` if the final name is taken by anything, `UsageError` if nothing can have
+    it; `remedy`: what to do if it is an image that has it."""
+    with blamed_on(place.path):
+        place.store.require_name(place.name)
     found = place.store.find(place.name)
     if found and found.state == "complete":
         kind = {"directory": "a directory", "other": "something that is no image"}

@@ -12,7 +12,7 @@ from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveDraft, Draft
-from virtstore.errors import ConnectionFailed, Error, Interrupted, UsageError, blamed_on
+from virtstore.errors import ConnectionFailed, Interrupted, UsageError, blamed_on
 from virtstore.formats.base import Format
 from virtstore.model import Compression
 from virtstore.protocol import CopyMode
@@ -137,14 +137,17 @@ def level_for(form: Format, level: int | None) -> int:
 
 @contextmanager
 def surveyed(
-    opened: Opened, place: Place, tell: Callable[[int, bytes, bool], None]
+    agent: Agent, opened: Opened, place: Place, tell: Callable[[int, bytes, bool], None]
 ) -> Iterator[None]:
     """Find out, beside the copy, what the target has already. `tell` gets each batch (as
-    `Existing` tells it); what it raises ends the survey."""
+    `Existing` tells it); what it raises ends the survey. Whatever ends it before its end is the
+    operation's failure."""
     existing, there = opened.existing, opened.there
     if existing is None or there is None:
         yield
         return
+
+    over = threading.Event()
 
     def learn() -> None:
         try:
@@ -156,13 +159,16 @@ def surveyed(
                 there.check()
                 existing.finish()
                 tell(0, b"", True)
-        except Error as error:
+        except BaseException as error:
             existing.close(error)  # whoever waits for a fingerprint gets it
+            if not over.is_set():
+                agent.session.fail(error)  # and so does who waits for the source
 
     thread = threading.Thread(target=learn, name="survey", daemon=True)
     thread.start()
     try:
         yield
     finally:
+        over.set()
         existing.close()
         thread.join()

@@ -1,0 +1,52 @@
+"""What a request may not say, whoever asks: fields that make no sense, alone or together.
+
+The types of messages are the protocol's matter, and what a path means is the policy's. Here is
+what is wrong on any host. The client looks before it asks, so that nothing is started for it,
+and the agent before it does anything, since it believes no client.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from virtstore.errors import UsageError
+from virtstore.protocol import CopyHere, Message, Receive
+from virtstore.units import MAX_SIZE
+
+#: Partitions that a table can have: a GPT's header has 32 bits for their number.
+_MOST_PARTITIONS: Final = 0xFFFFFFFF
+
+
+def check_fields(request: Message) -> None:
+    """Raises `UsageError` for a request that nothing sensible can be done for."""
+    partition: int | None = getattr(request, "partition", None)
+    if partition is not None and not 1 <= partition <= _MOST_PARTITIONS:
+        raise UsageError(f"partition {partition} cannot be: they are numbered from 1")
+    bwlimit: int | None = getattr(request, "bwlimit", None)
+    if bwlimit is not None and not 0 <= bwlimit <= MAX_SIZE:
+        raise UsageError(f"{bwlimit} is no number of bytes a second")
+    if getattr(request, "thin", None) == "":
+        raise UsageError("a thin pool has a name")
+    if any(number < 0 for number in getattr(request, "chunks", None) or ()):
+        raise UsageError("chunks are numbered from 0")
+    if isinstance(request, Receive):
+        _check_received(request)
+    if isinstance(request, (CopyHere, Receive)) and request.mode == "contents":
+        _check_contents(request)
+
+
+def _check_received(request: Receive) -> None:
+    if not 0 <= request.size <= MAX_SIZE:
+        raise UsageError(f"an image of {request.size} bytes cannot be")
+    if "/" in request.name or "\0" in request.name or request.name in (".", ".."):
+        raise UsageError(f"{request.name!r} is not the name of an image")
+
+
+def _check_contents(request: CopyHere | Receive) -> None:
+    if request.archive:
+        raise UsageError(
+            "contents are written into an image that is there, and that stays an image; to make"
+            " an archive, copy with --archive"
+        )
+    if isinstance(request, Receive) and request.level is not None:
+        raise UsageError("a level is for an archive, and contents are written into an image")
