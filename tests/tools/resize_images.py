@@ -278,4 +278,5 @@ def configuration(root: Path) -> Path:
 
 
 def write_configuration(root: Path, more: str = "") -> None:
-    configuration(root).write_text(f'[[directory]]\npath = "{root}"\naccess = "write"\n{more}')
+    kept = f'[[directory]]\npath = "{root}"\naccess = "write"\nvolatile = true\n'
+    configuration(root).write_text(kept + more)
