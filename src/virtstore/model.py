@@ -131,7 +131,7 @@ class FormatSupport(msgspec.Struct, frozen=True):
 
 
 class StorageInfo(msgspec.Struct, frozen=True):
-    """`warnings`: roots that are configured and cannot be used, and why."""
+    """`warnings`: roots that are configured and cannot be used, or lack something, and why."""
 
     host: str
     version: str

@@ -11,10 +11,11 @@ from virtstore import run
 from virtstore.errors import Unsupported
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.blank import is_blank
-from virtstore.filesystems.detect import Contents, end_of_contents
+from virtstore.filesystems.detect import Contents, detect_many, end_of_contents
 from virtstore.filesystems.registry import for_type, support
 from virtstore.model import Filesystem, FilesystemSupport, Partition
 
+MIB = 1 << 20
 EXT4 = Filesystem(type="ext4", size=1000)
 LUKS = Filesystem(type="crypto_LUKS")
 FIRST = Partition(number=1, start=100, size=400, type="83")
@@ -95,3 +96,18 @@ def test_what_must_be_mounted_is_possible_only_where_that_is_allowed(
 def test_a_file_system_that_is_not_known_is_refused_by_name() -> None:
     with pytest.raises(Unsupported, match=r"zfs_member.*cannot be resized.*ext4"):
         for_type("zfs_member")
+
+
+def test_a_device_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    (tmp_path / "unreadable").write_bytes(b"\1" * MIB)
+    (tmp_path / "blank").write_bytes(bytes(MIB))
+    unreadable = os.open(tmp_path / "unreadable", os.O_WRONLY)
+    blank = os.open(tmp_path / "blank", os.O_RDONLY)
+    try:
+        bad, good = detect_many([Device(unreadable, MIB), Device(blank, MIB)])
+    finally:
+        os.close(unreadable)
+        os.close(blank)
+    assert bad.warnings == ("it cannot be read: Bad file descriptor",)
+    assert not bad.measured
+    assert good == Contents()

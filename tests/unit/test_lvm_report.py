@@ -40,6 +40,7 @@ _COLUMNS = {
     "lv_kernel_major": "254",
     "lv_kernel_minor": "7",
     "lv_snapshot_invalid": "unknown",
+    "lv_health_status": "",
     "zero": "unknown",
     "transaction_id": "7",
 }
@@ -54,8 +55,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     def make(said: str, status: int = 0, complaint: str = "") -> None:
         program = tmp_path / "lvm"
         (tmp_path / "said").write_text(said)
+        (tmp_path / "complaint").write_text(complaint)
         program.write_text(
-            f"#!/bin/sh\ncat {tmp_path}/said\nprintf '%s' '{complaint}' >&2\nexit {status}\n"
+            f"#!/bin/sh\ncat {tmp_path}/said\ncat {tmp_path}/complaint >&2\nexit {status}\n"
         )
         program.chmod(0o755)
 
@@ -65,7 +67,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 
 def rows(*changes: dict[str, str]) -> str:
-    return json.dumps({"report": [{"lv": [_COLUMNS | change for change in changes]}]})
+    uuids = [_COLUMNS["lv_uuid"], *(f"other-{number}" for number, _ in enumerate(changes[1:]))]
+    told = [{"lv_uuid": uuid} | change for uuid, change in zip(uuids, changes, strict=True)]
+    return json.dumps({"report": [{"lv": [_COLUMNS | each for each in told]}]})
 
 
 def volume(fake: Fake, **changes: str) -> Volume:
@@ -150,11 +154,34 @@ def test_pools_are_told_with_the_room_that_is_left(fake: Fake) -> None:
     assert lvm_report.thin_pools("vg0") == (ThinPool("pool", 32 << 20, 24 << 20),)
 
 
+def test_a_volume_of_many_segments_is_one_volume(fake: Fake) -> None:
+    segment = {"lv_uuid": "one"}
+    fake(rows(segment, segment, segment | {"lv_name": "web"}, {"lv_name": "other"}), 0, "")
+    assert [found.name for found in lvm_report.volumes("vg0")] == ["web", "other"]
+
+
+def test_a_volume_on_a_missing_disk_is_partial(fake: Fake) -> None:
+    assert volume(fake, lv_health_status="partial").partial
+    assert not volume(fake, lv_health_status="refresh needed").partial
+
+
 def test_a_volume_group(fake: Fake) -> None:
     row = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
     fake(json.dumps({"report": [{"vg": [row]}]}), 0, "")
     found = lvm_report.group("vg0")
-    assert (found.size, found.free, found.extent_size) == (100, 60, 4)
+    assert (found.size, found.free, found.extent_size, found.missing) == (100, 60, 4, "")
+
+
+def test_a_missing_disk_of_a_volume_group_is_named_once(fake: Fake) -> None:
+    row = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
+    said = (
+        "  WARNING: Couldn't find device with uuid uTo9qS-b70H.\n"
+        "  WARNING: VG vg0 is missing PV uTo9qS-b70H (last written to /dev/sdb).\n"
+        "  WARNING: VG vg0 is missing PV uTo9qS-b70H (last written to /dev/sdb).\n"
+    )
+    fake(json.dumps({"report": [{"vg": [row]}]}), 0, said)
+    missing = lvm_report.group("vg0").missing
+    assert missing == "the physical volume uTo9qS-b70H is missing (it was /dev/sdb)"
 
 
 def test_two_groups_of_one_name_are_refused(fake: Fake) -> None:

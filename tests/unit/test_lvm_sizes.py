@@ -23,7 +23,7 @@ class Lvm:
         self.volume = Volume(
             name="web", uuid="LVM-1", size=10 * GIB, allocated=10 * GIB, tags=frozenset(),
             type="lvm", origin=None, pool=None, active=True, open=False, device=(253, 5),
-            invalid=False, zeroes=False, transaction=None,
+            invalid=False, zeroes=False, transaction=None, partial=False,
         )  # fmt: skip
 
     def run(self, *command: str) -> None:
@@ -43,7 +43,8 @@ class Lvm:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Lvm:
     fake = Lvm()
-    monkeypatch.setattr(lvm_report, "group", lambda name: Group(100 * GIB, 50 * GIB, 4 << 20))
+    room = Group(100 * GIB, 50 * GIB, 4 << 20, "")
+    monkeypatch.setattr(lvm_report, "group", lambda name: room)
     monkeypatch.setattr(lvm_report, "volumes", lambda name: [fake.volume])
     monkeypatch.setattr(lvm_steps, "lvm", fake.run)
     return fake

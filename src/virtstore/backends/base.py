@@ -72,6 +72,7 @@ class Stored(msgspec.Struct, frozen=True):
     active: bool = True  # it can be opened without changing anything
     open: bool = False  # somebody has it open, as far as the store itself knows
     fixed: str | None = None  # why it is neither grown nor cut, and what to do about it
+    lacks: str | None = None  # which disk of the host's is missing that a part of it lies on
 
 
 class Image(Protocol):

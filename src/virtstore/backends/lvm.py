@@ -45,7 +45,7 @@ from virtstore.backends.lvm_steps import Volumes
 from virtstore.backends.lvm_volumes import ReworkedVolume, Snapshot, VolumeDraft
 from virtstore.backends.owner import Owner
 from virtstore.backends.volume import VolumeImage
-from virtstore.errors import Exists, InUse, NotFound, Unsupported
+from virtstore.errors import Error, Exists, InUse, NotFound, Unsupported
 from virtstore.run import LeftRunning
 
 _FIXED: Final = (
@@ -65,7 +65,8 @@ class VolumeGroup:
         )
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Nothing is held open; what was inactive is so again."""
+        self._volumes.give_back()
 
     def refresh(self) -> None:
         self._volumes.refresh()
@@ -90,7 +91,7 @@ class VolumeGroup:
         found = self._draft_of(name) if partial else self._volumes.get(name)
         if found is None:
             raise NotFound("no such image")
-        return VolumeImage(self._volumes.activated(found.name), writable=writable)
+        return self._volumes.opened(found.name, lambda v: VolumeImage(v, writable=writable))
 
     def archive(self, name: str) -> ArchiveDraft:
         raise Unsupported("a volume holds no archive")
@@ -126,7 +127,7 @@ class VolumeGroup:
                 " remove it with 'virtstore clean'"
             )
         lvm_names.refuse_taken(self._volumes, name)
-        reworked = ReworkedVolume(self, name, self._volumes.activated(name), "kept")
+        reworked = self._volumes.opened(name, lambda v: ReworkedVolume(self, name, v, "kept"))
         reworked.before = partial(before, reworked)
         return reworked
 
@@ -194,7 +195,14 @@ class VolumeGroup:
         lvm_names.refuse_taken(self._volumes, new)
         self.discard(new)
         self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, PARTIAL)
-        self.publish(new, overwrite=False)
+        try:
+            self.publish(new, overwrite=False)
+        except LeftRunning:
+            raise
+        except BaseException:
+            with suppress(Error, OSError):  # what is told is why it failed
+                self.discard(new)
+            raise
 
     def frozen(self, name: str) -> Snapshot:
         owner = Owner.here()
@@ -263,7 +271,7 @@ class VolumeGroup:
         found = self._draft_of(name)
         if found is None:
             raise NotFound("no such image")
-        return VolumeDraft(self, name, self._volumes.activated(found.name), "kept")
+        return self._volumes.opened(found.name, lambda v: VolumeDraft(self, name, v, "kept"))
 
     def _snapshots(self, name: str) -> list[Volume]:
         return [v for v in self._volumes.all() if v.origin == name and not copier(v)]
@@ -283,7 +291,13 @@ class VolumeGroup:
             active=volume.active,
             open=volume.open,
             fixed=_FIXED if _is_fixed(volume) else None,
+            lacks=self._lacks(volume),
         )
+
+    def _lacks(self, volume: Volume) -> str | None:
+        if not volume.partial:
+            return None
+        return self._volumes.room.missing or "a physical volume is missing"
 
     def _paths(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(f"/dev/{self.name}/{name}" for name in names))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from virtstore import run
-from virtstore.backends.lvm_report import CONFIG
+from virtstore.backends.lvm_report import CONFIG, missing_from
 from virtstore.errors import Error, InUse, NoSpace
 
 _LOCK_DIRECTORY: Final = "/run/virtstore"
@@ -34,11 +34,21 @@ def lvm(*command: str) -> None:
         if not _BUSY.search(said.stderr) or attempt == _TRIES - 1:
             break
         time.sleep(0.2 * 2**attempt)
+    _refuse_what_is_missing(said)
     if _FULL.search(said.stderr):
         raise NoSpace(f"the volume group has not enough room ({said.complaint})")
     if _BUSY.search(said.stderr):
         raise InUse(f"LVM says that it is in use ({said.complaint})")
     raise Error(f"lvm {command[0]} failed: {said.complaint}")
+
+
+def _refuse_what_is_missing(said: run.Completed) -> None:
+    """Raises `Error` where a command failed in a volume group that lacks a physical volume."""
+    if missing := missing_from(said.stderr):
+        raise Error(
+            f"{missing}, and without it LVM refuses this ({said.complaint}); connect that disk"
+            " again, or have LVM give up what lay on it: vgreduce(8), --removemissing"
+        )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ zeroed, and whoever asks for it to grow again, with nobody using it, has that do
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 from virtstore.backends.base import Look, nothing
 from virtstore.backends.lvm_marks import GROWING_SUFFIX, ZERO, is_growing, zero_from
@@ -94,7 +95,7 @@ def _zero(volumes: Volumes, name: str, start: int, between: Look) -> None:
     volume = volumes.fresh(name)
     if volume.size <= start:
         return
-    with VolumeImage(volumes.activated(name), writable=True) as image:
+    with volumes.opened(name, partial(VolumeImage, writable=True)) as image:
         # Also in a pool that zeroes: what an earlier shrink cut off is still mapped.
         mapped_only = volume.pool is not None and volume.zeroes
         zero = image.zero_data if mapped_only else image.zero

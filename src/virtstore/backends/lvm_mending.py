@@ -8,6 +8,7 @@ see lvm_steps.py for what a crash within a step leaves there.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 from virtstore.backends import exception_store, lvm_growth
 from virtstore.backends.base import PARTIAL_SUFFIX
@@ -71,7 +72,7 @@ def remove(volumes: Volumes, name: str) -> None:
     if volumes.get(name).type == "lvm-snapshot":
         _split(volumes, name)
     if is_exception_store(volumes.get(name)):
-        with VolumeImage(volumes.activated(name), writable=True, exclusive=True) as store:
+        with volumes.opened(name, partial(VolumeImage, writable=True, exclusive=True)) as store:
             exception_store.wipe(store)
     try:
         volumes.remove(name)

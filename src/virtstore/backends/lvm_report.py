@@ -14,6 +14,7 @@ lvm, dmsetup.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,23 +25,34 @@ import msgspec
 from virtstore import run
 from virtstore.errors import Error, NotFound
 from virtstore.model import ImageType, ThinPool
+from virtstore.text import remark
 
-#: Never into a guest: its physical volumes lie on our logical ones.
-CONFIG: Final = ("--config", "devices { scan_lvs=0 }")
+#: Never into a guest: its physical volumes lie on our logical ones. And a report looks as it does
+#: by default, whatever this host's lvm.conf makes of reports: lvmconfig(8) lists what it can.
+CONFIG: Final = (
+    "--config",
+    "devices { scan_lvs=0 }"
+    " log { report_command_log=0 }"
+    ' report { output_format="basic" compact_output=0 compact_output_cols="" aligned=1 buffered=1'
+    ' headings=1 list_item_separator="," prefixes=0 quoted=1 columns_as_rows=0'
+    ' binary_values_as_numeric=0 lvs_sort="lv_name" vgs_sort="vg_name" mark_hidden_devices=1 }',
+)
 
 _UNITS: Final = ("--reportformat", "json", "--units", "b", "--nosuffix")
 _LV_COLUMNS: Final = (
     "lv_name,lv_uuid,vg_uuid,lv_size,lv_tags,lv_role,lv_layout,origin,origin_size,pool_lv,"
     "data_percent,lv_active,lv_device_open,lv_kernel_major,lv_kernel_minor,lv_snapshot_invalid,"
-    "zero,transaction_id"
+    "lv_health_status,zero,transaction_id"
 )
 _VG_COLUMNS: Final = "vg_size,vg_free,vg_extent_size"
 _TIMEOUT: Final = 120
+_MISSING: Final = re.compile(rb"is missing PV (\S+) \(last written to ([^)]+)\)")
 
 
 class Volume(msgspec.Struct, frozen=True):
     """One logical volume. `size`: bytes that a reader sees; `allocated`: bytes that it takes
     in its VG or pool; `active`: it has a device, `device`, its number (major, minor);
+    `partial`: a physical volume that it lies on is missing;
     `transaction`: of a thin pool, the number of LVM's last change to it."""
 
     name: str
@@ -57,14 +69,17 @@ class Volume(msgspec.Struct, frozen=True):
     invalid: bool
     zeroes: bool
     transaction: int | None
+    partial: bool
 
 
 class Group(msgspec.Struct, frozen=True):
-    """One volume group, sizes in bytes."""
+    """One volume group, sizes in bytes. `missing`: what LVM says of the physical volumes that it
+    lacks, for a message; empty where it has all."""
 
     size: int
     free: int
     extent_size: int
+    missing: str
 
 
 class _LvRow(msgspec.Struct, frozen=True):
@@ -84,6 +99,7 @@ class _LvRow(msgspec.Struct, frozen=True):
     lv_kernel_major: str
     lv_kernel_minor: str
     lv_snapshot_invalid: str
+    lv_health_status: str
     zero: str
     transaction_id: str
 
@@ -106,30 +122,38 @@ class _Output(msgspec.Struct, frozen=True):
 def volumes(group: str) -> list[Volume]:
     """All volumes of a VG but internal ones; one call, however many there are. Raises
     `NotFound` if there is no such VG."""
-    rows = _report(("lvs", "-o", _LV_COLUMNS), group)
     with _refusing_nonsense():
-        return [_volume(row) for section in rows for row in section.lv]
+        return [_volume(row) for row in _rows(group)]
 
 
 def group(name: str) -> Group:
     """Raises `NotFound`."""
-    rows = [row for section in _report(("vgs", "-o", _VG_COLUMNS), name) for row in section.vg]
+    said = _report(("vgs", "-o", _VG_COLUMNS), name)
+    rows = [row for section in parse(said.stdout) for row in section.vg]
     if len(rows) != 1:
         raise Error(f"LVM reports {len(rows)} volume groups called {name}")
-    row = rows[0]
+    row, missing = rows[0], missing_from(said.stderr)
     with _refusing_nonsense():
-        return Group(int(row.vg_size), int(row.vg_free), int(row.vg_extent_size))
+        return Group(int(row.vg_size), int(row.vg_free), int(row.vg_extent_size), missing)
 
 
 def thin_pools(group: str) -> tuple[ThinPool, ...]:
     """The thin pools of a VG, with the room that is left in them."""
-    rows = [row for s in _report(("lvs", "-o", _LV_COLUMNS), group) for row in s.lv]
     with _refusing_nonsense():
         return tuple(
             ThinPool(row.lv_name, int(row.lv_size), int(row.lv_size) - _percent(row))
-            for row in rows
+            for row in _rows(group)
             if _is_pool(row)
         )
+
+
+def missing_from(complaint: bytes) -> str:
+    """The physical volumes that LVM complains to miss, as a clause; else an empty string."""
+    found = dict(_MISSING.findall(complaint))
+    return ", ".join(
+        f"the physical volume {uuid.decode()} is missing (it was {remark(last.decode())})"
+        for uuid, last in found.items()
+    )
 
 
 def is_behind(pool: Volume) -> bool:
@@ -142,12 +166,20 @@ def is_behind(pool: Volume) -> bool:
         return target == b"thin-pool" and int(transaction) + 1 == pool.transaction
 
 
-def _report(command: tuple[str, ...], group: str) -> tuple[_Section, ...]:
+def _rows(group: str) -> list[_LvRow]:
+    """One row a volume. LVM gives one for each segment, since `zero` and `transaction_id` are
+    columns of segments: those rows differ in nothing that is asked for here."""
+    said = _report(("lvs", "-o", _LV_COLUMNS), group)
+    rows = {row.lv_uuid: row for section in parse(said.stdout) for row in section.lv}
+    return list(rows.values())
+
+
+def _report(command: tuple[str, ...], group: str) -> run.Completed:
     argv = ("lvm", *command, *_UNITS, *CONFIG, "--", group)
     for attempt in range(3):
         said = run.run(argv, timeout=_TIMEOUT)
         if said.status == 0:
-            return parse(said.stdout)
+            return said
         if b"not found" in said.stderr:
             raise NotFound(f"there is no volume group {group} ({said.complaint})")
         time.sleep(attempt)  # a report can fail because something is being changed
@@ -187,6 +219,7 @@ def _volume(row: _LvRow) -> Volume:
         invalid=row.lv_snapshot_invalid not in ("", "unknown"),
         zeroes=row.zero == "zero",
         transaction=int(row.transaction_id) if _is_pool(row) else None,
+        partial=row.lv_health_status == "partial",
     )
 
 

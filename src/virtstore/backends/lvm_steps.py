@@ -19,11 +19,21 @@ Sources: lvcreate(8), lvrename(8), lvconvert(8), lvmthin(7). Host tools needed: 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
 from virtstore.backends import lvm_report
 from virtstore.backends.lvm_command import lvm
 from virtstore.backends.lvm_report import Volume
-from virtstore.errors import Denied, InUse, NoSpace, NotFound
+from virtstore.errors import Denied, Error, InUse, NoSpace, NotFound
 from virtstore.units import format_size
+
+#: Seconds for which udev may have a volume open that was just closed.
+_UDEV: Final = 2.0
+
+_Opened = TypeVar("_Opened")
 
 
 class Volumes:
@@ -33,6 +43,7 @@ class Volumes:
         self.group = group
         self.room = lvm_report.group(group)
         self._known: list[Volume] | None = None
+        self._activated: set[str] = set()
 
     def refresh(self) -> None:
         self._known = None
@@ -64,10 +75,41 @@ class Volumes:
     def activated(self, name: str) -> Volume:
         volume = self.get(name)
         if not volume.active:
+            inactive = {v.uuid for v in self.all() if v.name in (name, volume.origin)}
+            inactive -= {v.uuid for v in self.all() if v.active}
             # -K: also one that is marked to be skipped, as thin snapshots are.
             self.change("lvchange", "-ay", "-K", f"{self.group}/{name}")
+            self._activated |= inactive  # a thick snapshot's origin along with it
             volume = self.get(name)
         return volume
+
+    def opened(self, name: str, open_it: Callable[[Volume], _Opened]) -> _Opened:
+        """What `open_it` makes of a volume, activated. Whoever had it activated may have given it
+        back since LVM was asked: then it is asked once more."""
+        try:
+            return open_it(self.activated(name))
+        except FileNotFoundError:
+            self.refresh()
+            return open_it(self.activated(name))
+
+    def give_back(self) -> None:
+        """Make inactive again what was made active here, but for what somebody has opened since.
+        Raises nothing: what stays active does no harm."""
+        for uuid in self._activated:
+            with suppress(Error, OSError):
+                self._deactivate(uuid)
+        self._activated.clear()
+
+    def _deactivate(self, uuid: str) -> None:
+        deadline = time.monotonic() + _UDEV
+        while volume := next((v for v in self.all() if v.uuid == uuid and v.active), None):
+            if not volume.open:
+                return self.change("lvchange", "-an", f"{self.group}/{volume.name}")
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+            self.refresh()
+        return None
 
     def dependents(self, name: str) -> list[str]:
         """Snapshots that would be lost with a volume: all of a thick one, also those in a thin

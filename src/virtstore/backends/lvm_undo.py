@@ -12,6 +12,8 @@ A snapshot that is tagged as on its way out is no longer needed: the change was 
 
 from __future__ import annotations
 
+from functools import partial
+
 from virtstore.backends import lvm_mending
 from virtstore.backends.lvm_marks import REMOVING, SHRINKING, SHRINKING_SUFFIX, UNDO, UNDO_SUFFIX
 from virtstore.backends.lvm_report import Volume
@@ -68,8 +70,8 @@ def undo(volumes: Volumes, name: str) -> None:
 
 def _write_back(volumes: Volumes, snapshot: Volume, name: str) -> None:
     with (
-        VolumeImage(volumes.activated(snapshot.name)) as old,
-        VolumeImage(volumes.activated(name), writable=True, exclusive=True) as volume,
+        volumes.opened(snapshot.name, VolumeImage) as old,
+        volumes.opened(name, partial(VolumeImage, writable=True, exclusive=True)) as volume,
     ):
         for offset in range(0, old.size, CHUNK):
             block = old.read_at(offset, CHUNK)

@@ -24,7 +24,7 @@ from virtstore.backends.base import Identity
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.lvm_report import Volume
 from virtstore.digest import CHUNK, ZEROS
-from virtstore.errors import Error, InUse
+from virtstore.errors import InUse
 from virtstore.model import Extent
 
 _BLKZEROOUT: Final = 0x127F
@@ -96,15 +96,18 @@ def _open(volume: Volume, flags: int) -> int:
     try:
         fd = os.open(f"/dev/dm-{minor}", flags | os.O_CLOEXEC)
     except OSError as error:
+        if error.errno == errno.ENXIO:  # a device node that its device is gone from
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), volume.name) from None
         if error.errno == errno.EBUSY:
             raise InUse(
                 "the kernel says that it is mounted, swap, or part of another device"
             ) from None
         raise
     try:
+        # The file is missing where the device is.
         uuid = Path(f"/sys/dev/block/{major}:{minor}/dm/uuid").read_text().strip()
         if os.fstat(fd).st_rdev != os.makedev(major, minor) or uuid != volume.uuid:
-            raise Error("its device is not the volume that LVM reported; try again")
+            raise FileNotFoundError(errno.ENOENT, "it is inactive since LVM was asked", volume.name)
     except BaseException:
         os.close(fd)
         raise

@@ -59,9 +59,9 @@ def detect_many(devices: Sequence[Device]) -> list[Contents]:
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         answers = [
             # Processes for its partitions: several at a time.
-            pool.submit(_contents, device, found).result
+            pool.submit(_contents_as_far_as_read, device, found).result
             if found.table
-            else partial(_contents, device, found)
+            else partial(_contents_as_far_as_read, device, found)
             for device, found in zip(devices, _probe_all(devices), strict=True)
         ]
         return [answer() for answer in answers]
@@ -86,9 +86,29 @@ def end_of_contents(contents: Contents) -> int | None:
 
 
 def _probe_all(devices: Sequence[Device]) -> list[Probe]:
-    blank = [is_blank(device) for device in devices]
-    probes = blkid.probe_many([d for d, b in zip(devices, blank, strict=True) if not b])
-    return [blkid.NOTHING if b else next(probes) for b in blank]
+    known = [_known_without_blkid(device) for device in devices]
+    probes = blkid.probe_many([d for d, k in zip(devices, known, strict=True) if k is None])
+    return [next(probes) if probe is None else probe for probe in known]
+
+
+def _known_without_blkid(device: Device) -> Probe | None:
+    """What there is to say of a blank device, and of one that cannot be read. None of others."""
+    try:
+        return blkid.NOTHING if is_blank(device) else None
+    except OSError as error:
+        return _unreadable(error)
+
+
+def _unreadable(error: OSError) -> Probe:
+    return Probe(warning=f"it cannot be read: {error.strerror}")
+
+
+def _contents_as_far_as_read(device: Device, probe: Probe) -> Contents:
+    """`_contents`; one of many images that cannot be read does not hide the others."""
+    try:
+        return _contents(device, probe)
+    except OSError as error:
+        return _contents(device, _unreadable(error))
 
 
 def _contents(device: Device, probe: Probe) -> Contents:

@@ -174,7 +174,8 @@ def _describe_all(
     inside = {id(o): c for o, c in zip(raw, _inside(raw, deep=deep), strict=True)}
     for o, p in zip(opened, packed, strict=True):
         if deep and o.image and p.compression == "zstd" and p.size and o.found.state == "complete":
-            inside[id(o)] = look_into(o.image)
+            with suppress(OSError):
+                inside[id(o)] = look_into(o.image)
     return [
         _describe(store, o, p, inside.get(id(o), Contents()), scan)
         for o, p in zip(opened, packed, strict=True)
@@ -201,7 +202,12 @@ def _describe(
         partitions=inside.partitions,
         mounted=any(use.by == "mount" for use in uses),
         in_use=uses,
-        warnings=(*_unzeroed(store, opened.found), *packed.warnings, *inside.warnings),
+        warnings=(
+            *_unzeroed(store, opened.found),
+            *_lacking(opened.found),
+            *packed.warnings,
+            *inside.warnings,
+        ),
     )
 
 
@@ -210,18 +216,29 @@ def _unzeroed(store: Store, found: Stored) -> tuple[str, ...]:
     return () if start is None else (unzeroed_from(start),)
 
 
+def _lacking(found: Stored) -> tuple[str, ...]:
+    """That a part of the image cannot be read, as far as the store knows."""
+    if found.lacks is None:
+        return ()
+    return (f"{found.lacks}; what lay on it cannot be read, unless it lies elsewhere, too",)
+
+
 def _packed(opened: _Opened, *, archives: bool) -> _Packed:
     image = opened.image
     if image is None:
         warning = "it is not active; its contents were not looked at"
         return _Packed(None, opened.found.size, (warning,))
-    found = formats.detect(image) if archives else None
+    found = None
+    with suppress(OSError):  # it cannot be read, which is told when its file system is looked for
+        found = formats.detect(image) if archives else None
     if found is None:
         return _Packed(None, image.size)
     try:
         return _Packed(found.name, found.image_size(image))
     except (Corrupt, Unsupported) as error:
         return _Packed(found.name, None, (error.message,))
+    except OSError as error:
+        return _Packed(found.name, None, (f"it cannot be read: {error.strerror}",))
 
 
 def _inside(opened: Sequence[_Opened], *, deep: bool) -> list[Contents]:
@@ -246,7 +263,9 @@ def _with_minimum(device: Device, contents: Contents) -> Contents:
         known = registry.FILESYSTEMS.get(filesystem.type) if filesystem else None
         if filesystem is None or known is None or time.monotonic() > deadline:
             return filesystem
-        return replace(filesystem, minimum=known.minimum(part))
+        with suppress(OSError):  # it cannot be read
+            return replace(filesystem, minimum=known.minimum(part))
+        return filesystem
 
     partitions = tuple(
         replace(p, filesystem=measured(device.part(p.start, p.size), p.filesystem))

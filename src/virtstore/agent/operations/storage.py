@@ -25,10 +25,12 @@ def storage_info(agent: Agent, request: GetStorageInfo) -> None:
             warnings.append(f"{root.path}: {error.message}")
     for group, access in agent.policy.groups():
         try:
-            groups.append(_group(group, access))
+            told, missing = _group(group, access)
+            groups.append(told)
+            warnings += [f"{group.path}: {missing}"] if missing else []
         except Error as error:
             warnings.append(f"{group.path}: {error.message}")
-    told = StorageInfo(
+    info = StorageInfo(
         host="",
         version=__version__,
         directories=tuple(directories),
@@ -37,7 +39,7 @@ def storage_info(agent: Agent, request: GetStorageInfo) -> None:
         formats=tuple(_format_support()),
         warnings=tuple(warnings),
     )
-    agent.session.send(ToldStorage(told))
+    agent.session.send(ToldStorage(info))
 
 
 def _directory_info(agent: Agent, path: str, access: Access) -> DirectoryInfo:
@@ -52,9 +54,10 @@ def _directory_info(agent: Agent, path: str, access: Access) -> DirectoryInfo:
         )
 
 
-def _group(root: VolumeGroupRoot, access: Access) -> VolumeGroup:
+def _group(root: VolumeGroupRoot, access: Access) -> tuple[VolumeGroup, str]:
+    """The volume group, and what it lacks."""
     found = lvm_report.group(root.name)
-    return VolumeGroup(
+    told = VolumeGroup(
         path=root.path,
         access=access,
         total=found.size,
@@ -62,6 +65,7 @@ def _group(root: VolumeGroupRoot, access: Access) -> VolumeGroup:
         extent_size=found.extent_size,
         thin_pools=lvm_report.thin_pools(root.name),
     )
+    return told, found.missing
 
 
 def _format_support() -> Iterator[FormatSupport]:
