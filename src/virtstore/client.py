@@ -253,10 +253,10 @@ class Image:
         """Remove it. Raises `InUse`."""
         return self.host._change(protocol.DeleteImage(self.path, with_snapshots))
 
-    def grow(self, size: Size) -> Changed:
+    def grow(self, size: Size, *, progress: ProgressCallback | None = None) -> Changed:
         """Make it `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
         `NoSpace`."""
-        return self.host._change(protocol.GrowImage(self.path, _text(size)))
+        return self.host._change(protocol.GrowImage(self.path, _text(size)), "grow", progress)
 
     def shrink(self, size: Size, *, discard_data: bool = False) -> Changed:
         """Cut it to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file

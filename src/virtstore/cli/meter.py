@@ -68,13 +68,14 @@ class _Lines:
 
     def __init__(self) -> None:
         self._last = time.monotonic()
-        self._stage = ""
+        self._said = Progress("", 0, 0)
 
     def told(self, event: Progress) -> None:
         now = time.monotonic()
-        if now - self._last < 1 and event.stage == self._stage:
+        same = event.stage == self._said.stage
+        if event == self._said or (same and now - self._last < 1):
             return
-        self._last, self._stage = now, event.stage
+        self._last, self._said = now, event
         sys.stderr.write(f"{_text(event)}\n")
 
 
