@@ -120,8 +120,8 @@ def _bar() -> Iterator[ProgressCallback]:
         def render(self, task: Task) -> Text:
             return Text(_amount(int(task.completed), task.total, task.speed, task.time_remaining))
 
-    said = TextColumn("{task.description}", markup=False)
-    with Bar(said, BarColumn(), Amount(), console=Console(stderr=True), transient=True) as bar:
+    named = TextColumn("{task.description}", markup=False)
+    with Bar(named, BarColumn(), Amount(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
         stage = ""
 
@@ -129,7 +129,8 @@ def _bar() -> Iterator[ProgressCallback]:
             nonlocal stage
             if event.stage != stage:
                 stage = event.stage
-                bar.reset(task, total=None, description=f"{event.operation}: {stage}")
+                said = f"{event.operation}: {stage}"
+                bar.reset(task, total=event.total, completed=event.done, description=said)
             bar.update(task, completed=event.done, total=event.total or None)
 
         yield told
