@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtstore.agent import caller, config
+from virtstore.agent.policy import Policy
 from virtstore.errors import Denied
 
 STRANGER = os.geteuid() + 4711
@@ -88,6 +89,8 @@ def test_over_ssh_only_the_command_line_names_one(
     having(monkeypatch, SSH_CONNECTION="192.0.2.1 50000 192.0.2.2 22")
     assert config.load(None).directory == ()
     assert "VIRTSTORE_CONFIG" in caplog.text
+    with pytest.raises(Denied, match="no configuration was found; VIRTSTORE_CONFIG is ignored"):
+        Policy(config.load(None)).require("/srv/images/x.img", "read")
     assert "command=" in caplog.text
     assert config.load(named).sources == (named,)
 

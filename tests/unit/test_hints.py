@@ -7,6 +7,7 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import virtstore
 from virtstore.agent import __main__ as agent
 from virtstore.agent import config, hints
 from virtstore.agent.policy import Policy
-from virtstore.cli.commands import COMMANDS
+from virtstore.cli.commands import COMMANDS, VALUED
 from virtstore.cli.main import app
 from virtstore.errors import Denied
 from virtstore.hosts_file import read as read_hosts
@@ -53,11 +54,14 @@ HINTS = sorted({hint for text in sentences() for hint in re.findall(r"'virtstore
 
 @pytest.mark.parametrize("hint", HINTS)
 def test_a_command_that_a_message_names_is_one(hint: str) -> None:
-    verb, *options = shlex.split(hint)
-    if verb == "--help":
+    """What it leaves open is `…`, or filled in; of its arguments it names all or none."""
+    verb, *words = (("/x" if word in ("…", "{}") else word) for word in shlex.split(hint))
+    if "--help" in (verb, *words):
         return
     assert verb in COMMANDS
-    parse([verb, *ARGUMENTS.get(verb, ["/x"]), *options])
+    values = [word for option, word in pairwise(words) if option in VALUED]
+    named = [word for word in words if word[0] != "-" and word not in values]
+    parse([verb, *([] if named else ARGUMENTS.get(verb, ["/x"])), *words])
 
 
 def test_an_option_that_a_message_names_is_one() -> None:

@@ -88,13 +88,17 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All that was configured. `sources`: the files that were read; `file_to_write`: where
-    an administrator would add to it."""
+    an administrator would add to it; `ignored`: what names a file and does not count here."""
 
     directory: tuple[DirectoryRoot, ...] = ()
     volume_group: tuple[VolumeGroupRoot, ...] = ()
     limits: Limits = Limits()
     sources: tuple[str, ...] = ()
     file_to_write: str = SYSTEM_FILE
+    ignored: str = ""
+
+
+_NOT_IN_FILES: Final = ("sources", "file_to_write", "ignored")
 
 
 def load(explicit: str | None) -> Config:
@@ -105,14 +109,15 @@ def load(explicit: str | None) -> Config:
     roots: set[str] = set()
     for file in files:
         said, text = _read(file)
-        wrong = config_check.check(said, Config, ("sources", "file_to_write"))
+        wrong = config_check.check(said, Config, _NOT_IN_FILES)
         if wrong := wrong or _wrong_value(msgspec.convert(said, Config), roots):
             line = f"line {config_check.line_of(text, wrong)}: {wrong.what}"
             line = line if len(files) == 1 else f"{file}, {line}"
             raise Error(f"the configuration in {' and '.join(files)} is wrong: {line}")
         _merge(merged, said)
     write = files[0] if files else _file_to_write()
-    config = msgspec.convert({**merged, "sources": files, "file_to_write": write}, Config)
+    ours = {"sources": files, "file_to_write": write, "ignored": _ignored()}
+    config = msgspec.convert({**merged, **ours}, Config)
     _refuse_among_images(files, config)
     return config
 
@@ -156,10 +161,11 @@ def configuration_files(explicit: str | None) -> tuple[str, ...]:
     if explicit is not None:
         _refuse_foreign(explicit)
         return (explicit,)
-    if named := os.environ.get("VIRTSTORE_CONFIG"):
-        if caller.environment_counts():
-            return (named,)
-        log.warning("VIRTSTORE_CONFIG=%s is ignored: %s", named, _not_heeded())
+    named = os.environ.get("VIRTSTORE_CONFIG")
+    if named and caller.environment_counts():
+        return (named,)
+    if why := _ignored():
+        log.warning("%s", why)
     if os.geteuid() != 0 and os.path.exists(own := own_file()):
         return (own,)
     return _system_files()
@@ -193,12 +199,15 @@ def _refuse_foreign(explicit: str) -> None:
         )
 
 
-def _not_heeded() -> str:
+def _ignored() -> str:
+    """That a variable does not say which file counts, and why; nothing where none would."""
+    if not os.environ.get("VIRTSTORE_CONFIG") or caller.environment_counts():
+        return ""
     if other := caller.another():
-        return f"this agent was started by somebody else than the user that it runs as ({other})"
+        return f"VIRTSTORE_CONFIG is ignored, as somebody else started this agent: {other}"
     return (
-        "it may be that of an ssh client; write --config FILE after virtstore-agent in the"
-        " key's command="
+        "VIRTSTORE_CONFIG is ignored, as it may be the ssh client's: the command= of its key may"
+        " have --config FILE"
     )
 
 

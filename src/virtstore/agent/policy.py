@@ -11,7 +11,6 @@ client; nothing here does anything to an image.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
 from virtstore.agent.paths import refuse_odd, unclear, within
 from virtstore.backends.base import Store
 from virtstore.backends.directory import Directory
-from virtstore.errors import Denied, Error, Exists, NotFound
+from virtstore.errors import Denied, Exists, NotFound
 from virtstore.location import canonical, plain_path
 from virtstore.model import Access
 from virtstore.units import format_size
@@ -207,6 +206,7 @@ class Policy:
         if self.leaves_nothing:
             raise Denied(self.restricted, path=path)
         read = " and ".join(self.config.sources) or "no configuration was found"
+        read += f"; {self.config.ignored}" if self.config.ignored else ""
         refused = f"this host's configuration ({read}) allows nothing here{self._allowances()}"
         tree = path if directory else os.path.dirname(path)
         if why := hints.why_no_root(path, tree):
@@ -253,7 +253,7 @@ class Policy:
         try:
             found = linux.open_beneath(fd, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
-            _refuse_unreachable(error, root.path, fd, inside)
+            roots.refuse_unreachable(error, root.path, fd, inside)
         store = Directory(found, root.new_files())
         try:
             yield store
@@ -286,37 +286,3 @@ def _restriction(path: str) -> str:
             " absolute path"
         )
     return canonical(path)
-
-
-def _refuse_unreachable(error: OSError, root: str, fd: int, inside: str) -> NoReturn:
-    """Raises what is to be said of a directory `inside` the root that `fd` is."""
-    path = plain_path(f"{root}/{inside}")
-    match error.errno:
-        case errno.ENOENT | errno.ENAMETOOLONG:
-            there = plain_path(f"{root}/{_existing(fd, inside)}")
-            raise NotFound(
-                f"no such directory; of this path there is {there}, and virtstore makes no"
-                " directories: make it with mkdir on that host",
-                path=path,
-            ) from None
-        case errno.ENOTDIR:
-            raise NotFound("a part of this path is not a directory", path=path) from None
-        case errno.ELOOP:
-            raise Denied("a symbolic link on the way is not followed", path=path) from None
-        case errno.EXDEV:
-            raise Denied(
-                "another file system is mounted on the way; configure it as a root of its own",
-                path=path,
-            ) from None
-        case errno.ENOSYS:
-            raise Error("this host's kernel has no openat2 (Linux 5.6 or later is needed)")
-    raise error
-
-
-def _existing(fd: int, inside: str) -> str:
-    """How much of a path below a directory there is."""
-    while inside := inside.rpartition("/")[0]:
-        with suppress(OSError):
-            os.close(linux.open_beneath(fd, inside, os.O_PATH | os.O_DIRECTORY))
-            return inside
-    return ""

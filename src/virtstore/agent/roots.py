@@ -8,6 +8,7 @@ every name that it has: a link or a bind mount is no way around.
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -15,12 +16,14 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from contextlib import suppress
+from typing import Final, NamedTuple, NoReturn
 
+from virtstore import linux
 from virtstore.agent import caller
 from virtstore.agent.config import DirectoryRoot
 from virtstore.agent.paths import within
-from virtstore.errors import Denied
+from virtstore.errors import Denied, Error, NotFound
 from virtstore.location import plain_path
 
 #: The system's own directories, below which there may be one of images.
@@ -107,6 +110,31 @@ def no_place_for_images(path: str) -> str | None:
     return None
 
 
+def refuse_unreachable(error: OSError, root: str, fd: int, inside: str) -> NoReturn:
+    """Raises what is to be said of a directory `inside` the root that `fd` is."""
+    path = plain_path(f"{root}/{inside}")
+    match error.errno:
+        case errno.ENOENT | errno.ENAMETOOLONG:
+            there = plain_path(f"{root}/{_existing(fd, inside)}")
+            raise NotFound(
+                f"no such directory; of this path there is {there}, and virtstore makes no"
+                " directories: make it with mkdir on that host",
+                path=path,
+            ) from None
+        case errno.ENOTDIR:
+            raise NotFound("a part of this path is not a directory", path=path) from None
+        case errno.ELOOP:
+            raise Denied("a symbolic link on the way is not followed", path=path) from None
+        case errno.EXDEV:
+            raise Denied(
+                "another file system is mounted on the way; configure it as a root of its own",
+                path=path,
+            ) from None
+        case errno.ENOSYS:
+            raise Error("this host's kernel has no openat2 (Linux 5.6 or later is needed)")
+    raise error
+
+
 def _mounts() -> dict[str, _Mount]:
     """What is mounted, by the number of the mount (proc(5), mountinfo)."""
     with open("/proc/self/mountinfo", errors="surrogateescape") as lines:
@@ -174,3 +202,12 @@ def _group_name(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
+
+
+def _existing(fd: int, inside: str) -> str:
+    """How much of a path below a directory there is."""
+    while inside := inside.rpartition("/")[0]:
+        with suppress(OSError):
+            os.close(linux.open_beneath(fd, inside, os.O_PATH | os.O_DIRECTORY))
+            return inside
+    return ""

@@ -11,7 +11,7 @@ from cyclopts import Parameter, Token
 
 from virtstore.client import Host, Image
 from virtstore.errors import UsageError
-from virtstore.location import Location, parse_host, parse_location
+from virtstore.location import Location, parse_location
 
 
 def _whole_number(_: object, tokens: Sequence[Token]) -> int:
@@ -50,11 +50,6 @@ class Changing(Common):
 
     dry_run: Annotated[bool, Parameter(name=("--dry-run", "-n"), negative=())] = False
     "Check everything, say what would be done, and change nothing."
-
-
-def open_host(text: str, options: Common) -> Host:
-    """A session with the host that `text` names."""
-    return Host(parse_host(text), config=options.config, verbose=options.verbose)
 
 
 def open_at(location: Location, options: Common) -> Host:
