@@ -40,6 +40,7 @@ from virtstore.model import (
     StorageInfo,
     Verified,
 )
+from virtstore.names import archive_format
 from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import AnyMessage, Message, Progressed
 from virtstore.relay import relay
@@ -311,12 +312,14 @@ class Image:
         bwlimit: Rate | None = None,
         allow_in_use: bool = False,
         nice: bool = False,
+        raw: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Copied:
-        """Make `target` a copy. `archive`: compressed; otherwise a mountable image, even if
-        this is an archive. `nice`: the agents leave processor and disks to others. Raises
-        `Exists` (nothing was changed) unless `overwrite`."""
+        """Make `target` a copy. `archive`: compressed, in the format that its name says unless
+        `format` does; otherwise a mountable image, even if this is an archive. `nice`: the agents
+        leave processor and disks to others. `raw`: what is copied is a raw disk, even if it looks
+        like a container. Raises `Exists` (nothing was changed) unless `overwrite`."""
         if format and not archive:
             raise UsageError("a format is for an archive; ask for one (--archive, archive=True)")
         request = protocol.CopyHere(
@@ -324,12 +327,13 @@ class Image:
             target.path,
             "overwrite" if overwrite else "new",
             snapshot=snapshot,
-            archive=(format or "zstd") if archive else None,
+            archive=(format or archive_format(str(target.path)) or "zstd") if archive else None,
             level=level,
             bwlimit=None if bwlimit is None else parse_rate(bwlimit),
             allow_in_use=allow_in_use,
             dry_run=dry_run,
             nice=nice,
+            raw=raw,
         )
         return self._copied(target, request, "copy", progress)
 
@@ -341,11 +345,12 @@ class Image:
         bwlimit: Rate | None = None,
         allow_in_use: bool = False,
         nice: bool = False,
+        raw: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Copied:
         """Overwrite an existing image, at least as large, and zero the rest of it; only
-        chunks that differ are moved. Raises `NotFound`, `NoSpace`, `InUse`."""
+        chunks that differ are moved. `raw` as for `copy`. Raises `NotFound`, `NoSpace`, `InUse`."""
         request = protocol.CopyHere(
             self.path,
             target.path,
@@ -355,6 +360,7 @@ class Image:
             allow_in_use=allow_in_use,
             dry_run=dry_run,
             nice=nice,
+            raw=raw,
         )
         return self._copied(target, request, "copy-contents", progress)
 
@@ -424,6 +430,7 @@ class Image:
             written=received.written,
             digest=received.digest,
             seconds=round(time.monotonic() - started, 3),
+            warnings=received.warnings,
         )
 
     def __str__(self) -> str:
@@ -441,6 +448,7 @@ class Copied(Image):
     written: int
     digest: str
     seconds: float
+    warnings: tuple[str, ...] = ()
 
     @property
     def result(self) -> CopyResult:
@@ -496,6 +504,7 @@ def _copy_between(
         check=request.mode == "contents",
         whole_frames=request.archive == "zstd",
         nice=request.nice,
+        raw=request.raw,
     )
 
     def receive(begin: protocol.Begin) -> protocol.Receive:
@@ -509,6 +518,7 @@ def _copy_between(
             level=request.level,
             dry_run=request.dry_run,
             nice=request.nice,
+            holds=begin.holds,
         )
 
     def told(done: int, total: int) -> None:

@@ -21,6 +21,7 @@ from virtstore.digest import CHUNK, DIGEST_SIZE, zero_digest
 from virtstore.errors import Error, spelled
 from virtstore.location import canonical
 from virtstore.model import Difference
+from virtstore.names import KINDS
 from virtstore.protocol import AnyMessage, Begin, Digests, End, HashImage
 
 #: Bytes of a block: what a guest's file system usually writes at once.
@@ -56,7 +57,8 @@ def compare(
         _run(one, other, GRANULARITY, chunks)
         different += _differing_bytes(one, other, chunks, shorter)
     told(size, size)
-    return Difference(one.where, other.where, size, different, GRANULARITY)
+    told_of = tuple(filter(None, (one.remark, other.remark)))
+    return Difference(one.where, other.where, size, different, GRANULARITY, told_of)
 
 
 def _run(
@@ -158,6 +160,7 @@ class _Hashing:
         self._path = path
         self.digests = _Blocks(CHUNK)
         self.size = 0
+        self.holds: str | None = None
         self.where = path
 
     def end(self) -> None:
@@ -207,6 +210,14 @@ class _Hashing:
             raise Error("its size changed meanwhile", host=name, path=message.path)
         self.where = spelled(name, message.path)
         self.size = message.size
+        self.holds = message.holds
+
+    @property
+    def remark(self) -> str | None:
+        """That bytes were compared, where they are not those of a raw disk."""
+        if self.holds is None or self.holds not in KINDS:
+            return None
+        return f"{self.where} is {KINDS[self.holds].what}: its bytes were compared"
 
     def _learn(self, zeros: int, digests: bytes, expected: int) -> None:
         name = self._connection.name

@@ -13,6 +13,10 @@ import msgspec
 ImageType = Literal["file", "lvm", "lvm-thin", "lvm-snapshot", "lvm-thin-snapshot"]
 EntryType = Literal[ImageType, "directory", "volume-group", "other"]
 Compression = Literal["zstd", "lz4", "lzop", "gzip", "xz"]
+#: Files that hold a disk in a format of their own, as `formats.containers` recognises them.
+ContainerFormat = Literal[
+    "qcow2", "vmdk", "vdi", "vhdx", "vhd", "qcow", "qed", "parallels", "dmg", "bochs", "cloop"
+]
 State = Literal["complete", "partial"]
 Access = Literal["read", "append", "write"]
 ExtentKind = Literal["data", "zero", "unknown"]
@@ -60,8 +64,10 @@ class InUse(msgspec.Struct, frozen=True):
 
 
 class ImageInfo(msgspec.Struct, frozen=True):
-    """Everything that can be read off an image. `size` is what a guest sees (null for an
-    archive whose format does not say), `allocated` the space taken on the host."""
+    """Everything that can be read off an image. `size` is what a guest sees (null where the
+    format of an archive or a container does not say), `allocated` the space taken on the host.
+    `container`: the format of a file that is no raw image, `backing`: the path, in that file's
+    header, of the image that it is laid over. An archive has the container that is in it."""
 
     path: str
     host: str
@@ -69,6 +75,8 @@ class ImageInfo(msgspec.Struct, frozen=True):
     size: int | None
     allocated: int
     compression: Compression | None = None
+    container: ContainerFormat | None = None
+    backing: str | None = None
     state: State = "complete"
     snapshot_of: str | None = None
     snapshots: tuple[str, ...] = ()
@@ -144,7 +152,8 @@ class StorageInfo(msgspec.Struct, frozen=True):
 
 class CopyResult(msgspec.Struct, frozen=True):
     """`size`: image bytes. `transferred`: bytes over the wire. `written`: bytes written to
-    the target. `digest`: the image's, in hex (docs/archive-format.md). `seconds`: elapsed."""
+    the target. `digest`: the image's, in hex (docs/archive-format.md). `seconds`: elapsed.
+    `warnings`: what the copy is not, such as a disk that any program reads."""
 
     source: str
     target: str
@@ -153,6 +162,7 @@ class CopyResult(msgspec.Struct, frozen=True):
     written: int
     digest: str
     seconds: float
+    warnings: tuple[str, ...] = ()
 
 
 class Changed(msgspec.Struct, frozen=True):
@@ -193,6 +203,7 @@ class Difference(msgspec.Struct, frozen=True):
     size: int
     different: int
     granularity: int
+    warnings: tuple[str, ...] = ()
 
 
 class Cleaned(msgspec.Struct, frozen=True):

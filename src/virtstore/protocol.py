@@ -187,7 +187,8 @@ class HashImage(Message, frozen=True):
 
 class CopyHere(Message, frozen=True):
     """A copy within this host; answered by `Progressed` and `Received`. `nice`, here and in
-    `Send` and `Receive`: the agent lowers its priority, for good."""
+    `Send` and `Receive`: the agent lowers its priority, for good. `raw`, here and in `Send`: what
+    is copied is a raw disk, even if it looks like a container."""
 
     source: str
     target: str
@@ -199,6 +200,7 @@ class CopyHere(Message, frozen=True):
     allow_in_use: bool = False
     dry_run: bool = False
     nice: bool = False
+    raw: bool = False
 
 
 class Send(Message, frozen=True):
@@ -213,11 +215,12 @@ class Send(Message, frozen=True):
     check: bool = False
     whole_frames: bool = False
     nice: bool = False
+    raw: bool = False
 
 
 class Receive(Message, frozen=True):
     """The target's end of a copy of `size` bytes. `name` is the source's, for a `path` that
-    is a directory."""
+    is a directory, `holds` what `Begin` said."""
 
     path: str
     name: str
@@ -227,6 +230,7 @@ class Receive(Message, frozen=True):
     level: int | None = None
     dry_run: bool = False
     nice: bool = False
+    holds: str | None = None
 
 
 # Replies -------------------------------------------------------------------------------
@@ -287,10 +291,12 @@ class Failure(Message, frozen=True):
 
 
 class Begin(Message, frozen=True):
-    """The source is open and locked: its path, and its image's bytes."""
+    """The source is open and locked: its path, and its image's bytes. `holds`: the foreign kind
+    (`names.KINDS`) that these are of, if not a raw disk's."""
 
     path: str
     size: int
+    holds: str | None = None
 
 
 class Start(Message, frozen=True):
@@ -367,6 +373,7 @@ class Received(Message, frozen=True):
     size: int
     written: int
     digest: str
+    warnings: tuple[str, ...] = ()
 
 
 Request = (

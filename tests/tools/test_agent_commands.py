@@ -16,8 +16,8 @@ COMMAND = "from virtstore.cli.start import main; main()"
 CHANGED = {"path", "host", "changed", "size", "allocated", "filesystem", "dry_run", "plan"}
 COPIED = {"source", "target", "size", "transferred", "written", "digest", "seconds"}
 INFO = {
-    "path", "host", "type", "size", "allocated", "compression", "state", "snapshot_of", "snapshots",
-    "filesystem", "partitions", "mounted", "in_use",
+    "path", "host", "type", "size", "allocated", "compression", "container", "backing", "state",
+    "snapshot_of", "snapshots", "filesystem", "partitions", "mounted", "in_use",
 }  # fmt: skip
 
 

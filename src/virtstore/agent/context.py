@@ -9,13 +9,12 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Final
 
-from virtstore import formats
 from virtstore.agent import locks
 from virtstore.agent.in_use import Scan
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
-from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported, UsageError
+from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
 from virtstore.model import Access, Changed
 from virtstore.protocol import AnyMessage
 from virtstore.units import format_size
@@ -131,29 +130,6 @@ def refuse_fixed(place: Place) -> None:
     """Raises `Unsupported` where an image's size cannot change."""
     if why := stored(place).fixed:
         raise Unsupported(why, path=place.path)
-
-
-def refuse_archive(place: Place, image: Image) -> None:
-    """Raises `Unsupported` where an image is wanted that can be changed in place."""
-    if not place.store.capabilities.archives:
-        return
-    if found := formats.detect(image):
-        raise Unsupported(
-            f"it is a compressed archive ({found.name}); 'virtstore uncompress' makes an image"
-            " of it",
-            path=place.path,
-        )
-
-
-def refuse_misleading_name(place: Place, remedy: str = "give it another name") -> None:
-    """Raises `UsageError` for an image that would be called like an archive: it could not be told
-    from one whose beginning is damaged."""
-    if place.store.capabilities.archives and (form := formats.by_suffix(place.name)):
-        raise UsageError(
-            f"it would be an image called {place.name}, which says that it is a {form.name}"
-            f" archive; {remedy}",
-            path=place.path,
-        )
 
 
 def require_room(place: Place, more: int) -> None:

@@ -43,6 +43,7 @@ def copy(
     bwlimit: str | None = None,
     allow_in_use: _Flag = False,
     nice: _Flag = False,
+    raw: _Flag = False,
     options: Changing = _DEFAULTS,
 ) -> int:
     """Make TARGET a copy of SOURCE, on any two hosts.
@@ -54,8 +55,8 @@ def copy(
     source
         An image or archive.
     target
-        Where the copy goes; in an existing directory the source's name is kept (and
-        loses its .zst or the like where the copy is no archive).
+        Where the copy goes; in an existing directory the source's name is kept, but for the
+        suffix of an archive (.zst or the like), which the copy gets or loses.
     more
         With several sources the last is the target, an existing directory or volume group.
     snapshot
@@ -65,7 +66,7 @@ def copy(
     overwrite
         Replace an existing target, once the copy is whole.
     format
-        The archive's format (default: zstd).
+        The archive's format (default: what the target's name says, else zstd).
     level
         The compression level. Unless it is given, it falls on the way to an image where the
         link is faster than the compressor.
@@ -75,6 +76,8 @@ def copy(
         Copy an image that somebody may be writing to.
     nice
         Leave processor and disks to others, on both hosts.
+    raw
+        What is copied is a raw disk, even if it looks like a container: a guest wrote that.
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
@@ -88,6 +91,7 @@ def copy(
             bwlimit=bwlimit,
             allow_in_use=allow_in_use,
             nice=nice,
+            raw=raw,
             dry_run=options.dry_run,
             progress=progress,
         )
@@ -104,6 +108,7 @@ def copy_contents(
     bwlimit: str | None = None,
     allow_in_use: _Flag = False,
     nice: _Flag = False,
+    raw: _Flag = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Overwrite an existing image, at least as large, with SOURCE's contents.
@@ -124,6 +129,8 @@ def copy_contents(
         Copy an image that somebody may be writing to.
     nice
         Leave processor and disks to others, on both hosts.
+    raw
+        What is copied is a raw disk, even if it looks like a container: a guest wrote that.
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
@@ -133,6 +140,7 @@ def copy_contents(
             bwlimit=bwlimit,
             allow_in_use=allow_in_use,
             nice=nice,
+            raw=raw,
             dry_run=options.dry_run,
             progress=progress,
         )

@@ -92,10 +92,11 @@ def copy_text(result: CopyResult, *, dry_run: bool) -> str:
         return f"would copy {format_size(result.size)} from {source} to {target}"
     rate = format_size(int(result.size / max(result.seconds, 0.001)))
     moved = f" {format_size(result.transferred)} moved," if result.transferred else ""
-    return (
+    line = (
         f"{target}  {format_size(result.size)} in {result.seconds:.1f} s ({rate}/s),"
         f"{moved} {format_size(result.written)} written"
     )
+    return _lines([line, *(f"note: {warning}" for warning in result.warnings)])
 
 
 def verified_text(found: Verified) -> str:
@@ -106,10 +107,11 @@ def verified_text(found: Verified) -> str:
 
 def difference_text(found: Difference) -> str:
     both = printable(f"{found.left} and {found.right}")
-    if not found.different:
-        return f"{both} are equal ({found.size} bytes)"
     share = f"{format_size(found.different)} of {format_size(found.size)}"
-    return f"{both} differ: {share}, {found.different} bytes"
+    line = f"{both} differ: {share}, {found.different} bytes"
+    if not found.different:
+        line = f"{both} are equal ({found.size} bytes)"
+    return _lines([line, *(f"note: {warning}" for warning in found.warnings)])
 
 
 def list_text(entries: Sequence[Entry | ImageInfo], *, long: bool) -> str:
@@ -128,11 +130,15 @@ def info_text(info: ImageInfo) -> str:
         ("allocated", _bytes(info.allocated)),
         ("compression", info.compression or "none"),
     ]
+    if info.container:
+        lines.append(("container", info.container))
+    if info.backing:
+        lines.append(("backing file", info.backing))
     if info.snapshot_of:
         lines.append(("snapshot of", info.snapshot_of))
     if info.snapshots:
         lines.append(("snapshots", ", ".join(info.snapshots)))
-    looked_into = info.compression is None or info.filesystem is not None
+    looked_into = (info.compression or info.container) is None or info.filesystem is not None
     if info.state == "complete" and looked_into and not info.partitions:
         lines.append(("file system", _filesystem_text(info.filesystem)))
     for each in info.partitions:
@@ -208,7 +214,8 @@ def _long_row(entry: Entry | ImageInfo) -> tuple[str, ...]:
     where = on(entry.host, entry.path)
     if not isinstance(entry, ImageInfo):
         return (entry.type, "-", "-", "-", "-", where)
-    contents = entry.compression or (entry.filesystem.type if entry.filesystem else "-")
+    filesystem = entry.filesystem.type if entry.filesystem else "-"
+    contents = entry.compression or entry.container or filesystem
     if entry.partitions:
         contents = f"{len(entry.partitions)} partitions"
     return (

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from virtstore import names
 from virtstore.errors import Corrupt, UsageError
+from virtstore.formats import foreign
 from virtstore.formats.base import ArchiveSource, Format
 from virtstore.formats.gzip import Gzip
 from virtstore.formats.lz4 import Lz4
@@ -24,7 +26,7 @@ from virtstore.formats.zstd import Zstd
 from virtstore.formats.zstd_frames import is_skippable, skippable_length
 from virtstore.model import Compression
 
-__all__ = ["FORMATS", "by_name", "by_suffix", "detect"]
+__all__ = ["FORMATS", "by_name", "by_suffix", "detect", "foreign", "refuse_broken_promise"]
 
 #: Every format by its name. Adding one is one file and one entry.
 FORMATS: Final[dict[Compression, Format]] = {
@@ -50,7 +52,23 @@ def by_name(name: str) -> Format:
 
 def by_suffix(path: str) -> Format | None:
     """The format whose suffix `path` has: what a name promises, not what a file is."""
-    return next((f for f in FORMATS.values() if path.endswith(f.suffix)), None)
+    promised = names.archive_format(path)
+    return FORMATS[promised] if promised else None
+
+
+def refuse_broken_promise(name: str) -> None:
+    """Raises `Corrupt` where a file that holds no archive and nothing foreign is called like
+    one: with a damaged beginning it is not to pass for an image."""
+    if promised := names.archive_format(name):
+        what = f"a {promised} archive ({names.SUFFIXES[promised]})"
+    elif kind := names.promised(name):
+        what = names.KINDS[kind].what
+    else:
+        return
+    raise Corrupt(
+        f"it is called {what} and is none: it is damaged, or has the wrong name; if it is an"
+        " image, give it another name"
+    )
 
 
 def detect(source: ArchiveSource) -> Format | None:
@@ -79,5 +97,5 @@ def _behind_skippable(source: ArchiveSource) -> Format | None:
     return _recognise(head, ("zstd", "lz4"))
 
 
-def _recognise(head: bytes, names: Iterable[Compression]) -> Format | None:
-    return next((FORMATS[name] for name in names if FORMATS[name].recognises(head)), None)
+def _recognise(head: bytes, among: Iterable[Compression]) -> Format | None:
+    return next((FORMATS[name] for name in among if FORMATS[name].recognises(head)), None)

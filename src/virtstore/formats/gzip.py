@@ -18,6 +18,7 @@ from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import Cursor
 from virtstore.formats.members import Decoder, Encoder, MemberWriter, read_member
 from virtstore.model import Compression
+from virtstore.names import SUFFIXES
 
 _MAGIC: Final = b"\x1f\x8b\x08"  # the third byte: deflate, the only method there is
 _RESERVED_FLAGS: Final = 0xE0
@@ -26,7 +27,7 @@ _GZIP_MEMBER: Final = 31  # zlib's wbits for a window of 32 KiB in gzip's framin
 
 class Gzip:
     name: Compression = "gzip"
-    suffix = ".gz"
+    suffix = SUFFIXES["gzip"]
     levels = range(1, 10)
     default_level = 2
 

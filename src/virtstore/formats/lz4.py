@@ -21,6 +21,7 @@ from virtstore.formats.members import Decoder, Encoder, MemberWriter, read_membe
 from virtstore.formats.steps import Steps, total
 from virtstore.formats.zstd_frames import is_skippable, skippable_length
 from virtstore.model import Compression
+from virtstore.names import SUFFIXES
 
 _MAGIC: Final = b"\x04\x22\x4d\x18"
 _LEGACY_MAGIC: Final = b"\x02\x21\x4c\x18"
@@ -40,7 +41,7 @@ class _Header(NamedTuple):
 
 class Lz4:
     name: Compression = "lz4"
-    suffix = ".lz4"
+    suffix = SUFFIXES["lz4"]
     levels = range(1, 13)
     default_level = 1
 

@@ -25,6 +25,7 @@ from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import PAGE, Cursor
 from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.model import Compression
+from virtstore.names import SUFFIXES
 
 _MAGIC: Final = b"\x89LZO\x00\r\n\x1a\n"
 _MOST_IN_A_BLOCK: Final = 64 << 20  # lzop's MAX_BLOCK_SIZE
@@ -45,7 +46,7 @@ _WORD: Final = struct.Struct(">I")
 
 class Lzop:
     name: Compression = "lzop"
-    suffix = ".lzo"
+    suffix = SUFFIXES["lzop"]
     levels = range(1, 10)
     default_level = 3
 

@@ -195,6 +195,26 @@ class SeekableArchive:
             raise Corrupt("the image does not have the digest that the archive states")
 
 
+class Unpacked:
+    """The image in an archive of ours, to be read at any offset."""
+
+    def __init__(self, archive: SeekableArchive) -> None:
+        self._archive = archive
+        self.size = archive.size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        found, end = b"", min(offset + length, self.size)
+        while offset < end:
+            index = self._archive.frames.find(offset)
+            frame = self._archive.frames[index]
+            stop = min(end, frame.end)
+            data = self._archive.contents(index)
+            begin = offset - frame.offset
+            found += bytes(stop - offset) if data is None else data[begin:][: stop - offset]
+            offset = stop
+        return found
+
+
 def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, bytes, int]]:
     """The frames of an archive of ours that was not finished, each with its position and the
     bytes that it stands for, of an image of `size` bytes: as far as they lie on chunk

@@ -20,6 +20,7 @@ from virtstore.formats.cursor import PAGE, Cursor, Section
 from virtstore.formats.members import MemberWriter, read_member
 from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.model import Compression
+from virtstore.names import SUFFIXES
 from virtstore.units import MAX_SIZE
 
 #: What a decoder may allocate: the dictionary of `xz -9` is 64 MiB, so that this takes
@@ -39,7 +40,7 @@ _MOST_IN_A_BYTE: Final = (2 << 20) // 6
 
 class Xz:
     name: Compression = "xz"
-    suffix = ".xz"
+    suffix = SUFFIXES["xz"]
     levels = range(10)
     default_level = 6
 

@@ -31,11 +31,12 @@ from virtstore.formats.zstd_frames import (
     take_header,
 )
 from virtstore.model import Compression
+from virtstore.names import SUFFIXES
 
 
 class Zstd:
     name: Compression = "zstd"
-    suffix = ".zst"
+    suffix = SUFFIXES["zstd"]
     levels = LEVELS
     default_level = DEFAULT_LEVEL
 

@@ -21,6 +21,7 @@ from virtstore.backends.base import ArchiveDraft, Image
 from virtstore.digest import CHUNK, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.blocks import decompress_block, holds_zeros, require_zeros
+from virtstore.formats.foreign import Foreign
 from virtstore.formats.seekable import SeekableWriter, frames_at_start
 from virtstore.formats.zstd_frames import CHECKSUM_SIZE
 from virtstore.model import Compression
@@ -48,6 +49,7 @@ class PartialArchive:
 
     compression: Compression | None = "zstd"
     digest: str | None = None
+    holds: Foreign | None = None
 
     def __init__(self, draft: ArchiveDraft, scratch: Image, size: int) -> None:
         self.size = size

@@ -7,8 +7,9 @@ an archive of ours can also be had as the very frame that is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from functools import cached_property, partial
 from typing import Final, NamedTuple, Protocol
 
 from virtstore import formats
@@ -16,13 +17,16 @@ from virtstore.backends.base import Image
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Corrupt, InUse
 from virtstore.formats.base import Format
-from virtstore.formats.seekable import SeekableArchive
+from virtstore.formats.foreign import Ends, Foreign, first_of
+from virtstore.formats.seekable import SeekableArchive, Unpacked
 from virtstore.model import Compression, Extent
 from virtstore.transfer.passage import Reading, ReadThrough
 from virtstore.transfer.plan import steps
 
 #: A frame of a whole chunk that is stored in fewer bytes may be zeros.
 _SMALL: Final = 256
+#: What is kept of an archive's end while it is read through: the footer of a container.
+_FOOT: Final = 512
 
 
 class Piece(NamedTuple):
@@ -50,6 +54,11 @@ class Source(Protocol):
         """The image's digest as an archive records it: a claim, to be checked."""
         ...
 
+    @property
+    def holds(self) -> Foreign | None:
+        """What its bytes are, if not those of a raw disk."""
+        ...
+
     def check(self) -> None:
         """Everything was read, or reading failed; see `backends.base.Image.check`."""
         ...
@@ -60,13 +69,16 @@ class Source(Protocol):
         ...
 
 
-def open_source(image: Image, *, archives: bool, name: str = "", steady: bool = False) -> Source:
+def open_source(
+    image: Image, *, archives: bool, name: str = "", steady: bool = False, raw: bool = False
+) -> Source:
     """What `image` holds. Only a store that can hold archives (`archives`) is asked whether
     it is one: a volume is always raw, whatever a guest wrote to its start.
 
-    Contents decide, not the name; but where `name` promises an archive and the contents are
-    none, raises `Corrupt`: an archive with a damaged beginning is not to pass for an image.
-    `steady`: nobody may write to an image while it is read.
+    Contents decide, not the name; but where `name` promises an archive, or anything else that is
+    no image, and the contents are none, raises `Corrupt`: what has a damaged beginning is not to
+    pass for an image. `steady`: nobody may write to an image while it is read. `raw`: what it is,
+    or what an archive holds, is not asked whether it is something foreign.
     """
     if image.size == 0:
         # Taken for an image, it would zero whatever it was copied onto.
@@ -75,16 +87,15 @@ def open_source(image: Image, *, archives: bool, name: str = "", steady: bool = 
     reading.next(0, _SMALL)
     found = formats.detect(image) if archives else None
     if found is None:
-        promised = formats.by_suffix(name) if archives else None
-        if promised:
-            raise Corrupt(
-                f"it is called a {promised.name} archive ({promised.suffix}) and is none; if it"
-                " is an image, give it another name"
-            )
-        return RawSource(image, image.size, reading, steady=steady)
+        holds = formats.foreign.detect(image) if archives and not raw else None
+        if archives and not raw and not holds:
+            formats.refuse_broken_promise(name)
+        return RawSource(image, image.size, reading, steady=steady, holds=holds)
     archive = SeekableArchive.open(image) if found.name == "zstd" else None
     source: Source = (
-        FrameSource(archive, reading) if archive else StreamSource(found, image, reading)
+        FrameSource(archive, reading, raw=raw)
+        if archive
+        else StreamSource(found, image, reading, raw=raw)
     )
     if source.size == 0:
         raise Corrupt("it is an archive of nothing: what was to be in it was never written")
@@ -98,8 +109,15 @@ class RawSource:
     digest: str | None = None
 
     def __init__(
-        self, image: Image, size: int, reading: Reading | None = None, *, steady: bool = False
+        self,
+        image: Image,
+        size: int,
+        reading: Reading | None = None,
+        *,
+        steady: bool = False,
+        holds: Foreign | None = None,
     ) -> None:
+        self.holds = holds
         self._image = image
         self._reading = reading or Reading(image)
         self._version = image.version if steady else None
@@ -129,11 +147,17 @@ class FrameSource:
 
     compression: Compression | None = "zstd"
 
-    def __init__(self, archive: SeekableArchive, reading: Reading) -> None:
+    def __init__(self, archive: SeekableArchive, reading: Reading, *, raw: bool = False) -> None:
         self._archive = archive
         self._reading = reading
+        self._raw = raw
         self.size = archive.size
         self.digest: str | None = archive.digest
+
+    @cached_property
+    def holds(self) -> Foreign | None:
+        """Found by decompressing a few frames: only for who asks."""
+        return None if self._raw else formats.foreign.detect(Unpacked(self._archive))
 
     def check(self) -> None:
         self._reading.end()  # archives are files: nothing can be lost
@@ -167,14 +191,32 @@ class StreamSource:
 
     digest: str | None = None
 
-    def __init__(self, form: Format, image: Image, reading: Reading) -> None:
+    def __init__(self, form: Format, image: Image, reading: Reading, *, raw: bool = False) -> None:
         self._format = form
         self._image = image
         self._reading = reading
+        self._raw = raw
+        self._foot = b""
         self.compression: Compression | None = form.name
         known = form.image_size(image)
-        self.size = sum(map(len, self._contents())) if known is None else known
+        self.size = self._read_through() if known is None else known
         self._reading.end()
+
+    @cached_property
+    def holds(self) -> Foreign | None:
+        """By the first bytes, and by the last where they were seen already."""
+        if self._raw:
+            return None
+        with closing(self._contents()) as contents:
+            head = first_of(contents)
+        return formats.foreign.detect(Ends(head, self._foot, self.size))
+
+    def _read_through(self) -> int:
+        size = 0
+        for piece in self._contents():
+            size += len(piece)
+            self._foot = (self._foot + piece)[-_FOOT:] if len(piece) < _FOOT else piece[-_FOOT:]
+        return size
 
     def check(self) -> None:
         self._reading.end()  # archives are files: nothing can be lost
@@ -189,8 +231,8 @@ class StreamSource:
         if offset != self.size:
             raise Corrupt(f"the archive declares {self.size} bytes and holds {offset}")
 
-    def _contents(self) -> Iterator[bytes]:
-        return self._format.read(ReadThrough(self._image, self._reading))
+    def _contents(self) -> Generator[bytes]:
+        yield from self._format.read(ReadThrough(self._image, self._reading))
 
 
 def announced(pieces: Iterable[Piece]) -> Iterator[Piece]:

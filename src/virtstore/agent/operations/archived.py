@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from virtstore.digest import CHUNK
@@ -17,8 +18,10 @@ from virtstore.errors import Corrupt, Error
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect
 from virtstore.filesystems.partitions import read_table
-from virtstore.formats.base import ArchiveSource
-from virtstore.formats.seekable import SeekableArchive
+from virtstore.formats import foreign
+from virtstore.formats.base import ArchiveSource, Format
+from virtstore.formats.foreign import Ends, Foreign
+from virtstore.formats.seekable import SeekableArchive, Unpacked
 from virtstore.model import Partition
 
 #: Blocks of 1 MiB that are decompressed, and kept in memory.
@@ -78,6 +81,18 @@ def look_into(source: ArchiveSource) -> Contents:
         return Contents(warnings=(f"its contents were not looked at: {error.message}",))
     finally:
         os.close(fd)
+
+
+def foreign_in(source: ArchiveSource, form: Format) -> Foreign | None:
+    """What foreign thing an archive is of, if it is; of a format that cannot be read at random,
+    only its beginning is looked at. Damage does not make it raise."""
+    with suppress(Error):
+        archive = SeekableArchive.open(source) if form.name == "zstd" else None
+        if archive:
+            return foreign.detect(Unpacked(archive))
+        head = foreign.first_of(form.read(source))
+        return foreign.detect(Ends(head))
+    return None
 
 
 def _fetch_what_tells(archive: SeekableArchive, blocks: _Blocks, fd: int) -> None:

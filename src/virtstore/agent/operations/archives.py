@@ -9,9 +9,10 @@ from typing import Literal
 
 import msgspec
 
-from virtstore import formats
-from virtstore.agent.context import Agent, changed, planned, refuse_archive, require_room, stored
-from virtstore.agent.operations.copying import copy_within
+from virtstore import formats, names
+from virtstore.agent.context import Agent, changed, planned, require_room, stored
+from virtstore.agent.kinds import refuse_misleading_name, remarks
+from virtstore.agent.operations.copying import copy_within, held
 from virtstore.agent.operations.images import refuse_existing
 from virtstore.agent.operations.targets import (
     Wanted,
@@ -36,14 +37,15 @@ def compress(agent: Agent, request: CompressImage) -> None:
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
         if not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy it to a file with --archive")
-        refuse_archive(place, image)
-        path = place.path + form.suffix
-        wanted = Wanted(path, "new", image.size, form.name, request.level, like=place.name)
+        if found := formats.detect(image):
+            raise Unsupported(f"it is a compressed archive already ({found.name})")
+        source = open_source(image, archives=True, name=place.name, steady=True)
+        path, holds = place.path + form.suffix, held(place, source)
+        wanted = Wanted(path, "new", image.size, form.name, request.level, place.name, holds)
         if request.dry_run:
             _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"compress {place.path} to {wanted.path} ({form.name})"
             return agent.reply(Done(planned(place, image.size, step)))
-        source = open_source(image, archives=False, steady=True)
         _replace(agent, place, image, source, wanted, keep=request.keep)
     return None
 
@@ -56,18 +58,16 @@ def uncompress(agent: Agent, request: UncompressImage) -> None:
         if source.compression is None:
             raise Unsupported("it is not compressed")
         agent.policy.check_size(source.size)
-        form = formats.by_name(source.compression)
         # It may be called another format's archive; what it is called then is no image's name.
-        promised = formats.by_suffix(place.path) or form
-        path = place.path.removesuffix(promised.suffix)
+        path = names.without_archive_suffix(place.path)
         if path.endswith("/"):
             raise UsageError("its name is nothing but an ending; 'virtstore copy' unpacks it")
         if path == place.path and request.keep:
             raise UsageError(
-                f"its name does not end in {form.suffix}, so the image would take its place;"
-                " leave --keep out, or use 'virtstore copy'"
+                f"its name does not end in {names.SUFFIXES[source.compression]}, so the image would"
+                " take its place; leave --keep out, or use 'virtstore copy'"
             )
-        wanted = Wanted(path, "new", source.size, like=place.name)
+        wanted = Wanted(path, "new", source.size, like=place.name, holds=held(place, source))
         if request.dry_run:
             _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"uncompress {place.path} to {path}"
@@ -117,8 +117,10 @@ def _replace(
                 raise InUse("somebody changed it meanwhile; it was not removed", path=old.path)
 
     if wanted.path == old.path:
+        refuse_misleading_name(old, wanted.holds, wanted.archive)
         return agent.reply(Done(_write(agent, old, old, source, wanted, still_the_same)))
     with agent.locked(wanted.path, "append") as new:
+        refuse_misleading_name(new, wanted.holds, wanted.archive)
         refuse_existing(new)
         done = _write(agent, old, new, source, wanted, still_the_same)
         if not keep:
@@ -144,6 +146,7 @@ def _refuse_what_would_fail(
         if wanted.path != old.path:
             new = stack.enter_context(agent.locked(wanted.path, "append"))
             refuse_existing(new)
+        refuse_misleading_name(new, wanted.holds, wanted.archive)
         require_attributes(new, wanted)
         if not wanted.archive:
             require_room(new, wanted.size)
@@ -165,7 +168,8 @@ def _write(
         agent.session.stage("flushing")
         still_the_same()
         opened.draft.publish(overwrite=new.path == old.path, like=wanted.like)
-        return msgspec.structs.replace(changed(new, opened.draft), size=source.size)
+        told = changed(new, opened.draft, warnings=remarks(new.path, wanted.holds, wanted.archive))
+        return msgspec.structs.replace(told, size=source.size)
 
 
 def _require_contents(agent: Agent, draft: Draft, digest: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from virtstore.agent.context import Agent
 from virtstore.agent.operations.copying import opened_source
 from virtstore.digest import CHUNK, DIGEST_SIZE
-from virtstore.errors import UsageError
+from virtstore.errors import UsageError, blamed_on
 from virtstore.protocol import Begin, Digests, End, HashImage, Send
 from virtstore.transfer.survey import survey
 
@@ -16,7 +16,9 @@ def hash_image(agent: Agent, request: HashImage) -> None:
     chunks = None if request.chunks is None else frozenset(request.chunks)
     reading = Send(request.path, allow_in_use=True)
     with opened_source(agent, reading) as (place, source):
-        agent.session.send(Begin(place.path, source.size))
+        with blamed_on(place.path):
+            foreign = source.holds
+        agent.session.send(Begin(place.path, source.size, foreign.name if foreign else None))
         for zeros, digests in survey(source, request.block, chunks):
             agent.session.send(Digests(zeros), digests)
         source.check()

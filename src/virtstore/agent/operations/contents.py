@@ -11,6 +11,8 @@ from virtstore.errors import Unsafe
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect, end_of_contents
 from virtstore.filesystems.table import Table, end_of
+from virtstore.formats import containers
+from virtstore.names import KINDS
 from virtstore.units import format_size
 
 
@@ -24,6 +26,11 @@ def device_of(image: Image, *, lock: int = -1) -> Iterator[Device]:
 def refuse_to_cut(image: Image, size: int) -> None:
     """Raises `Unsafe` unless everything from byte `size` on is of no use to anyone: behind
     every file system and partition, and zeros."""
+    if held := containers.detect(image):  # on a volume: a file that is one was refused before
+        raise Unsafe(
+            f"what is in it looks like {KINDS[held.format].what}, of which any byte may be in use;"
+            " --discard-data cuts it anyway"
+        )
     with device_of(image) as device:
         found = detect(device)
     end = end_of_contents(found)

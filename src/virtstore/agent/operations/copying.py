@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 
-from virtstore import formats
+from virtstore import formats, names
 from virtstore.agent import priority
 from virtstore.agent.context import (
     Agent,
-    refuse_archive,
-    refuse_misleading_name,
     require_room,
+)
+from virtstore.agent.kinds import (
+    refuse_as_contents,
+    refuse_misleading_name,
+    remarks,
+    require_raw,
+    require_whole,
 )
 from virtstore.agent.operations.images import refuse_dependents, refuse_existing
 from virtstore.agent.operations.targets import (
@@ -37,6 +42,7 @@ from virtstore.errors import (
     blamed_on,
 )
 from virtstore.model import Compression
+from virtstore.names import KINDS
 from virtstore.protocol import (
     Abandon,
     Begin,
@@ -68,8 +74,9 @@ def send_image(agent: Agent, request: Send) -> None:
     level = level_for(formats.by_name("zstd"), request.level)
     with opened_source(agent, request) as (place, source):
         session = agent.session
+        holds = held(place, source)
         target = session.take_fingerprints(source.size)
-        session.send(Begin(place.path, source.size))
+        session.send(Begin(place.path, source.size, holds))
         start, _ = session.expect()
         if not isinstance(start, Start):
             return
@@ -96,7 +103,14 @@ def receive_image(agent: Agent, request: Receive) -> None:
     session = agent.session
     _require(agent, request.path, request.mode)
     path = _below(agent, request.path, request.name, request.archive)
-    wanted = Wanted(path, request.mode, request.size, request.archive, request.level)
+    wanted = Wanted(
+        path,
+        request.mode,
+        request.size,
+        request.archive,
+        request.level,
+        holds=_known(request.holds),
+    )
     with _target_place(agent, wanted) as place:
         if request.dry_run:
             _require_room(place, wanted)
@@ -111,7 +125,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
             with surveyed(agent, opened, place, tell):
                 outcome = receive(_arriving(agent), request.size, opened.target, agent.session.fail)
             _publish(agent, place, wanted, opened.draft)
-        agent.reply(Received(place.path, request.size, outcome.written, outcome.digest))
+        agent.reply(_received(place, wanted, outcome))
     return None
 
 
@@ -124,6 +138,7 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
         snapshot=request.snapshot,
         allow_in_use=request.allow_in_use,
         check=check_archive,
+        raw=request.raw,
     )
     name = request.source.rpartition("/")[2]
     _require(agent, request.target, request.mode)
@@ -131,7 +146,10 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
     if path == request.source:
         raise UsageError("source and target are the same image")
     with opened_source(agent, reading) as (origin, source):
-        wanted = Wanted(path, request.mode, source.size, request.archive, request.level)
+        holds = held(origin, source)
+        wanted = Wanted(
+            path, request.mode, source.size, request.archive, request.level, holds=holds
+        )
         with _target_place(agent, wanted) as place:
             if request.dry_run:
                 _require_room(place, wanted)
@@ -143,8 +161,28 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
                     encoding = local_encoding(wanted, request.bwlimit)
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
                     _publish(agent, place, wanted, opened.draft)
-                received = Received(place.path, source.size, outcome.written, outcome.digest)
+                received = _received(place, wanted, outcome)
     agent.reply(received)  # the source's snapshot, if there was one, is gone by now
+
+
+def held(place: Place, source: Source) -> str | None:
+    """The foreign kind that a source's bytes are of, if they are. Raises `Unsupported` where
+    they are not all of it."""
+    with blamed_on(place.path):
+        foreign = source.holds
+        require_whole(foreign, place.path)
+    return foreign.name if foreign else None
+
+
+def _known(holds: str | None) -> str | None:
+    if holds is not None and holds not in KINDS:
+        raise UsageError(f"the source says that it holds {holds!r}, which is not known here")
+    return holds
+
+
+def _received(place: Place, wanted: Wanted, outcome: Outcome) -> Received:
+    told = remarks(place.path, wanted.holds, wanted.archive)
+    return Received(place.path, wanted.size, outcome.written, outcome.digest, told)
 
 
 def copy_within(
@@ -186,7 +224,9 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]
             image = stack.enter_context(_frozen_or_open(agent, place, request))
             archives = place.store.capabilities.archives
             steady = not request.allow_in_use
-            source = open_source(image, archives=archives, name=place.name, steady=steady)
+            source = open_source(
+                image, archives=archives, name=place.name, steady=steady, raw=request.raw
+            )
             if request.check and source.compression:
                 # An image is about to be overwritten in place: a damaged archive is found now.
                 check(source, lambda done, total: agent.session.check())
@@ -216,13 +256,12 @@ def _require(agent: Agent, target: str, mode: CopyMode) -> None:
 
 
 def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> str:
-    """The path of the target: in a directory the source's name is kept, but for what it says
-    of an archive where the target is to be none (`x.img.zst` becomes `x.img`)."""
+    """The path of the target: in a directory the source's name is kept, but for its suffix, which
+    says what the target is (`x.img.zst` becomes `x.img`, `x.img` becomes `x.img.zst`)."""
     if not agent.policy.is_store(path):
         return path
-    promised = None if archive else formats.by_suffix(name)
-    kept = name.removesuffix(promised.suffix) if promised else name
-    return f"{path.rstrip('/')}/{kept or name}"
+    kept = names.without_archive_suffix(name) or name
+    return f"{path.rstrip('/')}/{kept}{names.SUFFIXES[archive] if archive else ''}"
 
 
 @contextmanager
@@ -233,8 +272,10 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
         if wanted.archive and not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy to a file")
         level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
-        if not wanted.archive and wanted.mode != "contents":
-            refuse_misleading_name(place, "give it another name, or add --archive")
+        if wanted.mode != "contents":
+            refuse_misleading_name(place, wanted.holds, wanted.archive)
+        elif wanted.holds:
+            refuse_as_contents(place, wanted.holds)
         found = place.store.find(place.name)
         if wanted.mode == "new":
             refuse_existing(place, "; --overwrite replaces it once the copy is whole")
@@ -268,7 +309,7 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
         agent.refuse_use(image)
         if wanted.mode != "contents":
             return
-        refuse_archive(place, image)
+        require_raw(place, image)
         if image.size < wanted.size:
             raise NoSpace(
                 f"it has {format_size(image.size)}, the source {format_size(wanted.size)};"

@@ -15,10 +15,10 @@ from virtstore.agent.context import (
     changed,
     mend,
     planned,
-    refuse_misleading_name,
     require_room,
     stored,
 )
+from virtstore.agent.kinds import refuse_misleading_name
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Draft, Store, Stored
 from virtstore.errors import Exists, InUse, Unsupported, UsageError, blamed_on
@@ -117,13 +117,15 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
 
 
 def _image_size(source: Place, target: Place) -> int | None:
-    """What is in an archive of which a snapshot is to be taken; None for an image, which must
-    not be called an archive."""
-    if source.store.capabilities.archives:
-        with source.store.open(source.name) as image:
-            if found := formats.detect(image):
-                return found.image_size(image)
-    refuse_misleading_name(target)
+    """Bytes of what is in an archive of which a snapshot is to be taken, None for an image. The
+    name must not promise something else than what it is."""
+    if not source.store.capabilities.archives:
+        return None
+    with source.store.open(source.name) as image:
+        if found := formats.detect(image):
+            return found.image_size(image)
+        foreign = formats.foreign.detect(image)
+    refuse_misleading_name(target, foreign.name if foreign else None)
     return None
 
 

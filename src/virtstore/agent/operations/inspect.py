@@ -15,13 +15,15 @@ from msgspec.structs import replace
 from virtstore import formats
 from virtstore.agent.context import Agent, mend, stored, unzeroed_from
 from virtstore.agent.in_use import Scan
-from virtstore.agent.operations.archived import look_into
+from virtstore.agent.kinds import looks_foreign, warnings_of
+from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect_many
+from virtstore.formats.foreign import Foreign
 from virtstore.location import canonical
 from virtstore.model import (
     Compression,
@@ -151,12 +153,17 @@ def _open(store: Store, found: Stored, stack: ExitStack) -> Image | None:
 
 
 class _Packed(NamedTuple):
-    """What kind of thing a file holds: an archive's format, the size of the image in it or
-    of the raw image, and what is wrong with it."""
+    """What kind of thing a file holds: an archive's format, or something foreign, the size of the
+    image in it or of the raw image, and what is wrong with it."""
 
     compression: Compression | None
     size: int | None
     warnings: tuple[str, ...] = ()
+    foreign: Foreign | None = None
+
+    @property
+    def is_raw(self) -> bool:
+        return self.compression is None and self.foreign is None
 
 
 def _describe_all(
@@ -169,22 +176,31 @@ def _describe_all(
     raw = [
         o
         for o, p in zip(opened, packed, strict=True)
-        if o.image and p.compression is None and o.found.state == "complete"
+        if o.image and p.is_raw and o.found.state == "complete"
     ]
     inside = {id(o): c for o, c in zip(raw, _inside(raw, deep=deep), strict=True)}
-    for o, p in zip(opened, packed, strict=True):
-        if deep and o.image and p.compression == "zstd" and p.size and o.found.state == "complete":
+    for index, (o, p) in enumerate(zip(opened, packed, strict=True)):
+        if deep and o.image and p.compression and o.found.state == "complete":
             with suppress(OSError):
-                inside[id(o)] = look_into(o.image)
+                packed[index], inside[id(o)] = _unfolded(o.image, p, p.compression)
     return [
         _describe(store, o, p, inside.get(id(o), Contents()), scan)
         for o, p in zip(opened, packed, strict=True)
     ]
 
 
+def _unfolded(image: Image, packed: _Packed, name: Compression) -> tuple[_Packed, Contents]:
+    """What is in an archive, as far as that costs little."""
+    if foreign := foreign_in(image, formats.FORMATS[name]):
+        told = f"it is an archive of {foreign.kind.what}"
+        return packed._replace(foreign=foreign, warnings=(*packed.warnings, told)), Contents()
+    return packed, look_into(image) if name == "zstd" and packed.size else Contents()
+
+
 def _describe(
     store: Store, opened: _Opened, packed: _Packed, inside: Contents, scan: Scan
 ) -> ImageInfo:
+    container = packed.foreign.container if packed.foreign else None
     uses = scan.of(opened.image.identity) if opened.image else ()
     if opened.found.open and not uses:
         uses = (InUse("open-count", "the device is open; nothing more is known"),)
@@ -195,6 +211,8 @@ def _describe(
         size=packed.size,
         allocated=opened.image.allocated if opened.image else opened.found.allocated,
         compression=packed.compression,
+        container=container.format if container else None,
+        backing=container.backing if container else None,
         state=opened.found.state,
         snapshot_of=opened.found.snapshot_of,
         snapshots=opened.found.snapshots,
@@ -232,13 +250,30 @@ def _packed(opened: _Opened, *, archives: bool) -> _Packed:
     with suppress(OSError):  # it cannot be read, which is told when its file system is looked for
         found = formats.detect(image) if archives else None
     if found is None:
-        return _Packed(None, image.size)
+        return _unpacked(opened, image, archives=archives)
     try:
         return _Packed(found.name, found.image_size(image))
     except (Corrupt, Unsupported) as error:
         return _Packed(found.name, None, (error.message,))
     except OSError as error:
         return _Packed(found.name, None, (f"it cannot be read: {error.strerror}",))
+
+
+def _unpacked(opened: _Opened, image: Image, *, archives: bool) -> _Packed:
+    """What is no archive: a raw image, or something foreign. A volume is raw, whatever its
+    contents look like."""
+    if opened.found.state != "complete":
+        return _Packed(None, image.size)
+    try:
+        foreign = formats.foreign.detect(image)
+    except OSError:  # it cannot be read, which is told when its file system is looked for
+        return _Packed(None, image.size)
+    if not archives:
+        return _Packed(None, image.size, looks_foreign(foreign))
+    told = warnings_of(opened.path, foreign)
+    if foreign is None:
+        return _Packed(None, image.size, told)
+    return _Packed(None, foreign.container.size if foreign.container else None, told, foreign)
 
 
 def _inside(opened: Sequence[_Opened], *, deep: bool) -> list[Contents]:

@@ -8,13 +8,13 @@ from virtstore.agent.context import (
     Agent,
     changed,
     planned,
-    refuse_archive,
     refuse_fixed,
     require_room,
     stored,
     unzeroed_from,
 )
 from virtstore.agent.in_use import Scan
+from virtstore.agent.kinds import require_raw
 from virtstore.agent.operations.contents import device_of, first_data, refuse_to_cut
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
@@ -29,7 +29,7 @@ def grow(agent: Agent, request: GrowImage) -> None:
         agent.locked(request.path, "write", unzeroed=True) as place,
         place.store.open(place.name) as image,
     ):
-        refuse_archive(place, image)
+        require_raw(place, image)
         size = parse_target_size(request.size, image.size)
         if size < image.size:
             raise UsageError(
@@ -100,7 +100,7 @@ def shrink(agent: Agent, request: ShrinkImage) -> None:
         agent.locked(request.path, "write", unzeroed=True) as place,
         place.store.open(place.name) as image,
     ):
-        refuse_archive(place, image)
+        require_raw(place, image)
         size = parse_target_size(request.size, image.size)
         if size > image.size:
             raise UsageError(

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from virtstore.agent.context import Agent, changed, refuse_archive
+from virtstore.agent.context import Agent, changed
+from virtstore.agent.kinds import require_raw
 from virtstore.agent.operations.contents import device_of, refuse_to_write_upon_the_unknown
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
@@ -73,7 +74,7 @@ def work_on(
     """The image is locked, and closed again: whoever undoes a change must have it alone."""
     with agent.locked(path, "write") as place:
         with place.store.open(place.name, writable=True) as image:
-            refuse_archive(place, image)
+            require_raw(place, image)
             agent.refuse_use(image)
             present = image.size
             with device_of(image) as disk:

@@ -26,7 +26,8 @@ from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 
 class Wanted(NamedTuple):
-    """What a target is to become; `like`: the name of what it is the same as, in another form."""
+    """What a target is to become; `like`: the name of what it is the same as, in another form;
+    `holds`: the foreign kind that its bytes are of, if any."""
 
     path: str
     mode: CopyMode
@@ -34,6 +35,7 @@ class Wanted(NamedTuple):
     archive: Compression | None = None
     level: int | None = None
     like: str | None = None
+    holds: str | None = None
 
 
 class Opened(NamedTuple):

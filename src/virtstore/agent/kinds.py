@@ -1,0 +1,159 @@
+"""Raw images, archives, and what is neither: what may be changed, and what may be called how.
+
+The rule, which everything here follows:
+
+- What a file is, its contents say (`formats.detect`, `formats.foreign`). A volume is raw.
+- Only a raw image is changed. A container (qcow2, vmdk, …) or a foreign archive is not, and
+  neither is a file that is called like one and is none: its header may be damaged.
+- The bytes of something foreign are copied under a name that says what they are, or into an
+  archive; and only if they are all of it: an overlay without its backing image is worthless.
+- A guest can write a container's header into its raw disk. `info` warns of that, everything
+  else refuses; a user who knows that it is a raw disk says so (`copy --raw`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+from virtstore import formats, names
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Image
+from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.formats.foreign import Foreign
+from virtstore.model import Compression
+from virtstore.names import KINDS
+
+#: Stands for the path of a copy's source, which may be on another host.
+_SOURCE: Final = "SOURCE"
+
+
+def require_raw(place: Place, image: Image) -> None:
+    """Raises `Unsupported` or `Corrupt` unless it is an image that can be changed in place."""
+    if not place.store.capabilities.archives:
+        return
+    if found := formats.detect(image):
+        raise Unsupported(
+            f"it is a compressed archive ({found.name}); 'virtstore uncompress' makes an image"
+            " of it",
+            path=place.path,
+        )
+    if foreign := formats.foreign.detect(image):
+        raise Unsupported(
+            f"it is {foreign.kind.what}, of which virtstore changes nothing;"
+            f" {_making_raw(foreign.name, place.path)}",
+            path=place.path,
+        )
+    formats.refuse_broken_promise(place.name)
+
+
+def require_whole(foreign: Foreign | None, path: str) -> None:
+    """Raises `Unsupported` for a container whose disk is not in its bytes alone."""
+    if foreign and foreign.container and foreign.container.needs:
+        raise Unsupported(
+            f"it is {foreign.kind.what} that is of no use without {foreign.container.needs};"
+            f" {_making_raw(foreign.name, path)}, whole",
+            path=path,
+        )
+
+
+def refuse_misleading_name(
+    place: Place, holds: str | None = None, archive: Compression | None = None
+) -> None:
+    """Raises `UsageError` or `Unsupported` where the name promises something else than what is
+    to be written: an image, or the foreign kind that it `holds`, as an `archive` or as it is."""
+    if place.store.capabilities.archives:
+        _refuse_archive_suffix(place, archive)
+        stem = names.without_archive_suffix(place.name) if archive else place.name
+        promised = names.promised(stem)
+        if promised and not (holds and names.fits(stem, holds)):
+            raise Unsupported(
+                f"its name says that it is {KINDS[promised].what}, and virtstore makes none; give"
+                " it another name, such as one that ends in .img",
+                path=place.path,
+            )
+        if holds is None or archive or names.fits(stem, holds):
+            return
+    if holds:
+        why = "its name does not say so" if place.store.capabilities.archives else "a volume is raw"
+        raise Unsupported(_unfit(holds, why), path=place.path)
+
+
+def refuse_as_contents(place: Place, holds: str) -> None:
+    """Raises `Unsupported`: what is overwritten in place is raw, and stays so."""
+    raise Unsupported(_unfit(holds, "the image that it would overwrite is raw"), path=place.path)
+
+
+def _refuse_archive_suffix(place: Place, archive: Compression | None) -> None:
+    said = names.archive_format(place.name)
+    if said and archive is None:
+        raise UsageError(
+            f"it would be an image called {place.name}, which says that it is a {said} archive;"
+            " give it another name, or make it one (copy --archive)",
+            path=place.path,
+        )
+    if said and said != archive:
+        raise UsageError(
+            f"its name says that it is a {said} archive, and it would be one of {archive}; leave"
+            f" --format out, or let the name end in {names.SUFFIXES[archive or said]}",
+            path=place.path,
+        )
+
+
+def _unfit(holds: str, why: str) -> str:
+    kind = KINDS[holds]
+    return (
+        f"what would be copied is {kind.what}, whose bytes are not those of the disk in it, and"
+        f" {why}; {_making_raw(holds, _SOURCE)}. Its bytes can be kept"
+        f" {f'under a name that ends in {kind.suffixes[0]}, or ' if kind.suffixes else ''}"
+        "in an archive (--archive); --raw takes them for a raw disk's, in which a guest wrote what"
+        " looks so"
+    )
+
+
+def remarks(path: str, holds: str | None, archive: Compression | None = None) -> tuple[str, ...]:
+    """What there is to say to who copied the bytes of something foreign to `path`."""
+    if holds is None:
+        return ()
+    told = f"it holds the bytes of {KINDS[holds].what}"
+    if archive:
+        return (f"{told}, and comes back as one",)
+    return (f"{told}; {_making_raw(holds, path)}",)
+
+
+def warnings_of(path: str, foreign: Foreign | None) -> tuple[str, ...]:
+    """What `info` says of a file that is no archive, if it is no plain raw image either."""
+    if foreign is None:
+        try:
+            formats.refuse_broken_promise(path)
+        except Corrupt as error:
+            return (error.message,)
+        return ()
+    told = [f"it is {foreign.kind.what}; {_making_raw(foreign.name, path)}"]
+    if foreign.container and foreign.container.needs:
+        told.append(f"it is of no use without {foreign.container.needs}")
+    if not names.fits(path, foreign.name):
+        told.append(
+            "its name does not say so: a guest can write that into its raw disk, and then"
+            " 'virtstore copy --raw' copies it"
+        )
+    return tuple(told)
+
+
+def looks_foreign(foreign: Foreign | None) -> tuple[str, ...]:
+    """What `info` says of a volume, which is raw whatever is in it."""
+    if foreign is None:
+        return ()
+    return (
+        f"what is in it looks like {foreign.kind.what}; a volume is taken for raw, so its bytes are"
+        " copied, and it is lengthened without regard to that",
+    )
+
+
+def _making_raw(kind: str, path: str) -> str:
+    """What to do. A container that a guest wrote can name any file of the host as its backing
+    image, and qemu-img would follow it: so nobody is sent there whose file has another name."""
+    command = KINDS[kind].convert.replace("FILE", shlex.quote(path))
+    sure = not KINDS[kind].container or path == _SOURCE or names.fits(path, kind)
+    unless = "" if sure else ", if it is one and not a raw disk into which a guest wrote that"
+    return f"`{command}` makes a raw image of it{unless}"
