@@ -15,7 +15,7 @@ from virtstore import linux
 from virtstore.backends.base import PARTIAL_SUFFIX
 from virtstore.backends.directory import Directory
 from virtstore.backends.file import NewFiles
-from virtstore.errors import Denied, NoSpace, NotFound
+from virtstore.errors import Denied, NoSpace, NotFound, UsageError
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -227,3 +227,39 @@ def test_a_file_that_has_the_final_name_already_says_nothing_of_a_new_image(
         status = partial.stat()
     assert (status.st_mode & 0o777, status.st_uid) == (0o600, 0)
     store.close()
+
+
+def test_the_longest_name_leaves_room_for_what_an_image_is_called_meanwhile(
+    store: Directory, tmp_path: Path
+) -> None:
+    longest = os.statvfs(tmp_path).f_namemax - len(PARTIAL_SUFFIX)
+    name = "n" * longest
+    store.require_name(name)
+    with store.draft(name, 10) as draft:
+        draft.publish(overwrite=False)
+    store.require_name("ü" * (longest // 2))
+    for longer in (name + "n", "ü" * (longest // 2 + 1), "n" * 255, "n" * 300):
+        with pytest.raises(UsageError, match=f"at most {longest} are possible"):
+            store.require_name(longer)
+
+
+@pytest.mark.parametrize("length", [238, 255])
+def test_an_image_with_a_longer_name_is_there_all_the_same(
+    store: Directory, tmp_path: Path, length: int
+) -> None:
+    (tmp_path / ("n" * length)).write_bytes(b"image")
+    found = store.find("n" * length)
+    assert found is not None
+    with store.open("n" * length) as image:
+        assert image.read_at(0, 10) == b"image"
+    store.grow("n" * length, 4096)
+    store.discard("n" * length)
+    store.remove("n" * length)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("length", [238, 256, 5000])
+def test_what_cannot_be_called_so_is_not_there(store: Directory, length: int) -> None:
+    assert store.find("n" * length) is None
+    with pytest.raises(NotFound):
+        store.open("n" * length)

@@ -60,6 +60,7 @@ def opened(images: Path) -> Iterator[Callable[..., Connection]]:
         program = [_FAULTY, *fault] if fault else ["-m", "virtstore.agent"]
         argv = [sys.executable, *program, "--config", str(images.parent / "config.toml")]
         sessions.append(Connection(argv, name))
+        sessions[-1].heard = lambda told: None
         return sessions[-1]
 
     yield open_

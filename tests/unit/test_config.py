@@ -182,3 +182,26 @@ def test_a_wrong_mode_or_owner_is_named(etc: Path, line: str, says: str) -> None
     file = write(etc / "c.toml", f'[[directory]]\npath = "/x"\n{line}\n')
     with pytest.raises(Error, match=says):
         config.load(file)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"[limits]\nmax_image_size = {'9' * 5000}",
+        f'[limits]\nmax_image_size = "{"9" * 5000}"',
+        "[limits]\nmax_image_size = -1",
+        "[limits]\nmax_image_size = inf",
+        "[limits]\nmax_image_size = 1e400",
+        '[limits]\nmax_image_size = "\u0663G"',
+        f'[[directory]]\npath = "/x"\nowner = {"9" * 5000}',
+        '[[directory]]\npath = "/x"\nowner = -2',
+        '[[directory]]\npath = "/x"\ngroup = 99999999999999999999',
+        "x = " + "[" * 5000 + "]" * 5000,
+    ],
+    ids=range(10),
+)
+def test_a_number_that_nothing_can_have_is_a_configuration_s_error(etc: Path, line: str) -> None:
+    write(etc / "config.toml", line + "\n")
+    with pytest.raises(Error) as caught:
+        config.load(None)
+    assert len(caught.value.message) < 1000

@@ -209,3 +209,22 @@ def test_a_copy_that_took_no_time_has_a_rate() -> None:
 def test_a_host_without_any_root_says_so() -> None:
     text = render.storage_text(StorageInfo("a", "1", (), (), (), ()))
     assert "nothing is configured here" in text
+
+
+#: What turns a line around, hides a part of it, or commands a terminal.
+ODD = ["\u202e", "\u2066", "\u200b", "\ufeff", "\x7f", "\x9b", "\x1b", "\u2028", "\U000e0041"]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_json_shows_a_terminal_nothing_that_it_obeys_and_means_the_same(
+    capsys: pytest.CaptureFixture[str], odd: str
+) -> None:
+    path = f"/i/web{odd}gmi.exe ü 日本"
+    render.print_json(Entry(path, "a", "file"))
+    told = capsys.readouterr().out
+    render.print_error(InUseError("somebody has it", path=path), as_json=True)
+    error = capsys.readouterr().out
+    assert odd not in told + error
+    assert "ü 日本" in told
+    assert json.loads(told)["path"] == json.loads(error)["error"]["path"] == path
+    assert odd not in render.list_text([Entry(path, "a", "file")], long=False)
