@@ -44,6 +44,7 @@ ROOT = '[[directory]]\npath = "/x"\n'
         (f'{ROOT}[limits]\nmax_image_size = "2X"', 4, "'2X' is not a size"),
         ('[[volume_group]]\nname = "/dev/vg0"', 2, "it is what vgs shows"),
         ('[[directory]]\n\npath = "~/images"', 3, f"write '{os.path.expanduser('~/images')}'"),
+        ('[[directory]]\npath = "$HOME/images"', 2, f"write '{os.environ['HOME']}/images'"),
         ('[[directory]]\npath = "images"', 2, "it is not absolute"),
         ('[[directory]]\npath = "/x/../y"', 2, r"it has a '\.\.' in it"),
     ],

@@ -147,7 +147,8 @@ def _wrong_value(said: Config, roots: set[str]) -> Wrong | None:
 def _wrong_path(path: str, roots: set[str]) -> str | None:
     """What is wrong with a directory's path, which is added to `roots` if nothing is."""
     if why := unclear(path):
-        meant = f"; write {os.path.expanduser(path)!r}" if path.startswith("~") else ""
+        meant = os.path.expanduser(os.path.expandvars(path))
+        meant = f"; write {meant!r}" if meant != path else ""
         return f"{path!r} is no directory's path: {why}{meant}"
     if (plain := os.path.normpath(path)) in roots:
         return f"directory {path!r} is there twice"

@@ -17,8 +17,8 @@ def unclear(path: str) -> str | None:
         return "it is empty"
     if any(character in path for character in "\0\n\r"):
         return "it is not one line"
-    if path.startswith("~"):
-        return "there is no shell here that knows what '~' is"
+    if path.startswith(("~", "$")):
+        return f"there is no shell here that knows what {path.split('/')[0]!r} is"
     if not path.startswith("/"):
         return "it is not absolute"
     if ".." in path.split("/"):
