@@ -26,6 +26,7 @@ from virtstore.filesystems import blkid
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.blank import is_blank
 from virtstore.filesystems.blkid import Probe
+from virtstore.filesystems.disklabels import disklabel
 from virtstore.filesystems.partitions import KINDS, Table, end_of, is_container, read_table
 from virtstore.filesystems.superblock import filesystem_size
 from virtstore.model import Filesystem, Partition
@@ -33,6 +34,7 @@ from virtstore.units import format_size
 
 #: A GPT has 128 entries unless somebody means harm; no more partitions are looked into.
 _MOST_PROBED: Final = 128
+_NOT_READ: Final = "its partition table ({}) is of a kind that virtstore does not read"
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -120,7 +122,21 @@ def _contents(device: Device, probe: Probe) -> Contents:
             f" ({format_size(device.size)}); the image was cut, or lies"
         )
     found = Contents(filesystem, warnings=tuple(warnings), measured=not probe.warning)
-    return _with_partitions(device, probe.table, found) if probe.table else found
+    if probe.table:
+        found = _with_partitions(device, probe.table, found)
+    return found if probe.table == "gpt" else _with_disklabel(device, found)
+
+
+def _with_disklabel(device: Device, found: Contents) -> Contents:
+    """`found`, with what else there may be: an MBR in front of another label is often a part of
+    that. A file system without a table may lie upon one that is left of old."""
+    if (found.filesystem and not found.table) or not found.measured:
+        return found
+    kind = disklabel(device)
+    if kind is None:
+        return found
+    warnings = (*found.warnings, _NOT_READ.format(kind))
+    return msgspec.structs.replace(found, warnings=warnings, measured=False)
 
 
 def _filesystem(device: Device, probe: Probe) -> Filesystem | None:
@@ -133,7 +149,7 @@ def _filesystem(device: Device, probe: Probe) -> Filesystem | None:
 def _with_partitions(device: Device, kind: str, found: Contents) -> Contents:
     warnings = list(found.warnings)
     if kind not in KINDS:
-        warnings.append(f"its partition table ({kind}) is of a kind that virtstore does not read")
+        warnings.append(_NOT_READ.format(kind))
         return Contents(found.filesystem, (), tuple(warnings), measured=False)
     try:
         table = read_table(device)

@@ -3,7 +3,7 @@
 They are read here and not by sfdisk, since that would be one more process an image, and it
 cannot read a table for sectors of 4096 bytes from a file. A GPT says what sectors it is for by
 where its header lies; an MBR does not say, and is read as for 512. Sun's, SGI's, Apple's and
-other tables that blkid names are not read.
+other tables that blkid names, or disklabels.py, are not read.
 """
 
 from __future__ import annotations

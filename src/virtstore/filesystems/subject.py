@@ -37,6 +37,8 @@ _FOR_THE_GUEST: Final = {
     "LVM2_member": "it is a physical volume of the guest's LVM: grow the image with 'virtstore"
     " grow', then run pvresize, lvextend -r in the guest",
 }
+#: File systems that are made to begin with a partition table.
+_HYBRID: Final = ("iso9660", "udf")
 _PVRESIZE: Final = (
     "the partition holds a physical volume of the guest's LVM: run pvresize in the guest"
 )
@@ -267,10 +269,7 @@ def choose(contents: Contents, number: int | None) -> Subject:
     if table and contents.filesystem and not table.partitions:
         table = None  # a file system's boot sector looks like an empty table
     if table is not None and contents.filesystem is not None:
-        raise Unsafe(
-            f"it has a partition table and, in the same place, a {contents.filesystem.type} file"
-            " system; which one counts cannot be told. wipefs (on a copy first) removes the other"
-        )
+        raise Unsafe(_both(contents.filesystem.type))
     if table is None:
         if number is not None:
             raise UsageError("it has no partitions; leave --partition out")
@@ -279,6 +278,26 @@ def choose(contents: Contents, number: int | None) -> Subject:
     known = next(p for p in contents.partitions if p.number == partition.number)
     subject = _subject(contents, known.filesystem, partition.number)
     return msgspec.structs.replace(subject, partition=known, table=table)
+
+
+def _both(kind: str) -> str:
+    """Why nothing is resized where there is a table and, in the same place, a `kind`."""
+    if kind in _HYBRID:
+        return (
+            f"it is an {kind} image that is a partitioned disk as well, as for sticks to boot from:"
+            " both are meant, so leave both as they are (wipefs would spoil it). Nothing in it can"
+            " be resized; 'virtstore grow' makes room behind it"
+        )
+    if kind.endswith("_member"):
+        return (
+            f"it has a partition table and is a {kind}: what is in it is laid out by the guest,"
+            " which alone can resize it; 'virtstore grow' makes room for that"
+        )
+    return (
+        f"it has a partition table and, in the same place, a {kind} file system; which one counts"
+        " cannot be told. See which the guest uses (lsblk -f there). If the other is left of old,"
+        " 'wipefs --offset' takes that one mark away: try it on a copy first"
+    )
 
 
 def _subject(contents: Contents, found: Filesystem | None, number: int | None = None) -> Subject:
