@@ -7,6 +7,7 @@ Sources: openat2(2), renameat2(2), fallocate(2), mincore(2), ioctl_ficlone(2).
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -14,6 +15,10 @@ import re
 import struct
 from contextlib import suppress
 from typing import Final
+
+#: What the kernel says where a file system has no such call, or has it without such a mode: the
+#: file systems differ (renameat2(2), fallocate(2), fsync(2)).
+CANNOT: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENOTTY})
 
 _SYS_OPENAT2: Final = 437  # the same number on every architecture (syscalls(2): since Linux 5.6)
 _RESOLVE_NO_XDEV: Final = 0x01
@@ -86,7 +91,8 @@ def reopen(fd: int, flags: int) -> int:
 
 
 def rename_noreplace(directory: int, old: str, new: str) -> None:
-    """Rename within `directory`; FileExistsError if `new` is there."""
+    """Rename within `directory`; FileExistsError if `new` is there. EINVAL where the file
+    system cannot see to that."""
     result = _libc.renameat2(
         directory, os.fsencode(old), directory, os.fsencode(new), _RENAME_NOREPLACE
     )
@@ -112,6 +118,11 @@ def write_out(fd: int, offset: int, length: int, *, wait: bool = False) -> None:
     error that it reports is one that fsync on this descriptor will not report again."""
     flags = _SYNC_FILE_RANGE_WAIT_BEFORE if wait else _SYNC_FILE_RANGE_WRITE
     _check(_libc.sync_file_range(fd, offset, length, flags), None)
+
+
+def sync_filesystem(fd: int) -> None:
+    """Return when all of the file system that `fd` is on is on the disk (syncfs(2))."""
+    _check(_libc.syncfs(fd), None)
 
 
 def not_cached(fd: int, offset: int, length: int) -> list[tuple[int, int]]:

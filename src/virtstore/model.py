@@ -98,7 +98,9 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class DirectoryInfo(msgspec.Struct, frozen=True):
-    """A root. `snapshots`: its file system can share blocks between files (reflinks)."""
+    """A root. `snapshots`: its file system can share blocks between files (reflinks). `lacks`:
+    what else of what virtstore uses it has not got (docs/design.md); not looked at where
+    nothing may be written."""
 
     path: str
     access: Access
@@ -106,6 +108,7 @@ class DirectoryInfo(msgspec.Struct, frozen=True):
     total: int
     free: int
     snapshots: bool
+    lacks: tuple[str, ...] = ()
 
 
 class ThinPool(msgspec.Struct, frozen=True):

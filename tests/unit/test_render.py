@@ -228,3 +228,15 @@ def test_json_shows_a_terminal_nothing_that_it_obeys_and_means_the_same(
     assert "ü 日本" in told
     assert json.loads(told)["path"] == json.loads(error)["error"]["path"] == path
     assert odd not in render.list_text([Entry(path, "a", "file")], long=False)
+
+
+def test_what_nothing_lacks_has_no_key_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = DirectoryInfo("/srv/a", "write", "ext4", 2, 1, False)
+    lesser = DirectoryInfo("/srv/b", "write", "fuse", 2, 1, False, ("reserved space",))
+    told = StorageInfo("a", "1", (whole, lesser), (), (), ())
+    render.print_json(told)
+    keys = [set(each) for each in json.loads(capsys.readouterr().out)["directories"]]
+    assert keys[1] - keys[0] == {"lacks"}
+    text = render.storage_text(told)
+    assert "/srv/b lacks reserved space: zeros are written instead" in text
+    assert "/srv/a lacks" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.final_names import PUBLISH_SUFFIX
 from virtstore.errors import Denied
 
 
@@ -33,9 +34,10 @@ def refuse_odd(path: str) -> None:
     parts = path.split("/")
     if ".." in parts:
         raise Denied("a path with '..' is refused; write where it leads", path=path)
-    if any(part.endswith(PARTIAL_SUFFIX) for part in parts):
-        raise Denied(
-            f"{PARTIAL_SUFFIX} marks what an interrupted operation left; name the image without"
-            " it, or remove it with 'virtstore clean'",
-            path=path,
-        )
+    for suffix in (PARTIAL_SUFFIX, PUBLISH_SUFFIX):
+        if any(part.endswith(suffix) for part in parts):
+            raise Denied(
+                f"{suffix} marks what an interrupted operation left; name the image without"
+                " it, or remove it with 'virtstore clean'",
+                path=path,
+            )

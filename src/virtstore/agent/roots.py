@@ -177,7 +177,10 @@ def _refuse_shared(path: str, status: os.stat_result) -> None:
     if status.st_mode & stat.S_ISVTX:  # as /tmp is: it has to stay so
         remedy = "configure another, such as a directory in it that only its owner writes to"
     elif status.st_mode & stat.S_IWOTH:
-        remedy = f"mend it with: chmod go-w {shlex.quote(path)}"
+        remedy = (
+            "if it is on NTFS or FAT, which keep no modes, mount that with -o umask=077; else:"
+            f" chmod go-w {shlex.quote(path)}"
+        )
     else:
         remedy = (
             f"if the group {_group_name(status.st_gid)} has to, as in a pool of libvirt or oVirt,"

@@ -21,6 +21,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
+from virtstore import linux
 from virtstore.errors import Denied
 
 _LIST: Final = "system.posix_acl_access"
@@ -109,12 +110,23 @@ def give(fd: int, wanted: Attributes) -> None:
         if present.get(name) != value:
             _set(fd, name, value)
     if stat.S_IMODE(os.fstat(fd).st_mode) != wanted.mode:
-        os.fchmod(fd, wanted.mode)
+        set_mode(fd, wanted.mode)
     kept = _flags(fd) & ~_KEPT_FLAGS | wanted.flags & _KEPT_FLAGS
     if kept != _flags(fd):
         _set_flags(fd, kept)
     if wanted.times:
         os.utime(fd, ns=wanted.times)
+
+
+def set_mode(fd: int, mode: int) -> None:
+    """Give one of our own files a mode. Where a file system keeps none (FAT, say, whose mount
+    decides), it stays as it is."""
+    try:
+        os.fchmod(fd, mode)
+    except OSError as error:
+        ours = os.fstat(fd).st_uid == os.geteuid() or os.geteuid() == 0
+        if error.errno not in linux.CANNOT and not (error.errno == errno.EPERM and ours):
+            raise
 
 
 def match_copy_on_write(fd: int, like: int) -> None:

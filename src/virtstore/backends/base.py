@@ -157,6 +157,15 @@ class Draft(Image, Protocol):
     @property
     def holds(self) -> Holds: ...
 
+    @property
+    def whole(self) -> bool:
+        """It is finished, and not published: what fails now is no reason to discard it."""
+        ...
+
+    def finish(self) -> None:
+        """Flush what is all written now. `publish` does it too."""
+        ...
+
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         """Flush, then give the draft its final name, for good. `FileExistsError` if the name
         is taken and `overwrite` was not asked for; the old image goes only once the new one
@@ -246,6 +255,11 @@ class Store(Protocol):
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         """For good, flushed. Raises `NotFound`; `InUse` where snapshots depend on it, unless
         they are to go too."""
+        ...
+
+    def require_new_names(self) -> None:
+        """Raises `Unsupported` where nothing new can be published without the danger of replacing
+        what gets that name at the same moment: told by trying it, before anything is written."""
         ...
 
     def discard(self, name: str) -> None:

@@ -48,7 +48,11 @@ class DescriptorImage:
 
     def write_out(self, offset: int, length: int, *, wait: bool) -> None:
         # The kernel tells an error once: what is swallowed here, fsync would not report again.
-        linux.write_out(self._fd, offset, length, wait=wait)
+        try:
+            linux.write_out(self._fd, offset, length, wait=wait)
+        except OSError as error:
+            if error.errno not in linux.CANNOT:
+                raise
 
     def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
         length = min(length, self.size - offset)

@@ -2,7 +2,7 @@
 
 The directory is a descriptor that the policy opened; names are looked up in it without
 following anything. A draft is `NAME.virtstore-partial`, mode 0600, its space reserved by
-fallocate, and becomes `NAME` by a rename: old or new at any moment.
+fallocate, and becomes `NAME` by a rename (see final_names.py): old or new at any moment.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from functools import partial
 from typing import Final
 
 from virtstore import linux
-from virtstore.backends import attributes
+from virtstore.backends import abilities, attributes, final_names
 from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Image, Look, Stored, nothing
-from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, nameless, to_have
+from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, to_have
+from virtstore.backends.final_names import PUBLISH_SUFFIX
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.units import format_size
 
@@ -46,10 +47,17 @@ class Directory:
         return f"{status.st_dev}:{status.st_ino}/{name}"
 
     def interrupted(self) -> list[str]:
-        return []  # a rename is one step
+        return final_names.interrupted(self._fd)
 
     def mend(self, name: str) -> None:
-        """There is never anything to mend."""
+        final_names.mend(self._fd, name)
+
+    def require_new_names(self) -> None:
+        final_names.require_new(self._fd)
+
+    def lacks(self) -> tuple[str, ...]:
+        """What this directory's file system cannot do (see `abilities.LACKING`)."""
+        return abilities.lacking(self._fd)
 
     def free(self) -> int:
         space = os.fstatvfs(self._fd)
@@ -70,35 +78,46 @@ class Directory:
 
     def scan(self) -> Iterator[Stored]:
         device = os.fstat(self._fd).st_dev
-        os.lseek(self._fd, 0, os.SEEK_SET)  # Btrfs shows what was there when it was last rewound
-        with os.scandir(self._fd) as entries:
+        with final_names.opened_anew(self._fd) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # removed since
-                    yield _stored(entry.name, entry.stat(follow_symlinks=False), device)
+                    if self._is_shown(entry.name):
+                        yield _stored(entry.name, entry.stat(follow_symlinks=False), device)
+
+    def _is_shown(self, file: str) -> bool:
+        """Whether a file is an image's only name, or no image."""
+        if not file.endswith(PUBLISH_SUFFIX):
+            return not final_names.is_internal(file)
+        return not final_names.exists(self._fd, file.removesuffix(PUBLISH_SUFFIX))
 
     def find(self, name: str) -> Stored | None:
         device = os.fstat(self._fd).st_dev
-        for candidate in (name, name + PARTIAL_SUFFIX):
+        for candidate in (name, name + PARTIAL_SUFFIX, name + PUBLISH_SUFFIX):
             with _suppress_missing():
                 status = os.stat(candidate, dir_fd=self._fd, follow_symlinks=False)
                 return _stored(candidate, status, device)
         return None
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
-        file = name + PARTIAL_SUFFIX if partial else name
+        file = name
+        if partial:
+            file += PARTIAL_SUFFIX
+            if not final_names.exists(self._fd, file):
+                file = name + PUBLISH_SUFFIX
         return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
 
     def archive(self, name: str) -> FileDraft:
-        draft = FileDraft(self._open_partial(name), self._fd, name, self._new_files)
+        fd, made = self._open_partial(name)
+        draft = FileDraft(fd, self._fd, name, self._new_files)
         try:
-            draft.claim()
+            draft.claim(ours=made)
         except BaseException:
             draft.__exit__()
             raise
         return draft
 
     def require_name(self, name: str) -> None:
-        most = os.fstatvfs(self._fd).f_namemax - len(PARTIAL_SUFFIX)
+        most = (os.fstatvfs(self._fd).f_namemax or 255) - len(PARTIAL_SUFFIX)
         length = len(os.fsencode(name))
         if length > most:
             raise UsageError(
@@ -111,14 +130,8 @@ class Directory:
         with suppress(NotFound, PermissionError), self.open(name) as replaced:
             replaced.refuse_locked()
         wanted = to_have(self._fd, self._new_files, name, like)
-        try:
-            trial = nameless(self._fd)
-        except OSError:  # a file system without files without names: `publish` will see
-            return
-        try:
+        with final_names.trial(self._fd) as trial:
             attributes.give(trial, wanted)
-        finally:
-            os.close(trial)
 
     def draft(self, name: str, size: int, thin: str | None = None) -> FileDraft:
         draft = self.archive(name)
@@ -143,12 +156,13 @@ class Directory:
         stored = self.find(name)
         if stored is None:
             raise NotFound("no such image")
+        self.require_new_names()  # as it gets its own back
         file = name if stored.state == "complete" else name + PARTIAL_SUFFIX
         image = ReworkedFile(self._open_regular(file, os.O_RDWR), self._fd, name, self._new_files)
         try:
             # One that was copied in by hand may be sparse, and writing must not fail half-way.
             self._refuse_what_does_not_fit(stored.size - stored.allocated)
-            image.claim()
+            image.claim(ours=stored.state == "complete")
             image.reserve(image.size)
             if stored.state == "complete":
                 self._refuse_partial_beside(name)
@@ -169,22 +183,23 @@ class Directory:
             )
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        # It is closed before it goes: FUSE and NFS keep what is open.
         with self.open(name) as image:  # refuses what is no image
             image.refuse_locked()
-            os.unlink(name, dir_fd=self._fd)
-        os.fsync(self._fd)
+        os.unlink(name, dir_fd=self._fd)
+        final_names.flush(self._fd)
 
     def discard(self, name: str) -> None:
         with _suppress_missing():
             os.unlink(name + PARTIAL_SUFFIX, dir_fd=self._fd)
-            os.fsync(self._fd)
+            final_names.flush(self._fd)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         with self.open(name, writable=True) as image:
             longer = size > image.size
             self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
             try:
-                image.reserve(size)
+                image.reserve(size, holes=not in_use)
             except OSError as error:
                 _explain(error, size)
                 raise
@@ -234,7 +249,7 @@ class Directory:
     def frozen(self, name: str) -> FileImage:
         with self.open(name) as image:
             # A file without a name: nothing to remove, even if the machine dies.
-            copy = FileImage(nameless(self._fd))
+            copy = FileImage(final_names.nameless(self._fd))
             try:
                 copy.clone_from(image)
             except BaseException:
@@ -246,7 +261,10 @@ class Directory:
         """Whether files here can share blocks (reflinks): found by trying it on two files
         that never get a name."""
         try:
-            with FileImage(nameless(self._fd)) as one, FileImage(nameless(self._fd)) as other:
+            with (
+                FileImage(final_names.nameless(self._fd)) as one,
+                FileImage(final_names.nameless(self._fd)) as other,
+            ):
                 one.clone_from(other)
         except (OSError, Unsupported):
             return False
@@ -264,19 +282,20 @@ class Directory:
         if more > free:
             raise NoSpace(f"{format_size(more)} more are needed and {format_size(free)} are free")
 
-    def _open_partial(self, name: str) -> int:
+    def _open_partial(self, name: str) -> tuple[int, bool]:
+        """A draft's file, and whether it is new."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(FileExistsError):
-            return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd)
+            return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd), True
         fd = self._open_regular(name + PARTIAL_SUFFIX, os.O_RDWR)
         status = os.fstat(fd)
         if status.st_uid == os.geteuid() and status.st_nlink == 1:
-            os.fchmod(fd, 0o600)
-            return fd
+            attributes.set_mode(fd, 0o600)
+            return fd, False
         # Somebody else's, or reachable by another name: nothing to build an image upon.
         os.close(fd)
         self.discard(name)
-        return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd)
+        return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd), True
 
     def _open_regular(self, file: str, flags: int) -> int:
         """Open a regular file of this directory. It is looked at before it is opened, since
@@ -315,11 +334,11 @@ def _stored(file: str, status: os.stat_result, device: int) -> Stored:
     text = os.fsencode(file).decode("utf-8", "backslashreplace")
     if text != file:  # a name that no request and no JSON can have
         return Stored(text, "other", identity=(status.st_dev, status.st_ino))
-    partial = file.endswith(PARTIAL_SUFFIX) and stat.S_ISREG(status.st_mode)
+    partial = file.endswith((PARTIAL_SUFFIX, PUBLISH_SUFFIX)) and stat.S_ISREG(status.st_mode)
     directory = stat.S_ISDIR(status.st_mode) and status.st_dev == device
     regular = stat.S_ISREG(status.st_mode) and status.st_dev == device
     return Stored(
-        name=file.removesuffix(PARTIAL_SUFFIX) if partial else file,
+        name=file[: -len(PARTIAL_SUFFIX)] if partial else file,
         type="directory" if directory else "file" if regular else "other",
         state="partial" if partial else "complete",
         size=status.st_size if regular else 0,

@@ -2,7 +2,7 @@
 
 Space is reserved with fallocate, so that what is not written yet reads as zeros and no
 later write can fail for want of room. Where a file system cannot do that, zeros are
-written. Sources: fallocate(2), lseek(2) on SEEK_DATA and SEEK_HOLE.
+written. Sources: fallocate(2), lseek(2) on SEEK_DATA and SEEK_HOLE, flock(2).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
@@ -17,16 +18,20 @@ from typing import Final
 import msgspec
 
 from virtstore import linux
-from virtstore.backends import attributes
+from virtstore.backends import attributes, final_names
 from virtstore.backends.attributes import Attributes
-from virtstore.backends.base import PARTIAL_SUFFIX, Holds, Identity
+from virtstore.backends.base import Holds, Identity
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.reworked import Reworked
+from virtstore.digest import CHUNK
 from virtstore.errors import InUse, Unsupported
 from virtstore.model import Extent, ExtentKind
 
-#: For file systems that cannot allocate or zero a range: we write zeros instead.
-_CANNOT: Final = (errno.EOPNOTSUPP, errno.ENOSYS)
+#: What a hole reads as: no file system's blocks are smaller, but the last may be cut.
+_ZEROS: Final = re.compile(rb"\0{512,}|\0+\Z")
+
+#: What flock(2) says where a file system has no locks: NFS without lockd, say.
+_NO_LOCKS: Final = linux.CANNOT | {errno.ENOLCK}
 
 #: Says that a resize was begun (xattr(7)): where what it moves ended, and what that was. A copy
 #: of the file does not have it; the file keeps it when others write something else into it.
@@ -85,7 +90,7 @@ class FileImage(DescriptorImage):
         try:
             os.removexattr(self._fd, _MARK)
         except OSError as error:
-            if error.errno not in (*_CANNOT, errno.ENODATA):
+            if error.errno not in linux.CANNOT | {errno.ENODATA}:
                 raise
         else:
             self.flush()
@@ -94,7 +99,7 @@ class FileImage(DescriptorImage):
         try:
             linux.zero_range(self._fd, offset, length)
         except OSError as error:
-            if error.errno not in _CANNOT:
+            if error.errno not in linux.CANNOT:
                 raise
             self._write_zeros(offset, length)
 
@@ -109,20 +114,31 @@ class FileImage(DescriptorImage):
                 yield _extent(data, hole, "data")
             offset = hole
 
-    def reserve(self, size: int) -> None:
-        """Make the file `size` bytes long, all of it allocated; holes become zeros. On
+    def reserve(self, size: int, *, holes: bool = True) -> None:
+        """Make the file `size` bytes long, all of it allocated; holes become zeros (without
+        `holes`: of what is there none need do so, since somebody may be writing to it). On
         failure the file is as long as before."""
         present = self.size
         try:
-            linux.allocate(self._fd, 0, size, keep_size=True)
-            os.ftruncate(self._fd, size)
-        except OSError as error:
-            if error.errno not in _CANNOT:
-                with suppress(OSError):
-                    os.ftruncate(self._fd, present)  # gives back what lies behind the end
-                raise
-            os.ftruncate(self._fd, size)
-            self._fill_holes()
+            self._allocate(size, present, holes=holes)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, present)  # gives back what lies behind the end
+            raise
+
+    def _allocate(self, size: int, present: int, *, holes: bool) -> None:
+        for keep_size in (True, False):  # NFS can only make a file longer with it
+            try:
+                linux.allocate(self._fd, 0, size, keep_size=keep_size)
+                return os.ftruncate(self._fd, size)
+            except OSError as error:
+                if error.errno not in linux.CANNOT:
+                    raise
+        os.ftruncate(self._fd, size)
+        if holes:
+            self._fill_holes(min(present, size))
+        self._write_zeros(present, size - present)
+        return self.flush()  # some file systems find only now that there is no room
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
@@ -134,17 +150,20 @@ class FileImage(DescriptorImage):
             self.match_copy_on_write(source)
             linux.clone(source._fd, self._fd)
         except OSError as error:
-            if error.errno not in (*_CANNOT, errno.EXDEV, errno.EINVAL, errno.ENOTTY):
+            if error.errno not in linux.CANNOT | {errno.EXDEV}:
                 raise
             raise Unsupported(
                 "the file system of this directory cannot share blocks between files;"
                 " snapshots need XFS (made with reflink=1, its default) or Btrfs"
             ) from None
 
-    def _fill_holes(self) -> None:
-        for extent in list(self.extents()):
-            if extent.kind == "zero":
-                self._write_zeros(extent.offset, extent.length)
+    def _fill_holes(self, end: int) -> None:
+        """Write zeros to what reads as zeros before `end`. What is a hole is not asked: where no
+        space can be reserved, holes are often not told from data."""
+        for offset in range(0, end, CHUNK):
+            data = self.read_at(offset, min(CHUNK, end - offset))
+            for run in _ZEROS.finditer(data):
+                self._write_zeros(offset + run.start(), run.end() - run.start())
 
     def _seek(self, offset: int, whence: int, size: int) -> int:
         try:
@@ -152,6 +171,8 @@ class FileImage(DescriptorImage):
         except OSError as error:
             if error.errno == errno.ENXIO:  # lseek(2): no data behind this offset
                 return size
+            if error.errno in linux.CANNOT:  # all of it counts as data
+                return offset if whence == os.SEEK_DATA else size
             raise
 
     def __enter__(self) -> FileImage:
@@ -170,32 +191,48 @@ class FileDraft(FileImage):
         self._directory = directory
         self._name = name
         self._new = new
+        self.whole = False
 
-    def claim(self) -> None:
-        """Have it alone, by whatever name, directory or user it was reached. Raises `InUse`."""
+    def claim(self, *, ours: bool = False) -> None:
+        """Have it alone, by whatever name, directory, user or host it was reached. `ours`: it was
+        made a moment ago, or is to be renamed before it changes, and only one succeeds in that.
+        Raises `InUse`."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InUse(
                 "another virtstore operation is writing it; try again when it has ended"
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if not ours:
+                raise InUse(
+                    "an earlier operation left it partial, and this file system has no locks"
+                    f" ({os.strerror(error.errno or 0)}), so another host may be writing it still;"
+                    " if none is, 'virtstore clean' removes it"
+                ) from None
 
     def cut(self, length: int) -> None:
         self.truncate(length)
 
     def scratch(self) -> FileImage:
-        return FileImage(nameless(self._directory))
+        return FileImage(final_names.nameless(self._directory))
+
+    def finish(self) -> None:
+        self.flush()
+        self.whole = True
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
         # What another user put where the image is to be says nothing of it.
         self._dress(self._name if overwrite else None, like)
         self.flush()
-        partial = self._name + PARTIAL_SUFFIX
         if overwrite:
-            os.rename(partial, self._name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            final_names.give_over(self._directory, self._name)
         else:
-            linux.rename_noreplace(self._directory, partial, self._name)
-        os.fsync(self._directory)
+            final_names.give(self._directory, self._name, self._fd)
+        self.whole = False
 
     def _has_data(self) -> bool:
         return any(extent.kind != "zero" for extent in self.extents())
@@ -212,9 +249,7 @@ class ReworkedFile(Reworked, FileDraft):
 
     def hide(self) -> None:
         self.unmark()  # it speaks of the contents that go
-        partial = self._name + PARTIAL_SUFFIX
-        linux.rename_noreplace(self._directory, self._name, partial)
-        os.fsync(self._directory)
+        final_names.take(self._directory, self._name)
 
     def _dress(self, replaced: str | None, like: str | None) -> None:
         return
@@ -235,11 +270,6 @@ def to_have(
             found = attributes.of_name(directory, replaced)
             return msgspec.structs.replace(found, times=None)
     return attributes.of_new(directory, new.mode, new.owner, new.group)
-
-
-def nameless(directory: int) -> int:
-    """A file without a name, which is gone when it is closed."""
-    return os.open(f"/proc/self/fd/{directory}", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _extent(start: int, end: int, kind: ExtentKind) -> Extent:

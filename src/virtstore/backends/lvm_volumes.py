@@ -35,6 +35,7 @@ class VolumeDraft(VolumeImage):
     def __init__(self, group: Group, name: str, volume: Volume, holds: Holds) -> None:
         super().__init__(volume, writable=True, exclusive=True)
         self.holds: Holds = holds
+        self.whole = False
         self._group = group
         self._name = name
 
@@ -50,9 +51,14 @@ class VolumeDraft(VolumeImage):
         with self._telling_a_full_pool():
             super().flush()
 
-    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+    def finish(self) -> None:
         self.flush()
+        self.whole = True
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
         self._group.publish(self._name, overwrite=overwrite)
+        self.whole = False
 
     @contextmanager
     def _telling_a_full_pool(self) -> Iterator[None]:

@@ -82,13 +82,19 @@ class MemoryDraft(MemoryImage):
     def __init__(self, store: Memory, name: str, contents: bytearray) -> None:
         super().__init__(contents)
         self.holds: Holds = "kept" if contents.strip(b"\0") else "zeros"
+        self.whole = False
         self._store = store
         self._name = name
 
+    def finish(self) -> None:
+        self.whole = True
+
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
         if self._name in self._store.images and not overwrite:
             raise FileExistsError(errno.EEXIST, "File exists", self._name)
         self._store.images[self._name] = self._store.partials.pop(self._name)
+        self.whole = False
 
     def cut(self, length: int) -> None:
         del self.contents[length:]
@@ -124,6 +130,9 @@ class Memory:
 
     def mend(self, name: str) -> None:
         """There is never anything to mend."""
+
+    def require_new_names(self) -> None:
+        """They can always be given."""
 
     def free(self) -> int:
         held = (*self.images.values(), *self.partials.values())

@@ -29,18 +29,26 @@ from virtstore.model import (
 from virtstore.text import json_printable, printable, printable_lines
 from virtstore.units import format_size
 
+#: Keys that there are only where they say something.
+_NOT_WHERE_EMPTY = ("warnings", "lacks")
+
 
 def print_json(value: object) -> None:
-    """One JSON document, its keys the fields of our values; `warnings` only where there are any."""
-    whole = _without_empty_warnings(msgspec.to_builtins(value))
+    """One JSON document, its keys the fields of our values; what may be lacking, and `warnings`,
+    only where there are any."""
+    whole = _without_what_is_empty(msgspec.to_builtins(value))
     print(json_printable(json.dumps(whole, indent=2, ensure_ascii=False)))
 
 
-def _without_empty_warnings(value: object) -> object:
-    if isinstance(value, list):
-        return [_without_empty_warnings(each) for each in value]
-    if isinstance(value, dict) and value.get("warnings") in ([], ()):
-        return {key: each for key, each in value.items() if key != "warnings"}
+def _without_what_is_empty(value: object) -> object:
+    if isinstance(value, list | tuple):
+        return [_without_what_is_empty(each) for each in value]
+    if isinstance(value, dict):
+        return {
+            key: _without_what_is_empty(each)
+            for key, each in value.items()
+            if each or key not in _NOT_WHERE_EMPTY
+        }
     return value
 
 
@@ -152,6 +160,22 @@ def info_text(info: ImageInfo) -> str:
     return _lines(f"{name + ':':<{width}}{value}" for name, value in lines)
 
 
+#: What is done where a directory's file system lacks something (`DirectoryInfo.lacks`).
+_INSTEAD = {
+    "rename without replacing": "a new image gets its name by a hard link",
+    "new names": "nothing new can be made, as there are no hard links either;"
+    " 'copy --overwrite' can",
+    "holes": "every image is read whole",
+    "reserved space": "zeros are written instead, before anything else",
+    "zeroing": "zeros are written instead",
+    "files without a name": "they have one for a moment",
+    "extended attributes": "a resize that was cut short leaves no note of that",
+    "locks": "what was cut short does not go on, but is refused until 'clean' has removed it",
+    "flushing of directories": "the whole file system is flushed",
+    "file modes": "the mount decides who may read images",
+}
+
+
 def storage_text(info: StorageInfo) -> str:
     lines = [f"{info.host}: virtstore {info.version}"]
     rows: list[tuple[str, ...]] = [("ROOT", "ACCESS", "FILE SYSTEM", "FREE", "TOTAL", "SNAPSHOTS")]
@@ -164,6 +188,8 @@ def storage_text(info: StorageInfo) -> str:
         rows.append((group.path, group.access, "LVM", *sizes, "yes"))
     nothing = "no root can be used" if info.warnings else "nothing is configured here"
     lines += _table(rows) if len(rows) > 1 else [nothing]
+    for each in info.directories:
+        lines += [f"{each.path} lacks {what}: {_INSTEAD.get(what, '')}" for what in each.lacks]
     lines += [f"warning: {warning}" for warning in info.warnings]
     for kind in info.filesystems:
         able = [verb for verb, can in (("grow", kind.grow), ("shrink", kind.shrink)) if can]

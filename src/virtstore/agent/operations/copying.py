@@ -209,6 +209,7 @@ def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
     agent.session.stage("flushing")
     # One that came while the copy was made is not ours to replace with access to append only.
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
+    draft.finish()  # what fails from now on leaves it as partial
     if replaces:  # somebody may have begun to use it
         with suppress(NotFound), place.store.open(place.name) as old:
             agent.refuse_use(old)
@@ -287,6 +288,8 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
             raise NotFound(
                 "there is no image to overwrite; 'virtstore copy' makes one", path=place.path
             )
+        elif not agent.policy.may(wanted.path, "write"):
+            refuse_existing(place)  # nobody's: it is published as a new one
         if wanted.size < 1:
             raise Corrupt("the source says that its image has no bytes at all")
         agent.policy.check_size(wanted.size)

@@ -155,7 +155,7 @@ def clean(agent: Agent, request: CleanUp) -> None:
 
 def refuse_existing(place: Place, remedy: str = "") -> None:
     """Raises `Exists` if the final name is taken by anything, `UsageError` if nothing can have
-    it; `remedy`: what to do if it is an image that has it."""
+    it, `Unsupported` if nothing can get it safely; `remedy`: what to do if an image has it."""
     with blamed_on(place.path):
         place.store.require_name(place.name)
     found = place.store.find(place.name)
@@ -164,6 +164,8 @@ def refuse_existing(place: Place, remedy: str = "") -> None:
         what = kind.get(found.type, "an image")
         told = f"{what} of that name is there already"
         raise Exists(told if found.type in kind else told + remedy, path=place.path)
+    with blamed_on(place.path):
+        place.store.require_new_names()
 
 
 def refuse_dependents(found: Stored, remedy: str) -> None:

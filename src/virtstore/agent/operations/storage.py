@@ -51,6 +51,7 @@ def _directory_info(agent: Agent, path: str, access: Access) -> DirectoryInfo:
             total=store.total(),
             free=store.free(),
             snapshots=store.shares_blocks(),
+            lacks=store.lacks() if access != "read" else (),
         )
 
 

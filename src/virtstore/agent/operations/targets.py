@@ -12,7 +12,14 @@ from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveDraft, Draft
-from virtstore.errors import ConnectionFailed, Interrupted, UsageError, blamed_on
+from virtstore.errors import (
+    ConnectionFailed,
+    Error,
+    Interrupted,
+    UsageError,
+    blamed_on,
+    from_os_error,
+)
 from virtstore.formats.base import Format
 from virtstore.model import Compression
 from virtstore.protocol import CopyMode
@@ -65,9 +72,25 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
         # A reworked image is never discarded: it has its name still, if nothing of it was
         # overwritten, and is partial otherwise. A volume that is open cannot be removed.
         left = isinstance(error, (Interrupted, ConnectionFailed))
-        if wanted.mode != "contents" and not (left and wanted.archive in (None, "zstd")):
-            place.store.discard(place.name)
+        if wanted.mode != "contents":
+            if draft.whole:
+                _say_that_it_stays(error, place)
+            elif not (left and wanted.archive in (None, "zstd")):
+                place.store.discard(place.name)
         raise
+
+
+def _say_that_it_stays(error: BaseException, place: Place) -> None:
+    """What keeps a whole draft from its name is no reason to throw it away."""
+    told = error if isinstance(error, Error) else None
+    if isinstance(error, OSError):
+        told = from_os_error(error, path=place.path)
+    if told is not None:
+        told.message += (
+            "; it was written whole and stays as partial: the same command goes on with it, once"
+            " nothing is in its way, and 'virtstore clean' removes it"
+        )
+        raise told from None
 
 
 def require_attributes(place: Place, wanted: Wanted) -> None:

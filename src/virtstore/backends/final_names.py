@@ -1,0 +1,267 @@
+"""A file of a directory gets its final name, and loses it, without replacing anything.
+
+renameat2(RENAME_NOREPLACE) is one step. NFS, 9p and most file systems in user space have no such
+thing; there a hard link does it, since link(2) replaces nothing either. Meanwhile the file has two
+names, so it is called `NAME.virtstore-publish` before that: by such a name nothing is ever
+written. What a crash leaves there goes if there is a `NAME`, of which it is the other name, and
+is a partial image again if there is none (`mend`). Whether two names are one file is not asked:
+some file systems do not know.
+
+Where there are no hard links either, nothing new is made (`require_new`).
+
+Sources: renameat2(2), link(2), open(2) under O_EXCL (on NFS), fsync(2).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final, Literal
+
+from virtstore import linux
+from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.errors import Unsupported
+
+#: What a whole draft's name ends with while it gets its final one. As long as PARTIAL_SUFFIX.
+PUBLISH_SUFFIX: Final = ".virtstore-publish"
+
+#: How a new name can be given: in one step, by a hard link, or not at all.
+Way = Literal["rename", "link"]
+
+#: What link(2) says where there are no hard links.
+_NO_LINKS: Final = linux.CANNOT | {errno.EPERM, errno.EMLINK}
+
+#: Files that were looked at or never had a name, and what FUSE and NFS call a removed file that
+#: somebody has open still.
+_INTERNAL: Final = re.compile(
+    r"\.virtstore-[0-9a-f]{16,17}|\.fuse_hidden[0-9a-f]{16,32}|\.nfs[0-9a-f]{16,32}"
+)
+
+
+def is_internal(file: str) -> bool:
+    """Whether a file is nobody's image, and not shown."""
+    return _INTERNAL.fullmatch(file) is not None
+
+
+def exists(directory: int, name: str) -> bool:
+    """Whether anything has that name."""
+    with suppress(FileNotFoundError):
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return True
+    return False
+
+
+def give(directory: int, name: str, fd: int) -> None:
+    """The partial image of that name, which `fd` is on, has its final one, for good. Raises
+    FileExistsError, and `Unsupported` where that cannot be done; it is partial still then."""
+    try:
+        linux.rename_noreplace(directory, name + PARTIAL_SUFFIX, name)
+    except OSError as error:
+        if error.errno not in linux.CANNOT:
+            raise
+        _give_by_link(directory, name, fd)
+    flush(directory)
+
+
+def give_over(directory: int, name: str) -> None:
+    """The same, in place of whatever has that name."""
+    _rename(directory, name + PARTIAL_SUFFIX, name)
+    flush(directory)
+
+
+def take(directory: int, name: str) -> None:
+    """An image is partial, for good. Raises FileExistsError if there is a partial one."""
+    partial = name + PARTIAL_SUFFIX
+    try:
+        linux.rename_noreplace(directory, name, partial)
+    except OSError as error:
+        if error.errno not in linux.CANNOT:
+            raise
+        # Nobody but us has such names, and we have the image's lock.
+        if exists(directory, partial):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), partial) from None
+        _rename(directory, name, partial)
+    flush(directory)
+
+
+def interrupted(directory: int) -> list[str]:
+    """The names of images that a crash left between two names."""
+    with opened_anew(directory) as fd:
+        found = [file for file in os.listdir(fd) if file.endswith(PUBLISH_SUFFIX)]
+    return [file.removesuffix(PUBLISH_SUFFIX) for file in found]
+
+
+def mend(directory: int, name: str) -> None:
+    """One name is left of each. The caller has the image's lock."""
+    step = name + PUBLISH_SUFFIX
+    with suppress(FileNotFoundError):  # it was mended since
+        if exists(directory, name):
+            os.unlink(step, dir_fd=directory)
+        else:
+            _rename(directory, step, name + PARTIAL_SUFFIX)
+        flush(directory)
+
+
+def require_new(directory: int) -> None:
+    """Raises `Unsupported` where no new name can be given without the danger of replacing what
+    somebody else gives that name at the same moment."""
+    if way_to_new(directory) is None:
+        raise Unsupported(
+            "this file system can neither rename a file without replacing another nor make hard"
+            " links, so what is new here could replace what somebody else puts there meanwhile;"
+            " use a directory on another file system, or, where nobody else does that,"
+            " 'virtstore copy --overwrite'"
+        )
+
+
+def way_to_new(directory: int) -> Way | None:
+    """How new names can be given here: found by trying it."""
+    with named_apart(directory) as one:
+        other = one + "0"
+        try:
+            linux.rename_noreplace(directory, one, other)
+        except OSError as error:
+            if error.errno not in linux.CANNOT:
+                raise
+        else:
+            os.unlink(other, dir_fd=directory)
+            return "rename"
+        try:
+            _link(directory, one, other)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return None
+        os.unlink(other, dir_fd=directory)
+        return "link"
+
+
+@contextmanager
+def opened_anew(directory: int) -> Iterator[int]:
+    """A descriptor to list a directory by, once: sshfs shows nothing a second time, and Btrfs what
+    was there the first time."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def named_apart(directory: int) -> Iterator[str]:
+    """The name of a new, empty file that no listing shows, and that is gone in the end."""
+    name = _apart()
+    os.close(_create(directory, name))
+    try:
+        yield name
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+
+
+@contextmanager
+def trial(directory: int) -> Iterator[int]:
+    """A new, empty file to try things on, which no listing shows, and which is gone in the end."""
+    with ExitStack() as stack:
+        fd = _without_name(directory)
+        if fd is None:  # a server may know an open file by its name only: so it keeps that
+            name = stack.enter_context(named_apart(directory))
+            fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        stack.callback(os.close, fd)
+        yield fd
+
+
+def nameless(directory: int) -> int:
+    """A file without a name, which is gone when it is closed. Where there are no such files it
+    has one for a moment."""
+    fd = _without_name(directory)
+    if fd is None:
+        name = _apart()
+        fd = _create(directory, name)
+        os.unlink(name, dir_fd=directory)
+    return fd
+
+
+def _without_name(directory: int) -> int | None:
+    flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/fd/{directory}", flags, 0o600)
+    except OSError as error:
+        if error.errno not in linux.CANNOT | {errno.EISDIR}:
+            raise
+    return None
+
+
+def _apart() -> str:
+    return f".virtstore-{secrets.token_hex(8)}"
+
+
+def flush(directory: int) -> None:
+    """Return when the directory's names are on the disk. Where a directory cannot be flushed, its
+    file system is."""
+    try:
+        os.fsync(directory)
+    except OSError as error:
+        if error.errno not in linux.CANNOT:
+            raise
+        with suppress(OSError):
+            linux.sync_filesystem(directory)
+
+
+def _give_by_link(directory: int, name: str, fd: int) -> None:
+    partial, step = name + PARTIAL_SUFFIX, name + PUBLISH_SUFFIX
+    _rename(directory, partial, step)
+    try:
+        _link_new(directory, step, name)
+    except BaseException:
+        _rename(directory, step, partial)
+        raise
+    _open_by(directory, name, fd)
+    flush(directory)  # before the only name goes that is on the disk
+    with suppress(OSError):  # it is published; `mend` sees to the rest
+        os.unlink(step, dir_fd=directory)
+
+
+def _open_by(directory: int, name: str, fd: int) -> None:
+    """Let `fd` be on the file by that name of it: some servers know an open file by the name that
+    it was opened by, and others keep that name for as long as it is open."""
+    with suppress(OSError):  # it may not be ours to open any more
+        again = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        os.dup2(again, fd, inheritable=False)
+        os.close(again)
+
+
+def _link_new(directory: int, old: str, new: str) -> None:
+    try:
+        _link(directory, old, new)
+    except FileExistsError:
+        # NFS may have asked its server twice, for want of the first answer.
+        if not _same(directory, old, new):
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        require_new(directory)
+        raise
+
+
+def _link(directory: int, old: str, new: str) -> None:
+    os.link(old, new, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+
+
+def _rename(directory: int, old: str, new: str) -> None:
+    os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _create(directory: int, name: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, 0o600, dir_fd=directory)
+
+
+def _same(directory: int, one: str, other: str) -> bool:
+    found = [os.stat(n, dir_fd=directory, follow_symlinks=False) for n in (one, other)]
+    return os.path.samestat(*found)

@@ -1,0 +1,273 @@
+"""Final names are given and taken without replacing anything, also where the file system has no
+rename that sees to that, whatever moment a crash comes at."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from virtstore import linux
+from virtstore.agent.paths import refuse_odd
+from virtstore.backends import final_names
+from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.directory import Directory
+from virtstore.backends.final_names import PUBLISH_SUFFIX
+from virtstore.errors import Denied, Unsupported
+
+PARTIAL = f"x.img{PARTIAL_SUFFIX}"
+PUBLISHING = f"x.img{PUBLISH_SUFFIX}"
+
+
+class Killed(BaseException):
+    """The agent ends here."""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Directory]:
+    """A directory whose file system renames without replacing only where nothing says so."""
+
+    def cannot(directory: int, old: str, new: str) -> None:
+        os.stat(old, dir_fd=directory)
+        raise OSError(errno.EINVAL, "Invalid argument", new)
+
+    monkeypatch.setattr(linux, "rename_noreplace", cannot)
+    made = Directory(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", cannot)
+
+
+def draft(store: Directory, contents: bytes = b"new", *, overwrite: bool = False) -> None:
+    with store.draft("x.img", 3) as made:
+        made.write_at(0, contents)
+        made.publish(overwrite=overwrite)
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in path.iterdir()}
+
+
+def listed(store: Directory) -> set[tuple[str, str]]:
+    return {(each.name, each.state) for each in store.scan()}
+
+
+def test_a_new_image_gets_its_name_and_no_other(store: Directory, tmp_path: Path) -> None:
+    draft(store)
+    assert files(tmp_path) == {"x.img": b"new"}
+    assert (tmp_path / "x.img").stat().st_nlink == 1
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_replaced_and_the_draft_stays(
+    store: Directory, tmp_path: Path
+) -> None:
+    with store.draft("x.img", 3) as made:
+        made.write_at(0, b"new")
+        (tmp_path / "x.img").write_bytes(b"somebody's")
+        with pytest.raises(FileExistsError):
+            made.publish(overwrite=False)
+        assert made.whole
+    assert files(tmp_path) == {"x.img": b"somebody's", PARTIAL: b"new"}
+    draft(store, overwrite=True)
+    assert files(tmp_path) == {"x.img": b"new"}
+
+
+def test_an_answer_that_nfs_lost_is_no_other_image(
+    store: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_twice(old: str, new: str, **where: object) -> None:
+        link(old, new, **where)  # type: ignore[arg-type]
+        link(old, new, **where)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", link_twice)
+    draft(store)
+    assert files(tmp_path) == {"x.img": b"new"}
+
+
+@pytest.mark.parametrize(
+    ("call", "times", "left"),
+    [
+        ("rename", 1, {PARTIAL}),
+        ("fsync", 1, {"x.img", PUBLISHING}),  # of the directory, behind the link
+        ("unlink", 1, {"x.img", PUBLISHING}),
+        ("fsync", 2, {"x.img"}),
+    ],
+)
+def test_whoever_is_killed_while_it_publishes_leaves_old_or_new(
+    store: Directory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    times: int,
+    left: set[str],
+) -> None:
+    with store.draft("x.img", 3) as made:
+        made.write_at(0, b"new")
+        made.finish()
+        with monkeypatch.context() as patched:
+            _kill_before(patched, call, times)
+            with pytest.raises(Killed):
+                final_names.give(store._fd, "x.img", made._fd)
+    assert set(files(tmp_path)) == left
+    require_mended(store, tmp_path, "complete" if "x.img" in left else "partial")
+
+
+def test_a_whole_draft_that_had_no_name_yet_is_partial_again(
+    store: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / PUBLISHING).write_bytes(b"new")
+    require_mended(store, tmp_path, "partial")
+
+
+def require_mended(store: Directory, tmp_path: Path, state: str) -> None:
+    """It is one image, before and after it is mended, and can be replaced."""
+    assert listed(store) == {("x.img", state)}
+    found = store.find("x.img")
+    assert found
+    assert found.state == state
+    with store.open("x.img", partial=state == "partial") as image:
+        assert image.read_at(0, 9) == b"new"
+    for name in store.interrupted():
+        store.mend(name)
+    assert files(tmp_path) == {"x.img" if state == "complete" else PARTIAL: b"new"}
+    draft(store, b"old", overwrite=True)
+    assert files(tmp_path) == {"x.img": b"old"}
+
+
+def _kill_before(monkeypatch: pytest.MonkeyPatch, call: str, times: int) -> None:
+    real, left = getattr(os, call), [times]
+
+    def counting(*arguments: object, **where: object) -> object:
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return real(*arguments, **where)
+
+    monkeypatch.setattr(os, call, counting)
+
+
+def test_a_published_image_is_never_built_upon_by_its_other_name(
+    store: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / PUBLISHING).write_bytes(b"published")
+    os.link(tmp_path / PUBLISHING, tmp_path / "x.img")
+    with store.draft("x.img", 3) as made:  # as if nobody had mended it
+        made.write_at(0, b"new")
+    assert (tmp_path / "x.img").read_bytes() == b"published"
+    store.mend("x.img")
+    assert (tmp_path / "x.img").read_bytes() == b"published"
+
+
+def test_an_image_loses_its_name_and_gets_it_back(store: Directory, tmp_path: Path) -> None:
+    draft(store)
+    with store.rework("x.img") as image:
+        image.write_at(0, b"N")
+        assert files(tmp_path) == {PARTIAL: b"New"}
+        image.publish(overwrite=False)
+    assert files(tmp_path) == {"x.img": b"New"}
+
+
+def test_an_image_does_not_lose_its_name_to_a_partial_one(store: Directory, tmp_path: Path) -> None:
+    (tmp_path / "x.img").write_bytes(b"old")
+    (tmp_path / PARTIAL).write_bytes(b"partial")
+    with pytest.raises(FileExistsError):
+        final_names.take(store._fd, "x.img")
+    assert files(tmp_path) == {"x.img": b"old", PARTIAL: b"partial"}
+
+
+def test_where_there_are_no_hard_links_nothing_new_is_begun(
+    store: Directory, tmp_path: Path, no_links: None
+) -> None:
+    with pytest.raises(Unsupported, match="copy --overwrite"):
+        store.require_new_names()
+    (tmp_path / "x.img").write_bytes(b"old")
+    with pytest.raises(Unsupported):
+        store.rework("x.img")
+    assert files(tmp_path) == {"x.img": b"old"}
+    draft(store, overwrite=True)
+    assert files(tmp_path) == {"x.img": b"new"}
+
+
+def test_where_a_hard_link_fails_after_all_the_draft_stays(
+    store: Directory, tmp_path: Path, no_links: None
+) -> None:
+    with store.draft("x.img", 3) as made, pytest.raises(Unsupported):
+        made.publish(overwrite=False)
+    assert files(tmp_path) == {PARTIAL: bytes(3)}
+
+
+def test_a_directory_that_cannot_be_flushed_is_flushed_with_its_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []
+
+    def cannot(fd: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", cannot)
+    monkeypatch.setattr(linux, "sync_filesystem", flushed.append)
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    final_names.flush(directory)
+    assert flushed == [directory]
+    os.close(directory)
+
+
+def test_a_directory_that_fails_to_be_flushed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    with pytest.raises(OSError, match="Input/output"):
+        final_names.flush(directory)
+    os.close(directory)
+
+
+@pytest.mark.parametrize("kind", [errno.EOPNOTSUPP, errno.EISDIR])
+def test_a_file_without_a_name_has_one_for_a_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    real = os.open
+
+    def opened(path: str, flags: int, *rest: int, **where: int) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(kind, "cannot")
+        return real(path, flags, *rest, **where)
+
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    monkeypatch.setattr(os, "open", opened)
+    fd = final_names.nameless(directory)
+    assert os.listdir(tmp_path) == []
+    os.write(fd, b"data")
+    assert os.pread(fd, 9, 0) == b"data"
+    os.close(fd)
+    os.close(directory)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [".fuse_hidden0000000300000002", ".nfs000000000a1b2c3d00000001", ".virtstore-0123456789abcdef"],
+)
+def test_what_is_nobodys_image_is_not_listed(store: Directory, tmp_path: Path, file: str) -> None:
+    (tmp_path / file).write_bytes(b"removed, and open somewhere")
+    (tmp_path / ".nfs").write_bytes(b"an image")
+    assert listed(store) == {(".nfs", "complete")}
+
+
+def test_no_image_is_called_like_one_that_is_being_published() -> None:
+    with pytest.raises(Denied, match="virtstore-publish"):
+        refuse_odd(f"/srv/{PUBLISHING}")
