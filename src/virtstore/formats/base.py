@@ -12,7 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from virtstore.errors import Corrupt
 from virtstore.model import Compression
+
+
+class Trailing(Corrupt):
+    """All members up to byte `end` of an archive are whole, and what follows is none. `padding`:
+    that is zeros behind the only member, as tapes and block devices add them. Behind several,
+    zeros may be where a machine that stopped had written no more."""
+
+    def __init__(
+        self, form: Compression, end: int, size: int, *, members: int, zeros: bool
+    ) -> None:
+        self.padding = zeros and members == 1
+        what = "zeros" if zeros else f"no {form}"
+        super().__init__(
+            f"up to byte {end} it is a whole {form} archive, and the {size - end} bytes behind that"
+            f" are {what}. If another program appended them (metadata, padding), the image is"
+            f" whole, and `head -c {end} ARCHIVE > NEW` makes an archive without them; if there"
+            " was more of the archive, it is damaged there"
+        )
 
 
 class ArchiveSource(Protocol):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from virtstore.errors import Corrupt
-from virtstore.formats.base import ArchiveSource
+from virtstore.formats.base import ArchiveSource, Trailing
+from virtstore.model import Compression
 
 #: What one read takes when contents are read through. Walks over headers use `PAGE`.
 READ_AHEAD: Final = 256 << 10
@@ -58,6 +59,16 @@ class Cursor:
         if length > self._source.size - self.position:
             raise self._truncated(length)
         self.position += length
+
+    def trailing(self, form: Compression, members: int) -> Trailing:
+        """The error for an archive of which so many members have been read, and which goes on
+        with what is none."""
+        at, size = self.position, self._source.size
+        zeros = not any(
+            self._source.read_at(offset, READ_AHEAD).strip(b"\0")
+            for offset in range(at, size, READ_AHEAD)
+        )
+        return Trailing(form, at, size, members=members, zeros=zeros)
 
     def give_back(self, length: int) -> None:
         """Move back over `length` bytes that a decoder was given and did not want."""

@@ -1,14 +1,14 @@
 """gzip: members one after another, each with a CRC-32 of its contents.
 
-ISA-L decodes twice as fast as zlib and checks the same things. What follows
-the last member is refused, zeros too: `gzip -d` ignores zero padding, but only a tape
-adds it, and a file that grew after it was made is not the archive that was made.
+ISA-L decodes twice as fast as zlib and checks the same things. What follows the last member is
+`Trailing`: zero padding, which `gzip -t` accepts and tapes add, or what another program appended.
 
 Source: RFC 1952.
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from typing import Final, cast
@@ -48,8 +48,10 @@ class Gzip:
         # isal's own annotations call it an instance.
         isal_error = cast(type[Exception], igzip_lib.IsalError)
         cursor = Cursor(source)
-        while True:
+        for members in itertools.count():
             if not self.recognises(cursor.peek(4)):
+                if members:
+                    raise cursor.trailing(self.name, members)
                 raise Corrupt(f"no gzip member begins at byte {cursor.position}")
             decoder = cast(Decoder, igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP))
             yield from read_member(cursor, decoder, isal_error)

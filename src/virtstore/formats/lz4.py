@@ -76,24 +76,42 @@ class Lz4:
 
 def _frames(cursor: Cursor, steps: Steps) -> Iterator[None]:
     """Stops at each frame that has contents. Whoever asks for the next has moved on."""
-    found = False
+    found = 0
     while not cursor.at_end:
         steps.take()
         head = cursor.peek(8)
         if is_skippable(head):
             cursor.skip(skippable_length(head))
         elif head.startswith(_MAGIC):
-            found = True
+            _refuse_dictionary(cursor.peek(19))
+            found += 1
             yield
         elif head.startswith(_LEGACY_MAGIC):
             raise Unsupported(
                 "the archive is in lz4's legacy format, which has no checksums and no end;"
                 " make it new with `lz4 -d`, then `lz4`"
             )
+        elif found:
+            raise cursor.trailing("lz4", found)
         else:
             raise Corrupt(f"no lz4 frame begins at byte {cursor.position}")
     if not found:
         raise Corrupt("the archive is empty, or cut off before its first frame")
+
+
+def _refuse_dictionary(head: bytes) -> None:
+    """Raises `Unsupported` for a sound header that names a dictionary."""
+    if len(head) < 5 or not head[4] & 1:
+        return
+    try:
+        lz4.frame.get_frame_info(head)  # checks the header's checksum
+    except RuntimeError:
+        return
+    number = int.from_bytes(head[14:18] if head[4] & 8 else head[6:10], "little")
+    raise Unsupported(
+        f"the archive was made with a dictionary ({number}), which is needed to read it;"
+        " `lz4 -d -D DICTIONARY ARCHIVE NEW.img` makes a raw image of it"
+    )
 
 
 def _skip_frame(cursor: Cursor, steps: Steps) -> int | None:

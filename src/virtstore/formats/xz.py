@@ -8,6 +8,7 @@ Source: The .xz File Format, version 1.2.1 (tukaani.org/xz/xz-file-format.txt).
 
 from __future__ import annotations
 
+import itertools
 import lzma
 import struct
 import zlib
@@ -59,8 +60,10 @@ class Xz:
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
         cursor = Cursor(source)
-        while True:
+        for members in itertools.count():
             if not self.recognises(cursor.peek(_HEADER)):
+                if members:
+                    raise cursor.trailing(self.name, members)
                 raise Corrupt(f"no xz stream begins at byte {cursor.position}")
             yield from _read_stream(cursor)
             _skip_padding(cursor)
@@ -131,7 +134,10 @@ def _last_stream(source: ArchiveSource, end: int, steps: Steps) -> tuple[int, in
     crc, backward, flags, magic = _FOOTER.unpack(footer)
     index_size = 4 * (backward + 1)
     if magic != _END_MAGIC or crc != zlib.crc32(footer[4:10]) or index_size > end - 2 * _HEADER:
-        raise Corrupt(f"the end of the xz stream at byte {end} is missing or damaged")
+        raise Corrupt(
+            f"the end of the xz stream at byte {end} is missing or damaged, or something was"
+            " appended to the archive (`xz -t` tells)"
+        )
     index_at = end - _HEADER - index_size
     stored, size = _read_index(Section(source, index_at, end - _HEADER), steps)
     begin = index_at - stored - _HEADER

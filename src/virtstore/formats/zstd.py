@@ -126,16 +126,18 @@ def _frames(source: ArchiveSource, cursor: Cursor, steps: Steps) -> Iterator[Fra
     frames of ours whose seek table does not follow. Raises `OutOfSteps`: a frame is a step, and
     so is each entry of a seek table.
     """
-    found = False
+    found = 0
     unclosed: int | None = None
     while not cursor.at_end:
         steps.take()
         begin, head = cursor.position, cursor.peek(8)
         if not is_skippable(head):
+            if found and unclosed is None and not head.startswith(MAGIC):
+                raise cursor.trailing("zstd", found)
             header = take_header(cursor)
             if header.ours and unclosed is None:
                 unclosed = begin
-            found = True
+            found += 1
             yield header
             continue
         cursor.skip(skippable_length(head))

@@ -69,9 +69,10 @@ def parse_header(head: bytes) -> FrameHeader:
     except zstandard.ZstdError as error:
         raise Corrupt(f"the header of a zstd frame is damaged or cut off ({error})") from None
     if said.dict_id:
-        raise Corrupt(
-            f"a frame says that it needs dictionary {said.dict_id}: it is damaged, or was not"
-            " made as an archive of an image"
+        raise Unsupported(
+            f"the archive was made with a dictionary ({said.dict_id}), which is needed to read it:"
+            " `zstd -d -D DICTIONARY ARCHIVE -o NEW.img` makes a raw image of it; if it was made"
+            " without one, it is damaged"
         )
     _check_window(said.window_size)
     size = None if said.content_size == zstandard.CONTENTSIZE_UNKNOWN else said.content_size

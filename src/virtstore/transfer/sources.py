@@ -8,15 +8,15 @@ an archive of ours can also be had as the very frame that is stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import cached_property, partial
 from typing import Final, NamedTuple, Protocol
 
-from virtstore import formats
+from virtstore import formats, names
 from virtstore.backends.base import Image
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Corrupt, InUse
-from virtstore.formats.base import Format
+from virtstore.formats.base import Format, Trailing
 from virtstore.formats.foreign import Ends, Foreign, first_of
 from virtstore.formats.seekable import SeekableArchive, Unpacked
 from virtstore.model import Compression, Extent
@@ -95,7 +95,9 @@ def open_source(
     source: Source = (
         FrameSource(archive, reading, raw=raw)
         if archive
-        else StreamSource(found, image, reading, raw=raw)
+        else StreamSource(
+            found, image, reading, raw=raw, padded=names.archive_format(name) == found.name
+        )
     )
     if source.size == 0:
         raise Corrupt("it is an archive of nothing: what was to be in it was never written")
@@ -187,18 +189,32 @@ class FrameSource:
 
 class StreamSource:
     """Any other archive: decompressed from start to end, by one thread. Where its format
-    does not say how long the image is, it is read through once to find out."""
+    does not say how long the image is, it is read through once to find out.
+
+    `padded`: zeros may follow the archive. They may where it is called one; a raw disk that
+    begins with an archive, and is zeros behind it, is not to be taken for that archive."""
 
     digest: str | None = None
 
-    def __init__(self, form: Format, image: Image, reading: Reading, *, raw: bool = False) -> None:
+    def __init__(
+        self,
+        form: Format,
+        image: Image,
+        reading: Reading,
+        *,
+        raw: bool = False,
+        padded: bool = False,
+    ) -> None:
+        self._padded = padded
         self._format = form
         self._image = image
         self._reading = reading
         self._raw = raw
         self._foot = b""
         self.compression: Compression | None = form.name
-        known = form.image_size(image)
+        known: int | None = None
+        with suppress(Trailing):  # to be met again, by who reads
+            known = form.image_size(image)
         self.size = self._read_through() if known is None else known
         self._reading.end()
 
@@ -232,7 +248,11 @@ class StreamSource:
             raise Corrupt(f"the archive declares {self.size} bytes and holds {offset}")
 
     def _contents(self) -> Generator[bytes]:
-        yield from self._format.read(ReadThrough(self._image, self._reading))
+        try:
+            yield from self._format.read(ReadThrough(self._image, self._reading))
+        except Trailing as error:
+            if not (self._padded and error.padding):
+                raise
 
 
 def announced(pieces: Iterable[Piece]) -> Iterator[Piece]:
