@@ -51,7 +51,7 @@ _REMEDIES: Final = (
         " VIRTSTORE_AGENT or hosts.toml",
     ),
     (
-        r"sudo: .*command not found",
+        r"sudo: .+: command not found",
         "sudo looks in its own secure_path only; give the agent's whole path in VIRTSTORE_AGENT or"
         " hosts.toml, or install virtstore on that host",
     ),
