@@ -60,12 +60,18 @@ def store(place: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def host(place: Path, tmp_path: Path) -> Iterator[virtstore.Host]:
-    (tmp_path / "x.img").write_bytes(CONTENTS)
-    tmp_path.chmod(0o700)
+def images(tmp_path: Path) -> Path:
+    made = tmp_path / "images"
+    made.mkdir(mode=0o700)
+    (made / "x.img").write_bytes(CONTENTS)
+    return made
+
+
+@pytest.fixture
+def host(place: Path, images: Path, tmp_path: Path) -> Iterator[virtstore.Host]:
     config = tmp_path / "config.toml"
-    roots = (f'[[directory]]\npath = "{each}"\naccess = "write"\n' for each in (tmp_path, place))
-    config.write_text("".join(roots))
+    roots = (f'[[directory]]\npath = "{each}"\naccess = "write"\n' for each in (place, images))
+    config.write_text("".join(roots) + "volatile = true\n")
     with virtstore.connect(config=str(config)) as here:
         yield here
     for each in place.iterdir():
@@ -74,9 +80,9 @@ def host(place: Path, tmp_path: Path) -> Iterator[virtstore.Host]:
 
 @pytest.mark.parametrize("archive", [False, True])
 def test_a_copy_is_whole_replaces_nothing_unasked_and_goes_on_where_it_was(
-    host: virtstore.Host, place: Path, tmp_path: Path, archive: bool
+    host: virtstore.Host, place: Path, images: Path, archive: bool
 ) -> None:
-    source, target = host.image(f"{tmp_path}/x.img"), host.image(f"{place}/y.img")
+    source, target = host.image(f"{images}/x.img"), host.image(f"{place}/y.img")
     whole = source.copy(target, archive=archive)
     assert target.verify().digest == whole.digest
     with pytest.raises(virtstore.Exists):
@@ -91,10 +97,10 @@ def test_a_copy_is_whole_replaces_nothing_unasked_and_goes_on_where_it_was(
 
 
 def test_an_image_is_overwritten_and_resized_there(
-    host: virtstore.Host, place: Path, tmp_path: Path
+    host: virtstore.Host, place: Path, images: Path
 ) -> None:
     target = host.create(f"{place}/y.img", "4M")
-    host.image(f"{tmp_path}/x.img").copy_contents(target)
+    host.image(f"{images}/x.img").copy_contents(target)
     target.grow("5M")
     target.shrink("4M", discard_data=True)
     assert (place / "y.img").read_bytes() == CONTENTS.ljust(4 * MIB, b"\0")
