@@ -45,11 +45,11 @@ def noise(path: Path, size: int = 8 * MIB, seed: int = 1) -> bytes:
 
 
 def once(change: Callable[[], object]) -> Callable[[Progress], None]:
-    """For `progress`: does it at the first report."""
+    """For `progress`: does it at the first report of bytes."""
     left = [change]
 
     def told(event: Progress) -> None:
-        if left:
+        if left and event.total:
             left.pop()()
 
     return told
@@ -114,7 +114,9 @@ def test_a_copy_of_what_changed_meanwhile_is_none_unless_that_is_wanted(
 
 def agent(images: Path, access: str = "write") -> Connection:
     argv = [sys.executable, "-P", "-m", "virtstore.agent", "--config", configured(images, access)]
-    return Connection(argv, "local")
+    session = Connection(argv, "local")
+    session.heard = lambda told: None
+    return session
 
 
 def test_who_opens_an_image_before_the_first_byte_of_it_changes_keeps_it(images: Path) -> None:
