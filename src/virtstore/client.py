@@ -271,8 +271,9 @@ class Image:
         partition: int | None = None,
         progress: ProgressCallback | None = None,
     ) -> Changed:
-        """Grow its file system to `size`, or to fill it; in a partitioned image that of the
-        last partition, or of `partition`, which grows with it. Raises `Unsupported`, `InUse`."""
+        """Grow its file system to `size`, or to fill it; in a partitioned image that of
+        `partition`, or of the one that `resize` takes, which grows with it. Raises
+        `Unsupported`, `InUse`."""
         text = None if size is None else _text(size)
         request = protocol.GrowFilesystem(self.path, text, partition)
         return self.host._change(request, "growfs", progress)
@@ -289,10 +290,19 @@ class Image:
         request = protocol.ShrinkFilesystem(self.path, _text(size), partition)
         return self.host._change(request, "shrinkfs", progress)
 
-    def resize(self, size: Size, *, progress: ProgressCallback | None = None) -> Changed:
-        """Make image, last partition and file system larger or smaller together, in the safe
-        order. `"minimum"`: the smallest image that holds what is in it. Raises `Unsafe`."""
-        return self.host._change(protocol.ResizeImage(self.path, _text(size)), "resize", progress)
+    def resize(
+        self,
+        size: Size,
+        *,
+        partition: int | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Changed:
+        """Make image, partition and file system larger or smaller together, in the safe order.
+        `"minimum"`: the smallest image that holds what is in it. The partition is `partition`,
+        or the last one with a file system that is meant to grow. Raises `Unsafe`, `Unsupported`
+        where something lies between it and the end of the disk."""
+        request = protocol.ResizeImage(self.path, _text(size), partition=partition)
+        return self.host._change(request, "resize", progress)
 
     def snapshot(self, name: str | None = None, *, size: Size | None = None) -> Image:
         """What it is at this moment, under `name` beside it. Raises `Unsupported`."""

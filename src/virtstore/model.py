@@ -168,18 +168,27 @@ class CopyResult(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+class ResizedFilesystem(msgspec.Struct, frozen=True):
+    """The file system that a resize was about: its type, and its bytes now."""
+
+    type: str
+    size: int
+
+
 class Changed(msgspec.Struct, frozen=True):
     """What changing an image led to. `size` and `allocated` are the image's now (with
-    `dry_run`: what they would be), `filesystem` its file system's size in bytes where that
-    changed; `changed` is false where things were already as asked. `plan` says what a
-    dry run would do, `warnings` what is left for others to do."""
+    `dry_run`: what they would be). Of a resize, `partition` is the number of the partition
+    that it was about (null for an image without partitions) and `filesystem` what is in it.
+    `changed` is false where things were already as asked. `plan` says what a dry run would do,
+    `warnings` what there is to know of the outcome, or is left for others to do."""
 
     path: str
     host: str
     changed: bool
     size: int | None = None
     allocated: int | None = None
-    filesystem: int | None = None
+    partition: int | None = None
+    filesystem: ResizedFilesystem | None = None
     dry_run: bool = False
     plan: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

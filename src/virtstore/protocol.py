@@ -144,6 +144,7 @@ class ResizeImage(Message, frozen=True):
     path: str
     size: str
     dry_run: bool = False
+    partition: int | None = None
 
 
 class TakeSnapshot(Message, frozen=True):

@@ -36,7 +36,7 @@ def test_an_image_lives_from_create_to_delete(
     assert (told["size"], told["transferred"]) == (24 * MIB, 0)
     assert same(golden, web, 24 * MIB)
     assert not any(web.read_bytes()[24 * MIB :])
-    assert client.json("growfs", a.at(web))["filesystem"] == 40 * MIB
+    assert client.json("growfs", a.at(web))["filesystem"]["size"] == 40 * MIB
     fsck(web)
     backup = b.images / "backup23"
     told = client.json("copy", "--archive", a.at(web), b.at(backup))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.model import ImageInfo
+from virtstore.model import ImageInfo, ResizedFilesystem
 
 from .conftest import Hosts, client_environment, random_image
 from .test_main_job import fsck, same
@@ -37,7 +37,7 @@ def test_an_image_lives_from_create_to_delete(sessions: Sessions, hosts: Hosts, 
     shutil.copy(ext4, golden)
     image = a.create(str(web), "40M")
     a.image(str(golden)).copy_contents(image)
-    assert image.growfs().filesystem == 40 * MIB
+    assert image.growfs().filesystem == ResizedFilesystem("ext4", 40 * MIB)
     fsck(web)
     backup = image.copy(b.image(f"{hosts.b.images}/backup23"), archive=True)
     assert backup.result.digest == digest_of(web) == backup.verify().digest
@@ -48,7 +48,7 @@ def test_an_image_lives_from_create_to_delete(sessions: Sessions, hosts: Hosts, 
     assert restored.result.digest == backup.result.digest
     assert web.read_bytes() == saved
     assert image.grow("48M").size == 48 * MIB
-    assert image.growfs().filesystem == 48 * MIB
+    assert image.growfs().filesystem == ResizedFilesystem("ext4", 48 * MIB)
     fsck(web)
     image.delete()
     assert not web.exists()

@@ -25,10 +25,10 @@ from virtstore.filesystems.partitions import (
     apply,
     end_of,
     is_container,
-    last,
     outstanding,
     read_table,
 )
+from virtstore.filesystems.roles import meant
 from virtstore.model import Partition
 from virtstore.run import find
 
@@ -331,10 +331,10 @@ def test_the_last_partition_grows_over_a_disk_that_was_grown(tmp_path: Path) -> 
     os.truncate(path, 32 * MIB)
     with _opened(path) as device:
         table = read_table(device)
-        assert last(table).number == 2
+        assert meant(table.partitions).number == 2
         room = table.room(2, 32 * MIB)
         assert room == 31 * MIB  # the backup takes the last 33 sectors
-        writes = table.resized(2, room - last(table).start, 32 * MIB)
+        writes = table.resized(2, room - meant(table.partitions).start, 32 * MIB)
         assert outstanding(device, writes)
         assert apply(device, writes)
         assert not apply(device, read_table(device).resized(2, 28 * MIB, 32 * MIB))

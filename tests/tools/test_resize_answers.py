@@ -19,7 +19,17 @@ from tests.tools.resize_images import (
     virtstore,
 )
 
-CHANGED = {"path", "host", "changed", "size", "allocated", "filesystem", "dry_run", "plan"}
+CHANGED = {
+    "path",
+    "host",
+    "changed",
+    "size",
+    "allocated",
+    "partition",
+    "filesystem",
+    "dry_run",
+    "plan",
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,9 @@ def test_the_answer_has_the_keys_of_the_interface_and_the_sizes_that_are_there(
         assert (done["dry_run"], done["plan"]) == (False, [])
         assert done["size"] == image.path.stat().st_size
         room = check(image).size
-        assert room - MIB < done["filesystem"] <= room
+        assert done["partition"] == 2
+        assert done["filesystem"]["type"] == "ext4"
+        assert room - MIB < done["filesystem"]["size"] <= room
         if line == "growfs 30M":
             assert not told(verb, image.path, *words)["changed"]
 
@@ -92,7 +104,7 @@ def test_a_relative_size_is_of_the_image(made: dict[str, Made]) -> None:
     assert told("resize", image.path, "+4M")["size"] == MADE + 4 * MIB
     assert told("resize", image.path, "-2M")["size"] == MADE + 2 * MIB
     shown = virtstore("resize", image.path, "24M").stdout
-    said = "25165824 bytes (24 MiB), file system 25165824 bytes (24 MiB)"
+    said = "25165824 bytes (24 MiB), ext4 file system 25165824 bytes (24 MiB)"
     assert shown == f"{image.path}  {said}\n"
     check(image)
     assert virtstore("resize", image.path, "24M").stdout == f"{image.path}  {said}, unchanged\n"

@@ -16,10 +16,10 @@ from virtstore.filesystems.partitions import (
     Write,
     apply,
     is_container,
-    last,
     outstanding,
     read_table,
 )
+from virtstore.filesystems.roles import meant
 from virtstore.model import Partition
 
 
@@ -70,4 +70,4 @@ def test_an_empty_table_has_no_last_partition(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(bytes(510) + b"\x55\xaa")
     with path.open("rb") as image, pytest.raises(NotFound, match="empty"):
-        last(read_mbr(Device(image.fileno(), 512)))
+        meant(read_mbr(Device(image.fileno(), 512)).partitions)

@@ -31,7 +31,7 @@ ARGUMENTS = {
     "diff": ["/x", "/y"],
 }  # fmt: skip
 #: Options that messages name and that are other programs'.
-OTHERS = {"--deltag", "--help", "--long", "--restrict-to", "--access", "--config"}
+OTHERS = {"--deltag", "--offset", "--help", "--long", "--restrict-to", "--access", "--config"}
 
 
 def sentences() -> Iterator[str]:

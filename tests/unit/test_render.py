@@ -20,6 +20,7 @@ from virtstore.model import (
     ImageInfo,
     InUse,
     Partition,
+    ResizedFilesystem,
     StorageInfo,
     Verified,
     VolumeGroup,
@@ -191,8 +192,12 @@ def test_info_shows_partitions_use_and_warnings() -> None:
         ),
         (Changed("/x", "local", False, 5, dry_run=True), "/x: nothing to do"),
         (
-            Changed("/x", "local", True, 2048, filesystem=1024),
-            "/x  2048 bytes (2 KiB), file system 1024 bytes (1 KiB)",
+            Changed("/x", "local", True, 2048, filesystem=ResizedFilesystem("swap", 1024)),
+            "/x  2048 bytes (2 KiB), swap file system 1024 bytes (1 KiB)",
+        ),
+        (
+            Changed("/x", "local", True, 9, None, 2, ResizedFilesystem("ext4", 8), warnings=("w",)),
+            "/x  9 bytes (9 B), partition 2, ext4 file system 8 bytes (8 B)\nnote: w",
         ),
     ],
 )

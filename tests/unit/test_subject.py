@@ -10,9 +10,10 @@ import pytest
 
 from virtstore.errors import Corrupt, Error, Unsafe
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
+from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.detect import Contents
 from virtstore.filesystems.mbr import Mbr, read_mbr
-from virtstore.filesystems.subject import Subject, choose
+from virtstore.filesystems.subject import Subject
 from virtstore.model import Filesystem
 from virtstore.run import LeftRunning
 

@@ -15,7 +15,7 @@ from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
-from virtstore.model import Access, Changed
+from virtstore.model import Access, Changed, ResizedFilesystem
 from virtstore.protocol import AnyMessage
 from virtstore.units import format_size
 
@@ -150,7 +150,8 @@ def changed(
     image: Image,
     *,
     changed: bool = True,
-    filesystem: int | None = None,
+    partition: int | None = None,
+    filesystem: ResizedFilesystem | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Changed:
     """The answer that describes an image as it is now."""
@@ -160,13 +161,27 @@ def changed(
         changed=changed,
         size=image.size,
         allocated=image.allocated,
+        partition=partition,
         filesystem=filesystem,
         warnings=warnings,
     )
 
 
-def planned(place: Place, size: int | None, *steps: str) -> Changed:
+def planned(
+    place: Place,
+    size: int | None,
+    *steps: str,
+    partition: int | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Changed:
     """The answer to a dry run."""
     return Changed(
-        path=place.path, host="", changed=bool(steps), size=size, dry_run=True, plan=steps
+        path=place.path,
+        host="",
+        changed=bool(steps),
+        size=size,
+        partition=partition,
+        dry_run=True,
+        plan=steps,
+        warnings=warnings,
     )

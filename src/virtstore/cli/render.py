@@ -84,14 +84,20 @@ def changed_text(done: Changed) -> str:
     where = on(done.host, done.path)
     if done.dry_run:
         steps = [f"would {step}" for step in done.plan]
-        return _lines(steps) or f"{where}: nothing to do"
+        return _lines([*(steps or [f"{where}: nothing to do"]), *_notes(done)])
     if done.size is None:
         return where
     text = f"{where}  {done.size} bytes ({format_size(done.size)})"
-    if done.filesystem is not None:
-        text += f", file system {done.filesystem} bytes ({format_size(done.filesystem)})"
+    if done.partition is not None:
+        text += f", partition {done.partition}"
+    if found := done.filesystem:
+        text += f", {found.type} file system {found.size} bytes ({format_size(found.size)})"
     text = text if done.changed else f"{text}, unchanged"
-    return _lines([text, *(f"note: {warning}" for warning in done.warnings)])
+    return _lines([text, *_notes(done)])
+
+
+def _notes(done: Changed) -> list[str]:
+    return [f"note: {warning}" for warning in done.warnings]
 
 
 def copy_text(result: CopyResult, *, dry_run: bool) -> str:

@@ -34,7 +34,7 @@ def growfs(
     size
         The size that the file system is to have.
     partition
-        The number of the partition that it is in (default: the last one).
+        The number of the partition that it is in (default: the one that 'resize' takes).
     """
     if size is not None:
         check_size(size)
@@ -63,7 +63,7 @@ def shrinkfs(
     size
         The size that the file system is to have, or 'minimum': as small as it goes.
     partition
-        The number of the partition that it is in (default: the last one).
+        The number of the partition that it is in (default: the one that 'resize' takes).
     """
     _check(size, _MINIMUM)
     change(
@@ -79,9 +79,14 @@ def resize(
     size: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
+    partition: int | None = None,
     options: Changing = _DEFAULTS,
 ) -> None:
-    """Make image, last partition and file system larger or smaller together.
+    """Make image, partition and file system larger or smaller together.
+
+    The partition is the last one with a file system that is meant to grow: swap, recovery and
+    boot partitions only where there is no other. Free space behind the last partition is cut
+    whatever is in that.
 
     They grow from the outside in and shrink from the inside out, each step checked before
     the next.
@@ -93,11 +98,13 @@ def resize(
     size
         The size that the image is to have, +SIZE or -SIZE, or 'minimum': the smallest that
         holds what is in it.
+    partition
+        The number of the partition.
     """
     _check(size, "+SIZE", "-SIZE", _MINIMUM)
     change(
         location,
-        lambda path: protocol.ResizeImage(path, size, options.dry_run),
+        lambda path: protocol.ResizeImage(path, size, options.dry_run, partition),
         options,
         "resize",
     )

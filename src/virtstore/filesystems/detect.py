@@ -26,11 +26,11 @@ from virtstore.filesystems import blkid
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.blank import is_blank
 from virtstore.filesystems.blkid import Probe
+from virtstore.filesystems.claims import claimed_end, missing, remarks
 from virtstore.filesystems.disklabels import disklabel
-from virtstore.filesystems.partitions import KINDS, Table, end_of, is_container, read_table
+from virtstore.filesystems.partitions import KINDS, Table, is_container, read_table
 from virtstore.filesystems.superblock import filesystem_size
 from virtstore.model import Filesystem, Partition
-from virtstore.units import format_size
 
 #: A GPT has 128 entries unless somebody means harm; no more partitions are looked into.
 _MOST_PROBED: Final = 128
@@ -70,7 +70,7 @@ def detect_many(devices: Sequence[Device]) -> list[Contents]:
 
 
 def end_of_contents(contents: Contents) -> int | None:
-    """The byte before which nothing may be cut: the end of the file system and of the last
+    """The byte before which nothing may be cut: the end of the last file system and of the last
     partition, 0 where nothing was recognised; None where it cannot be told, and then
     nothing at all may be cut.
 
@@ -79,7 +79,7 @@ def end_of_contents(contents: Contents) -> int | None:
     """
     if not contents.measured:
         return None
-    ends = [end_of(partition) for partition in contents.partitions]
+    ends = [claimed_end(partition) for partition in contents.partitions]
     if contents.filesystem:
         if contents.filesystem.size is None:
             return None
@@ -118,8 +118,7 @@ def _contents(device: Device, probe: Probe) -> Contents:
     warnings = [probe.warning] if probe.warning else []
     if filesystem and (filesystem.size or 0) > device.size:
         warnings.append(
-            f"its {filesystem.type} file system ends behind the end of the image"
-            f" ({format_size(device.size)}); the image was cut, or lies"
+            missing(f"its {filesystem.type} file system", filesystem.size or 0, device.size)
         )
     found = Contents(filesystem, warnings=tuple(warnings), measured=not probe.warning)
     if probe.table:
@@ -158,6 +157,7 @@ def _with_partitions(device: Device, kind: str, found: Contents) -> Contents:
         return Contents(found.filesystem, (), tuple(warnings), measured=False)
     warnings += table.warnings
     partitions = _partitions(device, table, warnings)
+    warnings += remarks(partitions, device.size)
     measured = found.measured and table.measured
     return Contents(found.filesystem, partitions, tuple(warnings), measured, table)
 
@@ -173,8 +173,7 @@ def _partitions(device: Device, table: Table, warnings: list[str]) -> tuple[Part
 def _inside(device: Device, partition: Partition, warnings: list[str]) -> Partition:
     """`partition` with the file system that is in it."""
     part = device.part(partition.start, partition.size)
-    # One that is cut off has its warning from the table.
-    if part.size < partition.size or is_container(partition) or is_blank(part):
+    if part.size <= 0 or is_container(partition) or is_blank(part):
         return partition
     probe = blkid.probe(part)
     if probe.warning:

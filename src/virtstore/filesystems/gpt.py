@@ -45,7 +45,7 @@ from virtstore.filesystems.mbr_records import (
     records,
     with_sectors,
 )
-from virtstore.filesystems.table import Write, Writes, end_of
+from virtstore.filesystems.table import Regions, Write, Writes, end_of
 from virtstore.model import Partition
 from virtstore.text import printable
 from virtstore.units import MAX_SIZE
@@ -76,10 +76,29 @@ class Gpt(msgspec.Struct, frozen=True):
         chosen = self._changeable(number)
         end = chosen.start + self._sectors(size) * self.sector
         others = (end_of(p) for p in self.partitions if p.number != number)
-        return max(end, *others, 0) + (self._array_sectors + 1) * self.sector
+        return self._smallest([end, *others])
+
+    @property
+    def least(self) -> int:
+        return self._smallest([end_of(p) for p in self.partitions])
+
+    def _smallest(self, ends: list[int]) -> int:
+        first = self.header.first_usable * self.sector
+        return max([first, *ends]) + (self._array_sectors + 1) * self.sector
+
+    @property
+    def among(self) -> Regions:
+        return ()
 
     def backup(self, disk_size: int) -> int:
         return (self._last_usable(disk_size) + 1) * self.sector
+
+    def lost(self, disk: Device) -> int | None:
+        primary = read_copies(disk, self.sector).primary
+        if primary is None or not 1 < primary.header.alternate < disk.size // self.sector:
+            return None
+        offset = primary.header.alternate * self.sector
+        return offset if not any(disk.read(offset, self.sector)) else None
 
     def own(self, disk: Device, start: int, end: int) -> int:
         copies = second_copies(disk, self.sector)
@@ -105,10 +124,14 @@ class Gpt(msgspec.Struct, frozen=True):
         self._refuse_hybrid(chosen, max(end, end_of(chosen)), disk_size)
         return self._plan(self._with_end(number, end // self.sector - 1), disk_size)
 
+    def moved(self, disk_size: int) -> Writes:
+        table.require_undamaged(self)
+        table.require_disk(self.least, disk_size)
+        return self._plan(self.array, disk_size)
+
     def _changeable(self, number: int) -> Partition:
         chosen = table.find(self.partitions, number)
-        if self.damage:
-            raise Corrupt(f"its partition table is not changed: {self.damage}")
+        table.require_undamaged(self)
         return chosen
 
     def _limit(self, chosen: Partition, disk_size: int) -> int:

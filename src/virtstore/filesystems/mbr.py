@@ -34,7 +34,7 @@ from virtstore.filesystems.mbr_records import (
     records,
     with_sectors,
 )
-from virtstore.filesystems.table import Write, Writes, end_of, is_container
+from virtstore.filesystems.table import Regions, Write, Writes, end_of, is_container
 from virtstore.model import Partition
 
 #: EBRs that are followed. Linux has at most 256 partitions on a disk.
@@ -83,14 +83,28 @@ class Mbr(msgspec.Struct, frozen=True):
 
     def smallest_disk(self, number: int, size: int) -> int:
         chosen = self._changeable(number)
-        ends = [chosen.start + _whole(size)]
-        ends += [(ebr.lba + 1) * SECTOR for ebr in self.ebrs]
-        ends += [end_of(p) for p in self.partitions if p != chosen and not is_container(p)]
+        others = [end_of(p) for p in self.partitions if p != chosen and not is_container(p)]
+        return self._smallest([chosen.start + _whole(size), *others])
+
+    @property
+    def least(self) -> int:
+        return self._smallest([end_of(p) for p in self.partitions if not is_container(p)])
+
+    def _smallest(self, ends: list[int]) -> int:
+        """What ends last: a partition, or a part of the table."""
+        behind = [(ebr.lba + 1) * SECTOR for ebr in self.ebrs]
         extended = self._extended
-        return max([*ends, extended.start + SECTOR] if extended else ends)
+        return max([SECTOR, *ends, *behind, extended.start + SECTOR if extended else 0])
+
+    @property
+    def among(self) -> Regions:
+        return tuple((ebr.lba * SECTOR, (ebr.lba + 1) * SECTOR) for ebr in self.ebrs)
 
     def backup(self, disk_size: int) -> int:
         return disk_size
+
+    def lost(self, disk: Device) -> int | None:
+        return None
 
     def own(self, disk: Device, start: int, end: int) -> int:
         return start
@@ -111,14 +125,22 @@ class Mbr(msgspec.Struct, frozen=True):
         grows = end > end_of(chosen)
         return self._plan([*holding, own] if grows else [own, *reversed(holding)])
 
+    def moved(self, disk_size: int) -> Writes:
+        table.require_undamaged(self)
+        table.require_disk(self.least, disk_size)
+        extended = self._extended
+        end = disk_size // SECTOR * SECTOR
+        if extended is None or end_of(extended) <= end:
+            return ()
+        return self._plan([(self.places[extended.number], end)])
+
     @property
     def _extended(self) -> Partition | None:
         return next((p for p in self.partitions if is_container(p)), None)
 
     def _changeable(self, number: int) -> Partition:
         chosen = table.find(self.partitions, number)
-        if self.damage:
-            raise Corrupt(f"its partition table is not changed: {self.damage}")
+        table.require_undamaged(self)
         return chosen
 
     def _limit(self, chosen: Partition, disk_size: int) -> int:

@@ -9,6 +9,8 @@ other tables that blkid names, or disklabels.py, are not read.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from msgspec import structs
@@ -24,8 +26,8 @@ from virtstore.filesystems.table import (
     Writes,
     end_of,
     is_container,
-    last,
 )
+from virtstore.run import LeftRunning
 
 __all__ = [
     "KINDS",
@@ -33,9 +35,9 @@ __all__ = [
     "Write",
     "Writes",
     "apply",
+    "changed",
     "end_of",
     "is_container",
-    "last",
     "read_table",
 ]
 
@@ -90,6 +92,24 @@ def apply(device: Device, writes: Writes) -> bool:
         os.fsync(device.fd)
         changed = True
     return changed
+
+
+@contextmanager
+def changed(disk: Device, writes: Writes, head: Device) -> Iterator[None]:
+    """A table that has been changed. It is as it was if the block ends in an error, and `head`,
+    with which the file system begins, is, too; otherwise it may have outgrown the old one."""
+    news = outstanding(disk, writes)
+    before = tuple(Write(w.offset, _read(disk, w.offset, len(w.data))) for w in news)
+    untouched = head.read(0, head.size)
+    apply(disk, news)
+    try:
+        yield
+    except LeftRunning:
+        raise  # what it is doing may need the partition
+    except BaseException:
+        if head.read(0, head.size) == untouched:
+            apply(disk, before[::-1])
+        raise
 
 
 def _read(device: Device, offset: int, length: int) -> bytes:

@@ -33,6 +33,18 @@ def for_type(kind: str) -> FileSystem:
         ) from None
 
 
+def can_grow(kind: str | None) -> bool:
+    """Whether what blkid calls `kind` is made larger here, where a host has the tools."""
+    found = FILESYSTEMS.get(kind or "")
+    return found is not None and found.capabilities.grow
+
+
+def can_shrink(kind: str | None) -> bool:
+    """As `can_grow`, for smaller."""
+    found = FILESYSTEMS.get(kind or "")
+    return found is not None and found.capabilities.shrink
+
+
 def support(*, mounting: bool) -> tuple[FilesystemSupport, ...]:
     """What this agent can do now: nothing, where a tool is missing, or mounting would be
     needed and is not allowed (`mounting`), or possible only for root."""

@@ -15,14 +15,20 @@ from typing import Final
 import msgspec
 
 from virtstore import run
-from virtstore.errors import Corrupt, Unsafe, Unsupported, UsageError
-from virtstore.filesystems import registry
+from virtstore.errors import Corrupt, Error, Unsafe, Unsupported, UsageError
 from virtstore.filesystems.base import Device, FileSystem, Resized, Watch
-from virtstore.filesystems.detect import Contents
-from virtstore.filesystems.partitions import apply, outstanding
-from virtstore.filesystems.table import ALIGNMENT, Table, Write, Writes, find, last
-from virtstore.model import Filesystem, Partition
-from virtstore.run import LeftRunning
+from virtstore.filesystems.claims import (
+    cut,
+    missing,
+    outgrown,
+    overlapping,
+    refuse_tables_parts,
+    refuse_to_write_into,
+)
+from virtstore.filesystems.partitions import apply, changed
+from virtstore.filesystems.roles import in_the_way, instead
+from virtstore.filesystems.table import ALIGNMENT, Table, Writes, end_of
+from virtstore.model import Partition
 from virtstore.units import format_size
 
 _SECTOR: Final = 512
@@ -30,15 +36,13 @@ _SECTOR: Final = 512
 _HEAD: Final = 1 << 20
 
 #: What holds more than a file system, and only the guest can resize.
-_FOR_THE_GUEST: Final = {
+FOR_THE_GUEST: Final = {
     "crypto_LUKS": "it is encrypted (LUKS), and what is in it can only be resized with its key:"
     " grow the image with 'virtstore grow', and in the guest the partition (growpart), then"
     " 'cryptsetup resize' and the file system",
     "LVM2_member": "it is a physical volume of the guest's LVM: grow the image with 'virtstore"
     " grow', then run pvresize, lvextend -r in the guest",
 }
-#: File systems that are made to begin with a partition table.
-_HYBRID: Final = ("iso9660", "udf")
 _PVRESIZE: Final = (
     "the partition holds a physical volume of the guest's LVM: run pvresize in the guest"
 )
@@ -46,8 +50,9 @@ _PVRESIZE: Final = (
 
 class Subject(msgspec.Struct, frozen=True):
     """`present` and `minimum`: the file system's bytes now and at least, None where that
-    cannot be told (or was not asked: `measured`). `filesystem` None: a physical volume, of
-    which only the partition grows."""
+    cannot be told (or was not asked: `measured`). `filesystem` None: what is in it cannot be
+    changed, for the reason that `trouble` is; without one it is a physical volume, of which only
+    the partition grows. `others`: all partitions of the disk."""
 
     kind: str
     filesystem: FileSystem | None
@@ -56,6 +61,8 @@ class Subject(msgspec.Struct, frozen=True):
     partition: Partition | None = None
     table: Table | None = None
     uuid: str | None = None
+    others: tuple[Partition, ...] = ()
+    trouble: Error | None = None
 
     def measured(self, disk: Device) -> Subject:
         """The same, with its minimum: that takes a tool which reads all the file system's maps."""
@@ -74,15 +81,73 @@ class Subject(msgspec.Struct, frozen=True):
         """What is left for others to do once it has grown."""
         return () if self.filesystem else (_PVRESIZE,)
 
+    @property
+    def number(self) -> int | None:
+        """Of its partition."""
+        return self.partition.number if self.partition else None
+
+    @property
+    def end(self) -> int:
+        """The byte of the disk where the file system says that it ends."""
+        return self.start + (self.present or 0)
+
+    @property
+    def in_the_way(self) -> str | None:
+        """What keeps it from reaching the end of the disk, as a message says it."""
+        return in_the_way(self.partition, self.others) if self.partition else None
+
+    @property
+    def _instead(self) -> str:
+        assert self.partition
+        return instead(self.partition, self.others)
+
+    def only_cut(self, size: int | None) -> Error | None:
+        """Why an image gets as small as `size` (None: as it can) by what is free behind its
+        partitions only; None where what is in this one may shrink."""
+        if self.trouble or self.table is None:
+            return self.trouble
+        if self.in_the_way:
+            return Unsupported(f"{self.in_the_way}. {self._instead}")
+        if self.filesystem is None:
+            return Unsupported(FOR_THE_GUEST[self.kind])
+        able = self.filesystem.capabilities
+        if able.shrink or not able.refuse or (size is not None and size < self.table.least):
+            return None
+        try:
+            able.refuse()
+        except Error as error:
+            return error
+
+    def require_way(self) -> None:
+        """Raises `Unsupported` where it cannot have what an image grows by."""
+        if self.in_the_way:
+            raise Unsupported(
+                f"{self.in_the_way}, so it can have nothing of what the image would grow by."
+                f" {self._instead}; 'virtstore grow' makes the image longer alone"
+            )
+
+    def require_able_inside(self) -> None:
+        """Raises the reason for which what is in it can neither grow nor shrink."""
+        if self.trouble:
+            raise self.trouble
+
     def require_whole(self, disk_size: int) -> None:
         """Raises `Corrupt` where a part of it is gone: growing the disk would put zeros there,
         which may pass a check."""
-        end = self.start + (self.present or 0)
-        if end > disk_size:
-            raise Corrupt(
-                f"its {self.kind} file system ends at byte {end} and the image has {disk_size}: the"
-                " image was cut, and growing it would not bring back what is lost"
-            )
+        if self.end > disk_size:
+            where = f" in partition {self.partition.number}" if self.partition else ""
+            raise Corrupt(missing(f"its {self.kind} file system{where}", self.end, disk_size))
+        if self.partition and end_of(self.partition) > disk_size:
+            raise Corrupt(cut(self.partition, disk_size))
+
+    def require_undisputed(self, disk_size: int) -> None:
+        """Raises `Unsafe` where something else claims bytes that may be written to when it is
+        resized on a disk that is to have `disk_size`."""
+        if self.table:
+            refuse_tables_parts(self.table, self.others, disk_size, of=self.number)
+        if self.partition:
+            end, name = max(end_of(self.partition), self.end), f"partition {self.number}"
+            refuse_to_write_into(self.others, self.start, end, name, of=self.number)
 
     def room(self, disk_size: int) -> int:
         """Bytes that the file system could have at most on a disk of `disk_size`. Raises
@@ -106,8 +171,12 @@ class Subject(msgspec.Struct, frozen=True):
 
     def growing(self, disk_size: int, size: int | None) -> list[str]:
         """The steps of growing it to `size` (None: all there is room for) on such a disk."""
+        self.require_able_inside()
+        if self.partition and self.end > end_of(self.partition):
+            self._require_place(self.partition)
+        self.require_undisputed(disk_size)
         self._require_growth(size, disk_size)
-        target = self.room(disk_size) if size is None else size
+        target = max(self.room(disk_size), self.present or 0) if size is None else size
         if self.partition and self.table:
             wanted = max(target, self.partition.size)
             self.table.resized(self.partition.number, wanted, disk_size)  # or it raises
@@ -133,6 +202,11 @@ class Subject(msgspec.Struct, frozen=True):
         return f"{verb} {what} " + (
             "as far as it goes" if target is None else f"to {target} bytes ({format_size(target)})"
         )
+
+    def _require_place(self, partition: Partition) -> None:
+        """Raises `Unsafe` where another partition lies upon the end of its file system."""
+        if overlapping(partition, self.others):
+            raise Unsafe(outgrown(partition, self.others))
 
     def _require_growth(self, size: int | None, disk_size: int) -> None:
         """Raises `UsageError` for a size that the image has no room for, or that would shrink,
@@ -162,7 +236,7 @@ class Subject(msgspec.Struct, frozen=True):
                 f"behind its last partition there is no room for the second copy of its partition"
                 f" table (GPT): the image has {disk_size} bytes and needs {needed}"
                 f" ({format_size(needed)}). 'virtstore resize' to that size or a larger one makes"
-                " room for it; 'virtstore resize … minimum' shrinks what is in the image instead"
+                " room for it; to 'minimum' it shrinks what is in the image instead"
             )
 
     def _require_able(self, *, growing: bool) -> None:
@@ -192,7 +266,10 @@ class Subject(msgspec.Struct, frozen=True):
     def require_fit(self, size: int | None, disk_size: int) -> None:
         """Raises before anything is touched if it cannot be shrunk to `size` bytes (None: as
         far as it goes), or its table not be one for a disk of `disk_size`."""
+        self.require_undisputed(disk_size)
         if self.partition and self.table:
+            if self.end > end_of(self.partition):
+                raise Unsafe(outgrown(self.partition, self.others))
             room = self.room(disk_size)
             keeps = min(self.partition.size, room if size is None else size)
             self.table.resized(self.partition.number, keeps, disk_size)
@@ -200,8 +277,9 @@ class Subject(msgspec.Struct, frozen=True):
                 size = room  # where the image ends there has to be a second copy of the table
         if size is not None and self.present is not None and size >= self.present:
             return
+        self.require_able_inside()
         if self.filesystem is None:
-            raise Unsupported(_FOR_THE_GUEST[self.kind])
+            raise Unsupported(FOR_THE_GUEST[self.kind])
         self._require_able(growing=False)
         if size is not None and self.minimum is not None and size < self.minimum:
             raise Unsafe(
@@ -219,9 +297,9 @@ class Subject(msgspec.Struct, frozen=True):
         if self.partition is None or self.table is None:
             yield disk, False
             return
-        wanted = max(size or self.room(disk.size), self.partition.size)
+        wanted = max(size or self.room(disk.size), self.partition.size, self.present or 0)
         writes = self._moved(disk, wanted, disk.size)
-        with _written(disk, writes, disk.part(self.partition.start, _HEAD)):
+        with changed(disk, writes, disk.part(self.partition.start, _HEAD)):
             yield disk.part(self.partition.start, wanted), wanted > self.partition.size
 
     @property
@@ -260,77 +338,6 @@ class Subject(msgspec.Struct, frozen=True):
         if self.partition is None:
             return disk
         return disk.part(self.partition.start, self.partition.size)
-
-
-def choose(contents: Contents, number: int | None) -> Subject:
-    """The subject on a disk: its file system, or that of partition `number` (None: the last
-    one). Raises `Unsupported`, `UsageError`, `NotFound`."""
-    table = contents.table
-    if table and contents.filesystem and not table.partitions:
-        table = None  # a file system's boot sector looks like an empty table
-    if table is not None and contents.filesystem is not None:
-        raise Unsafe(_both(contents.filesystem.type))
-    if table is None:
-        if number is not None:
-            raise UsageError("it has no partitions; leave --partition out")
-        return _subject(contents, contents.filesystem)
-    partition = last(table) if number is None else find(table.partitions, number)
-    known = next(p for p in contents.partitions if p.number == partition.number)
-    subject = _subject(contents, known.filesystem, partition.number)
-    return msgspec.structs.replace(subject, partition=known, table=table)
-
-
-def _both(kind: str) -> str:
-    """Why nothing is resized where there is a table and, in the same place, a `kind`."""
-    if kind in _HYBRID:
-        return (
-            f"it is an {kind} image that is a partitioned disk as well, as for sticks to boot from:"
-            " both are meant, so leave both as they are (wipefs would spoil it). Nothing in it can"
-            " be resized; 'virtstore grow' makes room behind it"
-        )
-    if kind.endswith("_member"):
-        return (
-            f"it has a partition table and is a {kind}: what is in it is laid out by the guest,"
-            " which alone can resize it; 'virtstore grow' makes room for that"
-        )
-    return (
-        f"it has a partition table and, in the same place, a {kind} file system; which one counts"
-        " cannot be told. See which the guest uses (lsblk -f there). If the other is left of old,"
-        " 'wipefs --offset' takes that one mark away: try it on a copy first"
-    )
-
-
-def _subject(contents: Contents, found: Filesystem | None, number: int | None = None) -> Subject:
-    where = "it" if number is None else f"partition {number}"
-    if found is None:
-        why = f" ({'; '.join(contents.warnings)})" if contents.warnings else ""
-        raise Unsupported(
-            f"no file system was recognised in {where}{why}; 'virtstore grow' and 'virtstore"
-            " shrink' change an image alone"
-        )
-    if found.type == "LVM2_member" and number is not None:
-        return Subject(found.type, None, found.size)
-    if found.type in _FOR_THE_GUEST:
-        raise Unsupported(_FOR_THE_GUEST[found.type])
-    return Subject(found.type, registry.for_type(found.type), found.size, uuid=found.uuid)
-
-
-@contextmanager
-def _written(disk: Device, writes: Writes, head: Device) -> Iterator[None]:
-    """A table that has been changed. It is as it was if the block ends in an error, and `head`,
-    with which the file system begins, is, too; otherwise it may have outgrown the old one."""
-    news = outstanding(disk, writes)
-    before = tuple(Write(w.offset, os.pread(disk.fd, len(w.data), w.offset)) for w in news)
-    untouched = head.read(0, head.size)
-    apply(disk, news)
-    try:
-        yield
-    except LeftRunning:
-        raise  # what it is doing may need the partition
-    except BaseException:
-        if head.read(0, head.size) == untouched:
-            apply(disk, before[::-1])
-        raise
 
 
 def _up(size: int, unit: int) -> int:

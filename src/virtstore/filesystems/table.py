@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple, Protocol
 
-from virtstore.errors import NotFound, UsageError
+from virtstore.errors import Corrupt, NotFound, UsageError
 from virtstore.filesystems.base import Device
 from virtstore.model import Partition
 from virtstore.units import format_size
@@ -32,6 +32,9 @@ class Write(NamedTuple):
 #: In the order in which they have to reach the disk.
 Writes = tuple[Write, ...]
 
+#: From which byte to which, each.
+Regions = tuple[tuple[int, int], ...]
+
 
 class Table(Protocol):
     """`warnings` are for a person; `measured` is false where there may be partitions that
@@ -39,6 +42,11 @@ class Table(Protocol):
 
     @property
     def partitions(self) -> tuple[Partition, ...]: ...
+
+    @property
+    def disk(self) -> int:
+        """Bytes of the disk that it was read from."""
+        ...
 
     @property
     def warnings(self) -> tuple[str, ...]: ...
@@ -58,8 +66,22 @@ class Table(Protocol):
         """Bytes of the smallest disk for these partitions, with number `number` of `size`."""
         ...
 
+    @property
+    def least(self) -> int:
+        """Bytes of the smallest disk for its partitions as they are."""
+        ...
+
+    @property
+    def among(self) -> Regions:
+        """Where the table has parts of itself among the partitions."""
+        ...
+
     def backup(self, disk_size: int) -> int:
         """The byte from which a disk of `disk_size` bytes holds only the table's own data."""
+        ...
+
+    def lost(self, disk: Device) -> int | None:
+        """The byte where the first copy says that a second one is, and zeros are."""
         ...
 
     def own(self, disk: Device, start: int, end: int) -> int:
@@ -83,6 +105,11 @@ class Table(Protocol):
         """
         ...
 
+    def moved(self, disk_size: int) -> Writes:
+        """What makes it the table of a disk of `disk_size`, its partitions as they are. As to
+        that size, and to a table that is damaged, as `resized`."""
+        ...
+
 
 def is_container(partition: Partition) -> bool:
     """Whether it is an extended partition, which only holds others."""
@@ -91,15 +118,6 @@ def is_container(partition: Partition) -> bool:
 
 def end_of(partition: Partition) -> int:
     return partition.start + partition.size
-
-
-def last(table: Table) -> Partition:
-    """The partition that lies furthest back, and is not one that only holds others. Raises
-    `NotFound` where there is none."""
-    found = [p for p in table.partitions if not is_container(p)]
-    if not found:
-        raise NotFound("its partition table is empty: there is no partition to resize")
-    return max(found, key=end_of)
 
 
 def find(partitions: Sequence[Partition], number: int) -> Partition:
@@ -114,6 +132,12 @@ def find(partitions: Sequence[Partition], number: int) -> Partition:
             " them; name one of those in it"
         )
     return chosen
+
+
+def require_undamaged(table: Table) -> None:
+    """Raises `Corrupt` for a table that must not be changed."""
+    if table.damage:
+        raise Corrupt(f"its partition table is not changed: {table.damage}")
 
 
 def overlap(regions: Iterable[tuple[int, int, str]]) -> str | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from virtstore.backends.base import Image
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Unsafe
+from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect, end_of_contents
 from virtstore.filesystems.table import Table, end_of
@@ -50,8 +51,7 @@ def refuse_to_cut(image: Image, size: int) -> None:
     if end > size:
         raise Unsafe(
             f"{_names(found)} ends at byte {end} ({format_size(end)}); the smallest size that"
-            f" keeps it is {end} bytes. 'virtstore resize' shrinks what is in it first;"
-            " --discard-data cuts it anyway"
+            f" keeps it is {end} bytes. {_smaller(found)}--discard-data cuts it anyway"
         )
     offset = first_data(image, size, image.size)
     if offset is not None:
@@ -75,8 +75,8 @@ def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
     if offset is not None:
         raise Unsafe(
             f"there is data at byte {offset} ({format_size(offset)}), behind the end of what was"
-            " recognised; 'virtstore shrinkfs', and then 'virtstore shrink --discard-data', cut"
-            " it off"
+            " recognised; 'virtstore shrink --discard-data' cuts it off (after 'virtstore"
+            " shrinkfs', where what is in the image has to become smaller for that)"
         )
 
 
@@ -115,6 +115,14 @@ def zero_data(image: Image, start: int, end: int) -> None:
     while (offset := first_data(image, start, end)) is not None:
         start = min(end, offset - offset % CHUNK + CHUNK)
         image.zero(offset, start - offset)
+
+
+def _smaller(found: Contents) -> str:
+    """Where something that was recognised can be shrunk, that it can."""
+    inside = [found.filesystem, *(p.filesystem for p in found.partitions)]
+    if any(each and registry.can_shrink(each.type) for each in inside):
+        return "'virtstore resize' shrinks what is in it first; "
+    return ""
 
 
 def _names(found: Contents) -> str:

@@ -23,6 +23,7 @@ from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect_many
+from virtstore.filesystems.signs import signs_of_a_cut
 from virtstore.formats.foreign import Foreign
 from virtstore.location import canonical
 from virtstore.model import (
@@ -307,5 +308,8 @@ def _with_minimum(device: Device, contents: Contents) -> Contents:
         for p in contents.partitions
     )
     return replace(
-        contents, filesystem=measured(device, contents.filesystem), partitions=partitions
+        contents,
+        filesystem=measured(device, contents.filesystem),
+        partitions=partitions,
+        warnings=(*contents.warnings, *signs_of_a_cut(device, contents)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from virtstore.agent.context import (
     Agent,
@@ -18,7 +19,8 @@ from virtstore.agent.kinds import require_raw
 from virtstore.agent.operations.contents import device_of, first_data, refuse_to_cut
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
-from virtstore.errors import InUse, Unsafe, UsageError
+from virtstore.errors import Error, InUse, Unsafe, UsageError
+from virtstore.filesystems.claims import losses
 from virtstore.filesystems.detect import detect, end_of_contents
 from virtstore.protocol import Done, GrowImage, ShrinkImage
 from virtstore.units import format_size, parse_target_size
@@ -46,14 +48,26 @@ def grow(agent: Agent, request: GrowImage) -> None:
             _refuse_to_zero(agent, image, unzeroed)
         if any(use.by == "swap" for use in Scan().users(image.identity)):
             agent.refuse_use(image)  # the kernel does not let a swap file grow
+        lost = _losses(image) if size > image.size else ()
         if request.dry_run:
-            return agent.reply(Done(planned(place, size, *_growing(place, image, size, unzeroed))))
+            steps = _growing(place, image, size, unzeroed)
+            return agent.reply(Done(planned(place, size, *steps, warnings=lost)))
         before = image.size
         agent.session.stage("allocating")
         _grow(agent, place, image, size)
         grown = image.size != before or unzeroed is not None
-        agent.reply(Done(changed(place, image, changed=grown)))
+        agent.reply(Done(changed(place, image, changed=grown, warnings=lost)))
     return None
+
+
+def _losses(image: Image) -> tuple[str, ...]:
+    """What is missing of what is in an image that was cut, before the zeros that it grows by hide
+    that. A host that has no tool to look with can make its images longer all the same."""
+    with suppress(Error), device_of(image) as device:
+        found = detect(device)
+        lost = losses(found.filesystem, found.partitions, image.size)
+        return tuple(f"before it grew: {each}" for each in lost)
+    return ()
 
 
 def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Iterator[str]:

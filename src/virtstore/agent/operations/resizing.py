@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from virtstore.agent.context import Agent, planned, refuse_fixed
+from virtstore.agent.context import Agent, refuse_fixed
 from virtstore.agent.operations.contents import (
     device_of,
     refuse_to_cut,
@@ -17,20 +17,21 @@ from virtstore.agent.operations.contents import (
     require_end,
     zero_data,
 )
+from virtstore.agent.operations.cutting import cut_free_space, cut_step, refuse_dependents
 from virtstore.agent.operations.resizing_work import (
     Work,
     allocatable,
     answer,
     fill_holes,
     guarded,
+    plan,
     smallest,
     work_on,
     writing,
 )
-from virtstore.agent.policy import Place
-from virtstore.errors import Error, InUse, UsageError
+from virtstore.errors import Error, UsageError
 from virtstore.filesystems.base import Resized
-from virtstore.protocol import Done, GrowFilesystem, ResizeImage, ShrinkFilesystem
+from virtstore.protocol import GrowFilesystem, ResizeImage, ShrinkFilesystem
 from virtstore.run import LeftRunning
 from virtstore.units import format_size, parse_size, parse_target_size
 
@@ -41,19 +42,34 @@ MINIMUM = "minimum"
 def grow_filesystem(agent: Agent, request: GrowFilesystem) -> None:
     size = None if request.size is None else parse_size(request.size)
     with work_on(agent, request.path, request.partition, shrinks=False) as work:
+        work.subject.require_able_inside()
         steps = work.subject.growing(work.present, size)
         work.require_mounting()
         work.refuse_to_write_upon_the_unknown(work.present)
         if request.dry_run:
-            return agent.reply(Done(planned(work.place, work.present, *steps)))
-        answer(work, _grow_inside(work, size))
+            notes = _why_no_more(work, request, changed=bool(steps))
+            return plan(work, work.present, *steps, notes=notes)
+        grown = _grow_inside(work, size)
+        answer(work, grown, notes=_why_no_more(work, request, changed=grown.changed))
     return None
+
+
+def _why_no_more(work: Work, request: GrowFilesystem, *, changed: bool) -> tuple[str, ...]:
+    """What there is to say of a growth that found less room than there may seem to be."""
+    if request.size is not None:
+        return ()
+    if work.subject.in_the_way:
+        return (work.subject.in_the_way,)
+    if changed or request.partition is None:
+        return ()
+    return ("it reaches the end of the disk already; 'virtstore resize' makes both larger",)
 
 
 def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
     size = None if request.size == MINIMUM else parse_size(request.size)
     with work_on(agent, request.path, request.partition) as work:
-        subject, place = work.subject, work.place
+        subject = work.subject
+        subject.require_able_inside()
         if size is not None and subject.present is not None and size > subject.present:
             raise UsageError(
                 f"{format_size(size)} is more than its {format_size(subject.present)};"
@@ -63,7 +79,7 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
         work.require_mounting()
         work.refuse_to_write_upon_the_unknown(work.present)
         if request.dry_run:
-            return agent.reply(Done(planned(place, work.present, *subject.shrinking(size))))
+            return plan(work, work.present, *subject.shrinking(size))
         fill_holes(work)
         with guarded(work) as name:
             shrunk = _shrink_inside(work, name, size, work.present)
@@ -73,28 +89,32 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
 
 
 def resize(agent: Agent, request: ResizeImage) -> None:
-    with work_on(agent, request.path) as work:
-        if request.size == MINIMUM:
-            refuse_fixed(work.place)
-            return _shrink_image(work, None, dry_run=request.dry_run)
-        size = allocatable(work.place, parse_target_size(request.size, work.present))
+    with work_on(agent, request.path, request.partition) as work:
+        size = None
+        if request.size != MINIMUM:
+            size = allocatable(work.place, parse_target_size(request.size, work.present))
         if size != work.present:
             refuse_fixed(work.place)
-        if size < work.present:
-            return _shrink_image(work, size, dry_run=request.dry_run)
-        return _grow_image(work, size, dry_run=request.dry_run)
+        if size is not None and size >= work.present:
+            return _grow_image(work, size, dry_run=request.dry_run)
+        if why := work.subject.only_cut(size):
+            return cut_free_space(work, size, why, dry_run=request.dry_run)
+        return _shrink_image(work, size, dry_run=request.dry_run)
 
 
 def _grow_image(work: Work, size: int, *, dry_run: bool) -> None:
-    agent, place, present = work.agent, work.place, work.present
-    agent.policy.check_size(size)
+    place, present = work.place, work.present
+    work.agent.policy.check_size(size)
+    work.subject.require_able_inside()
+    if size > present:
+        work.subject.require_way()
     steps = work.subject.growing(size, None)
     work.require_mounting()
     work.refuse_to_write_upon_the_unknown(size)
     if size > present:
         steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
     if dry_run:
-        return agent.reply(Done(planned(place, size, *steps)))
+        return plan(work, size, *steps)
     if size > present:
         place.store.grow(place.name, size)
     try:
@@ -121,7 +141,7 @@ def _cut_back(work: Work) -> None:
 
 def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
     place, subject = work.place, work.subject
-    _refuse_dependents(place)
+    refuse_dependents(place)
     room = None if size is None else subject.room(size)
     subject.require_fit(room, size or work.present)
     work.require_mounting()
@@ -144,16 +164,6 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
     return answer(work, shrunk, resized_image=target < work.present)
 
 
-def _refuse_dependents(place: Place) -> None:
-    """LVM cuts no volume that has thick snapshots: said before its file system is shrunk."""
-    found = place.store.find(place.name)
-    if found and found.dependents:
-        raise InUse(
-            f"it has snapshots ({', '.join(found.dependents)}), with which a volume cannot be cut;"
-            " remove them first, or shrink its file system only ('virtstore shrinkfs')"
-        )
-
-
 def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> None:
     subject, place = work.subject, work.place
     steps = subject.shrinking(room)
@@ -162,11 +172,8 @@ def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> None:
     if size is None:
         steps.append(f"cut {place.path} behind it")
     elif size < work.present:
-        steps.append(
-            f"cut {place.path} from {format_size(work.present)} to {size} bytes"
-            f" ({format_size(size)})"
-        )
-    work.agent.reply(Done(planned(place, size, *steps)))
+        steps.append(cut_step(work, size))
+    plan(work, size, *steps)
 
 
 def _grow_inside(work: Work, size: int | None) -> Resized:
@@ -206,5 +213,5 @@ def _zero_what_was_left(work: Work, size: int, disk_size: int) -> None:
     behind = disk_size if table is None else table.backup(disk_size)
     work.agent.session.stage("zeroing")
     with writing(work, work.place.name) as image:  # nobody has begun to use it meanwhile
-        zero_data(image, start + size, min(work.end, behind))
+        zero_data(image, start + size, min(work.subject.end, behind))
         image.flush()

@@ -10,31 +10,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from virtstore.agent.context import Agent, changed
+from virtstore.agent.context import Agent, changed, planned
 from virtstore.agent.kinds import require_raw
 from virtstore.agent.operations.contents import device_of, refuse_to_write_upon_the_unknown
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Error, Interrupted
 from virtstore.filesystems.base import Resized
+from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.detect import detect
-from virtstore.filesystems.subject import Subject, choose
+from virtstore.filesystems.signs import signs_of_a_cut
+from virtstore.filesystems.subject import Subject
+from virtstore.model import ResizedFilesystem
 from virtstore.protocol import Done
 from virtstore.run import LeftRunning
 
 
 class Work(NamedTuple):
-    """One request, looked into: the image has `present` bytes, and nobody uses it."""
+    """One request, looked into: the image has `present` bytes, and nobody uses it. `notes`: what
+    its user has to know, whatever comes of it."""
 
     agent: Agent
     place: Place
     present: int
     subject: Subject
-
-    @property
-    def end(self) -> int:
-        """The byte where what shrinks ends now."""
-        return self.subject.start + (self.subject.present or 0)
+    notes: tuple[str, ...] = ()
 
     @property
     def contents(self) -> str:
@@ -78,11 +78,13 @@ def work_on(
             agent.refuse_use(image)
             present = image.size
             with device_of(image) as disk:
-                subject = choose(detect(disk), partition)
+                found = detect(disk)
+                subject = choose(found, partition)
                 subject.require_whole(present)
                 if shrinks:
                     subject = subject.measured(disk)
-        yield Work(agent, place, present, subject)
+                notes = tuple(signs_of_a_cut(disk, found))
+        yield Work(agent, place, present, subject, notes)
 
 
 @contextmanager
@@ -111,13 +113,13 @@ def guarded(work: Work) -> Iterator[str]:
     had been begun: the next change has no right to what lies behind."""
     place = work.place
     try:
-        with place.store.guarded(place.name, work.end, work.contents) as name:
+        with place.store.guarded(place.name, work.subject.end, work.contents) as name:
             yield name
     except LeftRunning:
         raise
     except BaseException:
         with suppress(Error, OSError):
-            if work.remnants == work.end and _is_as_it_was(work):
+            if work.remnants == work.subject.end and _is_as_it_was(work):
                 place.store.forget_remnants(place.name)
         raise
 
@@ -126,8 +128,7 @@ def _is_as_it_was(work: Work) -> bool:
     """Whether file system and partition are seen to be where they were."""
     before = work.subject
     with work.place.store.open(work.place.name) as image, device_of(image) as disk:
-        number = before.partition.number if before.partition else None
-        now = choose(detect(disk), number)
+        now = choose(detect(disk), before.number)
     return (now.present, now.partition) == (before.present, before.partition)
 
 
@@ -139,14 +140,31 @@ def fill_holes(work: Work) -> None:
     work.place.store.grow(work.place.name, size)
 
 
-def answer(work: Work, resized: Resized, *, resized_image: bool = False) -> None:
+def plan(work: Work, size: int | None, *steps: str, notes: tuple[str, ...] = ()) -> None:
+    """The answer to a dry run."""
+    number, told = work.subject.number, (*work.notes, *notes)
+    done = planned(work.place, size, *steps, partition=number, warnings=told)
+    work.agent.reply(Done(done))
+
+
+def answer(
+    work: Work,
+    resized: Resized | None,
+    *,
+    resized_image: bool = False,
+    notes: tuple[str, ...] = (),
+) -> None:
+    """The answer; `resized` None: nothing was changed within a partition."""
+    subject, size = work.subject, resized.size if resized else work.subject.present
+    named = subject.filesystem if resized else size
     work.place.store.forget_remnants(work.place.name)
     with work.place.store.open(work.place.name) as image:
         told = changed(
             work.place,
             image,
-            changed=resized_image or resized.changed,
-            filesystem=resized.size if work.subject.filesystem else None,
-            warnings=work.subject.remarks,
+            changed=resized_image or (resized is not None and resized.changed),
+            partition=subject.number,
+            filesystem=ResizedFilesystem(subject.kind, size) if named and size else None,
+            warnings=(*work.notes, *(subject.remarks if resized else ()), *notes),
         )
     work.agent.reply(Done(told))

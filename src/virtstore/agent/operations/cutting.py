@@ -1,0 +1,79 @@
+"""What is free behind the last partition of an image is cut off; in the partitions nothing changes.
+
+That needs no knowledge of what is in them, so it is also done where nobody knows it, where only
+the guest could shrink it, and where what could shrink is not the last thing on the disk.
+"""
+
+from __future__ import annotations
+
+from virtstore.agent.operations.contents import (
+    device_of,
+    refuse_to_cut_the_unknown,
+    require_end,
+)
+from virtstore.agent.operations.resizing_work import Work, allocatable, answer, plan, writing
+from virtstore.agent.policy import Place
+from virtstore.errors import Error, InUse
+from virtstore.filesystems.claims import refuse_to_write_into
+from virtstore.filesystems.partitions import apply
+from virtstore.filesystems.roles import OF_THE_GUEST
+from virtstore.units import format_size
+
+
+def cut_free_space(work: Work, size: int | None, why: Error, *, dry_run: bool) -> None:
+    """Cut the image to `size`, or (None) behind its last partition. `why` is the reason for which
+    nothing in the partitions shrinks, raised where that would have to."""
+    table, present = work.subject.table, work.present
+    if table is None:
+        raise why
+    least = min(allocatable(work.place, table.least), present)
+    target = least if size is None else size
+    if target < least or (size is None and work.subject.kind in OF_THE_GUEST):
+        raise type(why)(
+            f"{why.message}. As its partitions are, the image can be cut to {least} bytes"
+            f" ({format_size(least)}), by 'virtstore resize' to that size"
+        )
+    notes = () if size is not None else (f"nothing in its partitions was shrunk: {why.message}",)
+    if target == present:
+        return plan(work, present, notes=notes) if dry_run else answer(work, None, notes=notes)
+    _refuse(work, target)
+    if dry_run:
+        return plan(work, target, cut_step(work, target), notes=notes)
+    with writing(work, work.place.name) as image:
+        with device_of(image, lock=work.place.lock) as disk:
+            apply(disk, table.moved(target))
+        image.flush()
+        require_end(image, target)
+    work.place.store.refresh()
+    work.place.store.shrink(work.place.name, target)
+    return answer(work, None, resized_image=True, notes=notes)
+
+
+def _refuse(work: Work, size: int) -> None:
+    """Raises where the image cannot be cut to `size`, before anything is touched."""
+    subject = work.subject
+    assert subject.table
+    refuse_dependents(work.place)
+    subject.table.moved(size)
+    subject.require_undisputed(size)
+    end = subject.table.backup(size)
+    refuse_to_write_into(subject.others, end, work.present, "what would be cut off")
+    work.refuse_to_write_upon_the_unknown(size)
+    with work.place.store.open(work.place.name) as image:
+        refuse_to_cut_the_unknown(image, size, work.remnants)
+
+
+def cut_step(work: Work, size: int) -> str:
+    """The step of a plan that cuts the image."""
+    before, after = format_size(work.present), format_size(size)
+    return f"cut {work.place.path} from {before} to {size} bytes ({after})"
+
+
+def refuse_dependents(place: Place) -> None:
+    """LVM cuts no volume that has thick snapshots: said before its file system is shrunk."""
+    found = place.store.find(place.name)
+    if found and found.dependents:
+        raise InUse(
+            f"it has snapshots ({', '.join(found.dependents)}), with which a volume cannot be cut;"
+            " remove them first, or shrink its file system only ('virtstore shrinkfs')"
+        )
