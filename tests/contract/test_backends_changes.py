@@ -137,6 +137,39 @@ def test_a_reworked_image_has_no_final_name_until_it_is_whole_again(store: Store
         store.rework("y.img")
 
 
+def test_what_is_left_of_an_image_is_told_from_a_draft_and_outlasts_one(store: Store) -> None:
+    make(store)
+    with store.rework("x.img") as draft:
+        draft.write_at(0, b"half")
+    make(store, "y.img")
+    store.draft("z.img", SIZE).__exit__()
+    found = {s.name: (s.state, s.was_image) for s in store.scan()}
+    assert found == {
+        "x.img": ("partial", "yes"),
+        "y.img": ("complete", "no"),
+        "z.img": ("partial", "no"),
+    }
+    store.draft("x.img", SIZE).__exit__()  # of what is to replace it
+    assert store.find("x.img") == next(s for s in store.scan() if s.was_image == "yes")
+    store.discard("x.img")
+    assert contents(store, partial=True) == padded(store, b"half" + DATA[4:])
+    store.discard("x.img", was_image=True)
+    assert listed(store) == {("y.img", "complete"), ("z.img", "partial")}
+
+
+def test_what_is_left_of_an_image_goes_once_what_replaces_it_is_there(store: Store) -> None:
+    make(store)
+    with store.rework("x.img") as draft:
+        draft.write_at(0, b"half")
+    with store.draft("x.img", SIZE) as draft:
+        draft.zero(0, draft.size)
+        draft.write_at(0, b"new")
+        assert contents(store, partial=True) == padded(store, b"half" + DATA[4:])
+        draft.publish(overwrite=True)
+    assert listed(store) == {("x.img", "complete")}
+    assert contents(store) == padded(store, b"new")
+
+
 def test_an_image_beside_a_leftover_is_not_reworked_over_it(store: Store) -> None:
     make(store)
     store.draft("x.img", 10).__exit__()

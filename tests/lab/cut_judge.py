@@ -122,7 +122,8 @@ class Judge:
     def _check_tags(self, complete: set[str]) -> None:
         for volume in _volumes(self._group):
             if "virtstore." in volume.tags and (
-                volume.name in complete or not volume.name.endswith(".virtstore-partial")
+                volume.name in complete
+                or not volume.name.endswith((".virtstore-partial", ".virtstore-rework"))
             ):
                 self._complain(f"{volume.name} is still tagged {volume.tags}")
 

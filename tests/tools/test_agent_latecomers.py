@@ -234,7 +234,7 @@ def test_a_half_overwritten_image_does_not_get_its_name_back_by_failing_again(
 
     with pytest.raises(KeyError):
         source.copy_contents(target, bwlimit="4M", progress=fail)
-    partial = images / "vm.img.virtstore-partial"
+    partial = images / "vm.img.virtstore-rework"
     for _ in range(2):  # the second time, nothing is written before it fails
         _wait_for(partial)
         again = virtstore.connect(config=str(images.parent / "config.toml"))

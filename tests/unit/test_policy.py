@@ -70,6 +70,7 @@ def test_what_lies_below_a_root_is_reached_and_shown_plainly(
         "{root}/x\r.img",
         "{root}/x\0.img",
         "{root}/x.img.virtstore-partial",
+        "{root}/x.img.virtstore-rework",
         "{root}/a.virtstore-partial/x.img",
     ],
 )

@@ -36,6 +36,20 @@ Identity = tuple[int, int]
 #: What a temporary name ends with. No image can be addressed by such a name.
 PARTIAL_SUFFIX = ".virtstore-partial"
 
+#: The same, of an image that is changed in place: what is left of it is no draft of something
+#: new, but maybe all that there is of something old.
+REWORK_SUFFIX = ".virtstore-rework"
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One state of an image, as far as a store can tell without reading it (version.py). Times are
+    nanoseconds since the epoch: `modified` of the contents, `changed` of anything; 0: unknown."""
+
+    identity: Identity
+    size: int = 0
+    modified: int = 0
+    changed: int = 0
+
 
 class Capabilities(msgspec.Struct, frozen=True):
     """What a kind of store can do. `granularity`: sizes are rounded up to it (bytes).
@@ -53,11 +67,16 @@ class Capabilities(msgspec.Struct, frozen=True):
 Holds = Literal["zeros", "kept", "unknown"]
 
 
+#: Whether something partial is what is left of an image (`Store.rework`), and no draft. Older
+#: versions did not tell. Who continues, replaces or removes it must be allowed to change images.
+WasImage = Literal["no", "maybe", "yes"]
+
+
 class Stored(msgspec.Struct, frozen=True):
     """One object of a store, as a listing finds it without opening it.
 
     `name` is the final name, also of a partial object. `size` is the object's own length,
-    for an archive the compressed one.
+    for an archive the compressed one. `was_image`: of a partial object.
     """
 
     name: str
@@ -71,6 +90,7 @@ class Stored(msgspec.Struct, frozen=True):
     dependents: tuple[str, ...] = ()  # those of them that would be lost with it
     active: bool = True  # it can be opened without changing anything
     open: bool = False  # somebody has it open, as far as the store itself knows
+    was_image: WasImage = "no"
     fixed: str | None = None  # why it is neither grown nor cut, and what to do about it
     lacks: str | None = None  # which disk of the host's is missing that a part of it lies on
 
@@ -92,7 +112,7 @@ class Image(Protocol):
     def identity(self) -> Identity: ...
 
     @property
-    def version(self) -> tuple[int, ...]:
+    def version(self) -> Version:
         """Another one after each change, and of another image; always the same where a store
         cannot tell (a volume)."""
         ...
@@ -168,9 +188,10 @@ class Draft(Image, Protocol):
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         """Flush, then give the draft its final name, for good. `FileExistsError` if the name
-        is taken and `overwrite` was not asked for; the old image goes only once the new one
-        has its name. Owner, mode, access list and labels are those of `like`, with its times, or
-        of the replaced image, else as configured. Raises `Denied` where they cannot be."""
+        is taken and `overwrite` was not asked for; the old image, or what is left of one, goes
+        only once the new one has its name. Owner, mode, access list and labels are those of
+        `like`, with its times, or of the replaced image, else as configured. Raises `Denied`
+        where they cannot be."""
         ...
 
     def __enter__(self) -> Draft: ...
@@ -216,7 +237,8 @@ class Store(Protocol):
         ...
 
     def find(self, name: str) -> Stored | None:
-        """The object of that name; where there is none, the partial one that will have it."""
+        """The object of that name; where there is none, the partial one that will have it: what
+        is left of an image before a draft."""
         ...
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> Image:
@@ -262,8 +284,9 @@ class Store(Protocol):
         what gets that name at the same moment: told by trying it, before anything is written."""
         ...
 
-    def discard(self, name: str) -> None:
-        """Remove the partial object of that name, if there is one."""
+    def discard(self, name: str, *, was_image: bool = False) -> None:
+        """Remove the draft of that name, if there is one, and what is left of an image only if
+        that was asked for."""
         ...
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = ...) -> None:

@@ -15,11 +15,22 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from virtstore import linux
-from virtstore.backends import abilities, attributes, final_names
-from virtstore.backends.base import PARTIAL_SUFFIX, Capabilities, Image, Look, Stored, nothing
+from virtstore.backends import abilities, attributes, final_names, leftovers
+from virtstore.backends.base import (
+    PARTIAL_SUFFIX,
+    REWORK_SUFFIX,
+    Capabilities,
+    Image,
+    Look,
+    Stored,
+    nothing,
+)
 from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, to_have
 from virtstore.backends.final_names import PUBLISH_SUFFIX
+from virtstore.backends.version import settled
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.units import format_size
 
@@ -82,7 +93,7 @@ class Directory:
             for entry in entries:
                 with suppress(FileNotFoundError):  # removed since
                     if self._is_shown(entry.name):
-                        yield _stored(entry.name, entry.stat(follow_symlinks=False), device)
+                        yield self._stored(entry.name, entry.stat(follow_symlinks=False), device)
 
     def _is_shown(self, file: str) -> bool:
         """Whether a file is an image's only name, or no image."""
@@ -92,18 +103,14 @@ class Directory:
 
     def find(self, name: str) -> Stored | None:
         device = os.fstat(self._fd).st_dev
-        for candidate in (name, name + PARTIAL_SUFFIX, name + PUBLISH_SUFFIX):
+        for candidate in (name, *leftovers.names(name)):
             with _suppress_missing():
                 status = os.stat(candidate, dir_fd=self._fd, follow_symlinks=False)
-                return _stored(candidate, status, device)
+                return self._stored(candidate, status, device)
         return None
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
-        file = name
-        if partial:
-            file += PARTIAL_SUFFIX
-            if not final_names.exists(self._fd, file):
-                file = name + PUBLISH_SUFFIX
+        file = self._left(name) if partial else name
         return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
 
     def archive(self, name: str) -> FileDraft:
@@ -111,6 +118,7 @@ class Directory:
         draft = FileDraft(fd, self._fd, name, self._new_files)
         try:
             draft.claim(ours=made)
+            leftovers.mark_draft(fd)
         except BaseException:
             draft.__exit__()
             raise
@@ -157,7 +165,7 @@ class Directory:
         if stored is None:
             raise NotFound("no such image")
         self.require_new_names()  # as it gets its own back
-        file = name if stored.state == "complete" else name + PARTIAL_SUFFIX
+        file = name if stored.state == "complete" else self._left(name)
         image = ReworkedFile(self._open_regular(file, os.O_RDWR), self._fd, name, self._new_files)
         try:
             # One that was copied in by hand may be sparse, and writing must not fail half-way.
@@ -167,7 +175,11 @@ class Directory:
             if stored.state == "complete":
                 self._refuse_partial_beside(name)
                 image.named = True
+                image.begun = settled(image)
                 image.before = partial(before, image)
+            elif not file.endswith(REWORK_SUFFIX):  # an older version's, maybe
+                left = name + REWORK_SUFFIX
+                os.rename(file, left, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except BaseException as error:
             image.__exit__()
             _explain(error, stored.size)
@@ -175,12 +187,25 @@ class Directory:
         return image
 
     def _refuse_partial_beside(self, name: str) -> None:
-        with _suppress_missing():
-            os.stat(name + PARTIAL_SUFFIX, dir_fd=self._fd, follow_symlinks=False)
+        if any(self._exists(file) for file in leftovers.names(name)):
             raise InUse(
                 "an interrupted operation left a partial image beside this one;"
                 " remove it with 'virtstore clean'"
             )
+
+    def _left(self, name: str) -> str:
+        """What is there of a partial image; of a draft and of what was an image, the latter."""
+        *files, last = leftovers.names(name)
+        return next((file for file in files if self._exists(file)), last)
+
+    def _exists(self, file: str) -> bool:
+        try:
+            os.stat(file, dir_fd=self._fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+            return False
+        return True
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         # It is closed before it goes: FUSE and NFS keep what is open.
@@ -189,10 +214,12 @@ class Directory:
         os.unlink(name, dir_fd=self._fd)
         final_names.flush(self._fd)
 
-    def discard(self, name: str) -> None:
-        with _suppress_missing():
-            os.unlink(name + PARTIAL_SUFFIX, dir_fd=self._fd)
-            final_names.flush(self._fd)
+    def discard(self, name: str, *, was_image: bool = False) -> None:
+        reworked, draft, _ = leftovers.names(name)
+        for file in (reworked, draft) if was_image else (draft,):
+            with _suppress_missing():
+                os.unlink(file, dir_fd=self._fd)
+                final_names.flush(self._fd)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         with self.open(name, writable=True) as image:
@@ -316,6 +343,12 @@ class Directory:
         finally:
             os.close(found)
 
+    def _stored(self, file: str, status: os.stat_result, device: int) -> Stored:
+        found = _stored(file, status, device)
+        if found.state == "partial":
+            return msgspec.structs.replace(found, was_image=leftovers.was_image(self._fd, file))
+        return found
+
 
 #: What the kernel says of a name that nothing has, or can have.
 _MISSING: Final = (errno.ENOENT, errno.ENAMETOOLONG)
@@ -334,11 +367,11 @@ def _stored(file: str, status: os.stat_result, device: int) -> Stored:
     text = os.fsencode(file).decode("utf-8", "backslashreplace")
     if text != file:  # a name that no request and no JSON can have
         return Stored(text, "other", identity=(status.st_dev, status.st_ino))
-    partial = file.endswith((PARTIAL_SUFFIX, PUBLISH_SUFFIX)) and stat.S_ISREG(status.st_mode)
+    partial = leftovers.is_named(file) and stat.S_ISREG(status.st_mode)
     directory = stat.S_ISDIR(status.st_mode) and status.st_dev == device
     regular = stat.S_ISREG(status.st_mode) and status.st_dev == device
     return Stored(
-        name=file[: -len(PARTIAL_SUFFIX)] if partial else file,
+        name=leftovers.image_name(file) if partial else file,
         type="directory" if directory else "file" if regular else "other",
         state="partial" if partial else "complete",
         size=status.st_size if regular else 0,

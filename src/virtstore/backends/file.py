@@ -18,11 +18,12 @@ from typing import Final
 import msgspec
 
 from virtstore import linux
-from virtstore.backends import attributes, final_names
+from virtstore.backends import attributes, final_names, leftovers
 from virtstore.backends.attributes import Attributes
-from virtstore.backends.base import Holds, Identity
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, Identity, Version
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.reworked import Reworked
+from virtstore.backends.version import of_status
 from virtstore.digest import CHUNK
 from virtstore.errors import InUse, Unsupported
 from virtstore.model import Extent, ExtentKind
@@ -59,9 +60,8 @@ class FileImage(DescriptorImage):
         return status.st_dev, status.st_ino
 
     @property
-    def version(self) -> tuple[int, ...]:
-        now = os.fstat(self._fd)
-        return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
+    def version(self) -> Version:
+        return of_status(os.fstat(self._fd))
 
     def refuse_locked(self) -> None:
         """Raises `Denied` where somebody made it immutable, or append-only."""
@@ -185,6 +185,8 @@ class FileImage(DescriptorImage):
 class FileDraft(FileImage):
     """A file under its temporary name."""
 
+    _suffix = PARTIAL_SUFFIX
+
     def __init__(self, fd: int, directory: int, name: str, new: NewFiles) -> None:
         super().__init__(fd)
         self.holds: Holds = "kept" if self._has_data() else "zeros"
@@ -230,9 +232,16 @@ class FileDraft(FileImage):
         self.flush()
         if overwrite:
             final_names.give_over(self._directory, self._name)
+            self._remove_what_was_left()
         else:
-            final_names.give(self._directory, self._name, self._fd)
+            final_names.give(self._directory, self._name, self._fd, self._suffix)
         self.whole = False
+        leftovers.unmark_draft(self._fd)
+
+    def _remove_what_was_left(self) -> None:
+        """Of an image that this one replaces."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._name + REWORK_SUFFIX, dir_fd=self._directory)
 
     def _has_data(self) -> bool:
         return any(extent.kind != "zero" for extent in self.extents())
@@ -247,9 +256,11 @@ class FileDraft(FileImage):
 class ReworkedFile(Reworked, FileDraft):
     """A file that is its own draft: it keeps its mode and owner, too."""
 
+    _suffix = REWORK_SUFFIX
+
     def hide(self) -> None:
         self.unmark()  # it speaks of the contents that go
-        final_names.take(self._directory, self._name)
+        final_names.take(self._directory, self._name, self._suffix)
 
     def _dress(self, replaced: str | None, like: str | None) -> None:
         return
@@ -262,12 +273,13 @@ def to_have(
     directory: int, new: NewFiles, replaced: str | None, like: str | None = None
 ) -> Attributes:
     """What a new file is to have beside its contents: that of the file `like`, with its times, as
-    gzip and zstd do it; or that of the file that it replaces; or what is configured."""
+    gzip and zstd do it; or that of the image that it replaces, or of what is left of one; or
+    what is configured."""
     if like is not None:
         return attributes.of_name(directory, like)
-    if replaced is not None:
+    for file in (replaced, replaced + REWORK_SUFFIX) if replaced else ():
         with suppress(FileNotFoundError):
-            found = attributes.of_name(directory, replaced)
+            found = attributes.of_name(directory, file)
             return msgspec.structs.replace(found, times=None)
     return attributes.of_new(directory, new.mode, new.owner, new.group)
 

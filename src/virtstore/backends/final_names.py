@@ -55,15 +55,15 @@ def exists(directory: int, name: str) -> bool:
     return False
 
 
-def give(directory: int, name: str, fd: int) -> None:
-    """The partial image of that name, which `fd` is on, has its final one, for good. Raises
-    FileExistsError, and `Unsupported` where that cannot be done; it is partial still then."""
+def give(directory: int, name: str, fd: int, suffix: str = PARTIAL_SUFFIX) -> None:
+    """The partial image of that name and `suffix`, which `fd` is on, has its final one, for good.
+    Raises FileExistsError, and `Unsupported` where that cannot be done; it is partial still."""
     try:
-        linux.rename_noreplace(directory, name + PARTIAL_SUFFIX, name)
+        linux.rename_noreplace(directory, name + suffix, name)
     except OSError as error:
         if error.errno not in linux.CANNOT:
             raise
-        _give_by_link(directory, name, fd)
+        _give_by_link(directory, name, fd, suffix)
     flush(directory)
 
 
@@ -73,9 +73,9 @@ def give_over(directory: int, name: str) -> None:
     flush(directory)
 
 
-def take(directory: int, name: str) -> None:
+def take(directory: int, name: str, suffix: str = PARTIAL_SUFFIX) -> None:
     """An image is partial, for good. Raises FileExistsError if there is a partial one."""
-    partial = name + PARTIAL_SUFFIX
+    partial = name + suffix
     try:
         linux.rename_noreplace(directory, name, partial)
     except OSError as error:
@@ -212,8 +212,8 @@ def flush(directory: int) -> None:
             linux.sync_filesystem(directory)
 
 
-def _give_by_link(directory: int, name: str, fd: int) -> None:
-    partial, step = name + PARTIAL_SUFFIX, name + PUBLISH_SUFFIX
+def _give_by_link(directory: int, name: str, fd: int, suffix: str) -> None:
+    partial, step = name + suffix, name + PUBLISH_SUFFIX
     _rename(directory, partial, step)
     try:
         _link_new(directory, step, name)

@@ -19,6 +19,7 @@ from typing import Final
 from virtstore.backends import lvm_growth, lvm_mending, lvm_names, lvm_undo
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
+    REWORK_SUFFIX,
     ArchiveDraft,
     Capabilities,
     Image,
@@ -30,15 +31,20 @@ from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_marks import (
     COPYING,
     COPYING_INFIX,
+    DRAFT,
     PARTIAL,
     REMOVING,
     REPLACED,
     REPLACED_SUFFIX,
+    REWORK,
     check_name,
     copier,
     image_name,
     is_hidden,
     is_partial,
+    is_reworked,
+    strange_tags,
+    was_image,
 )
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.lvm_steps import Volumes
@@ -84,11 +90,14 @@ class VolumeGroup:
 
     def find(self, name: str) -> Stored | None:
         self._volumes.find(name)  # refuses what is no image
-        found = sorted((s for s in self.scan() if s.name == name), key=lambda s: s.state)
+        found = sorted(
+            (s for s in self.scan() if s.name == name),
+            key=lambda s: (s.state, s.was_image != "yes"),
+        )
         return found[0] if found else None
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> VolumeImage:
-        found = self._draft_of(name) if partial else self._volumes.get(name)
+        found = self._left(name) if partial else self._volumes.get(name)
         if found is None:
             raise NotFound("no such image")
         return self._volumes.opened(found.name, lambda v: VolumeImage(v, writable=writable))
@@ -107,10 +116,13 @@ class VolumeGroup:
         lvm_names.refuse_taken(self._volumes, name)
         file, found = name + PARTIAL_SUFFIX, self._draft_of(name)
         if found and found.size == self._volumes.rounded(size) and not found.origin:
+            if DRAFT not in found.tags:
+                self._volumes.tag(found.name, DRAFT)
             return self._opened(name)
         self.discard(name)
         replaced = self._volumes.find(name)
-        self._volumes.create(file, size, thin or (replaced.pool if replaced else None), PARTIAL)
+        pool = thin or (replaced.pool if replaced else None)
+        self._volumes.create(file, size, pool, PARTIAL, DRAFT)
         volume = self._volumes.activated(file)
         blank = volume.type == "lvm-thin" and volume.zeroes
         return VolumeDraft(self, name, volume, "zeros" if blank else "unknown")
@@ -119,15 +131,17 @@ class VolumeGroup:
         self, name: str, before: Callable[[Image], None] = lambda image: None
     ) -> VolumeDraft:
         if self._volumes.find(name) is None:
-            return self._opened(name)
+            return self._reworked_before(name)
         check_name(name)
-        if self._draft_of(name):
+        if self._left(name):
             raise InUse(
                 "an interrupted operation left a partial volume beside this one;"
                 " remove it with 'virtstore clean'"
             )
         lvm_names.refuse_taken(self._volumes, name)
-        reworked = self._volumes.opened(name, lambda v: ReworkedVolume(self, name, v, "kept"))
+        reworked = self._volumes.opened(
+            name, lambda v: ReworkedVolume(self, name, v, "kept", named=True)
+        )
         reworked.before = partial(before, reworked)
         return reworked
 
@@ -136,24 +150,36 @@ class VolumeGroup:
 
     def hide(self, name: str) -> None:
         """Take an image's final name from it."""
-        self._volumes.tag(name, PARTIAL)
-        self._volumes.rename(name, name + PARTIAL_SUFFIX)
+        self._volumes.tag(name, REWORK)
+        self._volumes.rename(name, name + REWORK_SUFFIX)
+
+    def show(self, name: str) -> None:
+        """Give an image its final name back."""
+        self.refresh()
+        self._volumes.rename(name + REWORK_SUFFIX, name)
+        self._volumes.untag(name, REWORK)
 
     def publish(self, name: str, *, overwrite: bool) -> None:
-        """Give the draft of `name` that name, and remove what had it."""
+        """Give the draft of `name` that name, and remove what had it, or what was left of that."""
         self.refresh()
-        replaces = self._volumes.find(name) is not None
-        if replaces:
-            if not overwrite:
-                raise FileExistsError(errno.EEXIST, "File exists", name)
+        replaced, left = self._volumes.find(name), self._reworked(name)
+        if replaced and not overwrite:
+            raise FileExistsError(errno.EEXIST, "File exists", name)
+        old = replaced or left
+        if overwrite and old and (kept := strange_tags(old)):
+            self._volumes.tag(name + PARTIAL_SUFFIX, *kept)
+        if replaced:
             self._volumes.tag(name, REPLACED)
             self._volumes.rename(name, name + REPLACED_SUFFIX)
         self._volumes.rename(name + PARTIAL_SUFFIX, name)
-        self._volumes.untag(name, PARTIAL)
-        if replaces:
-            # Whoever reads the old image goes on reading it; it goes when `mend` can remove it.
+        self._volumes.untag(name, PARTIAL, DRAFT)
+        # Whoever reads the old image goes on reading it; it goes when `mend` can remove it.
+        gone = [name + REPLACED_SUFFIX] if replaced else []
+        if overwrite and left:
+            gone.append(left.name)
+        for volume in gone:
             with suppress(InUse):
-                lvm_mending.remove(self._volumes, name + REPLACED_SUFFIX)
+                lvm_mending.remove(self._volumes, volume)
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         self._volumes.get(name)
@@ -164,11 +190,12 @@ class VolumeGroup:
             lvm_mending.remove(self._volumes, snapshot.name)
         lvm_mending.remove(self._volumes, name)
 
-    def discard(self, name: str) -> None:
+    def discard(self, name: str, *, was_image: bool = False) -> None:
         self.refresh()
-        if found := self._draft_of(name):
-            lvm_mending.remove(self._volumes, found.name)
-        elif hidden := lvm_names.hidden(self._volumes, name):
+        found = [self._draft_of(name), self._reworked(name) if was_image else None]
+        for volume in filter(None, found):
+            lvm_mending.remove(self._volumes, volume.name)
+        if not any(found) and (hidden := lvm_names.hidden(self._volumes, name)):
             raise lvm_names.being_changed(hidden)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
@@ -197,7 +224,7 @@ class VolumeGroup:
             raise Exists(f"{new} is there already")
         lvm_names.refuse_taken(self._volumes, new)
         self.discard(new)
-        self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, PARTIAL)
+        self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, PARTIAL, DRAFT)
         try:
             self.publish(new, overwrite=False)
         except LeftRunning:
@@ -269,6 +296,26 @@ class VolumeGroup:
         file = name + PARTIAL_SUFFIX
         return next((v for v in self._volumes.all() if v.name == file and is_partial(v)), None)
 
+    def _reworked(self, name: str) -> Volume | None:
+        file = name + REWORK_SUFFIX
+        return next((v for v in self._volumes.all() if v.name == file and is_reworked(v)), None)
+
+    def _left(self, name: str) -> Volume | None:
+        """What is there of a partial image; of a draft and of what was an image, the latter."""
+        return self._reworked(name) or self._draft_of(name)
+
+    def _reworked_before(self, name: str) -> ReworkedVolume:
+        """What an earlier rework left. Raises `NotFound`."""
+        if not self._left(name):
+            raise NotFound("no such image")
+        if not self._reworked(name):  # an older version's, maybe
+            self._volumes.tag(name + PARTIAL_SUFFIX, REWORK)
+            self._volumes.rename(name + PARTIAL_SUFFIX, name + REWORK_SUFFIX)
+            self._volumes.untag(name + REWORK_SUFFIX, PARTIAL, DRAFT)
+        return self._volumes.opened(
+            name + REWORK_SUFFIX, lambda v: ReworkedVolume(self, name, v, "kept", named=False)
+        )
+
     def _opened(self, name: str) -> VolumeDraft:
         """The draft that is there. Raises `NotFound`."""
         found = self._draft_of(name)
@@ -285,6 +332,7 @@ class VolumeGroup:
             name=image_name(volume),
             type=volume.type,
             state="partial" if lvm_names.is_unfinished(volume) else "complete",
+            was_image=was_image(volume),
             size=volume.size,
             allocated=volume.allocated,
             identity=(os.makedev(*volume.device), 0) if volume.active else (0, 0),

@@ -6,6 +6,11 @@ the tags, and `mend` finishes or undoes it:
 
     virtstore.partial          a draft, named NAME.virtstore-partial; under its final name:
                                published, and only to be untagged
+    virtstore.draft            beside the former: it is a draft for certain, and not an image that
+                               an older version was changing in place
+    virtstore.rework           an image that is changed in place, named NAME.virtstore-rework;
+                               under its final name: not changed yet, or whole again, and only
+                               to be untagged
     virtstore.replaced         an old image that a new one replaces, on its way out, named
                                NAME.virtstore-replaced; it comes back if there is no new one
     virtstore.zero.OFFSET      everything from OFFSET on is to be zeroed (a grown tail), named
@@ -29,12 +34,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, WasImage
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.owner import Owner
 from virtstore.errors import UsageError
 
 PARTIAL: Final = "virtstore.partial"
+DRAFT: Final = "virtstore.draft"
+REWORK: Final = "virtstore.rework"
 REPLACED: Final = "virtstore.replaced"
 ZERO: Final = "virtstore.zero."
 COPYING: Final = "virtstore.copying."
@@ -46,6 +53,14 @@ REPLACED_SUFFIX: Final = ".virtstore-replaced"
 SHRINKING_SUFFIX: Final = ".virtstore-shrinking"
 GROWING_SUFFIX: Final = ".virtstore-growing"
 UNDO_SUFFIX: Final = ".virtstore-undo"
+_SUFFIXES: Final = (
+    PARTIAL_SUFFIX,
+    REWORK_SUFFIX,
+    REPLACED_SUFFIX,
+    SHRINKING_SUFFIX,
+    GROWING_SUFFIX,
+    UNDO_SUFFIX,
+)
 COPYING_INFIX: Final = ".virtstore-copying-"
 
 _NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,100}")
@@ -54,6 +69,18 @@ _NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,100}")
 def is_partial(volume: Volume) -> bool:
     """Whether it is a draft, and not only called so."""
     return volume.name.endswith(PARTIAL_SUFFIX) and PARTIAL in volume.tags
+
+
+def is_reworked(volume: Volume) -> bool:
+    """Whether it is what is left of an image that is, or was, changed in place."""
+    return volume.name.endswith(REWORK_SUFFIX) and REWORK in volume.tags
+
+
+def was_image(volume: Volume) -> WasImage:
+    """Whether something partial is what is left of an image."""
+    if is_reworked(volume):
+        return "yes"
+    return "maybe" if is_partial(volume) and DRAFT not in volume.tags else "no"
 
 
 def is_replaced(volume: Volume) -> bool:
@@ -91,6 +118,7 @@ def image_name(volume: Volume) -> str:
     """The final name of the image that it is, will be, or was."""
     for suffix, has in (
         (PARTIAL_SUFFIX, is_partial),
+        (REWORK_SUFFIX, is_reworked),
         (REPLACED_SUFFIX, is_replaced),
         (SHRINKING_SUFFIX, is_shrinking),
         (GROWING_SUFFIX, is_growing),
@@ -115,6 +143,11 @@ def is_orphaned(volume: Volume) -> bool:
     return owner is not None and not owner.is_alive()
 
 
+def strange_tags(volume: Volume) -> list[str]:
+    """Those of its tags that others gave it."""
+    return sorted(tag for tag in volume.tags if not tag.startswith("virtstore."))
+
+
 def zero_from(volume: Volume) -> int | None:
     for tag in volume.tags:
         if tag.startswith(ZERO) and tag.removeprefix(ZERO).isdigit():
@@ -129,7 +162,5 @@ def check_name(name: str) -> None:
             f"{name!r} is no name for a logical volume: letters, digits and + _ . - only,"
             " at most 100"
         )
-    if name.endswith(
-        (PARTIAL_SUFFIX, REPLACED_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX)
-    ):
+    if name.endswith(_SUFFIXES):
         raise UsageError(f"{name!r} ends like what virtstore calls an image that is not finished")

@@ -14,10 +14,12 @@ from virtstore.backends import exception_store, lvm_growth
 from virtstore.backends.base import PARTIAL_SUFFIX
 from virtstore.backends.lvm_growth import unzeroed
 from virtstore.backends.lvm_marks import (
+    DRAFT,
     PARTIAL,
     REMOVING,
     REPLACED,
     REPLACED_SUFFIX,
+    REWORK,
     SHRINKING,
     copier,
     image_name,
@@ -26,6 +28,7 @@ from virtstore.backends.lvm_marks import (
     is_orphaned,
     is_partial,
     is_replaced,
+    is_reworked,
     is_undo,
     zero_from,
 )
@@ -63,8 +66,8 @@ def _mend_image(volumes: Volumes, name: str) -> None:
     volume = volumes.find(name)
     if volume is None:
         return
-    for tag in sorted(volume.tags & {PARTIAL, REPLACED, REMOVING}):
-        volumes.untag(name, tag)
+    if left := volume.tags & {PARTIAL, DRAFT, REWORK, REPLACED, REMOVING}:
+        volumes.untag(name, *sorted(left))
 
 
 def remove(volumes: Volumes, name: str) -> None:
@@ -86,7 +89,7 @@ def _bring_up_to_date(volumes: Volumes, pool: str) -> None:
     It looks like a draft, for `clean`, should this be cut short, too."""
     name = pool + PARTIAL_SUFFIX
     if not any(v.name == name and is_partial(v) for v in volumes.all()):
-        volumes.make_anything(pool, name, PARTIAL)
+        volumes.make_anything(pool, name, PARTIAL, DRAFT)
     remove(volumes, name)
 
 
@@ -95,7 +98,8 @@ def _unfinished(volume: Volume) -> bool:
         return is_orphaned(volume)
     if SHRINKING in volume.tags or is_undo(volume):
         return True
-    marked = volume.tags & {PARTIAL, REPLACED, REMOVING} and not is_partial(volume)
+    left = is_partial(volume) or is_reworked(volume)
+    marked = volume.tags & {PARTIAL, DRAFT, REWORK, REPLACED, REMOVING} and not left
     grown = zero_from(volume) is not None and (is_growing(volume) or unzeroed(volume) is None)
     return bool(marked) or is_exception_store(volume) or grown
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
 from virtstore.backends.lvm_marks import (
     GROWING_SUFFIX,
     REPLACED_SUFFIX,
@@ -12,6 +12,7 @@ from virtstore.backends.lvm_marks import (
     is_growing,
     is_partial,
     is_replaced,
+    is_reworked,
     is_shrinking,
 )
 from virtstore.backends.lvm_report import Volume
@@ -22,11 +23,13 @@ from virtstore.errors import Exists, InUse
 def refuse_taken(volumes: Volumes, name: str) -> None:
     """Raises `Exists` where a volume that is none of ours has a name that is needed on the way,
     `InUse` where one that `name` replaced still has it, or the image itself."""
-    suffixes = [PARTIAL_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX]
+    suffixes = [PARTIAL_SUFFIX, REWORK_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX]
     if volumes.find(name):
         suffixes.append(REPLACED_SUFFIX)
     for found in volumes.all():
-        if found.name not in [name + suffix for suffix in suffixes] or is_partial(found):
+        if found.name not in [name + suffix for suffix in suffixes]:
+            continue
+        if is_partial(found) or is_reworked(found):
             continue
         if is_replaced(found):
             raise InUse(f"somebody still has what {name} replaced open; try again later")
@@ -46,7 +49,8 @@ def hidden(volumes: Volumes, name: str) -> Volume | None:
 
 def is_unfinished(volume: Volume) -> bool:
     """Whether it is an image, or will be one, under another name than its own."""
-    return is_partial(volume) or is_shrinking(volume) or is_growing(volume)
+    left = is_partial(volume) or is_reworked(volume)
+    return left or is_shrinking(volume) or is_growing(volume)
 
 
 def being_changed(volume: Volume) -> InUse:

@@ -20,7 +20,7 @@ Sources: lvcreate(8), lvrename(8), lvconvert(8), lvmthin(7). Host tools needed: 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, TypeVar
 
@@ -123,7 +123,7 @@ class Volumes:
         extent = self.room.extent_size
         return -(-size // extent) * extent
 
-    def create(self, name: str, size: int, thin: str | None, tag: str) -> None:
+    def create(self, name: str, size: int, thin: str | None, *tags: str) -> None:
         """A volume of `size` bytes, rounded; `thin`: in that pool. Raises `NoSpace`."""
         if thin:
             self._refuse_what_the_pool_cannot_hold(thin, size)
@@ -132,24 +132,23 @@ class Volumes:
             self._refuse_what_does_not_fit(size)
             # Signatures are wiped before anybody (udev, mdadm) can act upon old data.
             where = ("-L", f"{self.rounded(size)}b", "-Wy", "-Zy")
-        self.change("lvcreate", *where, "--addtag", tag, "-n", name, self.group)
+        self.change("lvcreate", *where, *_adding(tags), "-n", name, self.group)
 
     def snapshot(self, name: str, new: str, size: int | None, *tags: str) -> None:
         """A snapshot of a volume, of its own kind; `size`: of a thick one's exception store."""
         origin = self.get(name)
         room = ("-kn",) if origin.pool else ("-L", f"{self._exception_store(origin, size)}b")
-        added = [word for tag in tags for word in ("--addtag", tag)]
-        self.change("lvcreate", "-s", *room, *added, "-n", new, f"{self.group}/{name}")
+        self.change("lvcreate", "-s", *room, *_adding(tags), "-n", new, f"{self.group}/{name}")
 
     def behind(self) -> list[Volume]:
         """Thin pools in which the kernel has not done what LVM last wrote down."""
         pools = [v for v in self.all() if v.transaction is not None]
         return [pool for pool in pools if lvm_report.is_behind(pool)]
 
-    def make_anything(self, pool: str, name: str, tag: str) -> None:
+    def make_anything(self, pool: str, name: str, *tags: str) -> None:
         """The smallest volume in a pool, however full that is."""
         where = ("-V", f"{self.room.extent_size}b", "--thinpool", pool)
-        self.change("lvcreate", *where, "--addtag", tag, "-n", name, self.group)
+        self.change("lvcreate", *where, *_adding(tags), "-n", name, self.group)
 
     def extend(self, name: str, size: int) -> None:
         self.change("lvextend", "-L", f"{size}b", f"{self.group}/{name}")
@@ -157,11 +156,12 @@ class Volumes:
     def reduce(self, name: str, size: int) -> None:
         self.change("lvreduce", "--force", "-L", f"{size}b", f"{self.group}/{name}")
 
-    def tag(self, name: str, tag: str) -> None:
-        self.change("lvchange", "--addtag", tag, f"{self.group}/{name}")
+    def tag(self, name: str, *tags: str) -> None:
+        self.change("lvchange", *_adding(tags), f"{self.group}/{name}")
 
-    def untag(self, name: str, tag: str) -> None:
-        self.change("lvchange", "--deltag", tag, f"{self.group}/{name}")
+    def untag(self, name: str, *tags: str) -> None:
+        taking = [word for tag in tags for word in ("--deltag", tag)]
+        self.change("lvchange", *taking, f"{self.group}/{name}")
 
     def retag(self, name: str, old: str, new: str) -> None:
         self.change("lvchange", "--deltag", old, "--addtag", new, f"{self.group}/{name}")
@@ -226,3 +226,7 @@ class Volumes:
     def _whole_exception_store(self, origin: Volume) -> int:
         # LVM allows more than the origin's size, for what the store has to say of itself.
         return self.rounded(origin.size + origin.size // 256 + self.room.extent_size)
+
+
+def _adding(tags: Iterable[str]) -> list[str]:
+    return [word for tag in tags for word in ("--addtag", tag)]

@@ -22,6 +22,8 @@ class Group(Protocol):
 
     def hide(self, name: str) -> None: ...
 
+    def show(self, name: str) -> None: ...
+
     def drop(self, name: str) -> None: ...
 
     def lost(self, snapshot: Volume) -> bool: ...
@@ -79,12 +81,19 @@ class VolumeDraft(VolumeImage):
 class ReworkedVolume(Reworked, VolumeDraft):
     """A volume that is its own draft."""
 
-    def __init__(self, group: Group, name: str, volume: Volume, holds: Holds) -> None:
+    def __init__(
+        self, group: Group, name: str, volume: Volume, holds: Holds, *, named: bool
+    ) -> None:
         super().__init__(group, name, volume, holds)
-        self.named = True
+        self.named = named
 
     def hide(self) -> None:
         self._group.hide(self._name)
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.flush()
+        if not self.named:
+            self._group.show(self._name)
 
     def __enter__(self) -> ReworkedVolume:
         return self

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from virtstore.backends.base import Capabilities, Holds, Identity, Image, Look, Stored, nothing
+from virtstore.backends.base import (
+    Capabilities,
+    Holds,
+    Identity,
+    Image,
+    Look,
+    Stored,
+    Version,
+    nothing,
+)
 from virtstore.errors import Exists, InUse, NoSpace, NotFound
 from virtstore.model import Extent
 
@@ -24,8 +33,8 @@ class MemoryImage:
         self.identity: Identity = (0, id(contents))
 
     @property
-    def version(self) -> tuple[int, ...]:
-        return self.identity
+    def version(self) -> Version:
+        return Version(self.identity)
 
     @property
     def size(self) -> int:
@@ -93,7 +102,11 @@ class MemoryDraft(MemoryImage):
         self.finish()
         if self._name in self._store.images and not overwrite:
             raise FileExistsError(errno.EEXIST, "File exists", self._name)
-        self._store.images[self._name] = self._store.partials.pop(self._name)
+        for held in (self._store.partials, self._store.reworked):
+            if held.get(self._name) is self.contents:
+                self._store.images[self._name] = held.pop(self._name)
+        if overwrite:
+            self._store.reworked.pop(self._name, None)
         self.whole = False
 
     def cut(self, length: int) -> None:
@@ -115,6 +128,7 @@ class Memory:
         self.capacity = capacity
         self.images: dict[str, bytearray] = {}
         self.partials: dict[str, bytearray] = {}
+        self.reworked: dict[str, bytearray] = {}
 
     def close(self) -> None:
         """Nothing to close."""
@@ -135,7 +149,7 @@ class Memory:
         """They can always be given."""
 
     def free(self) -> int:
-        held = (*self.images.values(), *self.partials.values())
+        held = (*self.images.values(), *self.partials.values(), *self.reworked.values())
         return self.capacity - sum(map(len, held))
 
     def scan(self) -> Iterator[Stored]:
@@ -145,13 +159,20 @@ class Memory:
         for name, contents in self.partials.items():
             size = len(contents)
             yield Stored(name, "file", "partial", size, size, (0, id(contents)))
+        for name, contents in self.reworked.items():
+            size, who = len(contents), (0, id(contents))
+            yield Stored(name, "file", "partial", size, size, who, was_image="yes")
 
     def find(self, name: str) -> Stored | None:
-        found = sorted((s for s in self.scan() if s.name == name), key=lambda s: s.state)
+        found = sorted(
+            (s for s in self.scan() if s.name == name),
+            key=lambda s: (s.state, s.was_image != "yes"),
+        )
         return found[0] if found else None
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> MemoryImage:
-        held = self.partials if partial else self.images
+        left = self.reworked if name in self.reworked else self.partials
+        held = left if partial else self.images
         if name not in held:
             raise NotFound("no such image")
         return MemoryImage(held[name])
@@ -178,20 +199,24 @@ class Memory:
     def rework(
         self, name: str, before: Callable[[Image], None] = lambda image: None
     ) -> MemoryDraft:
-        if name in self.images and name in self.partials:
+        if name in self.images and (name in self.partials or name in self.reworked):
             raise InUse("a partial image is beside this one; remove it with 'virtstore clean'")
         if name in self.images:
-            self.partials[name] = self.images.pop(name)
-        if name not in self.partials:
+            self.reworked[name] = self.images.pop(name)
+        elif name in self.partials and name not in self.reworked:
+            self.reworked[name] = self.partials.pop(name)
+        if name not in self.reworked:
             raise NotFound("no such image")
-        return MemoryDraft(self, name, self.partials[name])
+        return MemoryDraft(self, name, self.reworked[name])
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         if self.images.pop(name, None) is None:
             raise NotFound("no such image")
 
-    def discard(self, name: str) -> None:
+    def discard(self, name: str, *, was_image: bool = False) -> None:
         self.partials.pop(name, None)
+        if was_image:
+            self.reworked.pop(name, None)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         self._extend(self.open(name).contents, size)

@@ -9,15 +9,18 @@ from __future__ import annotations
 import threading
 from typing import cast
 
-from virtstore.backends.base import Draft, Look, nothing
+from virtstore.backends.base import Draft, Look, Version, nothing
 from virtstore.backends.descriptor import DescriptorImage
+from virtstore.backends.version import written
+from virtstore.errors import InUse
 
 
 class Reworked(DescriptorImage):
     """Goes before a draft's class among the bases. `named`: it has its final name still;
-    `before`: called before that goes, and may raise."""
+    `before`: called before that goes, and may raise; `begun`: what it was when it was opened."""
 
     named = False
+    begun: Version | None = None
     before: Look = staticmethod(nothing)
     _hiding = threading.Lock()  # several threads write
 
@@ -35,6 +38,7 @@ class Reworked(DescriptorImage):
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         if self.named:
+            self._require_as_begun()
             self.flush()
         else:
             cast(Draft, super()).publish(overwrite=False)
@@ -43,5 +47,15 @@ class Reworked(DescriptorImage):
         with self._hiding:
             if self.named:
                 self.before()
+                self._require_as_begun()
                 self.hide()
                 self.named = False
+
+    def _require_as_begun(self) -> None:
+        """What was compared with what is to be in it must be what is there."""
+        now = cast(Draft, self).version
+        if self.begun and (seen := written(self.begun, now)):
+            raise InUse(
+                f"somebody wrote to it while it was being compared ({seen}); nothing of it was"
+                " changed; run the same command again"
+            )

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from virtstore import linux
-from virtstore.backends.base import Identity
+from virtstore.backends.base import Identity, Version
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.lvm_report import Volume
 from virtstore.digest import CHUNK, ZEROS
@@ -51,8 +51,8 @@ class VolumeImage(DescriptorImage):
         return os.fstat(self._fd).st_rdev, 0
 
     @property
-    def version(self) -> tuple[int, ...]:
-        return self.identity
+    def version(self) -> Version:
+        return Version((0, hash(self.volume.uuid)))  # its device may be another next time
 
     def zero(self, offset: int, length: int) -> None:
         end = offset + length

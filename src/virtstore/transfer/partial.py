@@ -25,7 +25,7 @@ from virtstore.formats.foreign import Foreign
 from virtstore.formats.seekable import SeekableWriter, frames_at_start
 from virtstore.formats.zstd_frames import CHECKSUM_SIZE
 from virtstore.model import Compression
-from virtstore.transfer.sources import Piece
+from virtstore.transfer.sources import Piece, Source
 
 _STEP: Final = 1 << 20
 
@@ -60,6 +60,9 @@ class PartialArchive:
 
     def check(self) -> None:
         """Archives are files: nothing can be lost."""
+
+    def again(self) -> Source | None:
+        return None
 
     def pieces(self) -> Iterator[Piece]:
         offset = 0

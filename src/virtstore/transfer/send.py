@@ -22,6 +22,7 @@ from virtstore.transfer.compare import Fingerprints, block_range, differing_bloc
 from virtstore.transfer.pipeline import BATCH, in_order
 from virtstore.transfer.proven import prove
 from virtstore.transfer.sources import Piece, Source, announced
+from virtstore.transfer.survey import confirm
 
 #: What compresses to more than this part of itself is sent as it is.
 _WORTH_IT: Final = 15 / 16
@@ -74,7 +75,10 @@ def send(
         source.check()  # a better reason, if there is one
         raise
     source.check()
-    yield End(_settle(source, None if passed_on else digest.hexdigest())), b""
+    computed = None if passed_on else digest.hexdigest()
+    if computed:
+        confirm(source, computed)
+    yield End(_settle(source, computed)), b""
 
 
 class _Packer:

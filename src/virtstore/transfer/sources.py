@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 from virtstore import formats, names
 from virtstore.backends.base import Image
+from virtstore.backends.version import settled, touched, written
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Corrupt, InUse
 from virtstore.formats.base import Format, Trailing
@@ -60,7 +61,13 @@ class Source(Protocol):
         ...
 
     def check(self) -> None:
-        """Everything was read, or reading failed; see `backends.base.Image.check`."""
+        """Everything was read, or reading failed; see `backends.base.Image.check`. Raises `InUse`
+        where somebody is seen to have written to it meanwhile."""
+        ...
+
+    def again(self) -> Source | None:
+        """The same once more, where it may have been written to while it was read, and only its
+        contents can tell: called after `check`. None where nothing was changed."""
         ...
 
     def pieces(self) -> Iterator[Piece]:
@@ -122,17 +129,23 @@ class RawSource:
         self.holds = holds
         self._image = image
         self._reading = reading or Reading(image)
-        self._version = image.version if steady else None
+        self._version = settled(image) if steady else None
         self.size = size
 
     def check(self) -> None:
         self._reading.end()
         self._image.check()
-        if self._version not in (None, self._image.version):
+        if self._version and (seen := written(self._version, self._image.version)):
             raise InUse(
-                "somebody wrote to it while it was being read: what was read is neither what it was"
-                " nor what it is"
+                f"somebody wrote to it while it was being read ({seen}): what was read is neither"
+                " what it was nor what it is; --snapshot copies it as it is at one moment,"
+                " --allow-in-use copies it while it changes"
             )
+
+    def again(self) -> Source | None:
+        if self._version is None or not touched(self._version, self._image.version):
+            return None
+        return RawSource(self._image, self.size, steady=True)
 
     def pieces(self) -> Iterator[Piece]:
         for step in steps(_first(self._image.extents(), self.size), self.size):
@@ -163,6 +176,9 @@ class FrameSource:
 
     def check(self) -> None:
         self._reading.end()  # archives are files: nothing can be lost
+
+    def again(self) -> Source | None:
+        return None  # its checksums tell
 
     def pieces(self) -> Iterator[Piece]:
         offset = 0
@@ -236,6 +252,9 @@ class StreamSource:
 
     def check(self) -> None:
         self._reading.end()  # archives are files: nothing can be lost
+
+    def again(self) -> Source | None:
+        return None  # its checksums tell
 
     def pieces(self) -> Iterator[Piece]:
         offset = 0

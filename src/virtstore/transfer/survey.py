@@ -21,7 +21,7 @@ from virtstore.digest import (
     zero_digest,
     zero_fingerprint,
 )
-from virtstore.errors import Corrupt
+from virtstore.errors import Corrupt, InUse
 from virtstore.transfer.pipeline import BATCH, in_order
 from virtstore.transfer.sources import Piece, Source, announced
 
@@ -77,6 +77,25 @@ def _contents(piece: Piece) -> bytes | None:
 def check(source: Source, told: Callable[[int, int], None]) -> str:
     """Read the whole image and return its digest. Raises `Corrupt` where an archive does not
     hold what it says. `told` gets the bytes done and the size as it goes."""
+    computed = _digest(source, told)
+    confirm(source, computed)
+    if source.digest not in (None, computed):
+        raise Corrupt("the archive's contents are not those that its digest was made of")
+    return computed
+
+
+def confirm(source: Source, digest: str) -> None:
+    """Raises `InUse` where a source that was read, with this digest, is another by now."""
+    again = source.again()
+    if again and _digest(again, lambda done, size: None) != digest:
+        raise InUse(
+            "somebody wrote to it while it was being read, and set its time of modification back:"
+            " its contents are no more what was read; --snapshot copies it as it is at one moment,"
+            " --allow-in-use copies it while it changes"
+        )
+
+
+def _digest(source: Source, told: Callable[[int, int], None]) -> str:
     digest = ImageDigest()
     done = 0
     for zeros, digests in survey(source):
@@ -85,10 +104,7 @@ def check(source: Source, told: Callable[[int, int], None]) -> str:
         done += (zeros + len(digests) // DIGEST_SIZE) * CHUNK
         told(min(done, source.size), source.size)
     source.check()
-    computed = digest.hexdigest()
-    if source.digest not in (None, computed):
-        raise Corrupt("the archive's contents are not those that its digest was made of")
-    return computed
+    return digest.hexdigest()
 
 
 def _wanted(source: Source, chunks: frozenset[int] | None) -> Iterator[Piece]:

@@ -3,9 +3,8 @@ verify. Old or new: the one is removed only once the other has its name, flushed
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
@@ -23,7 +22,8 @@ from virtstore.agent.operations.targets import (
 )
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Draft, Image
-from virtstore.errors import Corrupt, InUse, Unsupported, UsageError
+from virtstore.backends.version import settled, touched, written
+from virtstore.errors import Corrupt, InUse, NotFound, Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
 from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
 from virtstore.transfer.sources import Source, open_source
@@ -107,27 +107,57 @@ def _replace(
     """Make `wanted` of the source beside it, or in its place, and answer."""
     agent.refuse_use(image)
     _require_replaceable(old, keep=keep)
-    version = image.version
-
-    def still_the_same() -> None:
-        """Somebody may have come, or written to it, or put another in its place meanwhile."""
-        with old.store.open(old.name) as now:
-            agent.refuse_use(now)
-            if now.version != version:
-                raise InUse("somebody changed it meanwhile; it was not removed", path=old.path)
-
+    original = _Original(agent, old, image, source)
     if wanted.path == old.path:
         refuse_misleading_name(old, wanted.holds, wanted.archive)
-        return agent.reply(Done(_write(agent, old, old, source, wanted, still_the_same)))
+        return agent.reply(Done(_write(agent, old, original, source, wanted)))
     with agent.locked(wanted.path, "append") as new:
         refuse_misleading_name(new, wanted.holds, wanted.archive)
-        refuse_existing(new)
-        done = _write(agent, old, new, source, wanted, still_the_same)
+        refuse_existing(agent, new)
+        done = _write(agent, new, original, source, wanted)
         if not keep:
-            still_the_same()
+            original.require_same()
             old.store.remove(old.name)
         agent.reply(Done(done))
     return None
+
+
+class _Original:
+    """What is to go for its archive, or the archive for its image. `digest`: of the image in it,
+    once that was read."""
+
+    def __init__(self, agent: Agent, place: Place, image: Image, source: Source) -> None:
+        self.place = place
+        self.digest = ""
+        self._agent = agent
+        self._is_archive = source.compression is not None
+        self._version = settled(image)
+
+    def require_same(self) -> None:
+        """Raises `InUse` where somebody came, wrote to it, or put another in its place."""
+        place = self.place
+        try:
+            now = place.store.open(place.name)
+        except NotFound:
+            self._refuse("somebody removed it, or gave it another name, meanwhile")
+        with now:
+            self._agent.refuse_use(now)
+            if seen := written(self._version, now.version):
+                self._refuse(f"somebody changed it meanwhile ({seen})")
+            if touched(self._version, now.version):
+                self._look_again(now)
+
+    def _look_again(self, now: Image) -> None:
+        """Its owner, mode, name or labels changed; or its contents, by somebody who set its time
+        of modification back."""
+        self._version = settled(now)
+        archives, name = self._is_archive, self.place.name
+        source = open_source(now, archives=archives, name=name if archives else "", steady=True)
+        if check(source, lambda done, total: self._agent.session.check()) != self.digest:
+            self._refuse("somebody changed it meanwhile, and set its time of modification back")
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise InUse(f"{why}; what has its name now was left alone", path=self.place.path)
 
 
 def _require_replaceable(old: Place, *, keep: bool) -> None:
@@ -145,7 +175,7 @@ def _refuse_what_would_fail(
         new = old
         if wanted.path != old.path:
             new = stack.enter_context(agent.locked(wanted.path, "append"))
-            refuse_existing(new)
+            refuse_existing(agent, new)
         refuse_misleading_name(new, wanted.holds, wanted.archive)
         require_attributes(new, wanted)
         if not wanted.archive:
@@ -153,20 +183,17 @@ def _refuse_what_would_fail(
 
 
 def _write(
-    agent: Agent,
-    old: Place,
-    new: Place,
-    source: Source,
-    wanted: Wanted,
-    still_the_same: Callable[[], None],
+    agent: Agent, new: Place, original: _Original, source: Source, wanted: Wanted
 ) -> Changed:
+    old = original.place
     with opened_target(agent, new, wanted) as opened:
         agent.session.stage("compressing" if wanted.archive else "uncompressing")
         outcome = copy_within(agent, old, source, new, opened, local_encoding(wanted))
+        original.digest = outcome.digest
         if wanted.archive not in (None, "zstd"):
             _require_contents(agent, opened.draft, outcome.digest)
         agent.session.stage("flushing")
-        still_the_same()
+        original.require_same()
         opened.draft.publish(overwrite=new.path == old.path, like=wanted.like)
         told = changed(new, opened.draft, warnings=remarks(new.path, wanted.holds, wanted.archive))
         return msgspec.structs.replace(told, size=source.size)

@@ -29,12 +29,14 @@ from virtstore.agent.operations.targets import (
     surveyed,
 )
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Draft, Image
+from virtstore.backends.base import Draft, Image, Stored, Version
+from virtstore.backends.version import written
 from virtstore.digest import CHUNK
 from virtstore.errors import (
     ConnectionFailed,
     Corrupt,
     Error,
+    InUse,
     NoSpace,
     NotFound,
     Unsupported,
@@ -116,6 +118,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
             _require_room(place, wanted)
             return session.send(Ready(place.path, compare=False))
         session.stage("allocating")
+        replaced = _seen(place, wanted)
         with opened_target(agent, place, wanted) as opened:
             session.send(Ready(place.path, compare=opened.existing is not None))
 
@@ -124,7 +127,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
 
             with surveyed(agent, opened, place, tell):
                 outcome = receive(_arriving(agent), request.size, opened.target, agent.session.fail)
-            _publish(agent, place, wanted, opened.draft)
+            _publish(agent, place, wanted, opened.draft, replaced)
         agent.reply(_received(place, wanted, outcome))
     return None
 
@@ -156,11 +159,12 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
                 received = Received(place.path, source.size, 0, "")
             else:
                 agent.session.stage("allocating")
+                replaced = _seen(place, wanted)
                 with opened_target(agent, place, wanted) as opened:
                     agent.session.stage("copying")
                     encoding = local_encoding(wanted, request.bwlimit)
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
-                    _publish(agent, place, wanted, opened.draft)
+                    _publish(agent, place, wanted, opened.draft, replaced)
                 received = _received(place, wanted, outcome)
     agent.reply(received)  # the source's snapshot, if there was one, is gone by now
 
@@ -205,7 +209,17 @@ def copy_within(
             raise
 
 
-def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
+def _seen(place: Place, wanted: Wanted) -> Version | None:
+    """What is to be replaced, as it is now; None for nothing."""
+    if wanted.mode == "overwrite":
+        with suppress(NotFound), place.store.open(place.name) as old:
+            return old.version
+    return None
+
+
+def _publish(
+    agent: Agent, place: Place, wanted: Wanted, draft: Draft, replaced: Version | None
+) -> None:
     agent.session.stage("flushing")
     # One that came while the copy was made is not ours to replace with access to append only.
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
@@ -213,6 +227,12 @@ def _publish(agent: Agent, place: Place, wanted: Wanted, draft: Draft) -> None:
     if replaces:  # somebody may have begun to use it
         with suppress(NotFound), place.store.open(place.name) as old:
             agent.refuse_use(old)
+            if seen := written(replaced, old.version) if replaced else "it was not there":
+                raise InUse(
+                    f"somebody wrote to it while what replaces it was being made ({seen}); it was"
+                    " left as it is now; the same command replaces it",
+                    path=place.path,
+                )
     draft.publish(overwrite=replaces)
 
 
@@ -279,8 +299,8 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
             refuse_as_contents(place, wanted.holds)
         found = place.store.find(place.name)
         if wanted.mode == "new":
-            refuse_existing(place, "; --overwrite replaces it once the copy is whole")
-        elif found:
+            refuse_existing(agent, place, "; --overwrite replaces it once the copy is whole")
+        elif found and not (replaces and _is_draft(found)):
             with blamed_on(place.path):
                 place.store.require_name(place.name)
             _refuse_replacing(agent, place, wanted, partial=found.state == "partial")
@@ -289,11 +309,15 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
                 "there is no image to overwrite; 'virtstore copy' makes one", path=place.path
             )
         elif not agent.policy.may(wanted.path, "write"):
-            refuse_existing(place)  # nobody's: it is published as a new one
+            refuse_existing(agent, place)  # nobody's: it is published as a new one
         if wanted.size < 1:
             raise Corrupt("the source says that its image has no bytes at all")
         agent.policy.check_size(wanted.size)
         yield place
+
+
+def _is_draft(found: Stored) -> bool:
+    return found.state == "partial" and found.was_image == "no"
 
 
 def _require_room(place: Place, wanted: Wanted) -> None:

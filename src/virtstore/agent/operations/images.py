@@ -21,7 +21,7 @@ from virtstore.agent.context import (
 from virtstore.agent.kinds import refuse_misleading_name
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Draft, Store, Stored
-from virtstore.errors import Exists, InUse, Unsupported, UsageError, blamed_on
+from virtstore.errors import Denied, Exists, InUse, Unsupported, UsageError, blamed_on
 from virtstore.location import canonical
 from virtstore.model import Changed, Cleaned
 from virtstore.protocol import (
@@ -34,6 +34,11 @@ from virtstore.protocol import (
 )
 from virtstore.units import format_size, parse_size
 
+#: What is to be said of an image that was being changed in place.
+NEITHER: Final = (
+    "an interrupted 'virtstore copy-contents' left neither old nor new; the same command makes it"
+    " whole, and 'virtstore clean' removes it for good"
+)
 #: Bytes that are zeroed at once.
 _STEP: Final = 256 << 20
 
@@ -44,7 +49,7 @@ def create(agent: Agent, request: CreateImage) -> None:
     with agent.locked(request.path, "append") as place:
         if request.thin and not place.store.capabilities.thin_pools:
             raise Unsupported("--thin makes volumes in a volume group; this is a directory")
-        refuse_existing(place)
+        refuse_existing(agent, place)
         refuse_misleading_name(place)
         agent.policy.check_size(size)
         place.store.require_attributes(place.name)
@@ -79,7 +84,7 @@ def delete(agent: Agent, request: DeleteImage) -> None:
             steps = [f"delete {path}" for path in (*taken, place.path)]
             return agent.reply(Done(planned(place, size, *steps)))
         if partial:
-            place.store.discard(place.name)
+            place.store.discard(place.name, was_image=True)
         else:
             with _locked_beside(place, taken):
                 place.store.remove(place.name, with_snapshots=request.with_snapshots)
@@ -99,7 +104,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
             raise Unsupported("--size is for snapshots of volumes; a file's shares its blocks")
         parent = source.path.rpartition("/")[0]
         with agent.locked(f"{parent}/{name}", "append") as target:
-            refuse_existing(target)
+            refuse_existing(agent, target)
             size_seen = _image_size(source, target)
             if request.dry_run:
                 if source.store.capabilities.archives:
@@ -146,19 +151,29 @@ def clean(agent: Agent, request: CleanUp) -> None:
     result = Cleaned(
         path=request.path,
         host="",
-        removed=tuple(sorted(path for path, _ in found)),
+        removed=tuple(sorted({path for path, _ in found})),
         freed=sum(s.allocated for _, s in found),
         dry_run=request.dry_run,
     )
     agent.reply(DoneCleaning(result))
 
 
-def refuse_existing(place: Place, remedy: str = "") -> None:
+def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
     """Raises `Exists` if the final name is taken by anything, `UsageError` if nothing can have
-    it, `Unsupported` if nothing can get it safely; `remedy`: what to do if an image has it."""
+    it, `Unsupported` if nothing can get it safely; `remedy`: what to do if an image has it. What
+    is left of one counts as one, and `Denied` is raised where it may be one and this session may
+    not change images."""
     with blamed_on(place.path):
         place.store.require_name(place.name)
     found = place.store.find(place.name)
+    if found and found.was_image != "no":
+        require_changing(agent, place)
+    if found and found.was_image == "yes":
+        raise Exists(
+            f"an image of that name is there, which {NEITHER}; 'virtstore copy --overwrite' puts"
+            " another in its place once that is whole",
+            path=place.path,
+        )
     if found and found.state == "complete":
         kind = {"directory": "a directory", "other": "something that is no image"}
         what = kind.get(found.type, "an image")
@@ -166,6 +181,18 @@ def refuse_existing(place: Place, remedy: str = "") -> None:
         raise Exists(told if found.type in kind else told + remedy, path=place.path)
     with blamed_on(place.path):
         place.store.require_new_names()
+
+
+def require_changing(agent: Agent, place: Place) -> None:
+    """Raises `Denied` where what may be left of an image must not be touched by this session."""
+    try:
+        agent.policy.require(place.path, "write")
+    except Denied as error:
+        error.message += (
+            f"; what has that name may be an image which {NEITHER}, and only who may change"
+            " images may go on with it, replace it or remove it"
+        )
+        raise
 
 
 def refuse_dependents(found: Stored, remedy: str) -> None:
@@ -195,7 +222,7 @@ def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
     try:
         with locks.hold(store.identity(partial.name)):
             if not request.dry_run:
-                store.discard(partial.name)
+                store.discard(partial.name, was_image=partial.was_image == "yes")
             return True
     except InUse:
         return False

@@ -18,6 +18,7 @@ from virtstore.agent.in_use import Scan
 from virtstore.agent.kinds import looks_foreign, warnings_of
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
+from virtstore.agent.operations.images import NEITHER
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
@@ -222,12 +223,19 @@ def _describe(
         mounted=any(use.by == "mount" for use in uses),
         in_use=uses,
         warnings=(
+            *_neither(opened.found),
             *_unzeroed(store, opened.found),
             *_lacking(opened.found),
             *packed.warnings,
             *inside.warnings,
         ),
     )
+
+
+def _neither(found: Stored) -> tuple[str, ...]:
+    """What there is to say of what may be left of an image."""
+    may = {"yes": "it is an image which", "maybe": "it may be an image which"}
+    return (f"{may[found.was_image]} {NEITHER}",) if found.was_image in may else ()
 
 
 def _unzeroed(store: Store, found: Stored) -> tuple[str, ...]:
