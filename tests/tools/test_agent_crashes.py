@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.leftovers import image_name, is_named
 from virtstore.connection import Connection
 
 MIB = 1 << 20
@@ -68,11 +68,11 @@ def killed_in(
 def check_and_clean(root: Path, survivor: virtstore.Host) -> set[str]:
     """The names that are complete; leftovers were told to be such, and are gone now."""
     names = {path.name for path in root.iterdir()}
-    leftovers = {name.removesuffix(PARTIAL_SUFFIX) for name in names if PARTIAL_SUFFIX in name}
+    complete = {name for name in names if not is_named(name)}
+    leftovers = {image_name(name) for name in names - complete}
     listed = survivor.list(str(root))
     assert {Path(e.path).name for e in listed if e.state == "partial"} == leftovers
     assert set(survivor.clean(str(root)).removed) == {f"{root}/{name}" for name in leftovers}
-    complete = {name for name in names if PARTIAL_SUFFIX not in name}
     assert {path.name for path in root.iterdir()} == complete
     return complete
 

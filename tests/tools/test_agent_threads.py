@@ -177,7 +177,7 @@ def test_a_thread_that_fails_ends_the_copy_with_its_reason(
     assert isinstance(failure, Error)
     assert _TOLD[fault] in failure.message, failure
     assert failure.host == end
-    left = images / "target", images / "target.virtstore-partial"
+    left = images / "target", images / "target.virtstore-rework"
     assert [path.exists() for path in left] in ([True, False], [False, True])
 
 
