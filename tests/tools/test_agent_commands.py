@@ -13,7 +13,9 @@ import pytest
 
 MIB = 1 << 20
 COMMAND = "from virtstore.cli.start import main; main()"
-CHANGED = {"path", "host", "changed", "size", "allocated", "filesystem", "dry_run", "plan"}
+CHANGED = {
+    "path", "host", "changed", "size", "allocated", "partition", "filesystem", "dry_run", "plan",
+}  # fmt: skip
 COPIED = {"source", "target", "size", "transferred", "written", "digest", "seconds"}
 INFO = {
     "path", "host", "type", "size", "allocated", "compression", "container", "backing", "state",
