@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,15 @@ import pytest
 from virtstore import linux
 from virtstore.agent.paths import refuse_odd
 from virtstore.backends import final_names
-from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
 from virtstore.backends.directory import Directory
-from virtstore.backends.final_names import PUBLISH_SUFFIX
+from virtstore.backends.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
 from virtstore.errors import Denied, Unsupported
 
 PARTIAL = f"x.img{PARTIAL_SUFFIX}"
 PUBLISHING = f"x.img{PUBLISH_SUFFIX}"
+REWORKED = f"x.img{REWORK_SUFFIX}"
+RETURNING = f"x.img{RETURN_SUFFIX}"
 
 
 class Killed(BaseException):
@@ -174,9 +176,74 @@ def test_an_image_loses_its_name_and_gets_it_back(store: Directory, tmp_path: Pa
     draft(store)
     with store.rework("x.img") as image:
         image.write_at(0, b"N")
-        assert files(tmp_path) == {PARTIAL: b"New"}
+        assert files(tmp_path) == {REWORKED: b"New"}
         image.publish(overwrite=False)
     assert files(tmp_path) == {"x.img": b"New"}
+
+
+@pytest.mark.parametrize(
+    ("call", "times", "left"),
+    [
+        ("link", 1, {RETURNING}),
+        ("fsync", 1, {"x.img", RETURNING}),  # of the directory, behind the link
+        ("unlink", 1, {"x.img", RETURNING}),
+    ],
+)
+def test_an_image_on_its_way_back_to_its_name_never_becomes_a_draft(
+    store: Directory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    times: int,
+    left: set[str],
+) -> None:
+    (tmp_path / "x.img").write_bytes(b"old")
+    with store.rework("x.img") as image:
+        image.write_at(0, b"new")
+        image.finish()
+        with monkeypatch.context() as patched:
+            _kill_before(patched, call, times)
+            # The move back is what whoever is killed does not get to.
+            patched.setattr(final_names, "_rename", _once(final_names._rename))
+            with pytest.raises(Killed):
+                final_names.give(store._fd, "x.img", image._fd, REWORK_SUFFIX)
+    assert set(files(tmp_path)) == left
+    for mended in (False, True):
+        found = store.find("x.img")
+        assert found
+        complete = "x.img" in left
+        assert (found.state, found.was_image) == (
+            ("complete", "no") if complete else ("partial", "yes")
+        )
+        assert [each.was_image for each in store.scan()] == [found.was_image]
+        if not mended:
+            assert store.interrupted() == ["x.img"]
+            store.mend("x.img")
+    assert files(tmp_path) == {"x.img" if complete else REWORKED: b"new"}
+    store.discard("x.img")  # as whoever makes a new one does
+    assert files(tmp_path) == {"x.img" if complete else REWORKED: b"new"}
+
+
+def test_an_image_that_another_took_the_name_of_meanwhile_is_kept(
+    store: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / RETURNING).write_bytes(b"all that there is")
+    (tmp_path / "x.img").write_bytes(b"another")
+    assert listed(store) == {("x.img", "complete"), ("x.img", "partial")}
+    store.mend("x.img")
+    assert files(tmp_path) == {"x.img": b"another", REWORKED: b"all that there is"}
+
+
+def _once(rename: Callable[[int, str, str], None]) -> Callable[[int, str, str], None]:
+    calls: list[str] = []
+
+    def renaming(directory: int, old: str, new: str) -> None:
+        calls.append(old)
+        if len(calls) > 1:
+            raise Killed
+        rename(directory, old, new)
+
+    return renaming
 
 
 def test_an_image_does_not_lose_its_name_to_a_partial_one(store: Directory, tmp_path: Path) -> None:
@@ -268,6 +335,7 @@ def test_what_is_nobodys_image_is_not_listed(store: Directory, tmp_path: Path, f
     assert listed(store) == {(".nfs", "complete")}
 
 
-def test_no_image_is_called_like_one_that_is_being_published() -> None:
-    with pytest.raises(Denied, match="virtstore-publish"):
-        refuse_odd(f"/srv/{PUBLISHING}")
+@pytest.mark.parametrize("name", [PUBLISHING, RETURNING])
+def test_no_image_is_called_like_one_that_is_being_published(name: str) -> None:
+    with pytest.raises(Denied, match=name.removeprefix("x.img")):
+        refuse_odd(f"/srv/{name}")

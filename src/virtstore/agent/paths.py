@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
-from virtstore.backends.final_names import PUBLISH_SUFFIX
+from virtstore.backends.final_names import STEPS
 from virtstore.errors import Denied
 
 
@@ -34,7 +34,7 @@ def refuse_odd(path: str) -> None:
     parts = path.split("/")
     if ".." in parts:
         raise Denied("a path with '..' is refused; write where it leads", path=path)
-    for suffix in (PARTIAL_SUFFIX, REWORK_SUFFIX, PUBLISH_SUFFIX):
+    for suffix in (PARTIAL_SUFFIX, REWORK_SUFFIX, *STEPS):
         if any(part.endswith(suffix) for part in parts):
             raise Denied(
                 f"{suffix} marks what an interrupted operation left; name the image without"

@@ -29,7 +29,6 @@ from virtstore.backends.base import (
     nothing,
 )
 from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, to_have
-from virtstore.backends.final_names import PUBLISH_SUFFIX
 from virtstore.backends.version import settled
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.units import format_size
@@ -97,9 +96,8 @@ class Directory:
 
     def _is_shown(self, file: str) -> bool:
         """Whether a file is an image's only name, or no image."""
-        if not file.endswith(PUBLISH_SUFFIX):
-            return not final_names.is_internal(file)
-        return not final_names.exists(self._fd, file.removesuffix(PUBLISH_SUFFIX))
+        internal = final_names.is_internal(file)
+        return not internal and not final_names.is_other_name(self._fd, file)
 
     def find(self, name: str) -> Stored | None:
         device = os.fstat(self._fd).st_dev
@@ -215,7 +213,7 @@ class Directory:
         final_names.flush(self._fd)
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
-        reworked, draft, _ = leftovers.names(name)
+        reworked, draft = name + REWORK_SUFFIX, name + PARTIAL_SUFFIX
         for file in (reworked, draft) if was_image else (draft,):
             with _suppress_missing():
                 os.unlink(file, dir_fd=self._fd)

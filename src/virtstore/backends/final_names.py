@@ -2,10 +2,10 @@
 
 renameat2(RENAME_NOREPLACE) is one step. NFS, 9p and most file systems in user space have no such
 thing; there a hard link does it, since link(2) replaces nothing either. Meanwhile the file has two
-names, so it is called `NAME.virtstore-publish` before that: by such a name nothing is ever
-written. What a crash leaves there goes if there is a `NAME`, of which it is the other name, and
-is a partial image again if there is none (`mend`). Whether two names are one file is not asked:
-some file systems do not know.
+names, so it is called `NAME.virtstore-publish` before that, or `NAME.virtstore-return` if it was
+an image before (`base.REWORK_SUFFIX`): by such a name nothing is ever written. What a crash leaves
+there goes if there is a `NAME`, of which it is the other name, and is what it was before if there
+is none (`mend`). Whether two names are one file is not asked: some file systems do not know.
 
 Where there are no hard links either, nothing new is made (`require_new`).
 
@@ -23,11 +23,18 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, Literal
 
 from virtstore import linux
-from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
 from virtstore.errors import Unsupported
 
 #: What a whole draft's name ends with while it gets its final one. As long as PARTIAL_SUFFIX.
 PUBLISH_SUFFIX: Final = ".virtstore-publish"
+
+#: The same, of an image that was changed in place and gets its own name back.
+RETURN_SUFFIX: Final = ".virtstore-return"
+
+#: What a name ends with on its way to the final one, by what it ended with before.
+_STEPS: Final = {PARTIAL_SUFFIX: PUBLISH_SUFFIX, REWORK_SUFFIX: RETURN_SUFFIX}
+STEPS: Final = tuple(_STEPS.values())
 
 #: How a new name can be given: in one step, by a hard link, or not at all.
 Way = Literal["rename", "link"]
@@ -91,19 +98,20 @@ def take(directory: int, name: str, suffix: str = PARTIAL_SUFFIX) -> None:
 def interrupted(directory: int) -> list[str]:
     """The names of images that a crash left between two names."""
     with opened_anew(directory) as fd:
-        found = [file for file in os.listdir(fd) if file.endswith(PUBLISH_SUFFIX)]
-    return [file.removesuffix(PUBLISH_SUFFIX) for file in found]
+        found = [file for file in os.listdir(fd) if file.endswith(STEPS)]
+    return sorted({_of_step(file) for file in found})
 
 
 def mend(directory: int, name: str) -> None:
     """One name is left of each. The caller has the image's lock."""
-    step = name + PUBLISH_SUFFIX
-    with suppress(FileNotFoundError):  # it was mended since
-        if exists(directory, name):
-            os.unlink(step, dir_fd=directory)
-        else:
-            _rename(directory, step, name + PARTIAL_SUFFIX)
-        flush(directory)
+    for before, after in _STEPS.items():
+        step = name + after
+        with suppress(FileNotFoundError):  # it is not there, or was mended since
+            if _is_given(directory, name, step):
+                os.unlink(step, dir_fd=directory)
+            else:
+                _rename(directory, step, name + before)
+            flush(directory)
 
 
 def require_new(directory: int) -> None:
@@ -138,6 +146,23 @@ def way_to_new(directory: int) -> Way | None:
             return None
         os.unlink(other, dir_fd=directory)
         return "link"
+
+
+def is_other_name(directory: int, file: str) -> bool:
+    """Whether a file on its way to a final name has that already."""
+    return file.endswith(STEPS) and _is_given(directory, _of_step(file), file)
+
+
+def _of_step(file: str) -> str:
+    return next(file.removesuffix(suffix) for suffix in STEPS if file.endswith(suffix))
+
+
+def _is_given(directory: int, name: str, step: str) -> bool:
+    """Whether `name` is there, and the other name of `step`. What was an image, and is seen to be
+    another file, may be all that there is of it."""
+    if not exists(directory, name):
+        return False
+    return not step.endswith(RETURN_SUFFIX) or _may_be_same(directory, name, step)
 
 
 @contextmanager
@@ -213,7 +238,7 @@ def flush(directory: int) -> None:
 
 
 def _give_by_link(directory: int, name: str, fd: int, suffix: str) -> None:
-    partial, step = name + suffix, name + PUBLISH_SUFFIX
+    partial, step = name + suffix, name + _STEPS[suffix]
     _rename(directory, partial, step)
     try:
         _link_new(directory, step, name)
@@ -263,5 +288,18 @@ def _create(directory: int, name: str) -> int:
 
 
 def _same(directory: int, one: str, other: str) -> bool:
-    found = [os.stat(n, dir_fd=directory, follow_symlinks=False) for n in (one, other)]
-    return os.path.samestat(*found)
+    return os.path.samestat(*_both(directory, one, other))
+
+
+def _may_be_same(directory: int, one: str, other: str) -> bool:
+    """As `_same`, also where a file system gives each name a number of its own."""
+    found = _both(directory, one, other)
+    like = [(status.st_size, status.st_mtime_ns) for status in found]
+    return os.path.samestat(*found) or like[0] == like[1]
+
+
+def _both(directory: int, one: str, other: str) -> tuple[os.stat_result, os.stat_result]:
+    return (
+        os.stat(one, dir_fd=directory, follow_symlinks=False),
+        os.stat(other, dir_fd=directory, follow_symlinks=False),
+    )

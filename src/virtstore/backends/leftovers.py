@@ -14,15 +14,16 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, WasImage
-from virtstore.backends.final_names import PUBLISH_SUFFIX
+from virtstore.backends.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
 
 _DRAFT: Final = "user.virtstore.draft"
-_SUFFIXES: Final = (REWORK_SUFFIX, PARTIAL_SUFFIX, PUBLISH_SUFFIX)
+_SUFFIXES: Final = (REWORK_SUFFIX, RETURN_SUFFIX, PARTIAL_SUFFIX, PUBLISH_SUFFIX)
 
 
-def names(name: str) -> tuple[str, str, str]:
-    """What may be left of `name`: of an image, of a draft, of either on its way to that name."""
-    return name + REWORK_SUFFIX, name + PARTIAL_SUFFIX, name + PUBLISH_SUFFIX
+def names(name: str) -> tuple[str, ...]:
+    """What may be left of `name`: of an image, also on its way back to that name, and of a draft,
+    also on its way there."""
+    return tuple(name + suffix for suffix in _SUFFIXES)
 
 
 def is_named(file: str) -> bool:
@@ -37,7 +38,7 @@ def image_name(file: str) -> str:
 
 def was_image(directory: int, file: str) -> WasImage:
     """Whether something partial is what is left of an image."""
-    if file.endswith(REWORK_SUFFIX):
+    if file.endswith((REWORK_SUFFIX, RETURN_SUFFIX)):
         return "yes"
     try:
         os.getxattr(f"/proc/self/fd/{directory}/{file}", _DRAFT, follow_symlinks=False)
