@@ -209,3 +209,14 @@ def test_with_access_to_append_a_draft_of_ones_own_is_gone_on_with(
             path.rename(images / "zTrue.img.virtstore-partial")
         host.image(f"{images}/new.img").copy(target, overwrite=overwrite)
         assert Path(target.path).read_bytes() == (images / "new.img").read_bytes()
+
+
+def test_what_is_left_of_an_image_is_made_whole_whatever_it_begins_with(images: Path) -> None:
+    """A guest can write a container's beginning into its raw disk, which `--raw` copies."""
+    magic = b"QFI\xfb\0\0\0\3"
+    (images / LEFT).write_bytes(magic + (images / "x.img").read_bytes()[len(magic) :])
+    (images / "x.img").unlink()
+    with virtstore.connect(config=configured(images, "write")) as host:
+        host.image(f"{images}/new.img").copy_contents(host.image(f"{images}/x.img"))
+    assert (images / "x.img").read_bytes() == (images / "new.img").read_bytes()
+    assert not (images / LEFT).exists()

@@ -336,7 +336,8 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
         agent.refuse_use(image)
         if wanted.mode != "contents":
             return
-        require_raw(place, image)
+        if found is None or found.was_image != "yes":
+            require_raw(place, image)  # what is left of an image was one, whatever it begins with
         if image.size < wanted.size:
             raise NoSpace(
                 f"it has {format_size(image.size)}, the source {format_size(wanted.size)};"
