@@ -137,3 +137,14 @@ def test_an_iso_that_is_a_disk_as_well_is_left_as_it_is_and_nobody_told_to_wipe_
     with pytest.raises(virtstore.Unsafe):
         at.shrink("50M")
     assert path.read_bytes() == before
+
+
+def test_of_a_file_system_whose_end_is_not_read_a_refusal_to_cut_it_names_the_type(
+    path: Path, host: virtstore.Host
+) -> None:
+    volume = b"\x01CD001\x01" + bytes(73) + struct.pack("<I", 5000)
+    _make(path, {32768: volume, 34816: b"\xffCD001\x01"})
+    with pytest.raises(virtstore.Unsafe, match="how far a file system of type iso9660 reaches"):
+        host.image(str(path)).shrink("1M")
+    with pytest.raises(virtstore.Unsupported, match="of type iso9660 cannot be resized"):
+        host.image(str(path)).resize("minimum")

@@ -193,3 +193,24 @@ def test_a_disk_of_larger_sectors_is_no_different(image: Path, host: virtstore.H
         assert (table.damage, table.warnings) == (None, ())
         assert partition.start + partition.size + copy <= (done.size or 0) < 40 * MIB
         fsck(device.part(partition.start, partition.size))
+
+
+def test_a_shrink_names_a_copy_that_is_left_behind_and_the_resize_that_it_tells_of_cuts_it_off(
+    image: Path, host: virtstore.Host
+) -> None:
+    at = host.image(str(image))
+    at.shrinkfs("30M")
+    old_end = 60 * MIB
+    grown_by(image, SGDISK, 80 * MIB)
+    os.truncate(image, 79 * MIB)
+    [warning] = at.info().warnings
+    assert "nothing of its partitions is missing; 'virtstore resize'" in warning
+    with pytest.raises(virtstore.Unsafe, match="'virtstore resize' to the size"):
+        at.shrink("50M")
+    put(image, old_end + 4096, b"precious")
+    with pytest.raises(virtstore.Unsafe, match=f"data at byte {old_end + 4096}"):
+        at.shrink("60M")
+    put(image, old_end + 4096, bytes(8))
+    assert at.resize("50M").size == 50 * MIB
+    assert not at.info().warnings
+    check(image)

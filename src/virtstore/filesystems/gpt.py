@@ -301,7 +301,13 @@ def _warnings(copies: Copies, chosen: Copy, damage: str | None) -> Iterator[str]
     elif damage:
         yield damage
     if chosen.header.last_usable > copies.last:
-        yield "its GPT is for a larger disk: the image was cut"
+        yield "its GPT is for a larger disk: the image was cut" + ("" if damage else _NOTHING_LOST)
+
+
+_NOTHING_LOST: Final = (
+    " behind its last partition, and nothing of its partitions is missing; 'virtstore resize'"
+    " writes the second copy of that table anew"
+)
 
 
 def _beside_protective(mbr: bytes) -> Iterator[Record]:

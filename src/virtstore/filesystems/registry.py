@@ -29,7 +29,7 @@ def for_type(kind: str) -> FileSystem:
     except KeyError:
         known = ", ".join(kind for kind, each in FILESYSTEMS.items() if each.capabilities.grow)
         raise Unsupported(
-            f"a {kind} file system cannot be resized; those that can: {known}"
+            f"a file system of type {kind} cannot be resized; those that can: {known}"
         ) from None
 
 

@@ -10,9 +10,12 @@ from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Unsafe
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
+from virtstore.filesystems.claims import claimed_end, outgrown
 from virtstore.filesystems.detect import Contents, detect, end_of_contents
-from virtstore.filesystems.table import Table, end_of
+from virtstore.filesystems.roles import meant
+from virtstore.filesystems.table import Table, end_of, is_container
 from virtstore.formats import containers
+from virtstore.model import Partition
 from virtstore.names import KINDS
 from virtstore.units import format_size
 
@@ -36,9 +39,8 @@ def refuse_to_cut(image: Image, size: int) -> None:
         found = detect(device)
     end = end_of_contents(found)
     if end is None:
-        what = "; ".join(found.warnings) or "what is in it could not be measured"
         raise Unsafe(
-            f"what would be cut off cannot be shown to be empty: {what};"
+            f"what would be cut off cannot be shown to be empty: {_unmeasured(found)};"
             " --discard-data cuts it anyway"
         )
     copy = image.size if found.table is None else found.table.backup(image.size)
@@ -49,16 +51,25 @@ def refuse_to_cut(image: Image, size: int) -> None:
             " --discard-data cuts it off"
         )
     if end > size:
+        if (last := _last(found)) and claimed_end(last) > end_of(last):
+            raise Unsafe(f"{outgrown(last, found.partitions)}; --discard-data cuts it anyway")
         raise Unsafe(
             f"{_names(found)} ends at byte {end} ({format_size(end)}); the smallest size that"
             f" keeps it is {end} bytes. {_smaller(found)}--discard-data cuts it anyway"
         )
     offset = first_data(image, size, image.size)
-    if offset is not None:
+    if offset is None:
+        return
+    where = f"at byte {offset} ({format_size(offset)})"
+    if _first_unknown(image, found.table, size, image.size) is None:
         raise Unsafe(
-            f"there is data at byte {offset} ({format_size(offset)}), behind the end of what was"
-            " recognised; --discard-data cuts it off"
+            f"its partition table (GPT) has a copy of itself {where}, left there when the disk had"
+            " another size; 'virtstore resize' to the size that is wanted cuts that off, and"
+            " --discard-data too"
         )
+    raise Unsafe(
+        f"there is data {where}, behind the end of what was recognised; --discard-data cuts it off"
+    )
 
 
 def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
@@ -69,8 +80,7 @@ def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
         found = detect(disk)
     end = end_of_contents(found)
     if end is None:
-        what = "; ".join(found.warnings) or "what is in it could not be measured"
-        raise Unsafe(f"what would be cut off cannot be shown to be empty: {what}")
+        raise Unsafe(f"what would be cut off cannot be shown to be empty: {_unmeasured(found)}")
     offset = _first_unknown(image, found.table, max(end, size, remnants), image.size)
     if offset is not None:
         raise Unsafe(
@@ -117,19 +127,36 @@ def zero_data(image: Image, start: int, end: int) -> None:
         image.zero(offset, start - offset)
 
 
+def _unmeasured(found: Contents) -> str:
+    """Why it cannot be told where what is in an image ends."""
+    if found.warnings:
+        return "; ".join(found.warnings)
+    if found.filesystem:
+        return f"how far a file system of type {found.filesystem.type} reaches is not read here"
+    return "what is in it could not be measured"
+
+
 def _smaller(found: Contents) -> str:
-    """Where something that was recognised can be shrunk, that it can."""
-    inside = [found.filesystem, *(p.filesystem for p in found.partitions)]
-    if any(each and registry.can_shrink(each.type) for each in inside):
-        return "'virtstore resize' shrinks what is in it first; "
-    return ""
+    """Where what ends last can be shrunk, the command that does it."""
+    last = _last(found)
+    inside = last.filesystem if last else found.filesystem
+    if inside is None or not registry.can_shrink(inside.type):
+        return ""
+    other = last is not None and meant(found.partitions).number != last.number
+    number = f" --partition {last.number}" if last and other else ""
+    return f"'virtstore resize{number}' shrinks what is in it first; "
 
 
 def _names(found: Contents) -> str:
-    if found.partitions:
-        last = max(found.partitions, key=lambda p: p.start + p.size)
+    if last := _last(found):
         return f"partition {last.number}"
     return f"the {found.filesystem.type} file system" if found.filesystem else "what is in it"
+
+
+def _last(found: Contents) -> Partition | None:
+    """The partition that reaches furthest, with the file system in it."""
+    inside = [p for p in found.partitions if not is_container(p)] or found.partitions
+    return max(inside, key=claimed_end, default=None)
 
 
 def _first_unknown(image: Image, table: Table | None, start: int, end: int) -> int | None:
