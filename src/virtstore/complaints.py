@@ -71,6 +71,9 @@ _REMEDIES: Final = (
     ),
 )  # fmt: skip
 
+#: Bytes that are shown of what has no line.
+_FEW: Final = 32
+
 #: What refuses a login, and says so on standard output.
 _NO_SHELL: Final = re.compile(
     r"account is (currently )?not available|[Pp]lease login as|sftp connections only"
@@ -123,11 +126,19 @@ def before(text: bytes, said: Sequence[str], status: int | None) -> str:
 def amid(text: bytes) -> str:
     """What was read where a message was to begin, and who may have written it."""
     return (
-        f"something on that host wrote into the session:{_quoted(text)}\nMost likely a login script"
-        " (.bashrc, .profile) left something running in the background that prints, or what"
-        " starts the agent (VIRTSTORE_AGENT, sudo, a wrapper) writes to its standard output: send"
-        " that to standard error"
+        f"something on that host wrote into the session:{_quoted(_words(text))}\nMost likely a"
+        " login script (.bashrc, .profile) left something running in the background that prints,"
+        " or what starts the agent (VIRTSTORE_AGENT, sudo, a wrapper) writes to its standard"
+        " output: send that to standard error"
     )
+
+
+def _words(text: bytes) -> bytes:
+    """The lines that come before what no person is to read: the session goes on behind them."""
+    said, binary, _ = text.partition(b"\0")
+    if not binary:
+        return text
+    return said[: said.rfind(b"\n") + 1] or said or text[:_FEW]
 
 
 def _quoted(text: bytes) -> str:

@@ -42,3 +42,11 @@ def test_text_is_shown_by_lines_and_cut_where_there_is_much() -> None:
     assert lines[1:3] == ["    one", "    ?[2Jtwo"]
     assert all(line.isprintable() and len(line) < 400 for line in lines)
     assert "    …" in lines
+
+
+@pytest.mark.parametrize("said", [b"going down\n", b"going down"])
+def test_of_what_an_agent_sends_behind_such_text_nothing_is_shown(said: bytes) -> None:
+    told = complaints.amid(said + bytes(7) + b"\x93Data\nof the image\n" * 9)
+    assert told.splitlines()[1] == "    going down"
+    assert "image" not in told
+    assert "Data" in complaints.amid(bytes(7) + b"\x93Data\n" * 9)
