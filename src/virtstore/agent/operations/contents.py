@@ -143,8 +143,8 @@ def _smaller(found: Contents) -> str:
     if inside is None or not registry.can_shrink(inside.type):
         return ""
     other = last is not None and meant(found.partitions).number != last.number
-    number = f" --partition {last.number}" if last and other else ""
-    return f"'virtstore resize{number}' shrinks what is in it first; "
+    number = f" with --partition {last.number}" if last and other else ""
+    return f"'virtstore resize'{number} shrinks what is in it first; "
 
 
 def _names(found: Contents) -> str:
