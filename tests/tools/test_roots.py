@@ -107,6 +107,20 @@ def test_a_host_without_roots_says_so(images: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("x.img/new.img", "{}/x.img is no directory"),
+        ("x.img/a/b/new.img", "{}/x.img is no directory"),
+        ("a/b/new.img", "of this path there is {}, and virtstore makes no directories: make it"),
+        ("~/a/new.img", "write the whole path in place of '~'"),
+    ],
+)
+def test_what_is_wrong_with_a_path_is_told_of_its_part(images: Path, path: str, says: str) -> None:
+    message = told("create", images / path, "1M", status=3)["error"]["message"]
+    assert says.format(images) in message
+
+
+@pytest.mark.parametrize(
     "command", [("copy", "x.img", "new/"), ("create", "new/", "1M"), ("info", "x.img/")]
 )
 def test_what_ends_in_a_slash_is_no_image(

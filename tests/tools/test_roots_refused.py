@@ -64,6 +64,8 @@ def test_a_root_in_memory_wants_the_line_that_is_shown(
     assert os.environ["VIRTSTORE_CONFIG"] in message
     line = message.partition("\n\n")[2]
     assert tomllib.loads(line) == {"volatile": True}
+    text = virtstore("storage-info").stdout
+    assert f"in {os.environ['VIRTSTORE_CONFIG']}: volatile = true\n" in text
     configure(images, more=line)
     if kind == "tmpfs":  # the other has no bound, and so no free space to tell
         assert told("create", images / "new.img", "1M")["changed"]
@@ -124,6 +126,26 @@ def test_a_restriction_that_leaves_nothing_is_told(
     for text in (virtstore("storage-info").stdout, shown):
         assert "restricted to /srv/typo" in text
         assert "nothing is configured" not in text
+
+
+def test_a_variable_that_does_not_count_is_told_where_nothing_is_configured(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sudo = f"env SUDO_UID={os.geteuid() + 4711} SUDO_COMMAND=/usr/bin/virtstore-agent"
+    monkeypatch.setenv("VIRTSTORE_AGENT", f"{sudo} {sys.executable} -P -m virtstore.agent")
+    info = told("storage-info")
+    if not info["directories"]:  # this machine's own configuration may allow something
+        assert "VIRTSTORE_CONFIG is ignored" in info["warnings"][0]
+        assert "nothing is configured" not in virtstore("storage-info").stdout
+
+
+def test_a_configuration_below_a_root_that_holds_everything_is_not_sent_to_another_place_there(
+    images: Path,
+) -> None:
+    configure(Path("/"))
+    message = told("info", images / "x.img", status=5)["error"]["message"]
+    assert "lies below /, a directory of images" in message
+    assert message.endswith("configure another directory")
 
 
 def test_nothing_was_mounted_here(images: Path) -> None:

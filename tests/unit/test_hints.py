@@ -18,7 +18,7 @@ from virtstore.agent import config, hints
 from virtstore.agent.policy import Policy
 from virtstore.cli.commands import COMMANDS, VALUED
 from virtstore.cli.main import app
-from virtstore.errors import Denied
+from virtstore.errors import Denied, Error
 from virtstore.hosts_file import read as read_hosts
 from virtstore.model import Access
 
@@ -149,6 +149,9 @@ def test_the_lines_that_allow_mounting_allow_it(tmp_path: Path) -> None:
     assert Policy(load(tmp_path, before + lines)).may_mount
     only_the_second = lines.splitlines()[1]
     assert Policy(load(tmp_path, f'[limits]\nmax_image_size = "2T"\n{only_the_second}')).may_mount
+    assert "in place of one that says false" in raised.value.message
+    with pytest.raises(Error, match="is not TOML"):  # as both of them would be
+        load(tmp_path, f"{lines}mount_guest_filesystems = false\n")
 
 
 @pytest.mark.parametrize(

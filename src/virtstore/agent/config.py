@@ -27,7 +27,7 @@ import msgspec
 
 from virtstore.agent import caller, config_check
 from virtstore.agent.config_check import Wrong
-from virtstore.agent.paths import unclear
+from virtstore.agent.paths import unclear, within
 from virtstore.backends.file import NewFiles
 from virtstore.errors import Denied, Error
 from virtstore.model import Access
@@ -224,7 +224,7 @@ def _refuse_among_images(files: tuple[str, ...], config: Config) -> None:
     for file in files:
         for root in roots:
             if _lies_below(file, root):
-                ours = file in _system_files()
+                ours = file in _system_files() or within(SYSTEM_FILE, root)
                 remedy = "configure another directory" if ours else f"move it to {SYSTEM_FILE}"
                 raise Denied(
                     f"the configuration {file} lies below {root}, a directory of images, and so"

@@ -107,8 +107,8 @@ class Policy:
                 raise NotFound(f"it is {what}, not an image", path=canonical(path))
         if path.endswith("/"):
             raise NotFound(
-                "no such directory, and virtstore makes none (without the '/' at its end it would"
-                " be an image)",
+                "no such directory, and virtstore makes none (several sources need one; a name"
+                " without '/' at its end is an image's)",
                 path=canonical(path),
             )
         with self._open(root, parent, path) as store:
@@ -173,7 +173,8 @@ class Policy:
             raise Denied(
                 f"{kind} can only be resized while it is mounted in this host's kernel, which reads"
                 " what a guest wrote. To allow that, its administrator writes to"
-                f" {self.config.file_to_write} (the second line only, if there is a [limits]):"
+                f" {self.config.file_to_write} (where there is a [limits], the second line only, in"
+                " place of one that says false):"
                 f"\n\n{hints.MOUNTING}"
             )
 

@@ -116,13 +116,19 @@ def refuse_unreachable(error: OSError, root: str, fd: int, inside: str) -> NoRet
     match error.errno:
         case errno.ENOENT | errno.ENAMETOOLONG:
             there = plain_path(f"{root}/{_existing(fd, inside)}")
+            make = "make it with mkdir on that host"
+            if "~" in inside.split("/"):
+                make = "write the whole path in place of '~', which only a shell replaces"
             raise NotFound(
                 f"no such directory; of this path there is {there}, and virtstore makes no"
-                " directories: make it with mkdir on that host",
+                f" directories: {make}",
                 path=path,
             ) from None
         case errno.ENOTDIR:
-            raise NotFound("a part of this path is not a directory", path=path) from None
+            file = _existing(fd, inside)
+            rest = inside.strip("/").removeprefix(file).strip("/")
+            file = plain_path(f"{root}/{file}/{rest.partition('/')[0]}")
+            raise NotFound(f"{file} is no directory", path=path) from None
         case errno.ELOOP:
             raise Denied("a symbolic link on the way is not followed", path=path) from None
         case errno.EXDEV:

@@ -196,7 +196,7 @@ def storage_text(info: StorageInfo) -> str:
     lines += _table(rows) if len(rows) > 1 else [nothing]
     for each in info.directories:
         lines += [f"{each.path} lacks {what}: {_INSTEAD.get(what, '')}" for what in each.lacks]
-    lines += [f"warning: {warning}" for warning in info.warnings]
+    lines += [f"warning: {_one_line(warning)}" for warning in info.warnings]
     for kind in info.filesystems:
         able = [verb for verb, can in (("grow", kind.grow), ("shrink", kind.shrink)) if can]
         missing = f" ({why})" if (why := _why_not(kind)) else ""
@@ -208,6 +208,11 @@ def storage_text(info: StorageInfo) -> str:
 
 def _lines(lines: Iterable[str]) -> str:
     return "\n".join(map(printable, lines))
+
+
+def _one_line(text: str) -> str:
+    """A message that shows lines of configuration, where it is one of a list."""
+    return " ".join(line for line in text.split("\n") if line)
 
 
 def _why_not(kind: FilesystemSupport) -> str:

@@ -18,6 +18,8 @@ from virtstore.version import __version__
 def storage_info(agent: Agent, request: GetStorageInfo) -> None:
     directories, groups = [], []
     warnings = [agent.policy.restricted] if agent.policy.leaves_nothing else []
+    if agent.policy.config.ignored and not agent.policy.config.sources:
+        warnings.append(agent.policy.config.ignored)
     for root, access in agent.policy.roots():
         try:
             directories.append(_directory_info(agent, root.path, access))
