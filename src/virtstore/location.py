@@ -92,8 +92,11 @@ def parse_location(text: str, *, directory: str | None = None) -> Location:
         return Location(LOCAL, _absolute(after, directory) if after else None)
     address = _parse_destination(before, text)
     if after and not after.startswith("/"):
+        # '~' is a home directory's, which a shell there would know.
+        whole = re.sub(r"^~[^/]*/?", "home/…/", after)
         raise UsageError(
-            f"{text}: a path on another host is absolute; write {before}:/…/{after.lstrip(':/')}"
+            f"{text}: a path on another host is absolute; write"
+            f" {before}:/{'' if whole != after else '…/'}{whole.lstrip(':/')}"
             f" (or ./{text} for a local file of that name)"
         )
     return Location(address, after or None)
@@ -129,6 +132,9 @@ def _refuse_other_spellings(text: str) -> None:
         where, number, path = port.groups()
         right = f"ssh://{where}:{number}{path}"
         raise UsageError(f"{text!r}: a port needs a URL; write {right}{local}")
+    if own := re.fullmatch(r"ssh:([^/:]+)(?::(/.*)?)?", text):  # as connect() takes a host
+        right = f"{own[1]}:{own[2] or ''}"
+        raise UsageError(f"{text}: a host stands here as ssh has it; write {right}{local}")
     host, colons, path = text.partition("::")
     if colons and "/" not in host and "[" not in host and ":" not in host:
         right = f"{host}:/{path.lstrip('/')}" if host else "HOST:/path"

@@ -156,6 +156,11 @@ def test_a_place_on_a_host_is_printed_as_it_can_be_typed(address: HostAddress, p
         ("a::", "a:/"),
         ("a::/p", "a:/p"),
         ("u@a::module/p", "u@a:/module/p"),
+        ("ssh:a:/p", "a:/p"),
+        ("ssh:u@a:/p", "u@a:/p"),
+        ("a:~/x.img", "a:/home/…/x.img"),
+        ("u@a:~bob/x.img", "u@a:/home/…/x.img"),
+        ("a:d/x.img", "a:/…/d/x.img"),
     ],
 )
 def test_the_spelling_of_another_program_is_refused_with_the_right_one(

@@ -51,7 +51,7 @@ def delete(
     with_snapshots: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _DEFAULTS,
 ) -> int:
-    """Remove images. Refused while somebody uses it.
+    """Remove images. Refused for one that somebody uses.
 
     Parameters
     ----------

@@ -61,7 +61,9 @@ def located(text: str) -> Location:
     """A location that names a path, not a host as a whole."""
     location = parse_location(text)
     if location.path is None:
-        raise UsageError(f"{text}: a path is wanted here, not a host as a whole")
+        raise UsageError(
+            f"{text!r} is a host as a whole; write the image's path behind it: {text.rstrip('/')}/…"
+        )
     return location
 
 

@@ -79,7 +79,7 @@ def resize(
     size: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
-    partition: int | None = None,
+    partition: Number = None,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Make image, partition and file system larger or smaller together.

@@ -7,7 +7,13 @@ import inspect
 import re
 import shlex
 
-from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from virtstore.cli.commands import COMMANDS
 from virtstore.errors import UsageError
@@ -37,6 +43,11 @@ def usage_error(app: App, error: CycloptsError, words: list[str]) -> UsageError:
         if name.startswith("-"):
             return UsageError(f"{name} needs a value ({more})")
         return UsageError(f"{name} is missing: write virtstore {_synopsis(app, verb)} ({more})")
+    if isinstance(error, UnknownOptionError) and (error.token.keyword or error.token.value) == "-":
+        return UsageError(
+            "-: standard input and output are no places of images here; name a file, or ./- for one"
+            f" that is called so ({more})"
+        )
     told = re.sub(r"unable to convert (.*) into int", r"\1 is no number", str(error).rstrip("."))
     return UsageError(f"{told} ({more})")
 
