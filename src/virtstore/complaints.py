@@ -66,6 +66,10 @@ _REMEDIES: Final = (
         " anew",
     ),
     (
+        r"[Cc]ould not resolve hostname",
+        "write the host as ssh knows it; an image on this machine is /path or ./name",
+    ),
+    (
         r"Permission denied \(",
         "ssh was not let in: 'ssh -v' to that host shows which keys it offers",
     ),

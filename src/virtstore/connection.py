@@ -200,15 +200,15 @@ class Connection:
                 " host, or say where it is with VIRTSTORE_AGENT or hosts.toml",
                 host=self.name,
             )
-        self._fail_with_log("no session could be opened")
+        self._fail_with_log("no session could be opened", "its agent ended without a word")
 
-    def _fail_with_log(self, what: str | None = None) -> NoReturn:
-        """Say what the host last said; `what`: what could not be done, of a session that had not
-        begun."""
+    def _fail_with_log(self, what: str | None = None, without: str = "") -> NoReturn:
+        """Say what the host last said, or `without` that what is known; `what`: what could not be
+        done, of a session that had not begun."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         self._log.join(1)
-        words = self._last_words()
+        words = self._last_words() or without
         if self._failure:
             raise ConnectionFailed(f"the session was ended here: {self._failure!r}", host=self.name)
         told = f"{what or 'the agent went away'}{': ' if words else ''}{words}"

@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Final
 
-from virtstore.errors import LOCAL_NAME
+from virtstore.errors import LOCAL_NAME, UsageError
 from virtstore.location import HostAddress, parse_host
 
 #: unix(7) has 108 bytes for a socket's path; ssh makes it under a name that is 17 longer.
@@ -48,7 +48,7 @@ def agent_argv(
     elsewhere, agent = _entry(address)
     command = agent or os.environ.get("VIRTSTORE_AGENT")
     if address.host is None:
-        argv = shlex.split(command) if command else _own_agent()
+        argv = _words(command, "agent") if command else _own_agent()
         if config is None and not command:
             config = _configuration_of_a_login()
         return [*argv, *(["--config", config] if config is not None else [])]
@@ -115,8 +115,17 @@ def _destination(address: HostAddress) -> list[str]:
 
 
 def _rsh() -> list[str]:
-    argv = shlex.split(os.environ.get("VIRTSTORE_RSH", "")) or ["ssh"]
+    argv = _words(os.environ.get("VIRTSTORE_RSH", ""), "VIRTSTORE_RSH") or ["ssh"]
     return [*argv, "-T"] if _is_ssh(argv) else argv
+
+
+def _words(command: str, of: str) -> list[str]:
+    """The words of a command line, as a shell would read it. `of`: what it is, for messages."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        what = "VIRTSTORE_AGENT, or the agent in hosts.toml," if of == "agent" else of
+        raise UsageError(f"{what} is no command line: {command!r} ({error})") from None
 
 
 def _is_ssh(argv: list[str]) -> bool:

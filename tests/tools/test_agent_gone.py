@@ -44,3 +44,6 @@ def test_an_agent_that_never_began_leaves_nothing(
     message = told("info", images / "x.img", status=10)["error"]["message"]
     assert message.startswith("no session could be opened: no")
     assert "partial" not in message
+    monkeypatch.setenv("VIRTSTORE_AGENT", "true")
+    message = told("info", images / "x.img", status=10)["error"]["message"]
+    assert message == "no session could be opened: its agent ended without a word"

@@ -19,6 +19,7 @@ from virtstore import complaints
         ("bash: line 1: sudo: command not found", "sudo is not installed"),
         ("/usr/bin/python3: No module named virtstore", "another Python"),
         ("u@a: Permission denied (publickey).", "ssh -v"),
+        ("ssh: Could not resolve hostname file: Name or service not known", "/path or ./name"),
         ("Host key verification failed.", "run ssh to that host once"),
         ("ssh: connect to host a port 22: Connection refused", ""),
     ],

@@ -55,6 +55,16 @@ def test_the_environment_names_another_program_and_another_agent(
     assert agent_argv(LOCAL) == ["sudo", "virtstore-agent"]
 
 
+@pytest.mark.parametrize(("variable", "host"), [("VIRTSTORE_RSH", "a"), ("VIRTSTORE_AGENT", None)])
+@pytest.mark.parametrize("text", ["'", 'x "', "x\\"])
+def test_what_is_no_command_line_is_refused_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, host: str | None, text: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(UsageError, match=f"{variable}.* is no command line"):
+        agent_argv(HostAddress(host))
+
+
 def test_a_program_that_is_no_ssh_gets_no_options_of_ssh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIRTSTORE_RSH", "/opt/connect")
     assert agent_argv(HostAddress("a")) == ["/opt/connect", "--", "a", "virtstore-agent"]
