@@ -307,6 +307,8 @@ def test_nothing_raw_is_called_like_a_container_or_an_archive_that_cannot_be_mad
     ):
         with pytest.raises(Unsupported, match="its name says"):
             make()
+    with pytest.raises(Unsupported, match=r"such as one that ends in \.img\.zst$"):
+        _copy(host, raw, name, archive=True)
     assert tree(root) == before
 
 

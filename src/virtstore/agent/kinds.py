@@ -67,9 +67,10 @@ def refuse_misleading_name(
         stem = names.without_archive_suffix(place.name) if archive else place.name
         promised = names.promised(stem)
         if promised and not (holds and names.fits(stem, holds)):
+            fitting = f".img{names.SUFFIXES[archive]}" if archive else ".img"
             raise Unsupported(
                 f"its name says that it is {KINDS[promised].what}, and virtstore makes none; give"
-                " it another name, such as one that ends in .img",
+                f" it another name, such as one that ends in {fitting}",
                 path=place.path,
             )
         if holds is None or archive or names.fits(stem, holds):
