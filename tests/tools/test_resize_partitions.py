@@ -58,7 +58,7 @@ def test_swap_behind_the_root_is_neither_grown_nor_shrunk(
     error = told("resize", image, "+60M", status=11)["error"]
     assert "partition 2 (swap, 8 MiB) lies between partition 1 and the end" in error["message"]
     error = told("shrink", image, "20M", status=8)["error"]
-    way = "'virtstore resize'" if label == "gpt" else "'virtstore resize' with --partition 2 shrinks"
+    way = "'virtstore resize'" if label == "gpt" else "'virtstore resize' with --partition 2"
     assert way in error["message"]
     assert starts(image) == before
     done = told("resize", image, "minimum")
