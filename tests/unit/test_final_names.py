@@ -16,7 +16,7 @@ from virtstore.backends import final_names
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
 from virtstore.backends.directory import Directory
 from virtstore.backends.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
-from virtstore.errors import Denied, Unsupported
+from virtstore.errors import Denied, InUse, Unsupported
 
 PARTIAL = f"x.img{PARTIAL_SUFFIX}"
 PUBLISHING = f"x.img{PUBLISH_SUFFIX}"
@@ -333,6 +333,35 @@ def test_what_is_nobodys_image_is_not_listed(store: Directory, tmp_path: Path, f
     (tmp_path / file).write_bytes(b"removed, and open somewhere")
     (tmp_path / ".nfs").write_bytes(b"an image")
     assert listed(store) == {(".nfs", "complete")}
+
+
+def test_a_draft_that_somebody_is_writing_on_another_host_is_not_discarded(
+    store: Directory, tmp_path: Path
+) -> None:
+    """Locks of images are a host's own; the draft's is the file's."""
+    with store.draft("x.img", 3) as made:
+        with pytest.raises(InUse, match="another virtstore operation"):
+            store.discard("x.img")
+        made.write_at(0, b"new")
+        made.publish(overwrite=False)
+    assert files(tmp_path) == {"x.img": b"new"}
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_was_put_in_a_drafts_place_is_not_published_for_it(
+    store: Directory, tmp_path: Path, overwrite: bool, replaced: bool
+) -> None:
+    (tmp_path / "y.img").write_bytes(b"old")
+    with store.draft("x.img", 3) as made:
+        made.write_at(0, b"new")
+        (tmp_path / PARTIAL).unlink()
+        if replaced:
+            (tmp_path / PARTIAL).write_bytes(b"half of another's")
+        with pytest.raises(final_names.Displaced):
+            made.publish(overwrite=overwrite)
+    left = {PARTIAL: b"half of another's"} if replaced else {}
+    assert files(tmp_path) == {"y.img": b"old", **left}
 
 
 @pytest.mark.parametrize("name", [PUBLISHING, RETURNING])

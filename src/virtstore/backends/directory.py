@@ -216,8 +216,17 @@ class Directory:
         reworked, draft = name + REWORK_SUFFIX, name + PARTIAL_SUFFIX
         for file in (reworked, draft) if was_image else (draft,):
             with _suppress_missing():
+                self._refuse_claimed(file)
                 os.unlink(file, dir_fd=self._fd)
                 final_names.flush(self._fd)
+
+    def _refuse_claimed(self, file: str) -> None:
+        """Raises `InUse` where somebody is writing it, maybe on another host, whose locks of
+        images are not ours."""
+        with suppress(NotFound, Denied, OSError):
+            fd = self._open_regular(file, os.O_RDWR)
+            with FileDraft(fd, self._fd, file, self._new_files) as left:
+                left.claim(ours=True)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         with self.open(name, writable=True) as image:
@@ -242,12 +251,14 @@ class Directory:
             image.unmark()
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
-        with self.open(name) as image, self.archive(new) as draft:
+        with self.open(name) as image:
+            draft = self.archive(new)
             try:
-                draft.cut(0)
-                draft.clone_from(image)
-                # It holds what its image holds: nobody else may read it, either.
-                draft.publish(overwrite=False, like=self._or_as_configured(name))
+                with draft:
+                    draft.cut(0)
+                    draft.clone_from(image)
+                    # It holds what its image holds: nobody else may read it, either.
+                    draft.publish(overwrite=False, like=self._or_as_configured(name))
             except BaseException as error:
                 self.discard(new)
                 if isinstance(error, FileExistsError):

@@ -231,7 +231,7 @@ class FileDraft(FileImage):
         self._dress(self._name if overwrite else None, like)
         self.flush()
         if overwrite:
-            final_names.give_over(self._directory, self._name)
+            final_names.give_over(self._directory, self._name, self._fd)
             self._remove_what_was_left()
         else:
             final_names.give(self._directory, self._name, self._fd, self._suffix)

@@ -24,7 +24,7 @@ from typing import Final, Literal
 
 from virtstore import linux
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
-from virtstore.errors import Unsupported
+from virtstore.errors import InUse, Unsupported
 
 #: What a whole draft's name ends with while it gets its final one. As long as PARTIAL_SUFFIX.
 PUBLISH_SUFFIX: Final = ".virtstore-publish"
@@ -49,6 +49,10 @@ _INTERNAL: Final = re.compile(
 )
 
 
+class Displaced(InUse):
+    """A partial image lost its name to somebody on another host, where our locks do not count."""
+
+
 def is_internal(file: str) -> bool:
     """Whether a file is nobody's image, and not shown."""
     return _INTERNAL.fullmatch(file) is not None
@@ -64,7 +68,9 @@ def exists(directory: int, name: str) -> bool:
 
 def give(directory: int, name: str, fd: int, suffix: str = PARTIAL_SUFFIX) -> None:
     """The partial image of that name and `suffix`, which `fd` is on, has its final one, for good.
-    Raises FileExistsError, and `Unsupported` where that cannot be done; it is partial still."""
+    Raises FileExistsError, and `Unsupported` where that cannot be done; it is partial still.
+    Raises `Displaced` where another file has its partial name."""
+    _require_named(directory, name + suffix, fd)
     try:
         linux.rename_noreplace(directory, name + suffix, name)
     except OSError as error:
@@ -74,8 +80,9 @@ def give(directory: int, name: str, fd: int, suffix: str = PARTIAL_SUFFIX) -> No
     flush(directory)
 
 
-def give_over(directory: int, name: str) -> None:
+def give_over(directory: int, name: str, fd: int) -> None:
     """The same, in place of whatever has that name."""
+    _require_named(directory, name + PARTIAL_SUFFIX, fd)
     _rename(directory, name + PARTIAL_SUFFIX, name)
     flush(directory)
 
@@ -162,7 +169,9 @@ def _is_given(directory: int, name: str, step: str) -> bool:
     another file, may be all that there is of it."""
     if not exists(directory, name):
         return False
-    return not step.endswith(RETURN_SUFFIX) or _may_be_same(directory, name, step)
+    if not step.endswith(RETURN_SUFFIX):
+        return True
+    return _may_be_same(_status(directory, name), _status(directory, step))
 
 
 @contextmanager
@@ -287,19 +296,27 @@ def _create(directory: int, name: str) -> int:
     return os.open(name, flags, 0o600, dir_fd=directory)
 
 
-def _same(directory: int, one: str, other: str) -> bool:
-    return os.path.samestat(*_both(directory, one, other))
-
-
-def _may_be_same(directory: int, one: str, other: str) -> bool:
-    """As `_same`, also where a file system gives each name a number of its own."""
-    found = _both(directory, one, other)
-    like = [(status.st_size, status.st_mtime_ns) for status in found]
-    return os.path.samestat(*found) or like[0] == like[1]
-
-
-def _both(directory: int, one: str, other: str) -> tuple[os.stat_result, os.stat_result]:
-    return (
-        os.stat(one, dir_fd=directory, follow_symlinks=False),
-        os.stat(other, dir_fd=directory, follow_symlinks=False),
+def _require_named(directory: int, file: str, fd: int) -> None:
+    """Raises `Displaced` unless `fd` is seen to be on the file of that name."""
+    with suppress(FileNotFoundError):
+        if _may_be_same(_status(directory, file), os.fstat(fd)):
+            return
+    raise Displaced(
+        "what was being made was removed or replaced before it was whole, by somebody who reaches"
+        " this directory from another host or without virtstore; what has its name now was left"
+        " alone"
     )
+
+
+def _same(directory: int, one: str, other: str) -> bool:
+    return os.path.samestat(_status(directory, one), _status(directory, other))
+
+
+def _may_be_same(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether it may be one file, also where a file system gives each name a number of its own."""
+    like = [(status.st_size, status.st_mtime_ns) for status in (one, other)]
+    return os.path.samestat(one, other) or like[0] == like[1]
+
+
+def _status(directory: int, file: str) -> os.stat_result:
+    return os.stat(file, dir_fd=directory, follow_symlinks=False)

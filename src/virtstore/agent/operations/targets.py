@@ -12,6 +12,7 @@ from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveDraft, Draft
+from virtstore.backends.final_names import Displaced
 from virtstore.errors import (
     ConnectionFailed,
     Error,
@@ -73,6 +74,8 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
         # overwritten, and is partial otherwise. A volume that is open cannot be removed.
         left = isinstance(error, (Interrupted, ConnectionFailed))
         if wanted.mode != "contents":
+            if isinstance(error, Displaced):
+                raise  # what has its name is another's
             if draft.whole:
                 _say_that_it_stays(error, place)
             elif not (left and wanted.archive in (None, "zstd")):
