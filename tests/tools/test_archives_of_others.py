@@ -51,6 +51,7 @@ MAKERS: dict[str, Callable[[], bytes]] = {
     "xz": lambda: lzma.compress(IMAGE),
     "zst": lambda: _packed("zstd", "-q"),
     "lz4": lambda: _packed("lz4", "-q"),
+    "lzo": lambda: _packed("lzop", "-q"),
 }
 
 
@@ -67,7 +68,7 @@ def test_zeros_behind_the_only_member_are_padding_where_it_is_called_an_archive(
             _copy(host, other, root / "y.img")
 
 
-@pytest.mark.parametrize("suffix", ["gz", "zst", "lz4"])
+@pytest.mark.parametrize("suffix", MAKERS)
 def test_something_behind_the_end_is_told_with_what_to_do(
     host: Host, root: Path, suffix: str
 ) -> None:
@@ -149,6 +150,7 @@ def test_an_archive_that_is_not_read_is_named_and_nothing_is_made_of_it(
         lambda: image.grow("+1M"),
         lambda: image.shrink("-1"),
         lambda: image.resize("+1M"),
+        image.uncompress,
         lambda: image.copy(host.image(f"{root}/new.img")),
         lambda: image.copy_contents(host.image(f"{root}/web.img")),
         lambda: host.image(f"{root}/web.img").copy_contents(image),

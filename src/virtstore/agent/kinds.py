@@ -14,7 +14,7 @@ The rule, which everything here follows:
 from __future__ import annotations
 
 import shlex
-from typing import Final
+from typing import Final, NoReturn
 
 from virtstore import formats, names
 from virtstore.agent.policy import Place
@@ -45,6 +45,17 @@ def require_raw(place: Place, image: Image) -> None:
             path=place.path,
         )
     formats.refuse_broken_promise(place.name)
+
+
+def refuse_uncompressing(path: str, foreign: Foreign | None) -> NoReturn:
+    """Raises `Unsupported`: virtstore unpacks nothing that it reads no archive in."""
+    if foreign is None:
+        raise Unsupported("it is not compressed", path=path)
+    raise Unsupported(
+        f"it is {foreign.kind.what}, which virtstore does not unpack;"
+        f" {_making_raw(foreign.name, path)}",
+        path=path,
+    )
 
 
 def require_whole(foreign: Foreign | None, path: str) -> None:

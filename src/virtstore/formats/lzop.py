@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 from virtstore import run
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt, Error
-from virtstore.formats.base import ArchiveSource, Sink
-from virtstore.formats.cursor import PAGE, Cursor
+from virtstore.formats.base import ArchiveSource, Sink, Trailing
+from virtstore.formats.cursor import PAGE, Cursor, Section
 from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.model import Compression
 from virtstore.names import SUFFIXES
@@ -59,15 +59,18 @@ class Lzop:
 
     def image_size(self, source: ArchiveSource) -> int | None:
         try:
-            return _size(source, Steps())
+            found = _walk(source, Steps())
         except OutOfSteps:
             return None
+        if found.trailing:
+            raise found.trailing
+        return found.size
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
-        expected, got = _size(source, Steps.unlimited()), 0
+        found, got = _walk(source, Steps.unlimited()), 0
         with run.filter_process(["lzop", "-d", "-c", "-q"]) as process:
             lzop = _Filter(process)
-            cursor = Cursor(source)
+            cursor = Cursor(Section(source, 0, found.end))
             while data := cursor.take_some():
                 for piece in lzop.exchange(data):
                     got += len(piece)
@@ -77,8 +80,10 @@ class Lzop:
                 yield piece
             if complaint := lzop.complaint():
                 raise Corrupt(f"the archive fails lzop's checks: {complaint}")
-        if got != expected:
-            raise Corrupt(f"the archive states {expected} bytes and holds {got}")
+        if got != found.size:
+            raise Corrupt(f"the archive states {found.size} bytes and holds {got}")
+        if found.trailing:
+            raise found.trailing
 
     def writer(self, sink: Sink, level: int | None = None) -> LzopWriter:
         return LzopWriter(sink, self.default_level if level is None else level)
@@ -178,16 +183,27 @@ class _Member(NamedTuple):
     stored_checksums: int
 
 
-def _size(source: ArchiveSource, steps: Steps) -> int:
-    """Bytes of the image: of all members. Raises `Corrupt` where the archive's structure is
-    not sound to its end, and `OutOfSteps`."""
+class _Found(NamedTuple):
+    """The bytes that all members hold, where the last ends, and what is wrong with what follows."""
+
+    size: int
+    end: int
+    trailing: Trailing | None
+
+
+def _walk(source: ArchiveSource, steps: Steps) -> _Found:
+    """What the members' headers say. Raises `Corrupt` where the structure of one is not sound, and
+    `OutOfSteps`."""
     if not source.size:
         raise Corrupt("the archive is empty")
     cursor = Cursor(source, ahead=PAGE)
-    total = 0
+    total = members = 0
     while not cursor.at_end:
+        if members and cursor.peek(len(_MAGIC)) != _MAGIC:
+            return _Found(total, cursor.position, cursor.trailing("lzop", members))
         total += _skip_member(cursor, steps)
-    return total
+        members += 1
+    return _Found(total, cursor.position, None)
 
 
 def _skip_member(cursor: Cursor, steps: Steps) -> int:

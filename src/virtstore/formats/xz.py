@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from virtstore.errors import Corrupt, Unsupported
-from virtstore.formats.base import ArchiveSource, Sink
+from virtstore.formats.base import ArchiveSource, Sink, Trailing
 from virtstore.formats.cursor import PAGE, Cursor, Section
 from virtstore.formats.members import MemberWriter, read_member
 from virtstore.formats.steps import OutOfSteps, Steps
@@ -34,6 +34,8 @@ _HEADER: Final = 12  # of a stream; its footer is as long
 _FOOTER: Final = struct.Struct("<II2s2s")  # CRC-32, index size / 4 - 1, flags, magic
 _END_MAGIC: Final = b"YZ"
 _PADDING: Final = bytes(PAGE)
+#: How far from the archive's end a footer is looked for that something was appended to.
+_MOST_BEHIND: Final = 64 << 10
 _STEPS_OF_A_STREAM: Final = 4  # header, footer, index and its checksum: a read each
 # What LZMA2 can do at most: a chunk of 2 MiB behind a header of 6 bytes.
 _MOST_IN_A_BYTE: Final = (2 << 20) // 6
@@ -105,6 +107,8 @@ def _size(source: ArchiveSource, steps: Steps) -> int:
     total, end = 0, source.size
     while end:
         end = _without_padding(source, end, steps)
+        if not total and (whole := _end_before(source, end)):
+            raise Trailing("xz", whole, source.size, members=1, zeros=False)
         end, size = _last_stream(source, end, steps)
         total += size
         if total > MAX_SIZE:
@@ -131,9 +135,9 @@ def _last_stream(source: ArchiveSource, end: int, steps: Steps) -> tuple[int, in
     if end < 2 * _HEADER:
         raise Corrupt("the archive is truncated, or is not xz")
     footer = source.read_at(end - _HEADER, _HEADER)
-    crc, backward, flags, magic = _FOOTER.unpack(footer)
+    _, backward, flags, _ = _FOOTER.unpack(footer)
     index_size = 4 * (backward + 1)
-    if magic != _END_MAGIC or crc != zlib.crc32(footer[4:10]) or index_size > end - 2 * _HEADER:
+    if not _is_footer(footer) or index_size > end - 2 * _HEADER:
         raise Corrupt(
             f"the end of the xz stream at byte {end} is missing or damaged, or something was"
             " appended to the archive (`xz -t` tells)"
@@ -144,6 +148,26 @@ def _last_stream(source: ArchiveSource, end: int, steps: Steps) -> tuple[int, in
     if begin < 0 or source.read_at(begin, 8) != _MAGIC + flags:
         raise Corrupt(f"the xz stream that ends at byte {end} has no beginning")
     return begin, size
+
+
+def _is_footer(raw: bytes) -> bool:
+    if len(raw) < _HEADER:
+        return False
+    crc, _, _, magic = _FOOTER.unpack(raw)
+    return bool(magic == _END_MAGIC and crc == zlib.crc32(raw[4:10]))
+
+
+def _end_before(source: ArchiveSource, end: int) -> int | None:
+    """Where a stream ends that something follows which is none, if that is not far before `end`;
+    None where one ends there."""
+    start = max(0, end - _MOST_BEHIND)
+    tail = source.read_at(start, end - start)
+    stop = len(tail)
+    while not _is_footer(tail[max(0, stop - _HEADER) : stop]):
+        if (at := tail.rfind(_END_MAGIC, 0, stop - 1)) < 0:
+            return None
+        stop = at + len(_END_MAGIC)
+    return start + stop if stop < len(tail) else None
 
 
 def _read_index(index: Section, steps: Steps) -> tuple[int, int]:

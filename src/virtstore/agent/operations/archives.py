@@ -10,7 +10,7 @@ import msgspec
 
 from virtstore import formats, names
 from virtstore.agent.context import Agent, changed, planned, require_room, stored
-from virtstore.agent.kinds import refuse_misleading_name, remarks
+from virtstore.agent.kinds import refuse_misleading_name, refuse_uncompressing, remarks
 from virtstore.agent.operations.copying import copy_within, held
 from virtstore.agent.operations.images import refuse_existing
 from virtstore.agent.operations.targets import (
@@ -56,7 +56,7 @@ def uncompress(agent: Agent, request: UncompressImage) -> None:
         archives = place.store.capabilities.archives
         source = open_source(image, archives=archives, name=place.name)
         if source.compression is None:
-            raise Unsupported("it is not compressed")
+            refuse_uncompressing(place.path, source.holds)
         agent.policy.check_size(source.size)
         # It may be called another format's archive; what it is called then is no image's name.
         path = names.without_archive_suffix(place.path)
