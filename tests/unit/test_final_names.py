@@ -246,6 +246,21 @@ def _once(rename: Callable[[int, str, str], None]) -> Callable[[int, str, str], 
     return renaming
 
 
+@pytest.mark.parametrize("writes", [False, True])
+@pytest.mark.parametrize("there", [b"another", None])
+def test_what_was_put_in_an_images_place_before_it_changed_is_left_alone(
+    store: Directory, tmp_path: Path, there: bytes | None, writes: bool
+) -> None:
+    (tmp_path / "x.img").write_bytes(b"old")
+    with store.rework("x.img") as image:
+        (tmp_path / "x.img").unlink()
+        if there:
+            (tmp_path / "x.img").write_bytes(there)
+        with pytest.raises(InUse, match="in its place"):
+            image.write_at(0, b"new") if writes else image.publish(overwrite=False)
+    assert files(tmp_path) == ({"x.img": there} if there else {})
+
+
 def test_an_image_does_not_lose_its_name_to_a_partial_one(store: Directory, tmp_path: Path) -> None:
     (tmp_path / "x.img").write_bytes(b"old")
     (tmp_path / PARTIAL).write_bytes(b"partial")

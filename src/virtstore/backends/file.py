@@ -262,6 +262,14 @@ class ReworkedFile(Reworked, FileDraft):
         self.unmark()  # it speaks of the contents that go
         final_names.take(self._directory, self._name, self._suffix)
 
+    def _require_as_begun(self) -> None:
+        super()._require_as_begun()
+        if not final_names.is_named(self._directory, self._name, self._fd):
+            raise InUse(
+                "somebody put another in its place, or took it away, while it was being compared;"
+                " what is there now was left alone; run the same command again"
+            )
+
     def _dress(self, replaced: str | None, like: str | None) -> None:
         return
 

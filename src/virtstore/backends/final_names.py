@@ -58,6 +58,13 @@ def is_internal(file: str) -> bool:
     return _INTERNAL.fullmatch(file) is not None
 
 
+def is_named(directory: int, file: str, fd: int) -> bool:
+    """Whether what `fd` is on is called so, as far as the file system tells."""
+    with suppress(FileNotFoundError):
+        return _may_be_same(_status(directory, file), os.fstat(fd))
+    return False
+
+
 def exists(directory: int, name: str) -> bool:
     """Whether anything has that name."""
     with suppress(FileNotFoundError):
@@ -297,15 +304,13 @@ def _create(directory: int, name: str) -> int:
 
 
 def _require_named(directory: int, file: str, fd: int) -> None:
-    """Raises `Displaced` unless `fd` is seen to be on the file of that name."""
-    with suppress(FileNotFoundError):
-        if _may_be_same(_status(directory, file), os.fstat(fd)):
-            return
-    raise Displaced(
-        "what was being made was removed or replaced before it was whole, by somebody who reaches"
-        " this directory from another host or without virtstore; what has its name now was left"
-        " alone"
-    )
+    """Raises `Displaced` where another file has that name, or none."""
+    if not is_named(directory, file, fd):
+        raise Displaced(
+            "what was being made was removed or replaced before it was whole, by somebody who"
+            " reaches this directory from another host or without virtstore; what has its name now"
+            " was left alone"
+        )
 
 
 def _same(directory: int, one: str, other: str) -> bool:
