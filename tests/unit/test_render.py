@@ -211,9 +211,13 @@ def test_a_copy_that_took_no_time_has_a_rate() -> None:
     assert render.copy_text(result, dry_run=True) == "would copy 1 MiB from /x to /y"
 
 
-def test_a_host_without_any_root_says_so() -> None:
-    text = render.storage_text(StorageInfo("a", "1", (), (), (), ()))
-    assert "nothing is configured here" in text
+@pytest.mark.parametrize(
+    ("host", "path"),
+    [("a", "a:/DIRECTORY"), ("local", "/DIRECTORY"), ("ssh://a:99", "ssh://a:99/DIRECTORY")],
+)
+def test_a_host_without_any_root_says_so_and_how_to_see_what_to_write(host: str, path: str) -> None:
+    text = render.storage_text(StorageInfo(host, "1", (), (), (), ()))
+    assert f"nothing is configured here; 'virtstore list {path}'" in text
 
 
 #: What turns a line around, hides a part of it, or commands a terminal.

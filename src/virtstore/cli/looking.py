@@ -14,6 +14,7 @@ from virtstore.cli.render import (
     difference_text,
     info_text,
     list_text,
+    nothing_configured,
     print_json,
     storage_text,
     verified_text,
@@ -53,7 +54,8 @@ def list_(
         def look(at: Location) -> Sequence[Entry | ImageInfo]:
             found = host_of(at).list(at.path, long=long, recursive=recursive)
             if not found and at.path is None and not options.json:
-                print(f"{host_of(at).name}: nothing is configured here", file=sys.stderr)
+                name = host_of(at).name
+                print(f"{name}: {nothing_configured(name)}", file=sys.stderr)
             return [whole_entry(each) for each in found] if long and options.json else found
 
         def text(found: Sequence[Entry | ImageInfo]) -> str | None:

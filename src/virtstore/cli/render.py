@@ -192,7 +192,7 @@ def storage_text(info: StorageInfo) -> str:
     for group in info.volume_groups:
         sizes = format_size(group.free), format_size(group.total)
         rows.append((group.path, group.access, "LVM", *sizes, "yes"))
-    nothing = "no root can be used" if info.warnings else "nothing is configured here"
+    nothing = "no root can be used" if info.warnings else nothing_configured(info.host)
     lines += _table(rows) if len(rows) > 1 else [nothing]
     for each in info.directories:
         lines += [f"{each.path} lacks {what}: {_INSTEAD.get(what, '')}" for what in each.lacks]
@@ -204,6 +204,14 @@ def storage_text(info: StorageInfo) -> str:
     formats = [f.name if f.read and f.write else f"{f.name} (not here)" for f in info.formats]
     lines.append(f"archive formats: {', '.join(formats)}")
     return _lines(lines)
+
+
+def nothing_configured(host: str) -> str:
+    """What there is to say of a host that has no root, and how to see the lines that make one."""
+    return (
+        f"nothing is configured here; 'virtstore list {spelled(host, '/DIRECTORY')}', or"
+        f" {spelled(host, '/dev/VG')}, tells the lines of configuration that allow it"
+    )
 
 
 def _lines(lines: Iterable[str]) -> str:
