@@ -542,6 +542,8 @@ def _copy_between(
         one.heard = other.heard = tell.heard
         try:
             received = relay(one, send, other, receive, told)
+        except answers.Untrue:  # an agent's fault, and it is said whose
+            raise
         except Corrupt as error:
             # An archive's frames go on as they lie: what the target finds, the source has.
             error.host, error.path = source.name, request.source

@@ -18,6 +18,10 @@ from virtstore.errors import ConnectionFailed, Corrupt, Denied
 from virtstore.protocol import AnyMessage, GetInfo, Receive, Send
 from virtstore.relay import relay
 
+from .test_agent_commands import images, told
+
+__all__ = ["images"]  # a fixture
+
 #: It greets; `say` and `hear` are a frame each.
 _AGENT = """
 import itertools, os, sys, threading, time
@@ -177,3 +181,16 @@ def test_an_agent_whose_log_cannot_be_shown_is_still_heard(
     finally:
         opened.close()
     assert capfd.readouterr().out == ""
+
+
+def test_whose_agent_lies_is_told_of_a_copy_between_two(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive that is damaged is the source's fault, but not what the target makes up."""
+    liar = tmp_path / "liar.py"
+    ended = "while type(hear()).__name__ != 'End':\n    pass\n"
+    liar.write_text(f'{_AGENT}{_TARGET}{ended}say(Received("/t", 7, 0, "0" * 64)); hear()\n')
+    monkeypatch.setenv("VIRTSTORE_RSH", f"{sys.executable} {liar}")
+    error = told("copy", images / "x.img", "b:/t", status=9)["error"]
+    assert "answered what cannot be true" in error["message"]
+    assert (error["host"], error["path"]) == ("b", None)
