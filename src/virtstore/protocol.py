@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -434,15 +434,33 @@ def encode(message: AnyMessage, payload_length: int = 0) -> bytes:
     return _HEADER.pack(len(body), payload_length) + body
 
 
+def _wrong_field(request: Request, error: str) -> str:
+    """What is wrong with a field, by its name; msgspec counts them, the message's own as 0."""
+    what, _, where = error.partition(" - at `$[")
+    number = where.partition("]")[0]
+    if not number.isdigit():
+        return what
+    name = request.__struct_fields__[int(number) - 1]
+    choices = _choices(get_type_hints(type(request))[name])
+    may = f"; it is {' or '.join(choices)}" if choices else f": {what.replace('`', '')}"
+    called = "format" if name == "archive" else name  # as users know it
+    return f"{called} cannot be {getattr(request, name)!r}{may}"
+
+
+def _choices(kind: object) -> list[str]:
+    """The texts that a type admits, if it admits no others."""
+    if get_origin(kind) is Literal:
+        return [repr(each) for each in get_args(kind)]
+    return [text for each in get_args(kind) for text in _choices(each)]
+
+
 def check(request: Request) -> None:
     """Raises `UsageError` for a request that an agent would not even read, such as one with an
     argument of the wrong type, or a path that is none."""
     try:
         _decoder.decode(encode(request)[HEADER_SIZE:])
     except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        name = where.rstrip("`")
-        raise UsageError(f"{name}: {what}" if name else what) from None
+        raise UsageError(_wrong_field(request, str(error))) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"this cannot be asked of a host: {error}") from None
     for field in ("path", "source", "target"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Callable
 from typing import get_args
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtstore import model, protocol
-from virtstore.errors import ConnectionFailed
+from virtstore.errors import ConnectionFailed, UsageError
 from virtstore.protocol import (
     HEADER_SIZE,
     MAX_MESSAGE,
@@ -200,3 +201,22 @@ def test_frames_follow_each_other_without_gaps(sent: list[tuple[int, bytes]]) ->
 
 def test_both_ends_know_who_speaks() -> None:
     assert _read(encode(Hello("9.9", 77))) == (Hello("9.9", 77), b"")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "says"),
+    [
+        (protocol.CompressImage, "format", "zst", "format cannot be 'zst'; it is 'zstd' or 'lz4'"),
+        (protocol.CopyHere, "archive", "zst", "format cannot be 'zst'; it is 'zstd' or 'lz4'"),
+        (protocol.CreateImage, "thin", 5, "thin cannot be 5: Expected str | null, got int"),
+        (protocol.ResizeImage, "partition", "1", "partition cannot be '1': Expected int | null"),
+        (protocol.GetInfo, "path", 7, "path cannot be 7: Expected str, got int"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_told_by_its_name(
+    kind: type[protocol.Request], field: str, value: object, says: str
+) -> None:
+    make: Callable[..., protocol.Request] = kind
+    request = make(**{**msgspec.structs.asdict(_example(kind)), field: value})
+    with pytest.raises(UsageError, match=re.escape(says)):
+        protocol.check(request)
