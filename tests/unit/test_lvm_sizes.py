@@ -90,3 +90,19 @@ def test_what_an_extension_that_goes_on_will_add_stays_marked(
     with pytest.raises(type(failure), match=failure.message):
         VolumeGroup("vg0").grow("web", 12 * GIB, in_use=in_use)
     assert fake.volume.tags == tags
+
+
+def test_what_is_made_inactive_again_is_the_volume_and_not_who_has_its_name_now(fake: Lvm) -> None:
+    """The locks are gone by then: another agent may have put a new volume in its place."""
+    fake.volume = msgspec.structs.replace(fake.volume, active=False)
+    group = VolumeGroup("vg0")
+    with pytest.raises(FileNotFoundError):  # there is no such device here
+        group.open("web")
+    assert ("lvchange", "-ay", "-K", "vg0/web") in fake.asked
+    fake.volume = msgspec.structs.replace(fake.volume, active=True)
+    group.refresh()
+    assert [listed.active for listed in group.scan()] == [True]
+    fake.volume = msgspec.structs.replace(fake.volume, name="web.virtstore-replaced")
+    fake.asked.clear()
+    group.close()
+    assert fake.asked == [("lvchange", "-an", "vg0/web.virtstore-replaced")]

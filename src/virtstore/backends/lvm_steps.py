@@ -95,6 +95,8 @@ class Volumes:
     def give_back(self) -> None:
         """Make inactive again what was made active here, but for what somebody has opened since.
         Raises nothing: what stays active does no harm."""
+        if self._activated:
+            self.refresh()  # no lock is held any more: its name may be another volume's by now
         for uuid in self._activated:
             with suppress(Error, OSError):
                 self._deactivate(uuid)
