@@ -152,6 +152,8 @@ def from_os_error(error: OSError, *, path: str | None = None) -> Error:
     message = error.strerror or str(error)
     if error.errno == errno.ENAMETOOLONG:
         message += " for what an image is called while it is being made; choose a shorter name"
+    if error.errno == errno.EIO:
+        message += " of the disk or what serves it; that host's kernel log (dmesg) tells of which"
     about = error.filename
     if isinstance(about, str) and about.startswith("/") and about != path:
         # Such as where locks are kept; but the name of a descriptor tells nobody anything.

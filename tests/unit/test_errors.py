@@ -63,6 +63,12 @@ def test_the_kernels_error_names_the_file_if_it_is_another(about: str | None, te
     assert (error.message, error.path) == (text, "/images/x.img")
 
 
+def test_an_error_of_the_disk_says_where_to_look() -> None:
+    error = from_os_error(OSError(errno.EIO, os.strerror(errno.EIO)), path="/images/x.img")
+    assert (error.code, error.path) == ("failed", "/images/x.img")
+    assert "that host's kernel log (dmesg)" in error.message
+
+
 def test_a_code_of_a_newer_agent_is_still_an_error() -> None:
     assert type(from_code("no-such-code", "why")) is Error
 
