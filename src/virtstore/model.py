@@ -204,6 +204,7 @@ class Verified(msgspec.Struct, frozen=True):
     compression: Compression | None
     digest: str
     checked: Literal["digest", "checksums", "nothing"]
+    warnings: tuple[str, ...] = ()
 
 
 class Difference(msgspec.Struct, frozen=True):

@@ -159,6 +159,8 @@ def test_an_archive_that_is_not_read_is_named_and_nothing_is_made_of_it(
         with pytest.raises(Unsupported, match=what):
             change()
     assert tree(root) == before
+    verified = image.verify()
+    assert (verified.checked, verified.warnings) == ("nothing", info.warnings)
 
 
 @pytest.mark.parametrize(

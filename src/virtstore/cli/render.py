@@ -116,7 +116,8 @@ def copy_text(result: CopyResult, *, dry_run: bool) -> str:
 def verified_text(found: Verified) -> str:
     checked = "whole" if found.checked != "nothing" else "read through; no checksums to check"
     digest = printable(found.digest)
-    return f"{on(found.host, found.path)}: {checked}, {found.size} bytes, digest {digest}"
+    line = f"{on(found.host, found.path)}: {checked}, {found.size} bytes, digest {digest}"
+    return _lines([line, *(f"note: {warning}" for warning in found.warnings)])
 
 
 def difference_text(found: Difference) -> str:

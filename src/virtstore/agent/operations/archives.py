@@ -10,7 +10,12 @@ import msgspec
 
 from virtstore import formats, names
 from virtstore.agent.context import Agent, changed, planned, require_room, stored
-from virtstore.agent.kinds import refuse_misleading_name, refuse_uncompressing, remarks
+from virtstore.agent.kinds import (
+    refuse_misleading_name,
+    refuse_uncompressing,
+    remarks,
+    warnings_of,
+)
 from virtstore.agent.operations.copying import copy_within, held
 from virtstore.agent.operations.images import refuse_existing
 from virtstore.agent.operations.targets import (
@@ -91,6 +96,7 @@ def verify(agent: Agent, request: VerifyImage) -> None:
                 compression=source.compression,
                 digest=digest,
                 checked=_held_against(source),
+                warnings=_unchecked(place, source),
             )
             agent.reply(DoneVerifying(told))
 
@@ -99,6 +105,13 @@ def _held_against(source: Source) -> Literal["digest", "checksums", "nothing"]:
     if source.digest:
         return "digest"
     return "checksums" if source.compression else "nothing"
+
+
+def _unchecked(place: Place, source: Source) -> tuple[str, ...]:
+    """What there is to say of a file that was read through and is no raw image."""
+    if source.compression or not place.store.capabilities.archives:
+        return ()
+    return warnings_of(place.path, source.holds)
 
 
 def _replace(
