@@ -118,8 +118,8 @@ def _unfit(holds: str, why: str) -> str:
         f"what would be copied is {kind.what}, whose bytes are not those of the disk in it, and"
         f" {why}; {_making_raw(holds, _SOURCE)}. Its bytes can be kept"
         f" {f'under a name that ends in {kind.suffixes[0]}, or ' if kind.suffixes else ''}"
-        "in an archive (--archive); --raw takes them for a raw disk's, in which a guest wrote what"
-        " looks so"
+        "in an archive (copy --archive); --raw of copy and copy-contents takes them for a raw"
+        " disk's, in which a guest wrote what looks so"
     )
 
 
