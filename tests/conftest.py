@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from . import leftovers
 
 # No bound on an example's time: a busy machine is no defect.
 hypothesis.settings.register_profile("virtstore", deadline=None)
@@ -25,11 +28,28 @@ for _name in ("SSH_CONNECTION", "SUDO_UID", "SUDO_USER", "SUDO_COMMAND", "DOAS_U
 if os.path.ismount("/tmp") and "TMPDIR" not in os.environ:
     os.environ["TMPDIR"], tempfile.tempdir = "/var/tmp", None
 
+# What they start is known by this.
+os.environ[leftovers.MARK] = str(os.getpid())
+
 RINGS = ("unit", "contract", "tools", "hosts", "lab")
 
 
 #: Set in the environment: run what takes long, too.
 TORTURE = "VIRTSTORE_TORTURE"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_on_the_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The first fixture to be there and the last to go."""
+    with leftovers.none_of_the_machine(tmp_path_factory.getbasetemp()):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_in_the_process() -> Iterator[None]:
+    """What a wider fixture holds was there before, for those come first."""
+    with leftovers.none_of_the_process():
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

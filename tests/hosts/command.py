@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ..waiting import PATIENCE
+
 #: The exit status of each error's code, as users were promised them.
 STATUS: Final = {
     "failed": 1,
@@ -55,7 +57,7 @@ class Ended:
 
 def ended(process: subprocess.Popen[bytes]) -> Ended:
     """What became of a run, once it has ended."""
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     return Ended(process.returncode, stdout.decode(), stderr.decode())
 
 

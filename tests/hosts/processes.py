@@ -15,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from ..waiting import PATIENCE
+
 _OURS: Final = os.getpid()
 
 
@@ -51,7 +53,7 @@ def connections(listening: int) -> list[int]:
     return children + [pid for pid, parent in daemons.items() if parent in children]
 
 
-def are_gone(directory: Path, seconds: float = 5) -> list[Running]:
+def are_gone(directory: Path, seconds: float = PATIENCE) -> list[Running]:
     """What is left after at most `seconds`: nothing, if all went well."""
     deadline = time.monotonic() + seconds
     while (left := of(directory)) and time.monotonic() < deadline:

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..waiting import PATIENCE
+
 #: What a client may identify itself with. `key` opens a shell; the others' lines are below.
 _KEYS: Final = ("key", "noisy", "append", "read", "stranger")
 
@@ -220,11 +222,11 @@ def _sshd(host: Remote) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE)
 
 
 def _wait_for_port(process: subprocess.Popen[bytes], host: Remote) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection(("127.0.0.1", host.port), timeout=1).close()

@@ -23,14 +23,16 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """An archive of 2 MiB of noise between zeros."""
     base = tmp_path_factory.mktemp("sound")
     base.chmod(0o755)
-    image = random_image(base / "disk", 2 * MIB)
+    images = base / "images"
+    images.mkdir(mode=0o755)
+    image = random_image(images / "disk", 2 * MIB)
     with image.open("r+b") as file:
         file.truncate(6 * MIB)
     configuration = base / "config.toml"
-    configuration.write_text(f'[[directory]]\npath = "{base}"\naccess = "write"\n')
+    configuration.write_text(f'[[directory]]\npath = "{images}"\naccess = "write"\n')
     client = Client({"VIRTSTORE_CONFIG": str(configuration), "XDG_CONFIG_HOME": str(base)})
-    client.json("copy", "--archive", image, base / "archive")
-    return (base / "archive").read_bytes()
+    client.json("copy", "--archive", image, images / "archive")
+    return (images / "archive").read_bytes()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..waiting import PATIENCE
 from .command import Client, ended
 from .conftest import Hosts, random_image
 from .trees import MIB
@@ -33,7 +34,7 @@ def test_two_copies_started_at_the_same_moment_leave_one_whole_image(
     target = hosts.b.images / "disk"
     started = [client.start("copy", hosts.a.at(s), hosts.b.at(target)) for s in sources]
     for process in started:
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     statuses = [process.returncode for process in started]
     assert sorted(statuses) in ([0, 4], [0, 6])
     winner = sources[statuses.index(0)]

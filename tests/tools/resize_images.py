@@ -25,6 +25,7 @@ from tests.tools.ext_images import (
     opened,
     tool,
 )
+from tests.waiting import PATIENCE
 
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.superblock import filesystem_size
@@ -252,7 +253,7 @@ def spoil(path: Path, offset: int, data: bytes) -> None:
 def virtstore(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     """The real command line, with a real agent."""
     argv = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
     assert "Traceback" not in done.stdout + done.stderr
     assert "defect" not in done.stdout + done.stderr
     assert done.returncode == status, done.stderr + done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import PATIENCE
 
 MIB = 1 << 20
 COMMAND = "from virtstore.cli.start import main; main()"
@@ -39,7 +40,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def virtstore(*arguments: object, status: int | None = 0) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, "-c", COMMAND, *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
     assert "Traceback" not in done.stdout + done.stderr
     assert status in (None, done.returncode), done.stderr + done.stdout
     return done
@@ -338,7 +339,7 @@ def test_a_gpt_is_not_cut_and_resize_is_named_that_can(images: Path) -> None:
     told("create", image, "64M")
     script = "label: gpt\nstart=2048, size=20480\n"
     subprocess.run(
-        ["/usr/sbin/sfdisk", "-q", image], input=script, check=True, text=True, timeout=30
+        ["/usr/sbin/sfdisk", "-q", image], input=script, check=True, text=True, timeout=PATIENCE
     )
     before = image.read_bytes()
     for size in ("32M", "1M"):  # behind the partition, and before its end

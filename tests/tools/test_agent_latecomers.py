@@ -5,12 +5,12 @@ from __future__ import annotations
 import fcntl
 import gzip
 import random
-import time
 from collections.abc import Iterator
 from io import BufferedRandom
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 import virtstore
 from virtstore import formats
@@ -250,6 +250,4 @@ def test_a_half_overwritten_image_does_not_get_its_name_back_by_failing_again(
 
 
 def _wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 10
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(file.exists, f"{file} to be there")

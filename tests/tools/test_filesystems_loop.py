@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE
 
 from virtstore.errors import Unsupported
 from virtstore.filesystems.base import Device
@@ -40,7 +41,7 @@ def _devices_on(image: Device) -> list[str]:
 
 def _gone(image: Device) -> bool:
     """Whether none is left: udev, which looks at each device that is closed, may delay that."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while _devices_on(image) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not _devices_on(image)

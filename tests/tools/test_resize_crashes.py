@@ -23,6 +23,7 @@ from tests.tools.resize_images import (
     make_image,
     new_root,
 )
+from tests.waiting import PATIENCE
 
 import virtstore
 from virtstore.protocol import Request, ResizeImage, ShrinkFilesystem
@@ -30,8 +31,6 @@ from virtstore.protocol import Request, ResizeImage, ShrinkFilesystem
 KILLS: Final = 50 if TORTURE else 6
 #: Enough files that most of the time goes into the tools.
 FILES: Final = 1200
-#: Seconds that the tools may take that a killed agent left.
-_PATIENCE: Final = 60
 
 COMMANDS = ("shrinkfs 18M", "resize 22M", "resize 44M")
 
@@ -92,7 +91,7 @@ def killed_after(delay: float, made: Made, line: str) -> bool:
 
 def wait_for_tools(survivor: virtstore.Host, line: str, path: Path) -> None:
     """Until nobody has the image: a tool that was left holds its lock."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             survivor._change(request(line, path, dry_run=True))

@@ -23,6 +23,7 @@ from tests.tools.resize_images import (
     new_root,
     told,
 )
+from tests.waiting import PATIENCE
 
 from virtstore.filesystems.extsuper import read_superblock
 
@@ -90,7 +91,7 @@ def test_a_damaged_image_is_resized_whole_or_left_as_it_is(
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = "from virtstore.cli.start import main; main()"
     argv = [sys.executable, "-c", command, *map(str, arguments), "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
     assert "Traceback" not in done.stdout + done.stderr
     assert "defect" not in done.stdout + done.stderr
     return done

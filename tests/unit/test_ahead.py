@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import until
 
 from virtstore import ahead
 
@@ -20,10 +21,7 @@ def nothing_is_left() -> Iterator[None]:
 
 
 def _wait_until(said: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not said():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(said, "the agent to have started")
 
 
 def _use_up(argv: list[str]) -> int:

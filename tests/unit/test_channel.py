@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from tests.waiting import until
 
 from virtstore import channel as channel_module
 from virtstore.channel import Channel
@@ -18,6 +18,11 @@ from virtstore.protocol import Alive, Data, GetInfo, ListEnd, encode
 
 def _never(error: BaseException) -> None:
     raise AssertionError(f"the heartbeat failed: {error}")
+
+
+def heartbeats() -> set[threading.Thread]:
+    """Of all channels of this process: other tests may have theirs."""
+    return {thread for thread in threading.enumerate() if thread.name == "heartbeat"}
 
 
 @pytest.fixture
@@ -134,11 +139,9 @@ def test_a_closed_channel_has_no_heartbeat(
     ends: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel_module, "HEARTBEAT", 0.01)
-    one, other = ends
+    before, (one, other) = heartbeats(), ends
     one.keep_alive(_never)
+    assert len(heartbeats() - before) == 1
     assert other.read(len(encode(Alive()))) == encode(Alive())
     one.close()
-    deadline = time.monotonic() + 5
-    while any(t.name == "heartbeat" for t in threading.enumerate()):
-        assert time.monotonic() < deadline, "the heartbeat goes on"
-        time.sleep(0.01)
+    until(lambda: not heartbeats() - before, "the heartbeat to end")

@@ -19,6 +19,7 @@ from virtstore.backends.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
 from virtstore.errors import Denied, InUse, Unsupported
 
 PARTIAL = f"x.img{PARTIAL_SUFFIX}"
+REWORKED = f"x.img{REWORK_SUFFIX}"
 PUBLISHING = f"x.img{PUBLISH_SUFFIX}"
 REWORKED = f"x.img{REWORK_SUFFIX}"
 RETURNING = f"x.img{RETURN_SUFFIX}"

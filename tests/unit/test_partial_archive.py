@@ -54,12 +54,16 @@ def image(marks: str, last: int = CHUNK) -> bytes:
 def archived(store: Store, contents: bytes) -> tuple[Outcome, list[Sent]]:
     """Archive an image as x.zst, or go on with what there is of that."""
     size, source = len(contents), Memory()
-    with source.draft("x", size) as draft, store.archive("x.zst") as archive:
+    with (
+        source.draft("x", size) as draft,
+        store.archive("x.zst") as archive,
+        archive.scratch() as scratch,
+    ):
         draft.write_at(0, contents)
         existing = partial = None
         if archive.holds == "kept":
             existing = Fingerprints(size)
-            partial = PartialArchive(archive, archive.scratch(), size)
+            partial = PartialArchive(archive, scratch, size)
             for zeros, found in fingerprints(partial, blocks=False):
                 existing.add(found, zeros)
             existing.finish()

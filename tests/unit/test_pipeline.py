@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.waiting import PATIENCE
 
 from virtstore.transfer.pipeline import WORKERS, in_order
 
@@ -23,7 +24,7 @@ def test_results_come_in_the_order_of_the_items(delays: list[int], batch: int) -
 
 
 def test_work_is_done_by_several_threads_at_once() -> None:
-    together = threading.Barrier(min(2, WORKERS), timeout=5)
+    together = threading.Barrier(min(2, WORKERS), timeout=PATIENCE)
     list(in_order(lambda _: together.wait(), range(2)))
 
 
@@ -83,7 +84,7 @@ def test_after_a_failure_nothing_more_is_started(batch: int) -> None:
 
 
 def test_whoever_stops_early_leaves_no_thread_at_work() -> None:
-    working = threading.Event()
+    working, before = threading.Event(), set(threading.enumerate())
 
     def work(item: int) -> int:
         working.set()
@@ -95,7 +96,7 @@ def test_whoever_stops_early_leaves_no_thread_at_work() -> None:
     assert next(results) == 0
     results.close()
     assert not working.is_set()
-    assert not [t for t in threading.enumerate() if t.name.startswith("transfer")]
+    assert set(threading.enumerate()) <= before
 
 
 def test_no_items_give_no_results() -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE
 
 from virtstore.agent import roots
 from virtstore.agent.config import Config, DirectoryRoot
@@ -192,7 +193,7 @@ def test_a_directory_that_is_exchanged_while_it_is_used_never_leads_outside(root
 def _attempts(policy: Policy, path: Path) -> set[bytes | None]:
     """What is seen in 500 attempts, and in more where that has not been what may be seen."""
     seen: set[bytes | None] = set()
-    tries, deadline = 0, time.monotonic() + 20
+    tries, deadline = 0, time.monotonic() + PATIENCE
     while tries < 500 or (b"inside" not in seen and time.monotonic() < deadline):
         seen.add(_attempt(policy, path))
         tries += 1

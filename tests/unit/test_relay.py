@@ -236,6 +236,7 @@ def test_a_source_that_tells_no_image_is_not_believed(says: list[AnyMessage]) ->
     target = Host("target", {Receive: [(READY, b"")], Abandon: [Corrupt("the source failed")]})
     with pytest.raises((Untrue, ConnectionFailed)) as caught:
         copy(a_source(says), target)
+    target.end()  # as whoever has the session does
     assert caught.value.host == "source"
     assert not any(isinstance(m, End) for m in target.heard)
 

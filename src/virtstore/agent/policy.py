@@ -12,6 +12,7 @@ client; nothing here does anything to an image.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
@@ -63,6 +64,7 @@ class Policy:
         self._restrict_to = tuple(_restriction(path) for path in restrict_to)
         self._access = access
         self._opened: dict[str, int] = {}
+        weakref.finalize(self, _close_all, self._opened)
 
     def roots(self) -> Iterator[tuple[DirectoryRoot, Access]]:
         """The directory roots that this session can see, or as much of each as it can see, and
@@ -287,3 +289,8 @@ def _restriction(path: str) -> str:
             " absolute path"
         )
     return canonical(path)
+
+
+def _close_all(opened: dict[str, int]) -> None:
+    for fd in opened.values():
+        os.close(fd)

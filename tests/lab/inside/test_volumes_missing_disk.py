@@ -21,6 +21,7 @@ access = "write"
 [[directory]]
 path = "/mnt/images"
 access = "write"
+volatile = true
 """
 
 

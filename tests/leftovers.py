@@ -1,0 +1,114 @@
+"""What a test leaves behind of what belongs to the whole process or machine.
+
+Other tests would find it: a thread that is still there, a child that nobody waited for, a
+descriptor, a mount or a loop device. Only what this process itself made is looked at, since
+other tests run beside it. What ends by itself is waited for, generously.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from .waiting import PATIENCE
+
+#: In the environment of every process that the tests of this process start, and of theirs.
+MARK: Final = "VIRTSTORE_TESTS_OF"
+
+#: Finds what is there now, a description each.
+Look = Callable[[], set[str]]
+
+
+def threads() -> set[str]:
+    """The threads of this process."""
+    return {f"thread {t.name} ({t.native_id})" for t in threading.enumerate()}
+
+
+def children() -> set[str]:
+    """The child processes of this process, also those that ended and were not waited for."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(OSError):
+            found |= set((task / "children").read_text().split())
+    return {f"child {pid} ({_command(pid)})" for pid in found}
+
+
+def descriptors() -> set[str]:
+    """The open descriptors of this process, by what they are open on."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            found.add(f"descriptor {fd} on {os.readlink(f'/proc/self/fd/{fd}')}")
+    return {each for each in found if "/proc/" not in each}  # that of this listing among them
+
+
+def mounts(below: Path) -> set[str]:
+    """What is mounted below a directory."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    points = {line.split()[4] for line in lines}
+    return {f"mount on {point}" for point in points if point.startswith(f"{below}/")}
+
+
+def loops(below: Path) -> set[str]:
+    """Loop devices on files below a directory."""
+    found = set()
+    for told in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # detached since
+            if (file := told.read_text().strip()).startswith(f"{below}/"):
+                found.add(f"loop device {told.parts[3]} on {file}")
+    return found
+
+
+def processes() -> set[str]:
+    """All processes that tests of this process started, whoever their parents are by now."""
+    mark = f"{MARK}={os.getpid()}".encode()
+    found = set()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # ended since, or somebody else's
+            pid = environment.parts[2]
+            if mark in environment.read_bytes().split(b"\0") and int(pid) != os.getpid():
+                found.add(f"process {pid} ({_command(pid)})")
+    return found
+
+
+def settled(look: Look, before: set[str]) -> set[str]:
+    """What there is beyond `before` once what ends by itself has had its time."""
+    deadline = time.monotonic() + PATIENCE
+    while left := look() - before:
+        if time.monotonic() > deadline:
+            return left
+        gc.collect()  # what only a cycle of references keeps open
+        time.sleep(0.02)
+    return set()
+
+
+@contextmanager
+def none_of_the_process() -> Iterator[None]:
+    """An AssertionError where what runs inside leaves threads, children or descriptors."""
+    looks = (threads, children, descriptors)
+    before = [look() for look in looks]
+    yield
+    left = [each for look, had in zip(looks, before, strict=True) for each in settled(look, had)]
+    assert not left, f"left behind: {'; '.join(sorted(left))}"
+
+
+@contextmanager
+def none_of_the_machine(below: Path) -> Iterator[None]:
+    """An AssertionError where what runs inside leaves mounts or loop devices below a directory,
+    or processes, whoever their parents are by now."""
+    yield
+    looks: tuple[Look, ...] = (processes, lambda: mounts(below), lambda: loops(below))
+    left = [each for look in looks for each in settled(look, set())]
+    assert not left, f"left behind: {'; '.join(sorted(left))}"
+
+
+def _command(pid: str) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:80]
+    return "ended"
