@@ -24,11 +24,12 @@ _SIZE: Final = 8 * MIB
 _PROGRAM: Final = str(Path(sys.executable).parent / "virtstore")
 
 
-def copying(client: Client, hosts: Hosts) -> UnderWay:
+def copying(client: Client, hosts: Hosts, rate: str = "500K") -> UnderWay:
+    """A copy that takes much longer than it takes to signal it."""
     source = random_image(hosts.a.images / "disk", _SIZE)
     target = hosts.b.at(hosts.b.images / "disk")
-    words = ("copy", hosts.a.at(source), target, "--bwlimit", "4M")
-    return client.under_way(*words, until=2 * MIB)
+    words = ("copy", hosts.a.at(source), target, "--bwlimit", rate)
+    return client.under_way(*words, until=MIB)
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
@@ -42,7 +43,7 @@ def wait_for(condition: Callable[[], bool], what: str) -> None:
 def test_who_asks_by_sigusr1_how_far_a_copy_is_does_not_kill_it(
     client: Client, hosts: Hosts, whom: str
 ) -> None:
-    copy = copying(client, hosts)
+    copy = copying(client, hosts, "2M")
     if whom == "client":
         os.kill(copy.pid, signal.SIGUSR1)
     elif whom == "everybody":
@@ -125,7 +126,7 @@ def test_ctrl_c_leaves_a_clean_line_behind(client: Client, hosts: Hosts) -> None
     source = random_image(hosts.local / "disk", _SIZE)
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [_PROGRAM, "copy", str(source), str(hosts.local / "copy"), "--bwlimit", "2M"],
+        [_PROGRAM, "copy", str(source), str(hosts.local / "copy"), "--bwlimit", "500K"],
         env={**client.environment, "TERM": "xterm", "COLUMNS": "80"},
         stdin=theirs,
         stdout=theirs,

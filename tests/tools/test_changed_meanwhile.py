@@ -191,8 +191,8 @@ def test_a_source_does_not_say_which_image_is_overwritten(
     rsh.chmod(0o700)
     monkeypatch.setenv("VIRTSTORE_RSH", str(rsh))
     kept = noise(images / "golden.img", MIB)
-    source = virtstore.Host(virtstore.connect("local:").address._replace(host="evil"))
-    made = source.image("/images/web.img").copy(host.image(str(images)), overwrite=True)
+    with virtstore.Host(host.address._replace(host="evil")) as source:
+        made = source.image("/images/web.img").copy(host.image(str(images)), overwrite=True)
     assert made.path == f"{images}/web.img"
     assert (images / "golden.img").read_bytes() == kept
 
