@@ -1,5 +1,4 @@
-"""What ssh, sudo and login shells say where an agent was to speak: what of it is shown, what it
-means, and what to do.
+"""What ssh, sudo and login shells say in place of an agent: its meaning, and what to do.
 
 It is recognised by words that OpenSSH, sudo and util-linux print in English whatever the locale
 of this side; what is not recognised is shown as it is.

@@ -160,7 +160,8 @@ class VolumeGroup:
         self._volumes.untag(name, REWORK)
 
     def publish(self, name: str, *, overwrite: bool) -> None:
-        """Give the draft of `name` that name, and remove what had it, or what was left of that."""
+        """Give the draft of `name` that name. The image that had the name is removed, and so is an
+        image that an interrupted change left hidden."""
         self.refresh()
         replaced, left = self._volumes.find(name), self._reworked(name)
         if replaced and not overwrite:

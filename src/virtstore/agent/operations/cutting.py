@@ -1,7 +1,7 @@
 """What is free behind the last partition of an image is cut off; in the partitions nothing changes.
 
-That needs no knowledge of what is in them, so it is also done where nobody knows it, where only
-the guest could shrink it, and where what could shrink is not the last thing on the disk.
+What is in the partitions need not be known for that. So free space is also cut behind contents
+that nobody recognises, and behind those that only the guest can shrink.
 """
 
 from __future__ import annotations

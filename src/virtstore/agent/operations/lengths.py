@@ -61,8 +61,8 @@ def grow(agent: Agent, request: GrowImage) -> None:
 
 
 def _losses(image: Image) -> tuple[str, ...]:
-    """What is missing of what is in an image that was cut, before the zeros that it grows by hide
-    that. A host that has no tool to look with can make its images longer all the same."""
+    """What an image has lost that was cut, as warnings. It is looked for before the image grows:
+    afterwards zeros stand there. A host that has no tool to look with gives no warnings."""
     with suppress(Error), device_of(image) as device:
         found = detect(device)
         lost = losses(found.filesystem, found.partitions, image.size)
