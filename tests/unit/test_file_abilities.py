@@ -166,3 +166,19 @@ def test_a_directory_in_which_nothing_can_be_made_is_not_tried(
 ) -> None:
     monkeypatch.setattr(os, "open", raising(errno.EROFS))
     assert store.lacks() == ()
+
+
+def test_what_is_grown_in_use_never_shows_space_that_is_zeroed_later(
+    store: Directory, tmp_path: Path, unreserved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest that sees its disk get longer writes there at once."""
+    (tmp_path / "x.img").write_bytes(b"guest")
+    pwrite = os.pwrite
+
+    def writing(fd: int, data: bytes, offset: int) -> int:
+        assert os.fstat(fd).st_size == offset, "zeros are written into what somebody may have"
+        return pwrite(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", writing)
+    store.grow("x.img", 3 * CHUNK, in_use=True)
+    assert (tmp_path / "x.img").read_bytes() == b"guest" + bytes(3 * CHUNK - 5)

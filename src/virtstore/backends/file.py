@@ -134,10 +134,11 @@ class FileImage(DescriptorImage):
             except OSError as error:
                 if error.errno not in linux.CANNOT:
                     raise
-        os.ftruncate(self._fd, size)
         if holes:
             self._fill_holes(min(present, size))
+        # Longer by what is written: nobody who has it open finds space that is zeroed later.
         self._write_zeros(present, size - present)
+        os.ftruncate(self._fd, size)
         return self.flush()  # some file systems find only now that there is no room
 
     def truncate(self, size: int) -> None:
