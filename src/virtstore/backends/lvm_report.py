@@ -151,7 +151,9 @@ def missing_from(complaint: bytes) -> str:
     """The physical volumes that LVM complains to miss, as a clause; else an empty string."""
     found = dict(_MISSING.findall(complaint))
     return ", ".join(
-        f"the physical volume {uuid.decode()} is missing (it was {remark(last.decode())})"
+        f"the physical volume {uuid.decode()} is missing"
+        # LVM forgets where it was once it has written its metadata without it.
+        + (f" (it was {remark(last.decode())})" if last != b"[unknown]" else "")
         for uuid, last in found.items()
     )
 
