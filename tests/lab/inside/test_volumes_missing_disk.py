@@ -81,6 +81,6 @@ def test_what_lies_on_a_missing_disk_is_named_and_the_rest_works(broken: None) -
             lambda: here.image("/dev/vg1/whole").grow("24M"),
             lambda: here.image("/dev/vg1/inactive").copy(here.image("/mnt/images/x.img")),
         ):
-            with pytest.raises(virtstore.Error, match="physical volume .* is missing.*vgreduce"):
+            with pytest.raises(virtstore.Error, match=r"physical volume .* is missing.*vgreduce"):
                 change()
     assert "virtstore" not in sh("lvs --noheadings -o lv_name,lv_tags vg1")
