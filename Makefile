@@ -9,6 +9,10 @@ BIN := $(VENV)/bin
 # For `make lab CMD='…'`: as it stands, whatever is in it.
 export CMD
 
+# A process starts twice as slowly when it compiles its modules each time, and the tests start
+# thousands: an environment that forbids Python to keep what it compiled is not followed here.
+export PYTHONDONTWRITEBYTECODE :=
+
 help:
 	@echo 'make demo    the main job on real images, between two hosts on this machine'
 	@echo 'make test    every ring of tests'
