@@ -33,7 +33,7 @@ CHANGED = {
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[dict[str, Made]]:
+def images() -> Iterator[dict[str, Made]]:
     with new_root() as root, new_tree(100) as tree:
         source = root.with_name("ext4")
         contents = make_filesystem(source, "ext4", tree)
@@ -41,6 +41,15 @@ def made() -> Iterator[dict[str, Made]]:
             name: make_image(root / f"{name}.img", layout, "ext4", source, contents)
             for name, layout in LAYOUTS.items()
         }
+
+
+@pytest.fixture
+def made(images: dict[str, Made]) -> Iterator[dict[str, Made]]:
+    """One in each layout, as it was made."""
+    before = {image.path: image.path.read_bytes() for image in images.values()}
+    yield images
+    for path, contents in before.items():
+        path.write_bytes(contents)
 
 
 @pytest.fixture(autouse=True)
