@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.backends.base import Store
-
-from .stores import directory, memory, mounted
+from .stores import Subject, directory, memory, mounted
+from .stores import store as store
 
 _MKFS = {"xfs": ("mkfs.xfs", "-q"), "btrfs": ("mkfs.btrfs", "-q")}
 _PLACES = ["memory", "tmp", "shm", *_MKFS]
@@ -35,9 +34,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
 
 
 @pytest.fixture(params=[pytest.param(p, marks=_NEEDS_ROOT if p in _MKFS else ()) for p in _PLACES])
-def store(
+def subject(
     request: pytest.FixtureRequest, tmp_path: Path, places: Callable[[str], Path]
-) -> Iterator[Store]:
+) -> Iterator[Subject]:
     kind: str = request.param
     if kind == "memory":
         opened = memory()
@@ -45,5 +44,7 @@ def store(
         opened = directory(str(places(kind)))
     else:
         opened = directory({"tmp": str(tmp_path), "shm": "/dev/shm"}[kind])
-    with opened as store:
-        yield store
+    with opened as subject:
+        # What is said of them must not be what is found of any directory.
+        assert subject.snapshots or kind not in _MKFS
+        yield subject

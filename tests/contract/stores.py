@@ -6,44 +6,114 @@ skipped, and says so, without. Volume groups are made in the lab only, where the
 again (tests/lab/inside/test_volume_contract.py).
 
 Stores differ by their `Capabilities`: `rounded`, `reserved` and `padded` turn those into
-what a test may expect.
+what a test may expect. Places differ as well, and what a place can do is told by `Subject`,
+which nobody asks the store for.
 """
 
 from __future__ import annotations
 
+import copy
+import errno
+import fcntl
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from virtstore.backends.base import Store
 from virtstore.backends.directory import Directory
 from virtstore.backends.lvm import VolumeGroup
 from virtstore.backends.lvm_volumes import VolumeDraft
-from virtstore.backends.memory import Memory
 from virtstore.digest import CHUNK
+
+from .memory import Memory
 
 SIZE = CHUNK + 4099
 DATA = bytes(range(1, 251)) * 4000
 
+_FICLONE = 0x40049409  # linux/fs.h
+#: What the kernel says where a file system cannot do something.
+_CANNOT = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS}
+
+
+class Stopped(Exception):
+    """What a test ends an operation with."""
+
+
+def stop() -> None:
+    raise Stopped
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """A store to be tested, and what is so of its place. `again`: opens the same place by another
+    path, as another agent has it; whoever calls it closes that. `snapshots`: an image's blocks can
+    be shared. `marks`: an image can be marked, beside its contents. `pool`: a thin pool of it."""
+
+    store: Store
+    again: Callable[[], Store]
+    snapshots: bool = True
+    marks: bool = True
+    pool: str | None = None
+
+
+@pytest.fixture
+def store(subject: Subject) -> Store:
+    return subject.store
+
 
 @contextmanager
-def memory() -> Iterator[Store]:
-    yield Memory(capacity=64 << 20)
+def memory() -> Iterator[Subject]:
+    store = Memory(capacity=64 << 20)
+    yield Subject(store, lambda: copy.copy(store))
 
 
 @contextmanager
-def directory(parent: str) -> Iterator[Store]:
+def directory(parent: str) -> Iterator[Subject]:
     with tempfile.TemporaryDirectory(dir=parent) as path:
-        store = Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-        try:
-            yield store
-        finally:
-            store.close()
+        snapshots, marks = _shares_blocks(path), _has_attributes(path)
+        with closing(_opened(path)) as store:
+            yield Subject(store, lambda: _opened(f"{path}/."), snapshots=snapshots, marks=marks)
+
+
+def _opened(path: str) -> Directory:
+    return Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+
+
+def _shares_blocks(path: str) -> bool:
+    """Whether ioctl_ficlone(2) works there."""
+    with _file(path) as one, _file(path) as other:
+        return _works(lambda: fcntl.ioctl(other, _FICLONE, one))
+
+
+def _has_attributes(path: str) -> bool:
+    """Whether setxattr(2) works there."""
+    with _file(path) as file:
+        return _works(lambda: os.setxattr(file, "user.test", b"1"))
+
+
+def _works(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    return True
+
+
+@contextmanager
+def _file(path: str) -> Iterator[int]:
+    fd, name = tempfile.mkstemp(dir=path)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+        os.unlink(name)
 
 
 class ThinVolumes(VolumeGroup):
@@ -59,14 +129,16 @@ class ThinVolumes(VolumeGroup):
 
 
 @contextmanager
-def volumes(group: str, pool: str | None = None) -> Iterator[Store]:
-    """An existing volume group, or a thin pool of it; its images are removed in the end."""
-    store = ThinVolumes(group, pool) if pool else VolumeGroup(group)
-    try:
-        yield store
-    finally:
-        store.close()
-        subprocess.run(["lvremove", "-qq", "-y", "-S", "lv_role=public", group], check=True)
+def volumes(group: str, pool: str, *, thin: bool) -> Iterator[Subject]:
+    """An existing volume group with a thin pool; images are made in that only where it is asked
+    for, or always. They are removed in the end."""
+
+    def opened() -> VolumeGroup:
+        return ThinVolumes(group, pool) if thin else VolumeGroup(group)
+
+    with closing(opened()) as store:
+        yield Subject(store, opened, pool=pool)
+    subprocess.run(["lvremove", "-qq", "-y", "-S", "lv_role=public", group], check=True)
 
 
 @contextmanager
@@ -120,7 +192,3 @@ def listed(store: Store) -> set[tuple[str, str]]:
 def state(store: Store, name: str = "x.img") -> str | None:
     found = store.find(name)
     return found.state if found else None
-
-
-def shares_blocks(store: Store) -> bool:
-    return not isinstance(store, Directory) or store.shares_blocks()

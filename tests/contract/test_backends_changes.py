@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from virtstore.backends.base import Store, Stored
+from virtstore.backends.base import Store
 from virtstore.digest import CHUNK
-from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported
+from virtstore.errors import NoSpace, NotFound, Unsupported
 
 from .stores import (
     DATA,
@@ -17,7 +17,6 @@ from .stores import (
     padded,
     reserved,
     rounded,
-    shares_blocks,
     state,
 )
 
@@ -122,63 +121,6 @@ def test_no_room_is_told_and_leaves_nothing(store: Store) -> None:
     assert listed(store) == {("x.img", "complete")}
 
 
-def test_a_reworked_image_has_no_final_name_until_it_is_whole_again(store: Store) -> None:
-    make(store)
-    with store.rework("x.img") as draft:
-        assert draft.read_at(0, len(DATA)) == DATA
-        draft.write_at(0, b"half")
-        assert listed(store) == {("x.img", "partial")}
-    with store.rework("x.img") as again:  # as after a crash
-        assert again.read_at(0, 4) == b"half"
-        again.publish(overwrite=False)
-    assert listed(store) == {("x.img", "complete")}
-    assert contents(store) == padded(store, b"half" + DATA[4:])
-    with pytest.raises(NotFound):
-        store.rework("y.img")
-
-
-def test_what_is_left_of_an_image_is_told_from_a_draft_and_outlasts_one(store: Store) -> None:
-    make(store)
-    with store.rework("x.img") as draft:
-        draft.write_at(0, b"half")
-    make(store, "y.img")
-    store.draft("z.img", SIZE).__exit__()
-    found = {s.name: (s.state, s.was_image) for s in store.scan()}
-    assert found == {
-        "x.img": ("partial", "yes"),
-        "y.img": ("complete", "no"),
-        "z.img": ("partial", "no"),
-    }
-    store.draft("x.img", SIZE).__exit__()  # of what is to replace it
-    assert store.find("x.img") == next(s for s in store.scan() if s.was_image == "yes")
-    store.discard("x.img")
-    assert contents(store, partial=True) == padded(store, b"half" + DATA[4:])
-    store.discard("x.img", was_image=True)
-    assert listed(store) == {("y.img", "complete"), ("z.img", "partial")}
-
-
-def test_what_is_left_of_an_image_goes_once_what_replaces_it_is_there(store: Store) -> None:
-    make(store)
-    with store.rework("x.img") as draft:
-        draft.write_at(0, b"half")
-    with store.draft("x.img", SIZE) as draft:
-        draft.zero(0, draft.size)
-        draft.write_at(0, b"new")
-        assert contents(store, partial=True) == padded(store, b"half" + DATA[4:])
-        draft.publish(overwrite=True)
-    assert listed(store) == {("x.img", "complete")}
-    assert contents(store) == padded(store, b"new")
-
-
-def test_an_image_beside_a_leftover_is_not_reworked_over_it(store: Store) -> None:
-    make(store)
-    store.draft("x.img", 10).__exit__()
-    with pytest.raises(InUse, match="virtstore clean"):
-        store.rework("x.img")
-    assert listed(store) == {("x.img", "complete"), ("x.img", "partial")}
-    assert contents(store).startswith(DATA)
-
-
 def test_a_removed_image_is_gone_and_a_partial_one_is_none(store: Store) -> None:
     make(store)
     store.remove("x.img")
@@ -188,53 +130,6 @@ def test_a_removed_image_is_gone_and_a_partial_one_is_none(store: Store) -> None
         with pytest.raises(NotFound):
             store.remove(name)
     assert listed(store) == {("x.img", "partial")}
-
-
-def test_what_is_grown_is_zeros_wholly_allocated_even_where_data_was_before(store: Store) -> None:
-    make(store, data=b"\xff" * rounded(store))
-    store.shrink("x.img", 5000)
-    left = b"\xff" * rounded(store, 5000)
-    assert contents(store) == left
-    store.grow("x.img", SIZE)
-    assert contents(store) == padded(store, left)
-    with store.open("x.img") as image:
-        assert image.allocated >= reserved(store)
-
-
-def test_a_snapshot_is_what_the_image_was_or_is_refused_without_a_trace(store: Store) -> None:
-    make(store)
-    if not shares_blocks(store):
-        with pytest.raises(Unsupported, match="reflink"):
-            store.snapshot("x.img", "s.img", None)
-        assert listed(store) == {("x.img", "complete")}
-        return
-    store.snapshot("x.img", "s.img", None)
-    with store.open("x.img", writable=True) as image:
-        image.write_at(0, b"later")
-    assert contents(store, "s.img") == padded(store)
-    with pytest.raises(Exists):
-        store.snapshot("x.img", "s.img", None)
-    assert contents(store, "s.img") == padded(store)
-    assert listed(store) == {("x.img", "complete"), ("s.img", "complete")}
-
-
-def test_a_frozen_image_stays_as_it_was_and_leaves_no_trace(store: Store) -> None:
-    make(store)
-    before = _names(store)
-    if not shares_blocks(store):
-        with pytest.raises(Unsupported, match="reflink"):
-            store.frozen("x.img")
-        assert _names(store) == before
-        return
-    with store.frozen("x.img") as frozen, store.open("x.img", writable=True) as image:
-        image.write_at(0, b"later")
-        assert frozen.read_at(0, frozen.size) == padded(store)
-        assert _names(store) == before
-    assert _names(store) == before
-
-
-def _names(store: Store) -> set[Stored]:
-    return {Stored(found.name, found.type, found.state) for found in store.scan()}
 
 
 def test_an_unknown_name_is_not_found_by_any_method(store: Store) -> None:

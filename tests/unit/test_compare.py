@@ -7,8 +7,8 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contract.memory import Memory
 
-from virtstore.backends.memory import Memory
 from virtstore.digest import (
     BLOCK,
     CHUNK,

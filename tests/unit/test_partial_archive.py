@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contract.memory import Memory
 
 from virtstore.backends.base import Store
 from virtstore.backends.directory import Directory
-from virtstore.backends.memory import Memory
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
 from virtstore.formats.seekable import SeekableArchive, SeekableWriter

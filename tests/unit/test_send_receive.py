@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.contract.memory import Memory
 from zstandard import ZstdCompressor
 
 from virtstore import formats
 from virtstore.backends.base import Image, Store
 from virtstore.backends.directory import Directory
-from virtstore.backends.memory import Memory
 from virtstore.digest import BLOCK, CHUNK, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.blocks import compress_block
@@ -72,7 +72,7 @@ def stored(store: Store, name: str, contents: bytes | bytearray) -> Image:
             if part.strip(b"\0"):
                 draft.write_at(start, part)
         draft.publish(overwrite=False)
-    return store.open(name)
+    return store.open(name, writable=True)
 
 
 def surveyed(image: Image, size: int) -> Fingerprints:

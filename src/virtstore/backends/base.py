@@ -144,8 +144,8 @@ class Image(Protocol):
         ...
 
     def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
-        """The parts (offset, length) of a range that are not in the host's page cache, as far as
-        the image goes; none where that cannot be known."""
+        """The parts (offset, length) of a range, in whole pages, that are not in the host's page
+        cache, as far as the image goes; none where that cannot be known."""
         ...
 
     def let_go(self, offset: int, length: int) -> None:
@@ -258,8 +258,9 @@ class Store(Protocol):
 
     def draft(self, name: str, size: int, thin: str | None = None) -> Draft:
         """A new image of `size` bytes, all of it reserved. `thin`: in that thin pool, where
-        nothing is reserved. A partial one that is there is taken up, with its contents, so
-        that a cut copy can go on. Raises `NoSpace` with nothing left behind."""
+        nothing is reserved; `Unsupported` where there are none (`Capabilities.thin_pools`). A
+        partial one that is there is taken up, with its contents, so that a cut copy can go on.
+        Raises `NoSpace` with nothing left behind."""
         ...
 
     def archive(self, name: str) -> ArchiveDraft:
@@ -324,7 +325,8 @@ class Store(Protocol):
         """Undo what is written to the image within the block, if the block ends in an error
         or the machine stops. Only a store that has cheap snapshots, and room for one, does.
         Gives the name by which the image is opened meanwhile; it is closed before the end.
-        What is changed ends at byte `end`, and is known again by the text `contents`."""
+        What is changed ends at byte `end`, and is known again by the text `contents`. Where the
+        block ends in `LeftRunning`, a tool still writes there: `mend` undoes that later."""
         ...
 
     def remnants(self, name: str, contents: str) -> int:

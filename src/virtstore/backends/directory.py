@@ -140,6 +140,8 @@ class Directory:
             attributes.give(trial, wanted)
 
     def draft(self, name: str, size: int, thin: str | None = None) -> FileDraft:
+        if thin:
+            raise Unsupported("a directory has no thin pools")
         draft = self.archive(name)
         try:
             if draft.size == 0:

@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.backends.base import Store
 
-from ...contract.stores import directory
-from ...contract.test_backends import *  # noqa: F403
-from ...contract.test_backends_changes import *  # noqa: F403
+from ...contract.every_store import *  # noqa: F403
+from ...contract.stores import Subject, directory
 from .shell import MIB, sh
 
 SERVE = """
@@ -54,9 +52,9 @@ def place(request: pytest.FixtureRequest, places: None) -> Path:
 
 
 @pytest.fixture
-def store(place: Path) -> Iterator[Store]:
-    with directory(str(place)) as store:
-        yield store
+def subject(place: Path) -> Iterator[Subject]:
+    with directory(str(place)) as subject:
+        yield subject
 
 
 @pytest.fixture

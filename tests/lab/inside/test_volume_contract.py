@@ -7,11 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from virtstore.backends.base import Store
-
-from ...contract.stores import directory, volumes
-from ...contract.test_backends import *  # noqa: F403
-from ...contract.test_backends_changes import *  # noqa: F403
+from ...contract.every_store import *  # noqa: F403
+from ...contract.stores import Subject, directory, volumes
 from .shell import MIB, fill, sh
 
 
@@ -31,12 +28,15 @@ def disks() -> None:
 
 
 @pytest.fixture(params=["thick", "thin", "thin-unzeroed", "xfs", "btrfs"])
-def store(request: pytest.FixtureRequest, disks: None) -> Iterator[Store]:
-    pools = {"thick": None, "thin": "pool", "thin-unzeroed": "unzeroed"}
+def subject(request: pytest.FixtureRequest, disks: None) -> Iterator[Subject]:
     kind: str = request.param
-    opened = volumes("vg0", pools[kind]) if kind in pools else directory(f"/mnt/{kind}")
-    with opened as store:
-        yield store
+    if kind in ("xfs", "btrfs"):
+        opened = directory(f"/mnt/{kind}")
+    else:
+        pool = "unzeroed" if kind == "thin-unzeroed" else "pool"
+        opened = volumes("vg0", pool, thin=kind != "thick")
+    with opened as subject:
+        yield subject
 
 
 def test_the_directories_are_on_the_file_systems_that_they_are_called_after(disks: None) -> None:

@@ -7,19 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.backends.base import Store
-
-from ...contract.stores import directory
-from ...contract.test_backends import *  # noqa: F403
-from ...contract.test_backends_changes import *  # noqa: F403
+from ...contract.every_store import *  # noqa: F403
+from ...contract.stores import Subject, directory
 
 
 @pytest.fixture
-def store(place: Path) -> Iterator[Store]:
-    with directory(str(place)) as store:
-        yield store
-        for found in list(store.scan()):
+def subject(place: Path) -> Iterator[Subject]:
+    with directory(str(place)) as subject:
+        yield subject
+        for found in list(subject.store.scan()):
             if found.state == "complete":
-                store.remove(found.name)
+                subject.store.remove(found.name)
             else:
-                store.discard(found.name)
+                subject.store.discard(found.name, was_image=True)

@@ -1,14 +1,17 @@
 """Images in memory: the smallest backend that keeps the whole contract.
 
 It is what the contract is read against, and what transfers are tested with where no file
-system should have a say. Its images are gone with the store.
+system should have a say. Its images are gone with the store. `copy.copy` of a store is another
+one of the same images, as another agent has it.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from typing import Final
 
 from virtstore.backends.base import (
@@ -21,16 +24,26 @@ from virtstore.backends.base import (
     Version,
     nothing,
 )
-from virtstore.errors import Exists, InUse, NoSpace, NotFound
+from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.model import Extent
+from virtstore.run import LeftRunning
+
+#: Characters that a name has at most.
+_LONGEST: Final = 100
+#: What others left where new space is, until that is zeroed.
+_OLD_DATA: Final = b"\xee"
 
 
 class MemoryImage:
     """Bytes that are read and written at offsets."""
 
-    def __init__(self, contents: bytearray) -> None:
+    def __init__(self, contents: bytearray, *, writable: bool = True) -> None:
         self.contents = contents
-        self.identity: Identity = (0, id(contents))
+        self._writable = writable
+
+    @property
+    def identity(self) -> Identity:
+        return 0, id(self.contents)
 
     @property
     def version(self) -> Version:
@@ -53,10 +66,12 @@ class MemoryImage:
         return bytes(self.contents[offset : offset + length])
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        if not self._writable:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         self.contents[offset : offset + len(data)] = data
 
     def zero(self, offset: int, length: int) -> None:
-        self.contents[offset : offset + length] = bytes(length)
+        self.write_at(offset, bytes(length))
 
     def extents(self) -> Iterator[Extent]:
         if self.contents:
@@ -77,8 +92,15 @@ class MemoryImage:
     def check(self) -> None:
         """Memory does not go away."""
 
-    def lend(self) -> AbstractContextManager[int]:
-        raise OSError(errno.ENOTSUP, "an image in memory has no descriptor")
+    @contextmanager
+    def lend(self) -> Iterator[int]:
+        """A file of the contents. What is written to it is the image's when it is given back."""
+        with os.fdopen(os.memfd_create("image"), "w+b", buffering=0) as file:
+            file.write(self.contents)
+            yield file.fileno()
+            if self._writable:
+                file.seek(0)
+                self.contents[:] = file.read()
 
     def __enter__(self) -> MemoryImage:
         return self
@@ -102,9 +124,7 @@ class MemoryDraft(MemoryImage):
         self.finish()
         if self._name in self._store.images and not overwrite:
             raise FileExistsError(errno.EEXIST, "File exists", self._name)
-        for held in (self._store.partials, self._store.reworked):
-            if held.get(self._name) is self.contents:
-                self._store.images[self._name] = held.pop(self._name)
+        self._store.images[self._name] = self._store.partials.pop(self._name)
         if overwrite:
             self._store.reworked.pop(self._name, None)
         self.whole = False
@@ -119,6 +139,36 @@ class MemoryDraft(MemoryImage):
         return self
 
 
+class ReworkedMemory(MemoryDraft):
+    """An image that is its own draft."""
+
+    def __init__(
+        self, store: Memory, name: str, contents: bytearray, before: Callable[[Image], None]
+    ) -> None:
+        super().__init__(store, name, contents)
+        self.holds = "kept"
+        self._before = before
+        self._hiding = threading.Lock()  # several threads write
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        with self._hiding:
+            if self._has_its_name():
+                self._before(self)
+                self._store.reworked[self._name] = self._store.images.pop(self._name)
+        super().write_at(offset, data)
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
+        if not self._has_its_name():
+            if self._name in self._store.images:
+                raise FileExistsError(errno.EEXIST, "File exists", self._name)
+            self._store.images[self._name] = self._store.reworked.pop(self._name)
+        self.whole = False
+
+    def _has_its_name(self) -> bool:
+        return self._store.images.get(self._name) is self.contents
+
+
 class Memory:
     """A store of at most `capacity` bytes."""
 
@@ -129,6 +179,10 @@ class Memory:
         self.images: dict[str, bytearray] = {}
         self.partials: dict[str, bytearray] = {}
         self.reworked: dict[str, bytearray] = {}
+        #: From which byte on an image that grew while it was in use may not be zeroed.
+        self.not_zeroed: dict[str, int] = {}
+        #: What an image held before a guarded change that nobody has ended or undone.
+        self.before_change: dict[str, bytes] = {}
 
     def close(self) -> None:
         """Nothing to close."""
@@ -137,13 +191,13 @@ class Memory:
         """Nothing is remembered."""
 
     def identity(self, name: str) -> str:
-        return f"memory:{id(self)}/{name}"
+        return f"memory:{id(self.images)}/{name}"
 
     def interrupted(self) -> list[str]:
-        return []
+        return sorted(self.before_change)
 
     def mend(self, name: str) -> None:
-        """There is never anything to mend."""
+        self._undo(name)
 
     def require_new_names(self) -> None:
         """They can always be given."""
@@ -175,22 +229,25 @@ class Memory:
         held = left if partial else self.images
         if name not in held:
             raise NotFound("no such image")
-        return MemoryImage(held[name])
+        return MemoryImage(held[name], writable=writable)
 
     def archive(self, name: str) -> MemoryDraft:
         return MemoryDraft(self, name, self.partials.setdefault(name, bytearray()))
 
     def require_name(self, name: str) -> None:
-        """Whatever it is."""
+        if len(name) > _LONGEST:
+            raise UsageError(f"it has {len(name)} characters, and {_LONGEST} are the most")
 
     def require_attributes(self, name: str, like: str | None = None) -> None:
         """Images here have none."""
 
     def draft(self, name: str, size: int, thin: str | None = None) -> MemoryDraft:
+        if thin:
+            raise Unsupported("there are no thin pools in memory")
         contents = self.partials.setdefault(name, bytearray())
         del contents[size:]
         try:
-            self._extend(contents, size)
+            self._extend(contents, size, b"\0")
         except NoSpace:
             del self.partials[name]
             raise
@@ -198,20 +255,20 @@ class Memory:
 
     def rework(
         self, name: str, before: Callable[[Image], None] = lambda image: None
-    ) -> MemoryDraft:
+    ) -> ReworkedMemory:
         if name in self.images and (name in self.partials or name in self.reworked):
             raise InUse("a partial image is beside this one; remove it with 'virtstore clean'")
-        if name in self.images:
-            self.reworked[name] = self.images.pop(name)
-        elif name in self.partials and name not in self.reworked:
+        if name not in self.images and name not in self.reworked:
+            if name not in self.partials:
+                raise NotFound("no such image")
             self.reworked[name] = self.partials.pop(name)
-        if name not in self.reworked:
-            raise NotFound("no such image")
-        return MemoryDraft(self, name, self.reworked[name])
+        held = self.images if name in self.images else self.reworked
+        return ReworkedMemory(self, name, held[name], before)
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         if self.images.pop(name, None) is None:
             raise NotFound("no such image")
+        self.not_zeroed.pop(name, None)
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
         self.partials.pop(name, None)
@@ -219,33 +276,59 @@ class Memory:
             self.reworked.pop(name, None)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
-        self._extend(self.open(name).contents, size)
+        contents = self.open(name).contents
+        old, start = len(contents), self.unzeroed(name)
+        self._extend(contents, size, _OLD_DATA)
+        self.not_zeroed[name] = old if start is None else start
+        try:
+            between()
+        except BaseException:
+            if not in_use:
+                self.shrink(name, old)
+            raise
+        start = self.not_zeroed.pop(name)
+        contents[start:] = bytes(len(contents) - start)
 
     def unzeroed(self, name: str) -> int | None:
-        return None  # there is nobody else's data here
+        return self.not_zeroed.get(name)
 
     def shrink(self, name: str, size: int) -> None:
         del self.open(name).contents[size:]
+        if size <= self.not_zeroed.get(name, 0):
+            self.not_zeroed.pop(name, None)
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         if new in self.images:
             raise Exists(f"{new} is there already")
         self.images[new] = bytearray(self.open(name).contents)
 
-    def guarded(self, name: str, end: int, contents: str) -> AbstractContextManager[str]:
-        return nullcontext(name)
+    @contextmanager
+    def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
+        self.before_change[name] = bytes(self.open(name).contents)
+        try:
+            yield name
+        except LeftRunning:
+            raise  # `mend` undoes it
+        except BaseException:
+            self._undo(name)
+            raise
+        del self.before_change[name]
 
     def remnants(self, name: str, contents: str) -> int:
-        return 0
+        return 0  # it is undone
 
     def forget_remnants(self, name: str) -> None:
-        """Nothing here outlives a crash."""
+        """There never are any."""
 
     def frozen(self, name: str) -> MemoryImage:
-        return MemoryImage(bytearray(self.open(name).contents))
+        return MemoryImage(bytearray(self.open(name).contents), writable=False)
 
-    def _extend(self, contents: bytearray, size: int) -> None:
+    def _undo(self, name: str) -> None:
+        if name in self.before_change:
+            self.images[name][:] = self.before_change.pop(name)
+
+    def _extend(self, contents: bytearray, size: int, filling: bytes) -> None:
         more = size - len(contents)
         if more > self.free():
             raise NoSpace(f"{more} more bytes are needed and {self.free()} are free")
-        contents.extend(bytes(more))
+        contents.extend(filling * more)

@@ -1,0 +1,110 @@
+"""The contract of every store: what a name can be, and what stands behind it."""
+
+from __future__ import annotations
+
+from contextlib import closing, suppress
+
+import pytest
+
+from virtstore.backends.base import Store
+from virtstore.errors import NotFound, Unsupported, UsageError
+
+from .stores import DATA, SIZE, Stopped, Subject, contents, listed, make, padded, rounded, state
+
+
+def test_what_another_made_is_there_once_what_was_known_is_forgotten(subject: Subject) -> None:
+    store = subject.store
+    assert listed(store) == set()
+    with closing(subject.again()) as other:
+        make(other)
+        store.refresh()
+        assert contents(store) == padded(store)
+        other.remove("x.img")
+    store.refresh()
+    assert listed(store) == set()
+
+
+def test_a_lock_stands_for_the_same_image_whatever_way_the_store_was_reached(
+    subject: Subject,
+) -> None:
+    with closing(subject.again()) as other:
+        assert other.identity("x.img") == subject.store.identity("x.img")
+        assert other.identity("y.img") != subject.store.identity("x.img")
+
+
+def test_the_longest_name_can_be_worked_with_and_no_longer_one(subject: Subject) -> None:
+    store = subject.store
+    name = "x" * max(length for length in range(300) if _is_taken(store, "x" * length))
+    assert not _is_taken(store, f"{name}x")
+    make(store, name)
+    with store.draft(name, SIZE) as draft:
+        draft.zero(0, SIZE)
+        draft.publish(overwrite=True)
+    with store.rework(name) as draft:
+        draft.write_at(0, DATA)
+        assert state(store, name) == "partial"
+        draft.publish(overwrite=False)
+    store.grow(name, 3 * SIZE)
+    with suppress(Stopped), store.guarded(name, SIZE, "") as changed:
+        assert state(store, name) != "partial" or changed != name
+        raise Stopped
+    if subject.snapshots:
+        with store.frozen(name) as frozen:
+            assert frozen.read_at(0, 5) == DATA[:5]
+    assert listed(store) == {(name, "complete")}
+    assert contents(store, name) == padded(store, size=3 * SIZE)
+    store.remove(name)
+    assert listed(store) == set()
+
+
+def _is_taken(store: Store, name: str) -> bool:
+    try:
+        store.require_name(name)
+    except UsageError:
+        return False
+    return True
+
+
+def test_new_names_and_attributes_are_tried_without_a_trace(store: Store) -> None:
+    store.require_new_names()
+    store.require_attributes("x.img")
+    assert listed(store) == set()
+    make(store)
+    store.require_new_names()
+    store.require_attributes("x.img")
+    store.require_attributes("y.img", like="x.img")
+    assert listed(store) == {("x.img", "complete")}
+
+
+def test_a_draft_is_published_with_the_attributes_of_another_image(store: Store) -> None:
+    make(store)
+    with store.draft("y.img", SIZE) as draft:
+        draft.zero(0, draft.size)
+        draft.publish(overwrite=False, like="x.img")
+    assert listed(store) == {("x.img", "complete"), ("y.img", "complete")}
+    assert contents(store) == padded(store)
+
+
+def test_an_image_in_a_thin_pool_is_made_where_there_is_one(subject: Subject) -> None:
+    store = subject.store
+    assert store.capabilities.thin_pools == (subject.pool is not None)
+    if subject.pool is None:
+        with pytest.raises(Unsupported, match="thin pool"):
+            store.draft("x.img", SIZE, thin="pool")
+        assert listed(store) == set()
+        return
+    with store.draft("x.img", SIZE, thin=subject.pool) as draft:
+        assert (draft.size, draft.allocated) == (rounded(store), 0)
+        draft.publish(overwrite=False)
+    found = store.find("x.img")
+    assert found
+    assert found.type == "lvm-thin"
+
+
+def test_only_what_is_partial_is_opened_as_such(store: Store) -> None:
+    make(store)
+    store.draft("y.img", SIZE).__exit__()
+    for name, partial in (("x.img", True), ("y.img", False), ("no.img", True)):
+        with pytest.raises(NotFound):
+            store.open(name, partial=partial)
+    assert contents(store) == padded(store)

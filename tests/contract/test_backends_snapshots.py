@@ -1,0 +1,104 @@
+"""The contract of every store: a snapshot is what its image was, and not lost with it unasked."""
+
+from __future__ import annotations
+
+import pytest
+
+from virtstore.backends.base import Store, Stored
+from virtstore.errors import Exists, InUse, Unsupported
+
+from .stores import SIZE, Subject, contents, listed, make, padded, rounded
+
+
+def test_a_snapshot_is_what_the_image_was_or_is_refused_without_a_trace(subject: Subject) -> None:
+    store = subject.store
+    make(store)
+    if not subject.snapshots:
+        with pytest.raises(Unsupported, match="reflink"):
+            store.snapshot("x.img", "s.img", None)
+        assert listed(store) == {("x.img", "complete")}
+        return
+    store.snapshot("x.img", "s.img", None)
+    with store.open("x.img", writable=True) as image:
+        image.write_at(0, b"later")
+    assert contents(store, "s.img") == padded(store)
+    with pytest.raises(Exists):
+        store.snapshot("x.img", "s.img", None)
+    assert contents(store, "s.img") == padded(store)
+    assert listed(store) == {("x.img", "complete"), ("s.img", "complete")}
+
+
+def test_a_frozen_image_stays_as_it_was_and_leaves_no_trace(subject: Subject) -> None:
+    store = subject.store
+    make(store)
+    before = _names(store)
+    if not subject.snapshots:
+        with pytest.raises(Unsupported, match="reflink"):
+            store.frozen("x.img")
+        assert _names(store) == before
+        return
+    with store.frozen("x.img") as frozen, store.open("x.img", writable=True) as image:
+        image.write_at(0, b"later")
+        assert frozen.read_at(0, frozen.size) == padded(store)
+        assert _names(store) == before
+    assert _names(store) == before
+
+
+def _names(store: Store) -> set[Stored]:
+    return {Stored(found.name, found.type, found.state) for found in store.scan()}
+
+
+def test_an_image_is_not_removed_while_a_snapshot_would_be_lost_with_it(subject: Subject) -> None:
+    if not subject.snapshots:
+        return
+    store = subject.store
+    make(store)
+    store.snapshot("x.img", "s.img", None)
+    found = store.find("x.img")
+    assert found
+    if found.dependents:
+        with pytest.raises(InUse):
+            store.remove("x.img")
+        assert listed(store) == {("x.img", "complete"), ("s.img", "complete")}
+        assert contents(store) == padded(store)
+        store.remove("s.img")
+    store.remove("x.img")
+    assert "s.img" not in dict(listed(store)) or contents(store, "s.img") == padded(store)
+
+
+def test_an_image_goes_with_the_snapshots_that_it_is_listed_with(subject: Subject) -> None:
+    if not subject.snapshots:
+        return
+    store = subject.store
+    make(store)
+    make(store, "y.img")
+    store.snapshot("x.img", "s.img", None)
+    found, snapshot = store.find("x.img"), store.find("s.img")
+    assert found
+    assert snapshot
+    assert set(found.dependents) <= set(found.snapshots)
+    assert (snapshot.snapshot_of is not None) == bool(found.snapshots)
+    store.remove("x.img", with_snapshots=True)
+    left = {("y.img", "complete")} | (set() if found.snapshots else {("s.img", "complete")})
+    assert listed(store) == left
+
+
+def test_what_says_that_its_size_is_fixed_is_neither_grown_nor_cut(subject: Subject) -> None:
+    if not subject.snapshots:
+        return
+    store = subject.store
+    make(store)
+    store.snapshot("x.img", "s.img", rounded(store))
+    found = store.find("s.img")
+    assert found
+    if found.fixed:
+        for change, size in ((store.grow, 3 * SIZE), (store.shrink, 1)):
+            with pytest.raises(Unsupported, match=found.fixed):
+                change("s.img", size)
+        assert contents(store, "s.img") == padded(store)
+    else:
+        store.grow("s.img", 3 * SIZE)
+        assert contents(store, "s.img") == padded(store, size=3 * SIZE)
+        store.shrink("s.img", SIZE)
+        assert contents(store, "s.img") == padded(store)
+    assert contents(store) == padded(store)

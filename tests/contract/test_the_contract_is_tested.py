@@ -1,0 +1,241 @@
+"""The contract's tests are whole: each member of it is used by one, and a store that breaks a
+promise is found out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import msgspec
+import pytest
+
+from virtstore.backends import base
+from virtstore.backends.base import Image, Look, Store, Stored, Version, nothing
+from virtstore.errors import NotFound
+
+from . import every_store
+from .memory import Memory, MemoryDraft, MemoryImage, ReworkedMemory
+from .stores import memory
+from .test_backends_guarded import END
+from .watched import Watched, every_test, members_of, protocols
+
+PROTOCOLS = (base.Image, base.Draft, base.ArchiveDraft, base.Store)
+TESTS = every_test(every_store)
+
+
+def test_no_protocol_of_the_contract_is_left_out() -> None:
+    assert protocols(base) == set(PROTOCOLS)
+
+
+def test_each_member_and_each_option_of_the_contract_is_used_by_a_test_of_it() -> None:
+    seen: set[str] = set()
+    for test in TESTS.values():
+        with memory() as subject:
+            again = subject.again
+            watched = msgspec.structs.replace(
+                subject,
+                store=Watched(subject.store, Store, seen),
+                again=lambda again=again: Watched(again(), Store, seen),
+            )
+            test(store=watched.store, subject=watched)
+    assert members_of(*PROTOCOLS) - seen == set()
+
+
+def found_out() -> bool:
+    """Whether a test fails for a store in memory as it is now."""
+    for test in TESTS.values():
+        with memory() as subject:
+            try:
+                test(store=subject.store, subject=subject)
+            except TypeError:
+                raise  # the breach is not one that could be called
+            except (Exception, pytest.fail.Exception):
+                return True
+    return False
+
+
+def test_a_store_that_keeps_its_promises_is_not_found_out() -> None:
+    assert not found_out()
+
+
+def nothing_done(*_: object, **__: object) -> None:
+    pass
+
+
+def hidden_at_once(
+    store: Memory, name: str, before: Callable[[Image], None] = nothing_done
+) -> ReworkedMemory:
+    draft = REWORK(store, name, before)
+    if name in store.images:
+        before(draft)
+        store.reworked[name] = store.images.pop(name)
+    return draft
+
+
+def hidden_first(draft: ReworkedMemory, offset: int, data: bytes) -> None:
+    if draft._has_its_name():
+        draft._store.reworked[draft._name] = draft._store.images.pop(draft._name)
+        draft._before(draft)
+    MemoryImage.write_at(draft, offset, data)
+
+
+def asked_each_time(draft: ReworkedMemory, offset: int, data: bytes) -> None:
+    draft._before(draft)
+    WRITE_REWORKED(draft, offset, data)
+
+
+def grown_without_zeroing(store: Memory, name: str, size: int, **_: object) -> None:
+    store._extend(store.open(name).contents, size, b"\xee")
+
+
+def grown_and_left_so(
+    store: Memory, name: str, size: int, *, in_use: bool = False, between: Look = nothing
+) -> None:
+    GROW(store, name, size, in_use=True, between=between)
+
+
+def cut_back_in_use(
+    store: Memory, name: str, size: int, *, in_use: bool = False, between: Look = nothing
+) -> None:
+    try:
+        GROW(store, name, size, in_use=in_use, between=between)
+    except BaseException:
+        store.not_zeroed.clear()
+        raise
+
+
+@contextmanager
+def undone_always(store: Memory, name: str, end: int, contents: str) -> Iterator[str]:
+    old = bytes(store.images[name])
+    try:
+        yield name
+    finally:
+        store.images[name][:] = old
+
+
+@contextmanager
+def lent_as_a_copy(image: MemoryImage) -> Iterator[int]:
+    with LEND(MemoryImage(bytearray(image.contents))) as fd:
+        yield fd
+
+
+def lost_when_let_go(image: MemoryImage, offset: int, length: int) -> None:
+    image.contents[offset : offset + 5] = bytes(5)
+
+
+def published_over(draft: MemoryDraft, *, overwrite: bool, like: str | None = None) -> None:
+    PUBLISH(draft, overwrite=True, like=like)
+
+
+def published_and_whole(draft: MemoryDraft, *, overwrite: bool, like: str | None = None) -> None:
+    PUBLISH(draft, overwrite=overwrite, like=like)
+    draft.whole = True
+
+
+def trace(store: Memory, *_: object, **__: object) -> None:
+    store.images["trace"] = bytearray()
+
+
+def discarded_all(store: Memory, name: str, *, was_image: bool = False) -> None:
+    DISCARD(store, name, was_image=True)
+
+
+def removed_partial(store: Memory, name: str, *, with_snapshots: bool = False) -> None:
+    if store.images.pop(name, None) is None and store.partials.pop(name, None) is None:
+        raise NotFound("no such image")
+
+
+def found_first(store: Memory, name: str) -> Stored | None:
+    return next((found for found in store.scan() if found.name == name), None)
+
+
+OPEN, DRAFT, REWORK = Memory.open, Memory.draft, Memory.rework
+GROW, DISCARD = Memory.grow, Memory.discard
+LEND, PUBLISH, WRITE_REWORKED = MemoryImage.lend, MemoryDraft.publish, ReworkedMemory.write_at
+
+#: What is wrong: whose member it is, which one, and what it does instead.
+BREACHES: dict[str, tuple[type, str, object]] = {
+    "rework: hidden before the first byte": (Memory, "rework", hidden_at_once),
+    "rework: before is never called": (
+        *(Memory, "rework"),
+        lambda store, name, before=None: REWORK(store, name),
+    ),
+    "rework: before is called when it is hidden": (ReworkedMemory, "write_at", hidden_first),
+    "rework: before is called each time": (ReworkedMemory, "write_at", asked_each_time),
+    "guarded: nothing is undone": (
+        *(Memory, "guarded"),
+        lambda store, name, end, contents: nullcontext(store.open(name) and name),
+    ),
+    "guarded: what is whole is undone": (Memory, "guarded", undone_always),
+    "mend: nothing is mended": (Memory, "mend", nothing_done),
+    "mend: what is partial is removed": (
+        *(Memory, "mend"),
+        lambda store, name: store.reworked.pop(name, None),
+    ),
+    "interrupted: nothing is told": (Memory, "interrupted", lambda store: []),
+    "interrupted: partial images are told": (
+        *(Memory, "interrupted"),
+        lambda store: [*store.before_change, *store.partials],
+    ),
+    "remnants: what is undone has some": (
+        *(Memory, "remnants"),
+        lambda store, name, contents: END,
+    ),
+    "unzeroed: never told": (Memory, "unzeroed", lambda store, name: None),
+    "unzeroed: told of what is zeroed": (Memory, "unzeroed", lambda store, name: 0),
+    "grow: old data is left": (Memory, "grow", grown_without_zeroing),
+    "grow: a failure leaves the new size": (Memory, "grow", grown_and_left_so),
+    "grow: what is not zeroed is forgotten": (Memory, "grow", cut_back_in_use),
+    "lend: a copy": (MemoryImage, "lend", lent_as_a_copy),
+    "let_go: what was not on the disk is lost": (MemoryImage, "let_go", lost_when_let_go),
+    "write_out: zeros are": (
+        *(MemoryImage, "write_out"),
+        lambda image, offset, length, wait: image.zero(0, 5),
+    ),
+    "not_cached: behind the end": (
+        *(MemoryImage, "not_cached"),
+        lambda image, offset, length: [(offset, length)],
+    ),
+    "check: raises": (MemoryImage, "check", lambda image: image.read_whole(image.size, 1)),
+    "version: of all images the same": (
+        *(MemoryImage, "version"),
+        property(lambda image: Version((0, 0))),
+    ),
+    "version: tells and stays the same": (
+        *(MemoryImage, "version"),
+        property(lambda image: Version(image.identity, changed=1)),
+    ),
+    "finish: it is not whole": (MemoryDraft, "finish", nothing_done),
+    "publish: it is whole still": (MemoryDraft, "publish", published_and_whole),
+    "publish: unasked, over another": (MemoryDraft, "publish", published_over),
+    "require_name: anything is a name": (Memory, "require_name", nothing_done),
+    "require_attributes: a trace is left": (Memory, "require_attributes", trace),
+    "require_new_names: a trace is left": (Memory, "require_new_names", trace),
+    "draft: a thin pool is not heeded": (
+        *(Memory, "draft"),
+        lambda store, name, size, thin=None: DRAFT(store, name, size),
+    ),
+    "identity: of each agent its own": (
+        *(Memory, "identity"),
+        lambda store, name: f"{id(store)}/{name}",
+    ),
+    "discard: what was an image, unasked": (Memory, "discard", discarded_all),
+    "remove: what is partial": (Memory, "remove", removed_partial),
+    "frozen: it changes": (Memory, "frozen", lambda store, name: store.open(name)),
+    "open: writable, unasked": (
+        *(Memory, "open"),
+        lambda store, name, writable=False, partial=False: OPEN(
+            store, name, writable=True, partial=partial
+        ),
+    ),
+    "find: a draft before what was an image": (Memory, "find", found_first),
+}
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+def test_a_store_that_breaks_a_promise_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, breach: str
+) -> None:
+    kind, member, instead = BREACHES[breach]
+    monkeypatch.setattr(kind, member, instead)
+    assert found_out()
