@@ -6,12 +6,13 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from virtstore import linux
-from virtstore.backends import abilities
+from virtstore.backends import abilities, file
 from virtstore.backends.base import PARTIAL_SUFFIX
 from virtstore.backends.directory import Directory
 from virtstore.digest import CHUNK
@@ -93,6 +94,21 @@ def test_an_image_that_cannot_grow_for_want_of_room_is_as_long_as_before(
     assert (tmp_path / "x.img").read_bytes() == b"data"
 
 
+def test_a_growth_that_writes_zeros_can_be_ended(
+    store: Directory, tmp_path: Path, unreserved: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "_STEP", CHUNK)
+    image = tmp_path / "x.img"
+    for in_use, left in ((False, b"data"), (True, b"data" + bytes(2 * CHUNK))):
+        image.write_bytes(b"data")
+        looks = iter([None] * (3 if not in_use else 2))
+        with pytest.raises(StopIteration):
+            store.grow("x.img", 9 * CHUNK, in_use=in_use, between=partial(next, looks))
+        assert image.read_bytes() == left
+        store.grow("x.img", 9 * CHUNK)
+        assert image.read_bytes() == b"data".ljust(9 * CHUNK, b"\0")
+
+
 def test_room_that_is_missed_only_when_it_is_flushed_is_missed(
     store: Directory, tmp_path: Path, unreserved: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +145,14 @@ def test_what_cannot_be_written_out_in_parts_is_flushed_in_the_end(
 ) -> None:
     monkeypatch.setattr(linux, "write_out", raising(number))
     with store.draft("x.img", 10) as made:
+        made.write_out(0, 10, wait=True)
+
+
+def test_what_fails_to_be_written_out_in_parts_is_told(
+    store: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linux, "write_out", raising(errno.EIO))
+    with store.draft("x.img", 10) as made, pytest.raises(OSError, match="error"):
         made.write_out(0, 10, wait=True)
 
 

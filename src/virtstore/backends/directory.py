@@ -36,6 +36,10 @@ from virtstore.units import format_size
 #: What the kernel says where there is no room, a quota's end, or no file can be so long.
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: What ntfs-3g adds for a moment to the name of a file that another one replaces. Its renaming
+#: fails with EINVAL where that makes the name too long. Longer than any suffix of ours.
+_OF_NTFS_3G: Final = ".ntfs-3g-0000000001"
+
 
 class Directory:
     """One directory below a root; `fd` is an ordinary descriptor on it, which it owns."""
@@ -123,12 +127,13 @@ class Directory:
         return draft
 
     def require_name(self, name: str) -> None:
-        most = (os.fstatvfs(self._fd).f_namemax or 255) - len(PARTIAL_SUFFIX)
+        suffix = _OF_NTFS_3G if self.filesystem().startswith("fuse") else PARTIAL_SUFFIX
+        most = (os.fstatvfs(self._fd).f_namemax or 255) - len(suffix)
         length = len(os.fsencode(name))
         if length > most:
             raise UsageError(
                 f"its name has {length} bytes, and at most {most} are possible here: while an"
-                f" image is made or overwritten it is called that and {PARTIAL_SUFFIX}; choose a"
+                f" image is made or overwritten it is called that and {suffix}; choose a"
                 " shorter name"
             )
 
@@ -235,7 +240,7 @@ class Directory:
             longer = size > image.size
             self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
             try:
-                image.reserve(size, holes=not in_use)
+                image.reserve(size, in_use=in_use, between=between)
             except OSError as error:
                 _explain(error, size)
                 raise

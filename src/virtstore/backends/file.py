@@ -20,16 +20,27 @@ import msgspec
 from virtstore import linux
 from virtstore.backends import attributes, final_names, leftovers
 from virtstore.backends.attributes import Attributes
-from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, Identity, Version
+from virtstore.backends.base import (
+    PARTIAL_SUFFIX,
+    REWORK_SUFFIX,
+    Holds,
+    Identity,
+    Look,
+    Version,
+    nothing,
+)
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.reworked import Reworked
 from virtstore.backends.version import of_status
 from virtstore.digest import CHUNK
 from virtstore.errors import InUse, Unsupported
-from virtstore.model import Extent, ExtentKind
+from virtstore.model import Extent
 
 #: What a hole reads as: no file system's blocks are smaller, but the last may be cut.
 _ZEROS: Final = re.compile(rb"\0{512,}|\0+\Z")
+
+#: Bytes of zeros that are written between two looks at whether to go on.
+_STEP: Final = 256 << 20
 
 #: What flock(2) says where a file system has no locks: NFS without lockd, say.
 _NO_LOCKS: Final = linux.CANNOT | {errno.ENOLCK}
@@ -108,25 +119,26 @@ class FileImage(DescriptorImage):
         while offset < size:
             data = self._seek(offset, os.SEEK_DATA, size)
             if data > offset:
-                yield _extent(offset, data, "zero")
+                yield Extent(offset, data - offset, "zero")
             hole = self._seek(data, os.SEEK_HOLE, size) if data < size else size
             if hole > data:
-                yield _extent(data, hole, "data")
+                yield Extent(data, hole - data, "data")
             offset = hole
 
-    def reserve(self, size: int, *, holes: bool = True) -> None:
-        """Make the file `size` bytes long, all of it allocated; holes become zeros (without
-        `holes`: of what is there none need do so, since somebody may be writing to it). On
-        failure the file is as long as before."""
+    def reserve(self, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+        """Make the file `size` bytes long, all of it allocated; holes become zeros. On failure
+        the file is as long as before. `in_use`: somebody may be writing to it, so holes need not
+        be filled, and what is new and zero stays. `between` is called now and then while zeros
+        are written, and may raise."""
         present = self.size
         try:
-            self._allocate(size, present, holes=holes)
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._fd, present)  # gives back what lies behind the end
+            self._allocate(size, present, in_use=in_use, between=between)
+        except BaseException:
+            with suppress(OSError):  # gives back what lies behind the end
+                os.ftruncate(self._fd, self.size if in_use else present)
             raise
 
-    def _allocate(self, size: int, present: int, *, holes: bool) -> None:
+    def _allocate(self, size: int, present: int, *, in_use: bool, between: Look) -> None:
         for keep_size in (True, False):  # NFS can only make a file longer with it
             try:
                 linux.allocate(self._fd, 0, size, keep_size=keep_size)
@@ -134,10 +146,12 @@ class FileImage(DescriptorImage):
             except OSError as error:
                 if error.errno not in linux.CANNOT:
                     raise
-        if holes:
-            self._fill_holes(min(present, size))
+        if not in_use:
+            self._fill_holes(min(present, size), between)
         # Longer by what is written: nobody who has it open finds space that is zeroed later.
-        self._write_zeros(present, size - present)
+        for start in range(present, size, _STEP):
+            between()
+            self._write_zeros(start, min(_STEP, size - start))
         os.ftruncate(self._fd, size)
         return self.flush()  # some file systems find only now that there is no room
 
@@ -158,10 +172,12 @@ class FileImage(DescriptorImage):
                 " snapshots need XFS (made with reflink=1, its default) or Btrfs"
             ) from None
 
-    def _fill_holes(self, end: int) -> None:
+    def _fill_holes(self, end: int, between: Look) -> None:
         """Write zeros to what reads as zeros before `end`. What is a hole is not asked: where no
         space can be reserved, holes are often not told from data."""
         for offset in range(0, end, CHUNK):
+            if offset % _STEP == 0:
+                between()
             data = self.read_at(offset, min(CHUNK, end - offset))
             for run in _ZEROS.finditer(data):
                 self._write_zeros(offset + run.start(), run.end() - run.start())
@@ -291,7 +307,3 @@ def to_have(
             found = attributes.of_name(directory, file)
             return msgspec.structs.replace(found, times=None)
     return attributes.of_new(directory, new.mode, new.owner, new.group)
-
-
-def _extent(start: int, end: int, kind: ExtentKind) -> Extent:
-    return Extent(start, end - start, kind)
