@@ -45,11 +45,12 @@ class Ext:
     )
 
     def minimum(self, device: Device) -> int | None:
-        """See the contract. Not clean: None, for the free blocks are not to be believed."""
+        """See the contract. Not clean: None, for the free blocks are not to be believed. Cut off
+        with its image: None, for nothing shrinks that."""
         superblock = read_superblock(device)
         if superblock is None or not superblock.clean or superblock.stable_inodes:
             return None
-        if _obstacle(superblock, device):
+        if _obstacle(superblock, device) or superblock.size > device.size:
             return None
         try:
             blocks = exttools.estimate(device, timeout=_INFO_TIMEOUT)

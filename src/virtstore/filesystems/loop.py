@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import msgspec
+
 from virtstore.errors import Error, Unsupported
 from virtstore.filesystems.base import Device
 
@@ -31,10 +33,13 @@ _TRIES: Final = 20
 
 @contextmanager
 def attached(device: Device, *, writable: bool = True) -> Iterator[Device]:
-    """A loop device with the contents of `device`, beginning at 0. Raises `Unsupported` where
-    we may not make one."""
+    """A loop device with the contents of `device`, beginning at 0. It can be written to if it is
+    `writable`, whatever the device's descriptor is open for. Raises `Unsupported` where we may not
+    make one."""
+    flags = os.O_RDWR if writable else os.O_RDONLY
+    backing = os.open(device.path, flags | os.O_CLOEXEC)
     try:
-        fd = _attach(device, os.O_RDWR if writable else os.O_RDONLY)
+        fd = _attach(msgspec.structs.replace(device, fd=backing), flags)
     except PermissionError:
         raise Unsupported(
             "this needs a loop device, which only root can make: run the agent as root there"
@@ -42,6 +47,8 @@ def attached(device: Device, *, writable: bool = True) -> Iterator[Device]:
         ) from None
     except FileNotFoundError:
         raise Unsupported("this host has no loop devices (modprobe loop)") from None
+    finally:
+        os.close(backing)  # the loop device has it open itself
     try:
         yield Device(fd, device.size, lock=device.lock)
         os.fsync(fd)
