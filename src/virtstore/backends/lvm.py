@@ -32,11 +32,14 @@ from virtstore.backends.lvm_marks import (
     COPYING,
     COPYING_INFIX,
     DRAFT,
+    GROWING_SUFFIX,
     PARTIAL,
     REMOVING,
     REPLACED,
     REPLACED_SUFFIX,
     REWORK,
+    SHRINKING_SUFFIX,
+    UNDO_SUFFIX,
     check_name,
     copier,
     image_name,
@@ -107,12 +110,13 @@ class VolumeGroup:
 
     def require_name(self, name: str) -> None:
         check_name(name)
+        lvm_names.refuse_too_long(self.name, name)
 
     def require_attributes(self, name: str, like: str | None = None) -> None:
         """A volume has tags, which this agent may set."""
 
     def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
-        check_name(name)
+        self.require_name(name)
         lvm_names.refuse_taken(self._volumes, name)
         file, found = name + PARTIAL_SUFFIX, self._draft_of(name)
         if found and found.size == self._volumes.rounded(size) and not found.origin:
@@ -133,6 +137,7 @@ class VolumeGroup:
         if self._volumes.find(name) is None:
             return self._reworked_before(name)
         check_name(name)
+        lvm_names.refuse_too_long(self.name, name, [REWORK_SUFFIX])
         if self._left(name):
             raise InUse(
                 "an interrupted operation left a partial volume beside this one;"
@@ -205,6 +210,8 @@ class VolumeGroup:
             _refuse_fixed(volume)
         if wanted > volume.size or lvm_growth.unzeroed(volume) is not None:
             lvm_names.refuse_taken(self._volumes, name)
+            if not in_use:
+                lvm_names.refuse_too_long(self.name, name, [GROWING_SUFFIX])
             lvm_growth.grow(self._volumes, name, wanted, in_use=in_use, between=between)
 
     def unzeroed(self, name: str) -> int | None:
@@ -220,7 +227,8 @@ class VolumeGroup:
             lvm_growth.finish(self._volumes, name)
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
-        check_name(new)
+        self.require_name(new)
+        lvm_names.refuse_too_long(self.name, name, [""])
         if self._volumes.find(new):
             raise Exists(f"{new} is there already")
         lvm_names.refuse_taken(self._volumes, new)
@@ -236,6 +244,7 @@ class VolumeGroup:
             raise
 
     def frozen(self, name: str) -> Snapshot:
+        lvm_names.refuse_too_long(self.name, name, [lvm_names.COPYING_SUFFIX])
         owner = Owner.here()
         new = f"{name}{COPYING_INFIX}{owner.pid}"
         removing = () if self._volumes.get(name).pool else (REMOVING,)
@@ -253,6 +262,7 @@ class VolumeGroup:
         if not lvm_undo.has_room(self._volumes, name):
             yield name
             return
+        lvm_names.refuse_too_long(self.name, name, [SHRINKING_SUFFIX, UNDO_SUFFIX])
         lvm_names.refuse_taken(self._volumes, name)
         try:
             yield lvm_undo.begin(self._volumes, name)

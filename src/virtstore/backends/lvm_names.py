@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
 from virtstore.backends.lvm_marks import (
+    COPYING_INFIX,
     GROWING_SUFFIX,
     REPLACED_SUFFIX,
     SHRINKING_SUFFIX,
@@ -17,7 +21,42 @@ from virtstore.backends.lvm_marks import (
 )
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.lvm_steps import Volumes
-from virtstore.errors import Exists, InUse
+from virtstore.errors import Exists, InUse, UsageError
+
+#: Characters that a device's name has at the most (linux/dm-ioctl.h, DM_NAME_LEN).
+_LONGEST: Final = 127
+
+#: What a snapshot that a copy is made from is called behind its origin's name, with the longest
+#: process id (proc(5), pid_max).
+COPYING_SUFFIX: Final = f"{COPYING_INFIX}4194304"
+
+_ALL: Final = (
+    PARTIAL_SUFFIX,
+    REWORK_SUFFIX,
+    REPLACED_SUFFIX,
+    GROWING_SUFFIX,
+    SHRINKING_SUFFIX,
+    UNDO_SUFFIX,
+    COPYING_SUFFIX,
+)
+
+
+def refuse_too_long(group: str, name: str, suffixes: Iterable[str] = _ALL) -> None:
+    """Raises `UsageError` where a volume cannot have one of these suffixes: its device's name would
+    be too long. LVM finds that half-way only, and wants it mended by hand."""
+    for suffix in suffixes:
+        if (over := _device_length(group, name + suffix) - _LONGEST) > 0:
+            raise UsageError(
+                f"its name is too long, by {over} characters: while it is worked on it may be"
+                f" called {name}{suffix}, and the name of its device, in which each - counts"
+                f" twice, has at most {_LONGEST}; choose a shorter name, or rename it (lvrename)"
+            )
+
+
+def _device_length(group: str, name: str) -> int:
+    """Of what the device mapper calls the larger layer of a volume that has a snapshot."""
+    escaped = [part.replace("-", "--") for part in (group, name)]
+    return len(f"{'-'.join(escaped)}-real")
 
 
 def refuse_taken(volumes: Volumes, name: str) -> None:
