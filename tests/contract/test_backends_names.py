@@ -38,7 +38,7 @@ def test_the_longest_name_can_be_worked_with_and_no_longer_one(subject: Subject)
     assert not _is_taken(store, f"{name}x")
     make(store, name)
     with store.draft(name, SIZE) as draft:
-        draft.zero(0, SIZE)
+        draft.zero(0, draft.size)
         draft.publish(overwrite=True)
     with store.rework(name) as draft:
         draft.write_at(0, DATA)
