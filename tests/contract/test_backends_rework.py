@@ -117,8 +117,10 @@ def test_an_image_to_which_nothing_is_written_keeps_its_name(store: Store, publi
     make(store)
     with store.rework("x.img", refuse) as draft:
         assert draft.read_at(0, len(DATA)) == DATA
+        draft.finish()
         if published:
             draft.publish(overwrite=False)
+        assert draft.whole == (not published)
         assert listed(store) == {("x.img", "complete")}
     assert listed(store) == {("x.img", "complete")}
     assert contents(store) == padded(store)

@@ -91,9 +91,10 @@ class ReworkedVolume(Reworked, VolumeDraft):
         self._group.hide(self._name)
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
-        self.flush()
+        self.finish()
         if not self.named:
             self._group.show(self._name)
+        self.whole = False
 
     def __enter__(self) -> ReworkedVolume:
         return self

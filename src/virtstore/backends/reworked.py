@@ -20,6 +20,7 @@ class Reworked(DescriptorImage):
     `before`: called before that goes, and may raise; `begun`: what it was when it was opened."""
 
     named = False
+    whole = False
     begun: Version | None = None
     before: Look = staticmethod(nothing)
     _hiding = threading.Lock()  # several threads write
@@ -40,6 +41,7 @@ class Reworked(DescriptorImage):
         if self.named:
             self._require_as_begun()
             self.flush()
+            self.whole = False
         else:
             cast(Draft, super()).publish(overwrite=False)
 
