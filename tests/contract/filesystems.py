@@ -49,7 +49,7 @@ _LARGE = Sizes(320 * MIB, 600 * MIB, 480 * MIB, 288 * MIB)
 class Kind(msgspec.Struct, frozen=True):
     """How one is made and looked at. Of a command's words, IMAGE is the image, FILES a directory
     with a file `data`, and PROTOTYPE a description of such a directory (mkfs.xfs(8)). `wreck`
-    makes it fail its check."""
+    makes it fail its check. `root`: only root can resize it; `loop`: the same in a partition."""
 
     type: str
     make: tuple[Words, ...]
@@ -58,6 +58,7 @@ class Kind(msgspec.Struct, frozen=True):
     cat: Words | None = None
     wreck: Callable[[Path], object] | None = None
     root: bool = False
+    loop: bool = False
 
 
 def tool(*argv: str) -> bytes:
@@ -136,6 +137,7 @@ _NTFS = Kind(
     check=("ntfsresize", "--check", "IMAGE"),
     cat=("ntfscat", "-f", "IMAGE", "data"),
     wreck=_wreck_ntfs,
+    loop=True,
 )
 _VFAT = Kind("vfat", make=(("mkfs.vfat", "IMAGE"),), check=("fsck.vfat", "-n", "IMAGE"))
 _SWAP = Kind(
