@@ -36,6 +36,9 @@ from virtstore.units import format_size
 #: What the kernel says where there is no room, a quota's end, or no file can be so long.
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: Bytes that a name has at the most, wherever it is (linux/limits.h).
+_NAME_MAX: Final = 255
+
 #: What ntfs-3g adds for a moment to the name of a file that another one replaces. Its renaming
 #: fails with EINVAL where that makes the name too long. Longer than any suffix of ours.
 _OF_NTFS_3G: Final = ".ntfs-3g-0000000001"
@@ -128,7 +131,8 @@ class Directory:
 
     def require_name(self, name: str) -> None:
         suffix = _OF_NTFS_3G if self.filesystem().startswith("fuse") else PARTIAL_SUFFIX
-        most = (os.fstatvfs(self._fd).f_namemax or 255) - len(suffix)
+        told = os.fstatvfs(self._fd).f_namemax  # 1530 of FAT, in which 255 characters have room
+        most = min(told or _NAME_MAX, _NAME_MAX) - len(suffix)
         length = len(os.fsencode(name))
         if length > most:
             raise UsageError(

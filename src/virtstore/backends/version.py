@@ -40,9 +40,10 @@ def settled(image: Image) -> Version:
         image.flush()
     version = image.version
     whole = version.changed % 10**9 == 0 and version.modified % 10**9 == 0
-    end = version.changed + int((_COARSE if whole else _TICK) * 10**9)
-    left = (end - time.time_ns()) / 10**9
-    if 0 < left <= _COARSE:
+    # The clock that gives files their times lags behind by up to a tick.
+    wait = _COARSE + _TICK if whole else _TICK
+    left = (version.changed - time.time_ns()) / 10**9 + wait
+    if 0 < left <= wait:
         time.sleep(left)
         return image.version
     return version

@@ -14,6 +14,7 @@ import virtstore
 
 from ...contract.every_store import *  # noqa: F403
 from ...contract.stores import Subject, directory
+from ...leftovers import MARK
 from .shell import MIB, sh
 
 SERVE = """
@@ -41,7 +42,7 @@ def places() -> None:
     needed = {"rpc.nfsd": "nfs-kernel-server", "diod": "diod", "mkfs.vfat": "dosfstools"}
     if missing := [package for tool, package in needed.items() if not shutil.which(tool)]:
         pytest.fail(f"it needs: apt-get install {' '.join(missing)}", pytrace=False)
-    sh(SERVE)
+    sh(f"unset {MARK}\n{SERVE}")  # what serves them ends with this machine
     for kind, mount in MOUNTS.items():
         sh(f"mkdir -m 700 /mnt/{kind} && {mount}")
 
