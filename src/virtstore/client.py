@@ -529,6 +529,7 @@ def _copy_between(
             dry_run=request.dry_run,
             nice=request.nice,
             holds=begin.holds,
+            lost=begin.lost,
         )
 
     def told(done: int, total: int) -> None:

@@ -221,7 +221,7 @@ class Send(Message, frozen=True):
 
 class Receive(Message, frozen=True):
     """The target's end of a copy of `size` bytes. `name` is the source's, for a `path` that
-    is a directory, `holds` what `Begin` said."""
+    is a directory, `holds` and `lost` what `Begin` said."""
 
     path: str
     name: str
@@ -232,6 +232,7 @@ class Receive(Message, frozen=True):
     dry_run: bool = False
     nice: bool = False
     holds: str | None = None
+    lost: str = ""
 
 
 # Replies -------------------------------------------------------------------------------
@@ -293,11 +294,13 @@ class Failure(Message, frozen=True):
 
 class Begin(Message, frozen=True):
     """The source is open and locked: its path, and its image's bytes. `holds`: the foreign kind
-    (`names.KINDS`) that these are of, if not a raw disk's."""
+    (`names.KINDS`) that these are of, if not a raw disk's. `lost`: a note of what was missing of it
+    when it was made longer."""
 
     path: str
     size: int
     holds: str | None = None
+    lost: str = ""
 
 
 class Start(Message, frozen=True):

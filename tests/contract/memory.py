@@ -34,10 +34,16 @@ _LONGEST: Final = 100
 _OLD_DATA: Final = b"\xee"
 
 
+class Contents(bytearray):
+    """What an image holds, and the note that it has."""
+
+    note = ""
+
+
 class MemoryImage:
     """Bytes that are read and written at offsets."""
 
-    def __init__(self, contents: bytearray, *, writable: bool = True) -> None:
+    def __init__(self, contents: Contents, *, writable: bool = True) -> None:
         self.contents = contents
         self._writable = writable
 
@@ -110,7 +116,7 @@ class MemoryImage:
 
 
 class MemoryDraft(MemoryImage):
-    def __init__(self, store: Memory, name: str, contents: bytearray) -> None:
+    def __init__(self, store: Memory, name: str, contents: Contents) -> None:
         super().__init__(contents)
         self.holds: Holds = "kept" if contents.strip(b"\0") else "zeros"
         self.whole = False
@@ -119,6 +125,10 @@ class MemoryDraft(MemoryImage):
 
     def finish(self) -> None:
         self.whole = True
+
+    def note_losses(self, note: str) -> bool:
+        self.contents.note = note
+        return True
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         self.finish()
@@ -133,7 +143,7 @@ class MemoryDraft(MemoryImage):
         del self.contents[length:]
 
     def scratch(self) -> MemoryImage:
-        return MemoryImage(bytearray())
+        return MemoryImage(Contents())
 
     def __enter__(self) -> MemoryDraft:
         return self
@@ -143,7 +153,7 @@ class ReworkedMemory(MemoryDraft):
     """An image that is its own draft."""
 
     def __init__(
-        self, store: Memory, name: str, contents: bytearray, before: Callable[[Image], None]
+        self, store: Memory, name: str, contents: Contents, before: Callable[[Image], None]
     ) -> None:
         super().__init__(store, name, contents)
         self.holds = "kept"
@@ -176,9 +186,9 @@ class Memory:
 
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.capacity = capacity
-        self.images: dict[str, bytearray] = {}
-        self.partials: dict[str, bytearray] = {}
-        self.reworked: dict[str, bytearray] = {}
+        self.images: dict[str, Contents] = {}
+        self.partials: dict[str, Contents] = {}
+        self.reworked: dict[str, Contents] = {}
         #: From which byte on an image that grew while it was in use may not be zeroed.
         self.not_zeroed: dict[str, int] = {}
         #: What an image held before a guarded change that nobody has ended or undone.
@@ -232,7 +242,7 @@ class Memory:
         return MemoryImage(held[name], writable=writable)
 
     def archive(self, name: str) -> MemoryDraft:
-        return MemoryDraft(self, name, self.partials.setdefault(name, bytearray()))
+        return MemoryDraft(self, name, self.partials.setdefault(name, Contents()))
 
     def require_name(self, name: str) -> None:
         if len(name) > _LONGEST:
@@ -244,7 +254,7 @@ class Memory:
     def draft(self, name: str, size: int, thin: str | None = None) -> MemoryDraft:
         if thin:
             raise Unsupported("there are no thin pools in memory")
-        contents = self.partials.setdefault(name, bytearray())
+        contents = self.partials.setdefault(name, Contents())
         del contents[size:]
         try:
             self._extend(contents, size, b"\0")
@@ -292,6 +302,13 @@ class Memory:
     def unzeroed(self, name: str) -> int | None:
         return self.not_zeroed.get(name)
 
+    def losses(self, name: str) -> str:
+        return self.open(name).contents.note if name in self.images else ""
+
+    def note_losses(self, name: str, note: str) -> bool:
+        self.open(name).contents.note = note
+        return True
+
     def shrink(self, name: str, size: int) -> None:
         del self.open(name).contents[size:]
         if size <= self.not_zeroed.get(name, 0):
@@ -300,7 +317,8 @@ class Memory:
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         if new in self.images:
             raise Exists(f"{new} is there already")
-        self.images[new] = bytearray(self.open(name).contents)
+        self.images[new] = Contents(self.open(name).contents)
+        self.images[new].note = self.losses(name)
 
     @contextmanager
     def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
@@ -321,13 +339,13 @@ class Memory:
         """There never are any."""
 
     def frozen(self, name: str) -> MemoryImage:
-        return MemoryImage(bytearray(self.open(name).contents), writable=False)
+        return MemoryImage(Contents(self.open(name).contents), writable=False)
 
     def _undo(self, name: str) -> None:
         if name in self.before_change:
             self.images[name][:] = self.before_change.pop(name)
 
-    def _extend(self, contents: bytearray, size: int, filling: bytes) -> None:
+    def _extend(self, contents: Contents, size: int, filling: bytes) -> None:
         more = size - len(contents)
         if more > self.free():
             raise NoSpace(f"{more} more bytes are needed and {self.free()} are free")

@@ -11,6 +11,7 @@ from virtstore.errors import NoSpace, NotFound, Unsupported
 from .stores import (
     DATA,
     SIZE,
+    Subject,
     contents,
     listed,
     make,
@@ -33,6 +34,46 @@ def test_a_name_that_is_taken_is_not_overwritten_unasked(store: Store) -> None:
         draft.publish(overwrite=True)
     assert listed(store) == {("x.img", "complete")}
     assert contents(store) == padded(store, b"new", 10)
+
+
+NOTE = "4096-1052675-0123456789abcdef:4096-9999999999-fedcba9876543210"
+
+
+def test_a_note_goes_where_the_image_goes_and_other_contents_have_none(subject: Subject) -> None:
+    store = subject.store
+    make(store)
+    assert store.losses("x.img") == store.losses("none.img") == ""
+    assert store.note_losses("x.img", NOTE) == subject.marks
+    if not subject.marks:
+        assert store.losses("x.img") == ""
+        return
+    assert store.losses("x.img") == NOTE
+    store.grow("x.img", 2 * SIZE)
+    if subject.snapshots:
+        store.snapshot("x.img", "s.img", None)
+        assert store.losses("s.img") == NOTE
+        store.remove("s.img")
+    assert store.losses("x.img") == NOTE
+    assert store.note_losses("x.img", NOTE[:29])
+    assert store.losses("x.img") == NOTE[:29]
+    with store.draft("x.img", SIZE) as draft:
+        draft.zero(0, draft.size)
+        draft.publish(overwrite=True)
+    assert store.losses("x.img") == ""
+
+
+def test_a_note_is_given_to_a_draft_and_taken_from_it(subject: Subject) -> None:
+    store = subject.store
+    with store.draft("x.img", SIZE) as draft:
+        draft.zero(0, draft.size)
+        assert draft.note_losses(NOTE) == subject.marks
+        draft.publish(overwrite=False)
+    assert store.losses("x.img") == (NOTE if subject.marks else "")
+    with store.rework("x.img") as image:
+        image.write_at(0, b"other contents")
+        assert image.note_losses("")
+        image.publish(overwrite=False)
+    assert store.losses("x.img") == ""
 
 
 def test_whoever_reads_the_old_image_goes_on_reading_the_old(store: Store) -> None:

@@ -14,7 +14,7 @@ from virtstore.backends.base import Image, Look, Store, Stored, Version, nothing
 from virtstore.errors import NotFound
 
 from . import every_store
-from .memory import Memory, MemoryDraft, MemoryImage, ReworkedMemory
+from .memory import Contents, Memory, MemoryDraft, MemoryImage, ReworkedMemory
 from .stores import memory
 from .test_backends_guarded import END
 from .watched import Watched, every_test, members_of, protocols
@@ -115,7 +115,7 @@ def undone_always(store: Memory, name: str, end: int, contents: str) -> Iterator
 
 @contextmanager
 def lent_as_a_copy(image: MemoryImage) -> Iterator[int]:
-    with LEND(MemoryImage(bytearray(image.contents))) as fd:
+    with LEND(MemoryImage(Contents(image.contents))) as fd:
         yield fd
 
 
@@ -133,7 +133,7 @@ def published_and_whole(draft: MemoryDraft, *, overwrite: bool, like: str | None
 
 
 def trace(store: Memory, *_: object, **__: object) -> None:
-    store.images["trace"] = bytearray()
+    store.images["trace"] = Contents()
 
 
 def discarded_all(store: Memory, name: str, *, was_image: bool = False) -> None:

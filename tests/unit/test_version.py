@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.contract.memory import MemoryImage
+from tests.contract.memory import Contents, MemoryImage
 
 from virtstore.backends.base import Version
 from virtstore.backends.file import FileImage
@@ -47,4 +47,4 @@ def test_a_version_is_taken_in_a_later_tick_than_the_last_change(tmp_path: Path)
 
 
 def test_a_store_that_cannot_tell_is_not_waited_for() -> None:
-    assert settled(MemoryImage(bytearray(5))).changed == 0
+    assert settled(MemoryImage(Contents(bytes(5)))).changed == 0

@@ -54,12 +54,14 @@ class Version(msgspec.Struct, frozen=True):
 class Capabilities(msgspec.Struct, frozen=True):
     """What a kind of store can do. `granularity`: sizes are rounded up to it (bytes).
     `archives`: it can hold compressed images, whose length is known only at their end.
-    `thin_pools`: images can be made in a thin pool."""
+    `thin_pools`: images can be made in a thin pool. `unnote`: the command that takes the note
+    `{note}` (`Store.losses`) from what has the path `{path}`."""
 
     image_type: ImageType
     granularity: int
     archives: bool
     thin_pools: bool = False
+    unnote: str = ""
 
 
 #: What a draft holds before anything is written to it: zeros throughout; what an earlier
@@ -186,6 +188,10 @@ class Draft(Image, Protocol):
         """Flush what is all written now. `publish` does it too."""
         ...
 
+    def note_losses(self, note: str) -> bool:
+        """See `Store`. It has no other note from now on."""
+        ...
+
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         """Flush, then give the draft its final name, for good. `FileExistsError` if the name
         is taken and `overwrite` was not asked for; the old image, or what is left of one, goes
@@ -299,6 +305,16 @@ class Store(Protocol):
     def unzeroed(self, name: str) -> int | None:
         """The byte from which on it may hold old data of others, and its own as well: growing it
         was cut short while it was in use. `grow` zeroes that."""
+        ...
+
+    def losses(self, name: str) -> str:
+        """The note that `note_losses` gave an image, "" for none. It goes where the image goes
+        within its store, also to a snapshot; other contents under its name do not have it."""
+        ...
+
+    def note_losses(self, name: str, note: str) -> bool:
+        """Note for good, in at most 1000 letters, digits, `-` and `:`, what the image had lost
+        when it was made longer; "" takes the note away. Whether this store can have one."""
         ...
 
     def shrink(self, name: str, size: int) -> None:

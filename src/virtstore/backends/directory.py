@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from virtstore import linux
-from virtstore.backends import abilities, attributes, final_names, leftovers
+from virtstore.backends import abilities, attributes, file_marks, final_names, leftovers
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
@@ -47,7 +47,12 @@ _OF_NTFS_3G: Final = ".ntfs-3g-0000000001"
 class Directory:
     """One directory below a root; `fd` is an ordinary descriptor on it, which it owns."""
 
-    capabilities: Final = Capabilities(image_type="file", granularity=1, archives=True)
+    capabilities: Final = Capabilities(
+        image_type="file",
+        granularity=1,
+        archives=True,
+        unnote=f"setfattr -x {file_marks.LOST} {{path}}",
+    )
 
     def __init__(self, fd: int, new_files: NewFiles | None = None) -> None:
         self._fd = fd
@@ -255,6 +260,15 @@ class Directory:
     def unzeroed(self, name: str) -> int | None:
         return None  # what a file system reserves reads as zeros
 
+    def losses(self, name: str) -> str:
+        return file_marks.losses(self._fd, name)
+
+    def note_losses(self, name: str, note: str) -> bool:
+        with self.open(name, writable=True) as image:
+            noted = image.note_losses(note)
+            image.flush()
+            return noted
+
     def shrink(self, name: str, size: int) -> None:
         with self.open(name, writable=True) as image:
             image.truncate(size)
@@ -268,6 +282,7 @@ class Directory:
                 with draft:
                     draft.cut(0)
                     draft.clone_from(image)
+                    draft.note_losses(self.losses(name))
                     # It holds what its image holds: nobody else may read it, either.
                     draft.publish(overwrite=False, like=self._or_as_configured(name))
             except BaseException as error:

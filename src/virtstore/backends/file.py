@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from virtstore import linux
-from virtstore.backends import attributes, final_names, leftovers
+from virtstore.backends import attributes, file_marks, final_names, leftovers
 from virtstore.backends.attributes import Attributes
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
@@ -44,10 +44,6 @@ _STEP: Final = 256 << 20
 
 #: What flock(2) says where a file system has no locks: NFS without lockd, say.
 _NO_LOCKS: Final = linux.CANNOT | {errno.ENOLCK}
-
-#: Says that a resize was begun (xattr(7)): where what it moves ended, and what that was. A copy
-#: of the file does not have it; the file keeps it when others write something else into it.
-_MARK: Final = "user.virtstore.shrinking"
 
 
 class NewFiles(msgspec.Struct, frozen=True):
@@ -84,27 +80,21 @@ class FileImage(DescriptorImage):
 
     def mark(self, end: int, contents: str) -> None:
         """Note, for good, that these contents, which end at byte `end`, are being moved."""
-        with suppress(OSError):  # not every file system has extended attributes
-            os.setxattr(self._fd, _MARK, f"{end} {contents}".encode())
+        file_marks.mark(self._fd, end, contents)
         self.flush()
 
     def marked(self, contents: str) -> int:
         """The end that `mark` noted of these contents; 0 for nothing."""
-        try:
-            end, _, noted = os.getxattr(self._fd, _MARK).partition(b" ")
-        except OSError:
-            return 0
-        return int(end) if end.isdigit() and noted == contents.encode() else 0
+        return file_marks.marked(self._fd, contents)
 
     def unmark(self) -> None:
         """Forget, for good, what `mark` noted."""
-        try:
-            os.removexattr(self._fd, _MARK)
-        except OSError as error:
-            if error.errno not in linux.CANNOT | {errno.ENODATA}:
-                raise
-        else:
+        if file_marks.unmark(self._fd):
             self.flush()
+
+    def note_losses(self, note: str) -> bool:
+        """See `backends.base.Draft`."""
+        return file_marks.note_losses(self._fd, note)
 
     def zero(self, offset: int, length: int) -> None:
         try:

@@ -33,6 +33,7 @@ from virtstore.backends.lvm_marks import (
     COPYING_INFIX,
     DRAFT,
     GROWING_SUFFIX,
+    LOST,
     PARTIAL,
     REMOVING,
     REPLACED,
@@ -46,6 +47,7 @@ from virtstore.backends.lvm_marks import (
     is_hidden,
     is_partial,
     is_reworked,
+    lost_tags,
     strange_tags,
     was_image,
 )
@@ -70,7 +72,11 @@ class VolumeGroup:
         self.name = name
         self._volumes = Volumes(name)
         self.capabilities = Capabilities(
-            image_type="lvm", granularity=self._volumes.rounded(1), archives=False, thin_pools=True
+            image_type="lvm",
+            granularity=self._volumes.rounded(1),
+            archives=False,
+            thin_pools=True,
+            unnote=f"lvchange --deltag {LOST}{{note}} {{path}}",
         )
 
     def close(self) -> None:
@@ -218,6 +224,17 @@ class VolumeGroup:
         volume = self._volumes.find(name)
         return lvm_growth.unzeroed(volume) if volume else None
 
+    def losses(self, name: str) -> str:
+        volume = self._volumes.find(name)
+        return next((tag.removeprefix(LOST) for tag in lost_tags(volume)), "") if volume else ""
+
+    def note_losses(self, name: str, note: str) -> bool:
+        """`name` may also be what a draft is called."""
+        old, new = lost_tags(self._volumes.get(name)), [f"{LOST}{note}"] if note else []
+        if old != new:
+            self._volumes.retag(name, old, new)
+        return True
+
     def shrink(self, name: str, size: int) -> None:
         volume = self._volumes.get(name)
         wanted = self._volumes.rounded(size)
@@ -233,7 +250,8 @@ class VolumeGroup:
             raise Exists(f"{new} is there already")
         lvm_names.refuse_taken(self._volumes, new)
         self.discard(new)
-        self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, PARTIAL, DRAFT)
+        tags = (PARTIAL, DRAFT, *lost_tags(self._volumes.get(name)))
+        self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, *tags)
         try:
             self.publish(new, overwrite=False)
         except LeftRunning:

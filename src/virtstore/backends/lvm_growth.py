@@ -84,7 +84,7 @@ def _show(volumes: Volumes, name: str, hidden: str) -> None:
     if hidden != name:
         if start is not None and start < volume.size:
             # Under its name, nothing may say that there is something left to be zeroed.
-            volumes.retag(hidden, f"{ZERO}{start}", f"{ZERO}{volume.size}")
+            volumes.retag(hidden, [f"{ZERO}{start}"], [f"{ZERO}{volume.size}"])
             start = volume.size
         volumes.rename(hidden, name)
     if start is not None:

@@ -19,6 +19,8 @@ the tags, and `mend` finishes or undoes it:
     virtstore.copying.…        a snapshot that only a copy needs, and who makes that copy
     virtstore.removing         a thick snapshot on its way out; once it is split from its
                                origin, what is left of it: to be zeroed, and then removed
+    virtstore.lost.NOTE        what an image had lost when it was made longer: not of a crash,
+                               and its own for good (filesystems/losses.py)
     virtstore.shrinking        a volume that is changed in place, named NAME.virtstore-shrinking,
                                and …
     virtstore.undo             … the snapshot of what it held, NAME.virtstore-undo: written back
@@ -48,6 +50,7 @@ COPYING: Final = "virtstore.copying."
 REMOVING: Final = "virtstore.removing"
 SHRINKING: Final = "virtstore.shrinking"
 UNDO: Final = "virtstore.undo"
+LOST: Final = "virtstore.lost."
 
 REPLACED_SUFFIX: Final = ".virtstore-replaced"
 SHRINKING_SUFFIX: Final = ".virtstore-shrinking"
@@ -153,6 +156,11 @@ def zero_from(volume: Volume) -> int | None:
         if tag.startswith(ZERO) and tag.removeprefix(ZERO).isdigit():
             return int(tag.removeprefix(ZERO))
     return None
+
+
+def lost_tags(volume: Volume) -> list[str]:
+    """The tags that say what it had lost."""
+    return sorted(tag for tag in volume.tags if tag.startswith(LOST))
 
 
 def check_name(name: str) -> None:

@@ -162,11 +162,11 @@ class Volumes:
         self.change("lvchange", *_adding(tags), f"{self.group}/{name}")
 
     def untag(self, name: str, *tags: str) -> None:
-        taking = [word for tag in tags for word in ("--deltag", tag)]
-        self.change("lvchange", *taking, f"{self.group}/{name}")
+        self.retag(name, tags, ())
 
-    def retag(self, name: str, old: str, new: str) -> None:
-        self.change("lvchange", "--deltag", old, "--addtag", new, f"{self.group}/{name}")
+    def retag(self, name: str, old: Iterable[str], new: Iterable[str]) -> None:
+        taking = [word for tag in old for word in ("--deltag", tag)]
+        self.change("lvchange", *taking, *_adding(new), f"{self.group}/{name}")
 
     def rename(self, old: str, new: str) -> None:
         self.change("lvrename", self.group, old, new)

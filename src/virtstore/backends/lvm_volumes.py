@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from virtstore.backends.base import Holds
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.reworked import Reworked
@@ -25,6 +25,8 @@ class Group(Protocol):
     def show(self, name: str) -> None: ...
 
     def drop(self, name: str) -> None: ...
+
+    def note_losses(self, name: str, note: str) -> bool: ...
 
     def lost(self, snapshot: Volume) -> bool: ...
 
@@ -57,6 +59,14 @@ class VolumeDraft(VolumeImage):
         self.flush()
         self.whole = True
 
+    @property
+    def _called(self) -> str:
+        """The name that the volume has now."""
+        return self._name + PARTIAL_SUFFIX
+
+    def note_losses(self, note: str) -> bool:
+        return self._group.note_losses(self._called, note)
+
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         self.finish()
         self._group.publish(self._name, overwrite=overwrite)
@@ -86,6 +96,10 @@ class ReworkedVolume(Reworked, VolumeDraft):
     ) -> None:
         super().__init__(group, name, volume, holds)
         self.named = named
+
+    @property
+    def _called(self) -> str:
+        return self._name if self.named else self._name + REWORK_SUFFIX
 
     def hide(self) -> None:
         self._group.hide(self._name)

@@ -3,7 +3,8 @@
 A cut image that has grown again ends where it did, and what was lost reads as zeros; a check of
 its file system passes where only files were in that. What still tells are the copies that file
 systems and partition tables keep of their beginnings further back: zeros where one of those has
-to be mean that nobody has written there what was written there once.
+to be mean that nobody has written there what was written there once. Our own `grow` notes what was
+cut off (losses.py); these are for images that others made longer.
 
 Sources: the kernel's Documentation/filesystems/ext4 (super.rst, blockgroup.rst); fs/xfs/libxfs
 (xfs_format.h, each allocation group begins with a superblock); btrfs(5) for its mirrors. The copy

@@ -256,6 +256,38 @@ def test_the_size_of_a_thick_snapshot_is_its_origins_for_good(image: virtstore.I
         assert Path(taken.path).read_bytes() == kept, request
 
 
+def test_what_a_volume_had_lost_when_it_grew_is_told_of_it_and_of_its_copies(
+    image: virtstore.Image,
+) -> None:
+    sh(f"mkswap -q {image.path} && lvreduce -qq -y -f -L 24M vg0/web")
+    assert "the last 8388608 bytes" in image.info().warnings[0]
+    assert "before it grew" in image.grow("40M").warnings[0]
+    [warning] = image.info().warnings
+    assert "lacks 8388608 bytes" in warning
+    with pytest.raises(virtstore.Corrupt, match="lacks 8388608 bytes"):
+        image.growfs()
+    copied = image.copy(image.host.image("/dev/vg0/copy"))
+    for copy in (image.snapshot("s1"), copied):
+        assert "lacks 8388608 bytes" in copy.info().warnings[0], copy.path
+    command = warning[warning.index("'lvchange") + 1 : warning.rindex("' on its host")]
+    sh(command.replace("lvchange", "lvchange -qq"))
+    assert image.info().warnings == ()
+    assert "virtstore.lost" not in sh("lvs --noheadings -o lv_tags vg0/web")
+    image.host.image("/dev/vg0/s1").delete()
+    copied.copy_contents(image)
+    assert "lacks 8388608 bytes" in image.info().warnings[0]
+    image.host.create("/mnt/images/new.img", 8 * MIB).copy_contents(image)
+    assert "virtstore" not in sh("lvs --noheadings -o lv_tags vg0/web")
+
+
+def test_a_volume_of_whole_extents_hides_no_cut(image: virtstore.Image) -> None:
+    made = Path("/mnt/images/cut.img")
+    sh(f"truncate -s 16M {made} && mkswap -q {made} && truncate -s 15M {made}")
+    copied = image.host.image(str(made)).copy(image.host.image("/dev/vg0/copy"))
+    assert copied.result.warnings
+    assert "lacks 1048576 bytes" in copied.info().warnings[0]
+
+
 def test_a_snapshot_that_was_split_before_the_machine_stopped_is_finished_unseen(
     image: virtstore.Image,
 ) -> None:

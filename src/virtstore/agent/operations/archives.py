@@ -18,6 +18,7 @@ from virtstore.agent.kinds import (
 )
 from virtstore.agent.operations.copying import copy_within, held
 from virtstore.agent.operations.images import refuse_existing
+from virtstore.agent.operations.lost import note_in_copy
 from virtstore.agent.operations.targets import (
     Wanted,
     level_for,
@@ -205,10 +206,14 @@ def _write(
         original.digest = outcome.digest
         if wanted.archive not in (None, "zstd"):
             _require_contents(agent, opened.draft, outcome.digest)
+        noted = old.store.losses(old.name)
+        raw = wanted.archive is None
+        lost = note_in_copy(agent, opened.draft, source.size, noted, raw=raw)
         agent.session.stage("flushing")
         original.require_same()
         opened.draft.publish(overwrite=new.path == old.path, like=wanted.like)
-        told = changed(new, opened.draft, warnings=remarks(new.path, wanted.holds, wanted.archive))
+        warnings = (*remarks(new.path, wanted.holds, wanted.archive), *lost)
+        told = changed(new, opened.draft, warnings=warnings)
         return msgspec.structs.replace(told, size=source.size)
 
 

@@ -19,6 +19,7 @@ from virtstore.agent.kinds import (
     require_whole,
 )
 from virtstore.agent.operations.images import refuse_dependents, refuse_existing
+from virtstore.agent.operations.lost import note_in_copy
 from virtstore.agent.operations.targets import (
     Opened,
     Wanted,
@@ -78,7 +79,7 @@ def send_image(agent: Agent, request: Send) -> None:
         session = agent.session
         holds = held(place, source)
         target = session.take_fingerprints(source.size)
-        session.send(Begin(place.path, source.size, holds))
+        session.send(Begin(place.path, source.size, holds, place.store.losses(place.name)))
         start, _ = session.expect()
         if not isinstance(start, Start):
             return
@@ -112,6 +113,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
         request.archive,
         request.level,
         holds=_known(request.holds),
+        lost=request.lost,
     )
     with _target_place(agent, wanted) as place:
         if request.dry_run:
@@ -127,8 +129,8 @@ def receive_image(agent: Agent, request: Receive) -> None:
 
             with surveyed(agent, opened, place, tell):
                 outcome = receive(_arriving(agent), request.size, opened.target, agent.session.fail)
-            _publish(agent, place, wanted, opened.draft, replaced)
-        agent.reply(_received(place, wanted, outcome))
+            noted = _publish(agent, place, wanted, opened.draft, replaced)
+        agent.reply(_received(place, wanted, outcome, noted))
     return None
 
 
@@ -151,7 +153,13 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
     with opened_source(agent, reading) as (origin, source):
         holds = held(origin, source)
         wanted = Wanted(
-            path, request.mode, source.size, request.archive, request.level, holds=holds
+            path,
+            request.mode,
+            source.size,
+            request.archive,
+            request.level,
+            holds=holds,
+            lost=origin.store.losses(origin.name),
         )
         with _target_place(agent, wanted) as place:
             if request.dry_run:
@@ -164,8 +172,8 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
                     agent.session.stage("copying")
                     encoding = local_encoding(wanted, request.bwlimit)
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
-                    _publish(agent, place, wanted, opened.draft, replaced)
-                received = _received(place, wanted, outcome)
+                    noted = _publish(agent, place, wanted, opened.draft, replaced)
+                received = _received(place, wanted, outcome, noted)
     agent.reply(received)  # the source's snapshot, if there was one, is gone by now
 
 
@@ -184,8 +192,8 @@ def _known(holds: str | None) -> str | None:
     return holds
 
 
-def _received(place: Place, wanted: Wanted, outcome: Outcome) -> Received:
-    told = remarks(place.path, wanted.holds, wanted.archive)
+def _received(place: Place, wanted: Wanted, outcome: Outcome, noted: tuple[str, ...]) -> Received:
+    told = (*remarks(place.path, wanted.holds, wanted.archive), *noted)
     return Received(place.path, wanted.size, outcome.written, outcome.digest, told)
 
 
@@ -219,7 +227,9 @@ def _seen(place: Place, wanted: Wanted) -> Version | None:
 
 def _publish(
     agent: Agent, place: Place, wanted: Wanted, draft: Draft, replaced: Version | None
-) -> None:
+) -> tuple[str, ...]:
+    """Give it its name; what there is to say of it."""
+    noted = note_in_copy(agent, draft, wanted.size, wanted.lost, raw=wanted.archive is None)
     agent.session.stage("flushing")
     # One that came while the copy was made is not ours to replace with access to append only.
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
@@ -234,6 +244,7 @@ def _publish(
                     path=place.path,
                 )
     draft.publish(overwrite=replaces)
+    return noted
 
 
 @contextmanager

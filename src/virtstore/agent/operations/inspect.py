@@ -16,6 +16,7 @@ from virtstore import formats
 from virtstore.agent.context import Agent, mend, stored, unzeroed_from
 from virtstore.agent.in_use import Scan
 from virtstore.agent.kinds import looks_foreign, warnings_of
+from virtstore.agent.operations import lost
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
 from virtstore.agent.operations.images import NEITHER
@@ -228,6 +229,7 @@ def _describe(
             *_lacking(opened.found),
             *packed.warnings,
             *inside.warnings,
+            *_lost(store, opened, inside, packed.size),
         ),
     )
 
@@ -241,6 +243,13 @@ def _neither(found: Stored) -> tuple[str, ...]:
 def _unzeroed(store: Store, found: Stored) -> tuple[str, ...]:
     start = store.unzeroed(found.name)
     return () if start is None else (unzeroed_from(start),)
+
+
+def _lost(store: Store, opened: _Opened, inside: Contents, size: int | None) -> tuple[str, ...]:
+    if size is None or opened.found.state != "complete":
+        return ()
+    found = lost.told(store, opened.path, opened.found.name, inside, size)
+    return tuple(loss.message for loss in found)
 
 
 def _lacking(found: Stored) -> tuple[str, ...]:

@@ -16,12 +16,13 @@ from virtstore.agent.context import (
 )
 from virtstore.agent.in_use import Scan
 from virtstore.agent.kinds import require_raw
+from virtstore.agent.operations import lost
 from virtstore.agent.operations.contents import device_of, first_data, refuse_to_cut
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Error, InUse, Unsafe, UsageError
 from virtstore.filesystems.claims import losses
-from virtstore.filesystems.detect import detect, end_of_contents
+from virtstore.filesystems.detect import Contents, detect, end_of_contents
 from virtstore.protocol import Done, GrowImage, ShrinkImage
 from virtstore.units import format_size, parse_target_size
 
@@ -39,8 +40,10 @@ def grow(agent: Agent, request: GrowImage) -> None:
                 " 'virtstore shrink' makes it smaller"
             )
         unzeroed = place.store.unzeroed(place.name)
+        contents = _contents(image)
+        noted = lost.warnings(place, contents, image.size)
         if size == image.size and unzeroed is None:
-            return agent.reply(Done(changed(place, image, changed=False)))
+            return agent.reply(Done(changed(place, image, changed=False, warnings=noted)))
         if size > image.size:
             refuse_fixed(place)
         agent.policy.check_size(size)
@@ -48,26 +51,34 @@ def grow(agent: Agent, request: GrowImage) -> None:
             _refuse_to_zero(agent, image, unzeroed)
         if any(use.by == "swap" for use in Scan().users(image.identity)):
             agent.refuse_use(image)  # the kernel does not let a swap file grow
-        lost = _losses(image) if size > image.size else ()
+        told = noted
+        if size > image.size:
+            told = (*_losses(contents, image.size), *noted)
         if request.dry_run:
             steps = _growing(place, image, size, unzeroed)
-            return agent.reply(Done(planned(place, size, *steps, warnings=lost)))
+            return agent.reply(Done(planned(place, size, *steps, warnings=told)))
+        if size > image.size:
+            told = (*told, *lost.note_before_growth(place, contents, image.size))
         before = image.size
         agent.session.stage("allocating")
         _grow(agent, place, image, size)
         grown = image.size != before or unzeroed is not None
-        agent.reply(Done(changed(place, image, changed=grown, warnings=lost)))
+        agent.reply(Done(changed(place, image, changed=grown, warnings=told)))
     return None
 
 
-def _losses(image: Image) -> tuple[str, ...]:
-    """What an image has lost that was cut, as warnings. It is looked for before the image grows:
-    afterwards zeros stand there. A host that has no tool to look with gives no warnings."""
+def _contents(image: Image) -> Contents:
+    """What is in it, as far as this host has a tool to look with."""
     with suppress(Error), device_of(image) as device:
-        found = detect(device)
-        lost = losses(found.filesystem, found.partitions, image.size)
-        return tuple(f"before it grew: {each}" for each in lost)
-    return ()
+        return detect(device)
+    return Contents(measured=False)
+
+
+def _losses(contents: Contents, size: int) -> tuple[str, ...]:
+    """What an image of `size` bytes has lost that was cut, as warnings. It is looked for before the
+    image grows: afterwards zeros stand there."""
+    found = losses(contents.filesystem, contents.partitions, size)
+    return tuple(f"before it grew: {each}" for each in found)
 
 
 def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Iterator[str]:
@@ -121,18 +132,19 @@ def shrink(agent: Agent, request: ShrinkImage) -> None:
                 f"{format_size(size)} is more than its {format_size(image.size)};"
                 " 'virtstore grow' makes it larger"
             )
+        noted = lost.warnings(place, _contents(image), image.size)
         if size == image.size:
-            return agent.reply(Done(changed(place, image, changed=False)))
+            return agent.reply(Done(changed(place, image, changed=False, warnings=noted)))
         refuse_fixed(place)
         agent.refuse_use(image)
         if not request.discard_data:
             refuse_to_cut(image, size)
         if request.dry_run:
             step = f"shrink {place.path} from {format_size(image.size)} to {format_size(size)}"
-            return agent.reply(Done(planned(place, size, step)))
+            return agent.reply(Done(planned(place, size, step, warnings=noted)))
         before = image.size
         agent.refuse_use(image)  # to look took its time
         agent.session.stage("resizing")
         place.store.shrink(place.name, size)
-        agent.reply(Done(changed(place, image, changed=image.size != before)))
+        agent.reply(Done(changed(place, image, changed=image.size != before, warnings=noted)))
     return None

@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 from virtstore.agent.context import Agent, changed, planned
 from virtstore.agent.kinds import require_raw
+from virtstore.agent.operations import lost
 from virtstore.agent.operations.contents import device_of, refuse_to_write_upon_the_unknown
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
-from virtstore.errors import Error, Interrupted
+from virtstore.errors import Corrupt, Error, Interrupted
 from virtstore.filesystems.base import Resized
 from virtstore.filesystems.choosing import choose
-from virtstore.filesystems.detect import detect
+from virtstore.filesystems.detect import Contents, detect
 from virtstore.filesystems.signs import signs_of_a_cut
 from virtstore.filesystems.subject import Subject
 from virtstore.model import ResizedFilesystem
@@ -81,10 +82,21 @@ def work_on(
                 found = detect(disk)
                 subject = choose(found, partition)
                 subject.require_whole(present)
+                notes = _losses(place, found, subject, present)
                 if shrinks:
                     subject = subject.measured(disk)
-                notes = tuple(signs_of_a_cut(disk, found))
+                notes += tuple(signs_of_a_cut(disk, found))
         yield Work(agent, place, present, subject, notes)
+
+
+def _losses(place: Place, found: Contents, subject: Subject, size: int) -> tuple[str, ...]:
+    """What others in the image than the subject had lost before it grew. Raises `Corrupt` where
+    the subject did: whatever a tool moves or makes of the zeros is no longer told from data."""
+    losses = tuple(lost.told(place.store, place.path, place.name, found, size))
+    for loss in losses:
+        if loss.number == subject.number:
+            raise Corrupt(loss.message)
+    return tuple(loss.message for loss in losses)
 
 
 @contextmanager

@@ -35,7 +35,8 @@ from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 class Wanted(NamedTuple):
     """What a target is to become; `like`: the name of what it is the same as, in another form;
-    `holds`: the foreign kind that its bytes are of, if any."""
+    `holds`: the foreign kind that its bytes are of, if any; `lost`: the note of what the source had
+    lost (`Store.losses`)."""
 
     path: str
     mode: CopyMode
@@ -44,6 +45,7 @@ class Wanted(NamedTuple):
     level: int | None = None
     like: str | None = None
     holds: str | None = None
+    lost: str = ""
 
 
 class Opened(NamedTuple):
