@@ -124,6 +124,11 @@ class Told:
         return self._host._change(asked[verb](size or ""))
 
 
+def texts(answer: Any) -> str:
+    """The warnings of an answer."""
+    return "; ".join(answer.get("warnings", ()))
+
+
 @contextmanager
 def new_image() -> Iterator[tuple[Path, Told]]:
     """Where an image can be made, and a session of whoever may change it."""

@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.tools.ext_images import MIB
-from tests.tools.partitioned import Part, Told, disk, new_image
-from tests.tools.resize_images import configuration, spoil, virtstore
+from tests.tools.partitioned import Part, Told, disk
+from tests.tools.resize_images import spoil, virtstore
 
 MISSING = "the last 6291456 bytes (6 MiB) of it are missing"
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Told]]:
-    with new_image() as found:
-        monkeypatch.setenv("VIRTSTORE_CONFIG", str(configuration(found[0].parent)))
-        yield found
-
-
-@pytest.fixture
-def image(made: tuple[Path, Told]) -> Path:
-    return made[0]
-
-
-@pytest.fixture
-def told(made: tuple[Path, Told]) -> Told:
-    return made[1]
 
 
 def cut(image: Path, label: str, holds: str) -> None:

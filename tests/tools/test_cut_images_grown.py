@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.tools.ext_images import MIB
-from tests.tools.partitioned import Part, Told, disk, new_image
+from tests.tools.partitioned import Part, Told, disk, texts
 from tests.tools.resize_images import configuration, virtstore
 
 from virtstore.agent.operations import lost
@@ -24,25 +22,12 @@ LACKS = f"lacks {6 * MIB} bytes (6 MiB)"
 RESIZES = ("growfs", "growfs -n", "resize 60M", "resize minimum", "resize 45M", "shrinkfs 5M")
 
 
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Told]]:
-    with new_image() as found:
-        try:
-            os.setxattr(found[0].parent, "user.test", b"")
-        except OSError:
-            pytest.skip("the tests' directory has no extended attributes")
-        monkeypatch.setenv("VIRTSTORE_CONFIG", str(configuration(found[0].parent)))
-        yield found
-
-
-@pytest.fixture
-def image(made: tuple[Path, Told]) -> Path:
-    return made[0]
-
-
-@pytest.fixture
-def told(made: tuple[Path, Told]) -> Told:
-    return made[1]
+@pytest.fixture(autouse=True)
+def _with_attributes(image: Path) -> None:
+    try:
+        os.setxattr(image.parent, "user.test", b"")
+    except OSError:
+        pytest.skip("the tests' directory has no extended attributes")
 
 
 def whole(image: Path, holds: str = "ntfs") -> bytes:
@@ -55,10 +40,6 @@ def cut(image: Path, holds: str = "ntfs") -> bytes:
     before = whole(image, holds)
     os.truncate(image, 37 * MIB)
     return before
-
-
-def texts(answer: Any) -> str:
-    return "; ".join(answer.get("warnings", ()))
 
 
 @pytest.mark.parametrize("holds", ["ntfs", "swap", "ext4"])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.tools.ext_images import MIB
-from tests.tools.partitioned import ROOT, Part, Told, check, disk, new_image, sfdisk, starts
+from tests.tools.partitioned import ROOT, Part, Told, check, disk, sfdisk, starts
 from tests.tools.resize_images import spoil
 
 #: 16 MiB, of which the table knows 10.
@@ -16,22 +15,6 @@ COMMANDS = (
     "resize minimum", "resize 18M", "resize 60M", "growfs", "growfs --partition 1",
     "shrinkfs minimum", "shrinkfs minimum --partition 1", "resize 29M --partition 1",
 )  # fmt: skip
-
-
-@pytest.fixture
-def made() -> Iterator[tuple[Path, Told]]:
-    with new_image() as found:
-        yield found
-
-
-@pytest.fixture
-def image(made: tuple[Path, Told]) -> Path:
-    return made[0]
-
-
-@pytest.fixture
-def told(made: tuple[Path, Told]) -> Told:
-    return made[1]
 
 
 @pytest.mark.parametrize("label", ["gpt", "dos"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,36 +16,15 @@ from tests.tools.partitioned import (
     Told,
     check,
     disk,
-    new_image,
     sfdisk,
     starts,
     swap_is_whole,
+    texts,
 )
-from tests.tools.resize_images import configuration, spoil, virtstore
+from tests.tools.resize_images import spoil, virtstore
 
 UNFORMATTED = Part(8, "L")
 LUKS = b"LUKS\xba\xbe\0\x01aes".ljust(32, b"\0") + b"xts-plain64".ljust(32, b"\0") + b"sha256"
-
-
-@pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Told]]:
-    with new_image() as found:
-        monkeypatch.setenv("VIRTSTORE_CONFIG", str(configuration(found[0].parent)))
-        yield found
-
-
-@pytest.fixture
-def image(made: tuple[Path, Told]) -> Path:
-    return made[0]
-
-
-@pytest.fixture
-def told(made: tuple[Path, Told]) -> Told:
-    return made[1]
-
-
-def texts(answer: dict[str, list[str]]) -> str:
-    return "; ".join(answer.get("warnings", []))
 
 
 @pytest.mark.parametrize("label", ["gpt", "dos"])

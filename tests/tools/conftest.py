@@ -1,0 +1,28 @@
+"""What several files of tests about disks with partitions ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.tools.partitioned import Told, new_image
+from tests.tools.resize_images import configuration
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Told]]:
+    """Where an image can be made, who may change it, and the command line may as well."""
+    with new_image() as found:
+        monkeypatch.setenv("VIRTSTORE_CONFIG", str(configuration(found[0].parent)))
+        yield found
+
+
+@pytest.fixture
+def image(asked: tuple[Path, Told]) -> Path:
+    return asked[0]
+
+
+@pytest.fixture
+def told(asked: tuple[Path, Told]) -> Told:
+    return asked[1]
