@@ -162,6 +162,13 @@ class Subject(msgspec.Struct, frozen=True):
             )
         return end - self.partition.start
 
+    def kept_end(self, disk_size: int | None) -> int:
+        """The byte of the disk where the partition ends, or the file system, once the disk was
+        cut to `disk_size` (None: as far as it goes)."""
+        if disk_size is None:
+            return self.end
+        return max(self.end, self.start + self.room(disk_size))
+
     def smallest_image(self, size: int) -> int:
         """Bytes that an image needs for the file system to have `size`."""
         if self.partition is None or self.table is None:

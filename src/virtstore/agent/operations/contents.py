@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from virtstore.backends.base import Image
 from virtstore.digest import CHUNK, ZEROS
@@ -18,6 +19,8 @@ from virtstore.formats import containers
 from virtstore.model import Partition
 from virtstore.names import KINDS
 from virtstore.units import format_size
+
+_SECTOR: Final = 512
 
 
 @contextmanager
@@ -87,6 +90,32 @@ def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
             f"there is data at byte {offset} ({format_size(offset)}), behind the end of what was"
             " recognised; 'virtstore shrink --discard-data' cuts it off (after 'virtstore"
             " shrinkfs', where what is in the image has to become smaller for that)"
+        )
+
+
+def unknown_inside(image: Image, partition: Partition, start: int) -> str | None:
+    """That there is data in a partition from byte `start` on, which is behind the file system in
+    it; None where there is none."""
+    with device_of(image) as disk:
+        head = disk.read(partition.start, _SECTOR)
+    while (offset := first_data(image, start, end_of(partition))) is not None:
+        sector = offset - (offset - partition.start) % _SECTOR
+        if image.read_at(sector, _SECTOR) != head:
+            return (
+                f"there is data at byte {offset} ({format_size(offset)}), in partition"
+                f" {partition.number} and behind the file system in it, which nobody recognises"
+            )
+        start = sector + _SECTOR  # ntfsfix puts a copy of NTFS's boot sector at a partition's end
+    return None
+
+
+def refuse_to_cut_inside(image: Image, partition: Partition, start: int) -> None:
+    """Raises `Unsafe` where a partition that is to end before byte `start` has unknown data there:
+    as `refuse_to_cut_the_unknown`, before anything is shrunk."""
+    if found := unknown_inside(image, partition, start):
+        raise Unsafe(
+            f"{found}. If it is of no use, 'virtstore shrinkfs' has the partition end with its file"
+            " system, and 'virtstore shrink --discard-data' cuts off what is behind that"
         )
 
 

@@ -13,8 +13,10 @@ from virtstore.agent.context import Agent, refuse_fixed
 from virtstore.agent.operations.contents import (
     device_of,
     refuse_to_cut,
+    refuse_to_cut_inside,
     refuse_to_cut_the_unknown,
     require_end,
+    unknown_inside,
     zero_data,
 )
 from virtstore.agent.operations.cutting import cut_free_space, cut_step, refuse_dependents
@@ -78,14 +80,24 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
         subject.require_fit(size, work.present)
         work.require_mounting()
         work.refuse_to_write_upon_the_unknown(work.present)
+        notes = _left_behind(work)
         if request.dry_run:
-            return plan(work, work.present, *subject.shrinking(size))
+            return plan(work, work.present, *subject.shrinking(size), notes=notes)
         fill_holes(work)
         with guarded(work) as name:
             shrunk = _shrink_inside(work, name, size, work.present)
         _zero_what_was_left(work, shrunk.size, work.present)
-        answer(work, shrunk)
+        answer(work, shrunk, notes=notes)
     return None
+
+
+def _left_behind(work: Work) -> tuple[str, ...]:
+    """What there is to say of data that its partition no longer has once that is smaller."""
+    if work.subject.partition is None:
+        return ()
+    with work.place.store.open(work.place.name) as image:
+        found = unknown_inside(image, work.subject.partition, max(work.subject.end, work.remnants))
+    return (f"{found}; it stays where it is, and the partition ends before it",) if found else ()
 
 
 def resize(agent: Agent, request: ResizeImage) -> None:
@@ -149,6 +161,9 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
         work.refuse_to_write_upon_the_unknown(size)
     with place.store.open(place.name) as image:
         refuse_to_cut_the_unknown(image, size or 0, work.remnants)
+        if subject.partition:
+            end = max(subject.kept_end(size), work.remnants)
+            refuse_to_cut_inside(image, subject.partition, end)
     if dry_run:
         return _plan_to_shrink(work, size, room)
     fill_holes(work)
