@@ -1,4 +1,4 @@
-"""The configuration: several files make one, and half a configuration is none."""
+"""The configuration: several files make one, and an error in any of them counts for all."""
 
 from __future__ import annotations
 

@@ -3,9 +3,10 @@
 `/etc/virtstore/config.toml` and then `/etc/virtstore/conf.d/*.toml`; for an agent run
 without root `$XDG_CONFIG_HOME/virtstore/config.toml` where that exists; another file with
 `--config` or `VIRTSTORE_CONFIG`, where whoever says so is the agent's own user (caller.py).
-Nothing that a client says is read here. A key that is not known, a value that makes no sense,
-a file that others could have written and one that lies where images do are refused: half a
-configuration is none.
+Nothing that a client says is read here.
+
+The agent refuses to work where any part of the configuration is wrong: an unknown key, a value that
+makes no sense, a file that others could have written, a file that lies where images do.
 """
 
 from __future__ import annotations

@@ -100,10 +100,11 @@ def _of_root(path: str) -> str:
 
 
 def _of_user(user: int, parent: str) -> list[str]:
-    """The directories of this user's in `parent`, where everybody can make what they like, and
-    none can move another's: so one is found by whose it is. Where somebody has taken its name,
-    it has another one. Agents that make one at the same time make two; each looks for all of
-    them after that, and holds its locks in all: so the one that was made first is in common."""
+    """The directories for locks in `parent` that belong to `user`; one is made where there is
+    none. Any user can make directories in `parent`, but nobody can remove or rename another's.
+    So the owner decides, and where another user has taken the name, a suffix is added. Two agents
+    that start at the same time may make two directories. Each then finds both and holds its
+    locks in both, so they have one in common."""
     name = f"virtstore-{user}"
     for new in (name, f"{name}-{secrets.token_hex(8)}"):
         if found := _found(user, parent, name):
