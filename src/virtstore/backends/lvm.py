@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final
 
@@ -266,14 +266,14 @@ class VolumeGroup:
         owner = Owner.here()
         new = f"{name}{COPYING_INFIX}{owner.pid}"
         removing = () if self._volumes.get(name).pool else (REMOVING,)
-        self._volumes.snapshot(name, new, None, COPYING + owner.text, *removing)
-        watch = Guard(self.name, new)
-        try:
-            return Snapshot(self, self._volumes.activated(new), watch)
-        except BaseException:
-            self.drop(new)
-            watch.dismiss()
-            raise
+        watch = Guard(self.name, new)  # before there is a snapshot: it is never without one
+        with ExitStack() as undo:
+            undo.callback(watch.dismiss)
+            self._volumes.snapshot(name, new, None, COPYING + owner.text, *removing)
+            undo.callback(self.drop, new)
+            snapshot = self._volumes.opened(new, lambda volume: Snapshot(self, volume, watch))
+            undo.pop_all()
+        return snapshot
 
     @contextmanager
     def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
@@ -298,9 +298,9 @@ class VolumeGroup:
         """There never are any."""
 
     def drop(self, name: str) -> None:
-        """Remove a snapshot that a copy was made from."""
+        """Remove a snapshot that a copy was made from, if it is there and one of these."""
         self.refresh()
-        if self._volumes.find(name):
+        if (found := self._volumes.find(name)) and copier(found):
             lvm_mending.remove(self._volumes, name)
 
     def lost(self, snapshot: Volume) -> bool:

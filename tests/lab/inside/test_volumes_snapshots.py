@@ -3,6 +3,7 @@ was in a snapshot's exception store is gone with it."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,10 @@ import msgspec
 import pytest
 
 import virtstore
-from virtstore.backends.lvm_report import volumes
+from virtstore.backends import lvm
+from virtstore.backends.guard import Guard
+from virtstore.backends.lvm_report import Volume, volumes
+from virtstore.backends.lvm_volumes import Snapshot
 from virtstore.protocol import GrowImage, ResizeImage, ShrinkImage
 
 from .shell import MIB, fill, lvs, rest_has, sh
@@ -140,6 +144,50 @@ def test_an_agent_and_its_guard_that_are_killed_leave_it_to_the_next_agent(
         assert lvs() == {"web"}
 
 
+def guards() -> str:
+    return sh("pgrep -f 'virtstore.backends.guar[d]' || true")
+
+
+def test_one_that_nobody_guards_or_that_cannot_be_opened_is_not_left(
+    image: virtstore.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    for broken in ("Guard", "Snapshot"):
+        with monkeypatch.context() as patch:
+            patch.setattr(lvm, broken, fails)
+            with pytest.raises(RuntimeError, match="broken"):
+                lvm.VolumeGroup("vg0").frozen("web")
+        assert (lvs(), guards()) == ({"web"}, ""), broken
+
+
+def test_one_that_was_made_inactive_at_once_is_opened_all_the_same(
+    image: virtstore.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def late(group: lvm.VolumeGroup, volume: Volume, watch: Guard) -> Snapshot:
+        opened.append(volume.name)
+        if len(opened) == 1:
+            raise FileNotFoundError(errno.ENOENT, "it is inactive since LVM was asked")
+        return Snapshot(group, volume, watch)
+
+    monkeypatch.setattr(lvm, "Snapshot", late)
+    with lvm.VolumeGroup("vg0").frozen("web") as snapshot:
+        assert snapshot.read_at(0, MIB) == Path(image.path).read_bytes()[:MIB]
+    assert len(opened) == 2
+    assert (lvs(), guards()) == ({"web"}, "")
+
+
+def test_what_somebody_else_called_like_one_is_left_alone(image: virtstore.Image) -> None:
+    taken = f"web.virtstore-copying-{os.getpid()}"
+    sh(f"lvcreate -qq -y -Wn -Zn -L 4M -n {taken} vg0")
+    with pytest.raises(virtstore.Error):
+        lvm.VolumeGroup("vg0").frozen("web")
+    assert (lvs(), guards()) == ({"web", taken}, "")
+
+
 @pytest.mark.parametrize("archive", [False, True])
 def test_an_exception_store_that_runs_full_fails_the_copy_and_nothing_else(
     image: virtstore.Image, archive: bool
@@ -259,23 +307,23 @@ def test_the_size_of_a_thick_snapshot_is_its_origins_for_good(image: virtstore.I
 def test_what_a_volume_had_lost_when_it_grew_is_told_of_it_and_of_its_copies(
     image: virtstore.Image,
 ) -> None:
-    sh(f"mkswap -q {image.path} && lvreduce -qq -y -f -L 24M vg0/web")
-    assert "the last 8388608 bytes" in image.info().warnings[0]
-    assert "before it grew" in image.grow("40M").warnings[0]
+    sh(f"mkswap -q {image.path} && lvreduce -qq -y -f -L 4M vg0/web")
+    assert "the last 4194304 bytes" in image.info().warnings[0]
+    assert "before it grew" in image.grow("12M").warnings[0]
     [warning] = image.info().warnings
-    assert "lacks 8388608 bytes" in warning
-    with pytest.raises(virtstore.Corrupt, match="lacks 8388608 bytes"):
+    assert "lacks 4194304 bytes" in warning
+    with pytest.raises(virtstore.Corrupt, match="lacks 4194304 bytes"):
         image.growfs()
     copied = image.copy(image.host.image("/dev/vg0/copy"))
     for copy in (image.snapshot("s1"), copied):
-        assert "lacks 8388608 bytes" in copy.info().warnings[0], copy.path
+        assert "lacks 4194304 bytes" in copy.info().warnings[0], copy.path
     command = warning[warning.index("'lvchange") + 1 : warning.rindex("' on its host")]
     sh(command.replace("lvchange", "lvchange -qq"))
     assert image.info().warnings == ()
     assert "virtstore.lost" not in sh("lvs --noheadings -o lv_tags vg0/web")
     image.host.image("/dev/vg0/s1").delete()
     copied.copy_contents(image)
-    assert "lacks 8388608 bytes" in image.info().warnings[0]
+    assert "lacks 4194304 bytes" in image.info().warnings[0]
     image.host.create("/mnt/images/new.img", 8 * MIB).copy_contents(image)
     assert "virtstore" not in sh("lvs --noheadings -o lv_tags vg0/web")
 
