@@ -95,18 +95,40 @@ def test_what_replaces_an_image_has_its_access_list_and_attributes(place: Path, 
 
 
 @AS_ROOT
-@pytest.mark.parametrize("name", ["trusted.note", "security.note", "security.capability"])
+@pytest.mark.parametrize("name", ["trusted.note", "security.note"])
 @pytest.mark.parametrize("how", ["overwrite", "like"])
 def test_labels_that_only_root_sets_go_along(place: Path, how: str, name: str) -> None:
     path = image(place)
-    value = struct.pack("<IIIII", 0x02000000, 1, 0, 0, 0) if name.endswith("ity") else b"label"
     os.chown(path, BOB, OTHER)
-    os.setxattr(path, name, value)
+    os.setxattr(path, name, b"label")
     old = beside(path)
     with opened(place) as store:
         made = place / replace(store, how)
     assert beside(made) == old
     assert (made.stat().st_uid, made.stat().st_gid) == (BOB, OTHER)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("how", ["overwrite", "like", "rework"])
+def test_the_power_of_a_program_does_not_go_to_other_contents(place: Path, how: str) -> None:
+    path = image(place)
+    os.chown(path, BOB, OTHER)
+    path.chmod(0o6750)
+    capability = struct.pack("<IIIII", 0x02000000, 1, 0, 0, 0)
+    os.setxattr(path, "security.capability", capability)
+    with opened(place) as store:
+        if how == "rework":
+            with store.rework("x.img") as draft:
+                draft.write_at(0, b"new")
+                draft.publish(overwrite=False)
+            made = path
+        else:
+            made = place / replace(store, how)
+    assert mode(made) == 0o750
+    assert "security.capability" not in beside(made)
+    assert (made.stat().st_uid, made.stat().st_gid) == (BOB, OTHER)
+    if how == "like":
+        assert mode(path) == 0o6750
 
 
 def test_an_access_list_that_the_directory_gives_is_not_added_to_what_had_none(
@@ -194,7 +216,7 @@ def as_user(uid: int) -> Iterator[None]:
     ("name", "value", "told"),
     [
         (None, b"", r"uid 4712 .* uid 4711"),
-        ("security.capability", struct.pack("<IIIII", 0x02000000, 1, 0, 0, 0), "capability"),
+        ("security.note", b"label", "attribute security.note"),
     ],
 )
 def test_who_may_not_set_them_is_told_before_data_moves(

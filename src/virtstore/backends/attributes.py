@@ -6,6 +6,10 @@ list that it belonged to gives the mask's rights to the group. So the list is se
 before the mode, and both after the owner and the labels: at no moment can anybody read the file
 who could not read the one that it replaces.
 
+What makes a program more powerful (set-user-ID, set-group-ID, file capabilities) is not carried: an
+image is no program, and its new contents would get the power that was given to the old. The kernel
+takes it away from a file that somebody writes to, but not from one that root writes to.
+
 Sources: xattr(7), acl(5), ioctl_iflags(2); the kernel's include/uapi/linux/posix_acl_xattr.h.
 """
 
@@ -30,6 +34,7 @@ _CARRIED: Final = ("user.", "trusted.", "security.", "btrfs.", _LIST, "system.nf
 #: Speaks of the contents or the inode that had it, or is another view of the access list.
 _NOT_CARRIED: Final = (
     "user.virtstore.",
+    "security.capability",
     "security.ima",
     "security.evm",
     "trusted.overlay.",
@@ -47,6 +52,8 @@ _APPEND_ONLY: Final = 0x20
 _NO_COPY_ON_WRITE: Final = 0x800000
 #: Compressed, synchronous, not dumped, no access times.
 _KEPT_FLAGS: Final = 0x04 | 0x08 | 0x40 | 0x80
+
+_POWER: Final = stat.S_ISUID | stat.S_ISGID
 
 _HEAD: Final = struct.Struct("<I")
 _ENTRY: Final = struct.Struct("<HHI")  # tag, permissions, uid or gid
@@ -69,7 +76,7 @@ def read(fd: int) -> Attributes:
     """Those of an open file; O_PATH is enough. Raises `Denied` where they cannot be read."""
     status = os.fstat(fd)
     return Attributes(
-        mode=stat.S_IMODE(status.st_mode),
+        mode=stat.S_IMODE(status.st_mode) & ~_POWER,
         owner=status.st_uid,
         group=status.st_gid,
         extended=_extended(fd),
@@ -127,6 +134,13 @@ def set_mode(fd: int, mode: int) -> None:
         ours = os.fstat(fd).st_uid == os.geteuid() or os.geteuid() == 0
         if error.errno not in linux.CANNOT and not (error.errno == errno.EPERM and ours):
             raise
+
+
+def take_power(fd: int) -> None:
+    """Make a file of ours that gets other contents one that runs as nobody else."""
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & _POWER:
+        set_mode(fd, mode & ~_POWER)
 
 
 def match_copy_on_write(fd: int, like: int) -> None:

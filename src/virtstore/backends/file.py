@@ -267,6 +267,7 @@ class ReworkedFile(Reworked, FileDraft):
 
     def hide(self) -> None:
         self.unmark()  # it speaks of the contents that go
+        attributes.take_power(self._fd)
         final_names.take(self._directory, self._name, self._suffix)
 
     def _require_as_begun(self) -> None:
