@@ -178,9 +178,10 @@ class ResizedFilesystem(msgspec.Struct, frozen=True):
 class Changed(msgspec.Struct, frozen=True):
     """What changing an image led to. `size` and `allocated` are the image's now (with
     `dry_run`: what they would be). Of a resize, `partition` is the number of the partition
-    that it was about (null for an image without partitions) and `filesystem` what is in it.
-    `changed` is false where things were already as asked. `plan` says what a dry run would do,
-    `warnings` what there is to know of the outcome, or is left for others to do."""
+    that it was about (null for an image without partitions) and `filesystem` what is in it (null
+    in a dry run where only doing it tells its size). `changed` is false where things were already
+    as asked. `plan` says what a dry run would do, `warnings` what there is to know of the outcome,
+    or is left for others to do."""
 
     path: str
     host: str

@@ -64,6 +64,29 @@ def test_a_partition_that_is_named_is_the_one_that_changes(image: Path, told: To
     swap_is_whole(image, 2)
 
 
+@pytest.mark.parametrize(
+    ("label", "holds"), [("bare", "ext4"), ("gpt", "ext4"), ("gpt", "swap"), ("dos", "ntfs")]
+)
+def test_a_dry_run_names_the_partition_and_file_system_as_the_real_one_does(
+    image: Path, label: str, holds: str, told: Told
+) -> None:
+    disk(image, "dos" if label == "bare" else label, [Part(30, "L", holds, inside=24)], behind=9)
+    if label == "bare":
+        image.write_bytes(image.read_bytes()[MIB:])
+    for line in (
+        "growfs 26M", "growfs", "growfs", "shrinkfs 20M", "shrinkfs minimum", "resize 50M",
+        "resize 40M", "resize minimum", "resize minimum",
+    ):  # fmt: skip
+        verb, *words = line.split()
+        dry, real = told(verb, image, *words, "-n"), told(verb, image, *words)
+        assert dry.keys() == real.keys() or "warnings" in dry.keys() ^ real.keys(), line
+        assert dry["partition"] == real["partition"] == (None if label == "bare" else 1)
+        sizes = dry["filesystem"].pop("size"), real["filesystem"].pop("size")
+        assert dry["filesystem"] == real["filesystem"] == {"type": holds}, line
+        if "minimum" not in line:
+            assert sizes[1] <= sizes[0] < sizes[1] + 8192, line
+
+
 def test_growfs_says_what_is_in_the_way_and_that_the_end_is_reached(
     image: Path, told: Told
 ) -> None:

@@ -172,6 +172,7 @@ def planned(
     size: int | None,
     *steps: str,
     partition: int | None = None,
+    filesystem: ResizedFilesystem | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Changed:
     """The answer to a dry run."""
@@ -181,6 +182,7 @@ def planned(
         changed=bool(steps),
         size=size,
         partition=partition,
+        filesystem=filesystem,
         dry_run=True,
         plan=steps,
         warnings=warnings,

@@ -176,6 +176,16 @@ class Subject(msgspec.Struct, frozen=True):
         wanted = min(_up(size, ALIGNMENT), max(size, self.partition.size))
         return self.table.smallest_disk(self.partition.number, wanted)
 
+    def grown_size(self, disk_size: int, size: int | None) -> int:
+        """Bytes that it is to have once it has grown to `size` (None: all there is room for)."""
+        return max(self.room(disk_size), self.present or 0) if size is None else size
+
+    def shrunk_size(self, size: int | None) -> int | None:
+        """Bytes that it is to have once it has shrunk to `size` (None: as far as it goes); None
+        where only doing it tells."""
+        target = self.minimum if size is None else size
+        return target if target is None or self.present is None else min(target, self.present)
+
     def growing(self, disk_size: int, size: int | None) -> list[str]:
         """The steps of growing it to `size` (None: all there is room for) on such a disk."""
         self.require_able_inside()
@@ -183,7 +193,7 @@ class Subject(msgspec.Struct, frozen=True):
             self._require_place(self.partition)
         self.require_undisputed(disk_size)
         self._require_growth(size, disk_size)
-        target = max(self.room(disk_size), self.present or 0) if size is None else size
+        target = self.grown_size(disk_size, size)
         if self.partition and self.table:
             wanted = max(target, self.partition.size)
             self.table.resized(self.partition.number, wanted, disk_size)  # or it raises
@@ -197,10 +207,9 @@ class Subject(msgspec.Struct, frozen=True):
     def shrinking(self, size: int | None) -> list[str]:
         """The steps of shrinking it to `size` (None: as far as it goes)."""
         target = self.minimum if size is None else size
-        if target is not None and self.present is not None and target >= self.present:
-            steps = []
-        else:
-            steps = [self._step("shrink", f"the {self.kind} file system", target)]
+        steps = []
+        if target is None or self.shrunk_size(size) != self.present:
+            steps.append(self._step("shrink", f"the {self.kind} file system", target))
         if self.partition and (target is None or target < self.partition.size):
             steps.append(self._step("shrink", f"partition {self.partition.number}", target))
         return steps

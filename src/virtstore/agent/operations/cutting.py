@@ -35,10 +35,13 @@ def cut_free_space(work: Work, size: int | None, why: Error, *, dry_run: bool) -
         )
     notes = () if size is not None else (f"nothing in its partitions was shrunk: {why.message}",)
     if target == present:
-        return plan(work, present, notes=notes) if dry_run else answer(work, None, notes=notes)
+        if not dry_run:
+            return answer(work, None, notes=notes)
+        return plan(work, present, inside=work.subject.present, notes=notes)
     _refuse(work, target)
     if dry_run:
-        return plan(work, target, cut_step(work, target), notes=notes)
+        step = cut_step(work, target)
+        return plan(work, target, step, inside=work.subject.present, notes=notes)
     with writing(work, work.place.name) as image:
         with device_of(image, lock=work.place.lock) as disk:
             apply(disk, table.moved(target))

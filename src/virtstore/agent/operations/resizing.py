@@ -50,7 +50,8 @@ def grow_filesystem(agent: Agent, request: GrowFilesystem) -> None:
         work.refuse_to_write_upon_the_unknown(work.present)
         if request.dry_run:
             notes = _why_no_more(work, request, changed=bool(steps))
-            return plan(work, work.present, *steps, notes=notes)
+            inside = work.subject.grown_size(work.present, size)
+            return plan(work, work.present, *steps, inside=inside, notes=notes)
         grown = _grow_inside(work, size)
         answer(work, grown, notes=_why_no_more(work, request, changed=grown.changed))
     return None
@@ -82,7 +83,8 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
         work.refuse_to_write_upon_the_unknown(work.present)
         notes = _left_behind(work)
         if request.dry_run:
-            return plan(work, work.present, *subject.shrinking(size), notes=notes)
+            steps, inside = subject.shrinking(size), subject.shrunk_size(size)
+            return plan(work, work.present, *steps, inside=inside, notes=notes)
         fill_holes(work)
         with guarded(work) as name:
             shrunk = _shrink_inside(work, name, size, work.present)
@@ -126,7 +128,7 @@ def _grow_image(work: Work, size: int, *, dry_run: bool) -> None:
     if size > present:
         steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
     if dry_run:
-        return plan(work, size, *steps)
+        return plan(work, size, *steps, inside=work.subject.grown_size(size, None))
     if size > present:
         place.store.grow(place.name, size)
     try:
@@ -188,7 +190,7 @@ def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> None:
         steps.append(f"cut {place.path} behind it")
     elif size < work.present:
         steps.append(cut_step(work, size))
-    plan(work, size, *steps)
+    plan(work, size, *steps, inside=subject.shrunk_size(room))
 
 
 def _grow_inside(work: Work, size: int | None) -> Resized:

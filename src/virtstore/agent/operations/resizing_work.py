@@ -152,11 +152,20 @@ def fill_holes(work: Work) -> None:
     work.place.store.grow(work.place.name, size)
 
 
-def plan(work: Work, size: int | None, *steps: str, notes: tuple[str, ...] = ()) -> None:
-    """The answer to a dry run."""
-    number, told = work.subject.number, (*work.notes, *notes)
-    done = planned(work.place, size, *steps, partition=number, warnings=told)
-    work.agent.reply(Done(done))
+def plan(
+    work: Work, size: int | None, *steps: str, inside: int | None, notes: tuple[str, ...] = ()
+) -> None:
+    """The answer to a dry run after which the image is to have `size` bytes, and the file system
+    `inside`; None: only doing it tells."""
+    told = planned(
+        work.place,
+        size,
+        *steps,
+        partition=work.subject.number,
+        filesystem=_named(work, inside),
+        warnings=(*work.notes, *notes),
+    )
+    work.agent.reply(Done(told))
 
 
 def answer(
@@ -168,7 +177,6 @@ def answer(
 ) -> None:
     """The answer; `resized` None: nothing was changed within a partition."""
     subject, size = work.subject, resized.size if resized else work.subject.present
-    named = subject.filesystem if resized else size
     work.place.store.forget_remnants(work.place.name)
     with work.place.store.open(work.place.name) as image:
         told = changed(
@@ -176,7 +184,15 @@ def answer(
             image,
             changed=resized_image or (resized is not None and resized.changed),
             partition=subject.number,
-            filesystem=ResizedFilesystem(subject.kind, size) if named and size else None,
+            filesystem=_named(work, size),
             warnings=(*work.notes, *(subject.remarks if resized else ()), *notes),
         )
     work.agent.reply(Done(told))
+
+
+def _named(work: Work, size: int | None) -> ResizedFilesystem | None:
+    """The file system that a request was about, of `size` bytes, as answers name it; None where
+    there is none, or its size is not known."""
+    subject = work.subject
+    known = subject.filesystem or subject.present
+    return ResizedFilesystem(subject.kind, size) if known and size else None
