@@ -6,6 +6,7 @@ machine; an agent leaves it empty and the client fills it in.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -67,7 +68,9 @@ class ImageInfo(msgspec.Struct, frozen=True):
     """Everything that can be read off an image. `size` is what a guest sees (null where the
     format of an archive or a container does not say), `allocated` the space taken on the host.
     `container`: the format of a file that is no raw image, `backing`: the path, in that file's
-    header, of the image that it is laid over. An archive has the container that is in it."""
+    header, of the image that it is laid over. An archive has the container that is in it.
+    `modified`: when it was last written to (UTC, whole seconds); null where that is not known: LVM
+    keeps no such time of a volume."""
 
     path: str
     host: str
@@ -77,6 +80,7 @@ class ImageInfo(msgspec.Struct, frozen=True):
     compression: Compression | None = None
     container: ContainerFormat | None = None
     backing: str | None = None
+    modified: datetime | None = None
     state: State = "complete"
     snapshot_of: str | None = None
     snapshots: tuple[str, ...] = ()

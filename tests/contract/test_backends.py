@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from virtstore.backends.base import Store
+from virtstore.backends.directory import Directory
 from virtstore.digest import CHUNK
 from virtstore.errors import NotFound
 
@@ -125,4 +126,5 @@ def test_a_listing_tells_what_an_image_takes(store: Store) -> None:
     assert found == store.find("x.img")
     assert (found.type, found.size) == (store.capabilities.image_type, rounded(store))
     assert found.allocated >= reserved(store)
+    assert (found.modified is not None) == isinstance(store, Directory)  # others keep no time
     assert store.find("y.img") is None

@@ -19,8 +19,8 @@ CHANGED = {
 }  # fmt: skip
 COPIED = {"source", "target", "size", "transferred", "written", "digest", "seconds"}
 INFO = {
-    "path", "host", "type", "size", "allocated", "compression", "container", "backing", "state",
-    "snapshot_of", "snapshots", "filesystem", "partitions", "mounted", "in_use",
+    "path", "host", "type", "size", "allocated", "compression", "container", "backing", "modified",
+    "state", "snapshot_of", "snapshots", "filesystem", "partitions", "mounted", "in_use",
 }  # fmt: skip
 
 
@@ -75,6 +75,25 @@ def test_info_has_exactly_the_keys_of_the_interface(images: Path) -> None:
     assert set(info) == INFO
     facts = (info["host"], info["type"], info["size"], info["state"], info["in_use"])
     assert facts == ("local", "file", 3 * MIB, "complete", [])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told_as"),
+    [
+        (1_795_831_200, "2026-11-28T02:00:00Z"),
+        (-1, "1969-12-31T23:59:59Z"),
+        (0, "1970-01-01T00:00:00Z"),
+    ],
+)
+def test_info_and_list_say_when_an_image_was_written_to(
+    images: Path, seconds: int, told_as: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    image = images / "x.img"
+    os.utime(image, ns=(0, seconds * 10**9 + 987_654_321))
+    assert told("info", image)["modified"] == told_as
+    assert told("list", "-l", image)[0]["modified"] == told_as
+    assert f"{told_as[:10]} {told_as[11:19]} UTC" in virtstore("info", image).stdout
 
 
 def test_info_and_growfs_see_the_file_system(images: Path) -> None:
@@ -253,7 +272,7 @@ def test_delete_removes_for_good_and_only_once(images: Path) -> None:
 def test_an_image_in_use_is_left_alone_and_the_user_is_named(images: Path) -> None:
     image = images / "x.img"
     before = tree(images)
-    argv = ["sleep", "60"]
+    argv = ["sleep", "infinity"]
     with image.open("r+b") as file, subprocess.Popen(argv, stdin=file) as user:
         try:
             for line in ("delete", "shrink {} 2M", "compress", "copy {} {}.2", "growfs"):

@@ -6,6 +6,7 @@ import io
 import re
 import struct
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import get_args
 
 import msgspec
@@ -36,6 +37,7 @@ _INFO = model.ImageInfo(
     size=None,
     allocated=4096,
     compression="lzop",
+    modified=datetime(2026, 11, 28, 2, tzinfo=UTC),
     partitions=(model.Partition(1, 1 << 20, 1 << 30, "83", None, model.Filesystem("ext4")),),
     in_use=(model.InUse("process", "qemu (pid 1)"),),
 )

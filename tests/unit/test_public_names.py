@@ -23,7 +23,7 @@ ERRORS = {
 #: What `model` calls otherwise than the package.
 _CALLED = {"InUse": "Use"}
 #: Names in annotations that are Python's own.
-_PYTHONS = {"Callable", "ClassVar", "Final", "Literal", "None", "Self", *vars(builtins)}
+_PYTHONS = {"Callable", "ClassVar", "Final", "Literal", "None", "Self", "datetime", *vars(builtins)}
 
 
 def hints(thing: object) -> Iterator[str]:

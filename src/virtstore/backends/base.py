@@ -78,7 +78,8 @@ class Stored(msgspec.Struct, frozen=True):
     """One object of a store, as a listing finds it without opening it.
 
     `name` is the final name, also of a partial object. `size` is the object's own length,
-    for an archive the compressed one. `was_image`: of a partial object.
+    for an archive the compressed one. `modified`: when it was last written to, in nanoseconds
+    since the epoch. `was_image`: of a partial object.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Stored(msgspec.Struct, frozen=True):
     size: int = 0
     allocated: int = 0
     identity: Identity = (0, 0)
+    modified: int | None = None
     snapshot_of: str | None = None
     snapshots: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()  # those of them that would be lost with it

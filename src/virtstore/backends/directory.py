@@ -412,6 +412,7 @@ def _stored(file: str, status: os.stat_result, device: int) -> Stored:
         size=status.st_size if regular else 0,
         allocated=status.st_blocks * 512 if regular else 0,
         identity=(status.st_dev, status.st_ino),
+        modified=status.st_mtime_ns if regular else None,
     )
 
 

@@ -149,6 +149,8 @@ def info_text(info: ImageInfo) -> str:
         lines.append(("container", info.container))
     if info.backing:
         lines.append(("backing file", info.backing))
+    if info.modified:
+        lines.append(("modified", info.modified.isoformat(" ").replace("+00:00", " UTC")))
     if info.snapshot_of:
         lines.append(("snapshot of", info.snapshot_of))
     if info.snapshots:
@@ -176,7 +178,8 @@ _INSTEAD = {
     "reserved space": "zeros are written instead, before anything else",
     "zeroing": "zeros are written instead",
     "files without a name": "they have one for a moment",
-    "extended attributes": "a resize that was cut short leaves no note of that",
+    "extended attributes": "a resize that was cut short leaves no note of that, nor 'grow' of what"
+    " the image had lost",
     "locks": "what was cut short does not go on, but is refused until 'clean' has removed it",
     "flushing of directories": "the whole file system is flushed",
     "file modes": "the mount decides who may read images",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final, NamedTuple, cast
 
@@ -216,6 +217,7 @@ def _describe(
         compression=packed.compression,
         container=container.format if container else None,
         backing=container.backing if container else None,
+        modified=_modified(opened.found),
         state=opened.found.state,
         snapshot_of=opened.found.snapshot_of,
         snapshots=opened.found.snapshots,
@@ -232,6 +234,15 @@ def _describe(
             *_lost(store, opened, inside, packed.size),
         ),
     )
+
+
+def _modified(found: Stored) -> datetime | None:
+    """When it was last written to. A file's time can be any that somebody set."""
+    if found.modified is None:
+        return None
+    with suppress(ValueError, OverflowError, OSError):  # before the year 1, or behind 9999
+        return datetime.fromtimestamp(found.modified // 10**9, UTC)
+    return None
 
 
 def _neither(found: Stored) -> tuple[str, ...]:
