@@ -142,6 +142,8 @@ def test_a_target_that_is_in_the_way_or_too_small(
         ("usage", "copy --level 99 a:images/disk a:images/new", "zstd has no level 99"),
         ("usage", "copy --archive --format rar a:images/disk b:images/new", "rar"),
         ("usage", "copy a:images/disk a:images/disk", "same image"),
+        ("usage", "copy --overwrite a:images/disk a:images//disk", "same image"),
+        ("usage", "copy-contents a:images/./disk a:images/disk", "same image"),
         ("usage", "copy --overwrite a:images/disk a:images", "same image"),
         ("usage", "info a:images/disk --nonsense", "--nonsense"),
         ("usage", "copy a:images/disk", "(?i)target"),

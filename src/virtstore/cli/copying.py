@@ -17,7 +17,7 @@ from virtstore.cli.render import copy_text
 from virtstore.cli.several import for_each, sessions
 from virtstore.client import Copied, Image
 from virtstore.errors import UsageError
-from virtstore.location import Location
+from virtstore.location import Location, canonical
 from virtstore.model import Compression, CopyResult
 from virtstore.progress import ProgressCallback
 
@@ -231,7 +231,7 @@ def _refuse_same_name(sources: Sequence[Location]) -> None:
     """Raises `UsageError` where one copy would take another's place."""
     names: dict[str, Location] = {}
     for source in sources:
-        name = _SUFFIX.sub("", (source.path or "").rstrip("/").rpartition("/")[2])
+        name = _SUFFIX.sub("", canonical(source.path or "").rpartition("/")[2])
         if name in names:
             raise UsageError(
                 f"{names[name]} and {source} would have the same name at the target; copy them one"

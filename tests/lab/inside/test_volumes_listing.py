@@ -122,3 +122,13 @@ def test_a_guests_own_volume_group_never_shows_and_is_never_activated(
         configuration.write_text(before)
         extra.unlink()
     here.image(image.path).delete(with_snapshots=True)
+
+
+def test_a_copy_in_a_directory_is_called_as_its_volume_and_not_as_its_node(
+    here: virtstore.Host,
+) -> None:
+    here.create("/dev/vg0/my-web", 4 * MIB)
+    node = here.image("/dev/mapper/vg0-my--web")
+    assert node.copy(here.image("/mnt/images")).path == "/mnt/images/my-web"
+    with pytest.raises(virtstore.UsageError, match="same image"):
+        node.copy(here.image("/dev/vg0/my-web"), overwrite=True)

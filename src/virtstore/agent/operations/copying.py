@@ -44,6 +44,7 @@ from virtstore.errors import (
     UsageError,
     blamed_on,
 )
+from virtstore.location import canonical
 from virtstore.model import Compression
 from virtstore.names import KINDS
 from virtstore.protocol import (
@@ -145,10 +146,10 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
         check=check_archive,
         raw=request.raw,
     )
-    name = request.source.rpartition("/")[2]
+    name = canonical(request.source).rpartition("/")[2]
     _require(agent, request.target, request.mode)
     path = _below(agent, request.target, name, request.archive)
-    if path == request.source:
+    if canonical(path) == canonical(request.source):
         raise UsageError("source and target are the same image")
     with opened_source(agent, reading) as (origin, source):
         holds = held(origin, source)
