@@ -72,6 +72,7 @@ class Hosts:
     def _configure(self, name: str) -> None:
         (self.base / name).mkdir(exist_ok=True)
         text = f'[[directory]]\npath = "{self.directory(name)}"\naccess = "write"\n'
+        text += "volatile = true\n"  # what is here need not outlive the machine's next start
         (self.base / name / "config.toml").write_text(text)
 
     def _agent(self, name: str) -> str:
