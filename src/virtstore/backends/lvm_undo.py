@@ -57,7 +57,10 @@ def undo(volumes: Volumes, name: str) -> None:
     """Whatever was interrupted: the volume as it was, or the new one if the change was whole."""
     volumes.refresh()
     snapshot = _found(volumes, name + UNDO_SUFFIX, UNDO)
-    if snapshot and REMOVING not in snapshot.tags:
+    # LVM makes a thick snapshot of a volume of its own, which keeps nothing. If it was stopped, or
+    # failed, in between, nothing has been changed yet.
+    taken = snapshot is not None and snapshot.origin == name + SHRINKING_SUFFIX
+    if snapshot and taken and REMOVING not in snapshot.tags:
         if snapshot.invalid:
             raise Error(
                 f"the snapshot that keeps what {name} held has run full, and cannot be used; look"

@@ -106,6 +106,18 @@ def test_after_a_crash_the_next_agent_writes_back_what_was_there(
     assert lvs() - {"pool"} == {"web"}
 
 
+@pytest.mark.parametrize("volume", ["thick"], indirect=True)
+def test_a_guard_that_lvm_made_half_is_not_written_back(volume: virtstore.Image) -> None:
+    """lvcreate, stopped before it makes a snapshot of the volume that it begins with."""
+    before = contents()
+    sh("lvchange -qq --addtag virtstore.shrinking vg0/web")
+    sh("lvrename -qq vg0 web web.virtstore-shrinking")
+    sh("lvcreate -qq -y -Wn -Zn -L 52M --addtag virtstore.undo -n web.virtstore-undo vg0")
+    assert [entry.path for entry in volume.host.list("/dev/vg0")] == [volume.path]
+    assert (lvs("-a"), contents()) == ({"web"}, before)
+    assert sh("lvs --noheadings -o lv_tags vg0").split() == []
+
+
 @pytest.mark.parametrize("volume", ["thin"], indirect=True)
 def test_nobody_else_touches_a_volume_while_a_tool_that_outlived_its_agent_works_on_it(
     volume: virtstore.Image, spoiled: str
