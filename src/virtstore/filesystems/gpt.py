@@ -70,7 +70,7 @@ class Gpt(msgspec.Struct, frozen=True):
 
     def room(self, number: int, disk_size: int) -> int:
         chosen = self._changeable(number)
-        return table.aligned(self._limit(chosen, disk_size), end_of(chosen))
+        return table.aligned(self.limit(chosen, disk_size), end_of(chosen))
 
     def smallest_disk(self, number: int, size: int) -> int:
         chosen = self._changeable(number)
@@ -119,22 +119,22 @@ class Gpt(msgspec.Struct, frozen=True):
         chosen = self._changeable(number)
         table.require_size(size)
         end = chosen.start + self._sectors(size) * self.sector
-        table.require_room(chosen, end, self._limit(chosen, disk_size))
+        table.require_room(chosen, end, self.limit(chosen, disk_size))
         table.require_disk(self.smallest_disk(number, size), disk_size)
-        self._refuse_hybrid(chosen, max(end, end_of(chosen)), disk_size)
-        return self._plan(self._with_end(number, end // self.sector - 1), disk_size)
+        self.refuse_hybrid(chosen, max(end, end_of(chosen)), disk_size)
+        return self.plan(self._with_end(number, end // self.sector - 1), disk_size)
 
     def moved(self, disk_size: int) -> Writes:
         table.require_undamaged(self)
         table.require_disk(self.least, disk_size)
-        return self._plan(self.array, disk_size)
+        return self.plan(self.array, disk_size)
 
     def _changeable(self, number: int) -> Partition:
         chosen = table.find(self.partitions, number)
         table.require_undamaged(self)
         return chosen
 
-    def _limit(self, chosen: Partition, disk_size: int) -> int:
+    def limit(self, chosen: Partition, disk_size: int) -> int:
         starts = [p.start for p in self.partitions if p.start > chosen.start]
         return min([*starts, (self._last_usable(disk_size) + 1) * self.sector])
 
@@ -153,7 +153,7 @@ class Gpt(msgspec.Struct, frozen=True):
         struct.pack_into("<Q", array, (number - 1) * self.header.entry_size + LAST_LBA, lba)
         return bytes(array)
 
-    def _refuse_hybrid(self, chosen: Partition, end: int, disk_size: int) -> None:
+    def refuse_hybrid(self, chosen: Partition, end: int, disk_size: int) -> None:
         """A hybrid MBR names some of the partitions once more, for systems without GPT."""
         for record in _beside_protective(self.mbr):
             first = record.start * self.sector
@@ -164,7 +164,7 @@ class Gpt(msgspec.Struct, frozen=True):
                     " change with it; make that a protective one first (gdisk: x, n, w)"
                 )
 
-    def _plan(self, array: bytes, disk_size: int) -> Writes:
+    def plan(self, array: bytes, disk_size: int) -> Writes:
         writes: list[Write] = []
         now = max(disk_size, self.disk)
         changes = array != self.array or self.interrupted

@@ -2,8 +2,8 @@
 
 A copy is a header whose checksum holds and an array of entries, whose checksum the header
 has. The first copy counts where it is whole; else the one in the last sector does, as for
-blkid, sfdisk and firmware. An interrupted change of where one partition ends is told from
-damage by that: the copies differ in nothing else.
+blkid, sfdisk and firmware. An interrupted change of where one partition ends, or where a swap
+partition lies, is told from damage by that: the copies differ in nothing else.
 
 Source: UEFI specification 2.10, section 5.3; for what a reader has to accept, the kernel's
 block/partitions/efi.c.
@@ -12,6 +12,7 @@ block/partitions/efi.c.
 from __future__ import annotations
 
 import struct
+import uuid
 import zlib
 from typing import Final, NamedTuple
 
@@ -22,7 +23,11 @@ MAGIC: Final = b"EFI PART"
 HEADER: Final = struct.Struct("<8sIIIIQQQQ16sQIII")
 #: Type, GUID, first and last sector, attributes, name.
 ENTRY: Final = struct.Struct("<16s16sQQQ72s")
-LAST_LBA: Final = 40  # of an entry, eight bytes
+FIRST_LBA: Final = 32  # of an entry, eight bytes
+LAST_LBA: Final = 40  # likewise
+_NEXT: Final = 48
+#: Of the partitions that are moved: no others are.
+SWAP: Final = uuid.UUID("0657FD6D-A4AB-43C4-84E5-0933C84B4F4F").bytes_le
 
 #: Bytes of an array: 1024 entries, where 128 are usual. More would not fit into an answer.
 MOST_ENTRIES: Final = 128 << 10
@@ -87,7 +92,8 @@ class Copies(NamedTuple):
 
     @property
     def interrupted(self) -> bool:
-        """Whether they are what a change of one partition's end left that was cut short."""
+        """Whether they are what a change of one partition's end, or of a swap partition's place,
+        left that was cut short."""
         one, other = self.primary, self.backup
         if one is None or other is None or one.header.identity != other.header.identity:
             return False
@@ -95,7 +101,7 @@ class Copies(NamedTuple):
         if not differing:
             return not (one.whole and other.whole)
         [first, *more] = differing
-        return not more and _without_end(one.entry(first)) == _without_end(other.entry(first))
+        return not more and same_but_for_place(one.entry(first), other.entry(first))
 
     @property
     def damage(self) -> str | None:
@@ -154,8 +160,19 @@ def _plausible(header: Header) -> bool:
     return 0 < header.slots * size <= MOST_ENTRIES
 
 
-def _without_end(entry: bytes) -> bytes:
-    return entry[:LAST_LBA] + entry[LAST_LBA + 8 :]
+def same_but_for_place(one: bytes, other: bytes) -> bool:
+    """Whether two entries differ in no more than where the partition ends; or, of swap, in where
+    it lies, its length the same."""
+    if one[:FIRST_LBA] + one[_NEXT:] != other[:FIRST_LBA] + other[_NEXT:]:
+        return False
+    (first, last), (other_first, other_last) = _place(one), _place(other)
+    moved = one.startswith(SWAP) and last - first == other_last - other_first
+    return first == other_first or moved
+
+
+def _place(entry: bytes) -> tuple[int, int]:
+    first, last = struct.unpack_from("<QQ", entry, FIRST_LBA)
+    return first, last
 
 
 def _said(copy: Copy) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ a disk left behind when it grew, and what is left of them.
 They may be written over and cut off, so no sector is taken for one that is not shown to be: a
 header by its checksum and the table's GUID; an array by the checksum in such a header behind it,
 or sector by sector, by being the same as one of the table's own array, in which a partition
-may have ended elsewhere.
+may have ended elsewhere, or a swap partition lain elsewhere.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Final
 
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.gpt_copies import (
+    FIRST_LBA,
     LAST_LBA,
     MAGIC,
     MOST_ENTRIES,
+    SWAP,
     Copy,
     believed,
     read_header,
+    same_but_for_place,
 )
 
 #: Sectors that are looked at in one read.
@@ -33,7 +36,7 @@ class SecondCopies:
         self._sector = sector
         self._copy = copy
         self._array = _split(copy.array, sector)
-        self._known = {self._without_any_end(raw): n for n, raw in enumerate(self._array)}
+        self._known = {self._without_places(raw): n for n, raw in enumerate(self._array)}
         self._vouched: set[int] = set()
 
     def end(self, start: int, end: int) -> int:
@@ -74,20 +77,26 @@ class SecondCopies:
         return not any(rest) or rest == self._copy.header.raw[header.length :]
 
     def _is_of_the_array(self, raw: bytes) -> bool:
-        index = self._known.get(self._without_any_end(raw))
+        index = self._known.get(self._without_places(raw))
         if index is None:
             return False
         ours = self._array[index]
-        # What is no partition of the table's has no end that may differ.
+        # What is no partition of the table's has no place that may differ.
         return all(
-            any(ours[at - LAST_LBA : at - LAST_LBA + 16]) or raw[at : at + 8] == ours[at : at + 8]
-            for at in range(LAST_LBA, len(raw), self._copy.header.entry_size)
+            one == other or (any(one[:FIRST_LBA]) and same_but_for_place(one, other))
+            for one, other in zip(self._entries(ours), self._entries(raw), strict=True)
         )
 
-    def _without_any_end(self, raw: bytes) -> bytes:
+    def _entries(self, raw: bytes) -> list[bytes]:
+        size = self._copy.header.entry_size
+        return [raw[at : at + size] for at in range(0, len(raw), size)]
+
+    def _without_places(self, raw: bytes) -> bytes:
+        """A sector of an array without what may differ in another copy of it."""
         sector = bytearray(raw)
-        for at in range(LAST_LBA, len(raw), self._copy.header.entry_size):
-            sector[at : at + 8] = bytes(8)
+        for at in range(0, len(raw), self._copy.header.entry_size):
+            first = FIRST_LBA if raw[at:].startswith(SWAP) else LAST_LBA
+            sector[at + first : at + LAST_LBA + 8] = bytes(LAST_LBA + 8 - first)
         return bytes(sector)
 
     def _covered(self, lba: int) -> set[int]:

@@ -42,7 +42,7 @@ _MOST_LOGICAL: Final = 256
 _FIRST_LOGICAL: Final = 5
 
 
-class _Place(NamedTuple):
+class Place(NamedTuple):
     """Where a record stands (sector and slot), and the sector that its start is relative to."""
 
     at: int
@@ -55,7 +55,7 @@ class _Ebr(NamedTuple):
 
     lba: int
     logical: Record | None
-    link: _Place | None
+    link: Place | None
 
 
 class _Chain(NamedTuple):
@@ -70,7 +70,7 @@ class Mbr(msgspec.Struct, frozen=True):
 
     disk: int
     sectors: dict[int, bytes]
-    places: dict[int, _Place]
+    places: dict[int, Place]
     ebrs: tuple[_Ebr, ...]
     partitions: tuple[Partition, ...]
     warnings: tuple[str, ...]
@@ -79,7 +79,7 @@ class Mbr(msgspec.Struct, frozen=True):
 
     def room(self, number: int, disk_size: int) -> int:
         chosen = self._changeable(number)
-        return table.aligned(self._limit(chosen, disk_size), end_of(chosen))
+        return table.aligned(self.limit(chosen, disk_size), end_of(chosen))
 
     def smallest_disk(self, number: int, size: int) -> int:
         chosen = self._changeable(number)
@@ -93,7 +93,7 @@ class Mbr(msgspec.Struct, frozen=True):
     def _smallest(self, ends: list[int]) -> int:
         """What ends last: a partition, or a part of the table."""
         behind = [(ebr.lba + 1) * SECTOR for ebr in self.ebrs]
-        extended = self._extended
+        extended = self.extended
         return max([SECTOR, *ends, *behind, extended.start + SECTOR if extended else 0])
 
     @property
@@ -118,7 +118,7 @@ class Mbr(msgspec.Struct, frozen=True):
         end = chosen.start + _whole(size)
         if end > MOST_SECTORS * SECTOR:
             raise Unsupported("an MBR cannot name what lies behind 2 TiB; only a GPT can")
-        table.require_room(chosen, end, self._limit(chosen, disk_size))
+        table.require_room(chosen, end, self.limit(chosen, disk_size))
         table.require_disk(self.smallest_disk(number, size), disk_size)
         holding = self._holding(chosen, end, disk_size)
         own = (self.places[number], end)
@@ -128,14 +128,14 @@ class Mbr(msgspec.Struct, frozen=True):
     def moved(self, disk_size: int) -> Writes:
         table.require_undamaged(self)
         table.require_disk(self.least, disk_size)
-        extended = self._extended
+        extended = self.extended
         end = disk_size // SECTOR * SECTOR
         if extended is None or end_of(extended) <= end:
             return ()
         return self._plan([(self.places[extended.number], end)])
 
     @property
-    def _extended(self) -> Partition | None:
+    def extended(self) -> Partition | None:
         return next((p for p in self.partitions if is_container(p)), None)
 
     def _changeable(self, number: int) -> Partition:
@@ -143,8 +143,9 @@ class Mbr(msgspec.Struct, frozen=True):
         table.require_undamaged(self)
         return chosen
 
-    def _limit(self, chosen: Partition, disk_size: int) -> int:
-        """Where `chosen` has to end at the latest, which is where something else begins."""
+    def limit(self, chosen: Partition, disk_size: int) -> int:
+        """The byte where `chosen` has to end at the latest, which is where something else
+        begins."""
         behind = [p.start for p in self.partitions if p.number < _FIRST_LOGICAL]
         start = chosen.start
         if chosen.number >= _FIRST_LOGICAL:
@@ -155,9 +156,9 @@ class Mbr(msgspec.Struct, frozen=True):
         ends = (disk_size // SECTOR * SECTOR, MOST_SECTORS * SECTOR)
         return min([*ends, *(each for each in behind if each > start)])
 
-    def _holding(self, chosen: Partition, end: int, disk_size: int) -> list[tuple[_Place, int]]:
+    def _holding(self, chosen: Partition, end: int, disk_size: int) -> list[tuple[Place, int]]:
         """The records that change with it, the outermost first, and where each is to end."""
-        extended = self._extended
+        extended = self.extended
         if extended is None:
             return []
         changes = []
@@ -170,7 +171,7 @@ class Mbr(msgspec.Struct, frozen=True):
         changes += [(ebr.link, end) for ebr in self.ebrs if ebr.lba == at and ebr.link]
         return changes
 
-    def _plan(self, changes: list[tuple[_Place, int]]) -> Writes:
+    def _plan(self, changes: list[tuple[Place, int]]) -> Writes:
         sectors = dict(self.sectors)
         writes = []
         for place, end in changes:
@@ -192,12 +193,12 @@ def read_mbr(device: Device) -> Mbr:
         raise Corrupt("its first sector holds no partition table")
     primaries = records(first)
     sectors = {0: first}
-    places = {r.slot + 1: _Place(0, r.slot, 0) for r in primaries}
+    places = {r.slot + 1: Place(0, r.slot, 0) for r in primaries}
     partitions = [_partition(r.slot + 1, r, 0) for r in primaries]
     chain = _follow(device, next((r for r in primaries if r.extended), None), sectors)
     for number, ebr in enumerate((e for e in chain.ebrs if e.logical), _FIRST_LOGICAL):
         assert ebr.logical
-        places[number] = _Place(ebr.lba, ebr.logical.slot, ebr.lba)
+        places[number] = Place(ebr.lba, ebr.logical.slot, ebr.lba)
         partitions.append(_partition(number, ebr.logical, ebr.lba))
     unknown = chain.trouble or _not_understood(primaries)
     damage = unknown or _misplaced(partitions, chain.ebrs, device.size)
@@ -239,7 +240,7 @@ def _follow(device: Device, extended: Record | None, sectors: dict[int, bytes]) 
         found.append(_Ebr(lba, logical[0] if logical else None, link))
         if len(logical) > 1 or len(links) > 1:
             return _Chain(tuple(found), f"sector {lba} names more than one logical partition")
-        link = _Place(lba, links[0].slot, extended.start) if links else None
+        link = Place(lba, links[0].slot, extended.start) if links else None
         lba = extended.start + links[0].start if links else None
     return _Chain(tuple(found))
 

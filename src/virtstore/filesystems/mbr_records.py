@@ -58,6 +58,26 @@ def with_sectors(sector: bytes, slot: int, sectors: int, last: int | None) -> by
     return bytes(changed)
 
 
+def with_place(sector: bytes, slot: int, start: int, sectors: int, first: int) -> bytes:
+    """The sector with another place in one record: `start`, relative to what the record's is,
+    and `first`, the same as the disk's sector; for the CHS."""
+    at = _FIRST + slot * _RECORD.size
+    flag, _, kind, _, _, _ = _RECORD.unpack_from(sector, at)
+    changed = bytearray(sector)
+    last = _chs(first + sectors - 1)
+    _RECORD.pack_into(changed, at, flag, _chs(first), kind, last, start, sectors)
+    return bytes(changed)
+
+
+def without_chs(sector: bytes) -> bytes:
+    """The sector with no CHS in its records: what it says but for that."""
+    changed = bytearray(sector)
+    for at in range(_FIRST, _FIRST + 4 * _RECORD.size, _RECORD.size):
+        flag, _, kind, _, start, sectors = _RECORD.unpack_from(sector, at)
+        _RECORD.pack_into(changed, at, flag, bytes(3), kind, bytes(3), start, sectors)
+    return bytes(changed)
+
+
 def _all(sector: bytes) -> Iterator[Record]:
     for slot in range(4):
         _, _, kind, _, start, sectors = _RECORD.unpack_from(sector, _FIRST + slot * _RECORD.size)
