@@ -30,6 +30,7 @@ _CHANGES: Final = (
     protocol.GrowFilesystem,
     protocol.ShrinkFilesystem,
     protocol.ResizeImage,
+    protocol.ResizeMovingSwap,
     protocol.TakeSnapshot,
     protocol.CompressImage,
     protocol.UncompressImage,

@@ -295,13 +295,16 @@ class Image:
         size: Size,
         *,
         partition: int | None = None,
+        move_swap: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
         """Make image, partition and file system larger or smaller together, in the safe order.
         `"minimum"`: the smallest image that holds what is in it. The partition is `partition`,
         or the last one with a file system that is meant to grow. Raises `Unsafe`, `Unsupported`
-        where something lies between it and the end of the disk."""
-        request = protocol.ResizeImage(self.path, _text(size), partition=partition)
+        where something lies between it and the end of the disk; a swap partition alone is moved
+        to the new end with `move_swap`."""
+        kind = protocol.ResizeMovingSwap if move_swap else protocol.ResizeImage
+        request = kind(self.path, _text(size), partition=partition)
         return self.host._change(request, "resize", progress)
 
     def snapshot(self, name: str | None = None, *, size: Size | None = None) -> Image:

@@ -179,13 +179,22 @@ class ResizedFilesystem(msgspec.Struct, frozen=True):
     size: int
 
 
+class MovedPartition(msgspec.Struct, frozen=True):
+    """A partition that lies elsewhere now: the bytes where it begins and where it began."""
+
+    number: int
+    start: int
+    old_start: int
+    size: int
+
+
 class Changed(msgspec.Struct, frozen=True):
     """What changing an image led to. `size` and `allocated` are the image's now (with
     `dry_run`: what they would be). Of a resize, `partition` is the number of the partition
-    that it was about (null for an image without partitions) and `filesystem` what is in it (null
-    in a dry run where only doing it tells its size). `changed` is false where things were already
-    as asked. `plan` says what a dry run would do, `warnings` what there is to know of the outcome,
-    or is left for others to do."""
+    that it was about (null for an image without partitions), `filesystem` what is in it (null in
+    a dry run where only doing it tells its size) and `moved` what was moved out of its way.
+    `changed` is false where things were already as asked. `plan` says what a dry run would do,
+    `warnings` what there is to know of the outcome, or is left for others to do."""
 
     path: str
     host: str
@@ -197,6 +206,7 @@ class Changed(msgspec.Struct, frozen=True):
     dry_run: bool = False
     plan: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    moved: MovedPartition | None = None
 
 
 class Verified(msgspec.Struct, frozen=True):

@@ -147,6 +147,16 @@ class ResizeImage(Message, frozen=True):
     partition: int | None = None
 
 
+class ResizeMovingSwap(Message, frozen=True):
+    """As `ResizeImage`; a swap partition that is in the way is moved. A request of its own, as an
+    agent that does not know it must not take it for the other."""
+
+    path: str
+    size: str
+    dry_run: bool = False
+    partition: int | None = None
+
+
 class TakeSnapshot(Message, frozen=True):
     path: str
     name: str | None = None
@@ -391,6 +401,7 @@ Request = (
     | GrowFilesystem
     | ShrinkFilesystem
     | ResizeImage
+    | ResizeMovingSwap
     | TakeSnapshot
     | CompressImage
     | UncompressImage

@@ -95,7 +95,8 @@ def test_growfs_says_what_is_in_the_way_and_that_the_end_is_reached(
         done = told("growfs", image, *words)
         assert not done["changed"]
         assert texts(done) == (
-            "partition 2 (swap, 8 MiB) lies between partition 1 and the end of the disk"
+            "partition 2 (swap, 8 MiB) lies between partition 1 and the end of the disk;"
+            " 'virtstore resize' with --move-swap moves that"
         )
         assert "note: partition 2 (swap" in virtstore("growfs", image, *words).stdout
     assert "reaches the end" in texts(told("growfs", image, "--partition", "2"))

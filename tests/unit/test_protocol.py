@@ -79,7 +79,7 @@ _RESULTS: dict[type, dict[str, object]] = {
 }
 _TEXT_SIZES = (
     *(protocol.CreateImage, protocol.GrowImage, protocol.ShrinkImage),
-    *(protocol.ShrinkFilesystem, protocol.ResizeImage),
+    *(protocol.ShrinkFilesystem, protocol.ResizeImage, protocol.ResizeMovingSwap),
 )
 MESSAGES: list[type[AnyMessage]] = list(get_args(AnyMessage))
 

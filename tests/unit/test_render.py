@@ -19,6 +19,7 @@ from virtstore.model import (
     FilesystemSupport,
     ImageInfo,
     InUse,
+    MovedPartition,
     Partition,
     ResizedFilesystem,
     StorageInfo,
@@ -198,6 +199,10 @@ def test_info_shows_partitions_use_and_warnings() -> None:
         (
             Changed("/x", "local", True, 9, None, 2, ResizedFilesystem("ext4", 8), warnings=("w",)),
             "/x  9 bytes (9 B), partition 2, ext4 file system 8 bytes (8 B)\nnote: w",
+        ),
+        (
+            Changed("/x", "local", True, 9, None, 1, moved=MovedPartition(2, 5, 3, 1)),
+            "/x  9 bytes (9 B), partition 1; partition 2 moved from byte 3 to 5",
         ),
     ],
 )

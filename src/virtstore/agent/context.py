@@ -15,7 +15,7 @@ from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
-from virtstore.model import Access, Changed, ResizedFilesystem
+from virtstore.model import Access, Changed, MovedPartition, ResizedFilesystem
 from virtstore.protocol import AnyMessage
 from virtstore.units import format_size
 
@@ -152,6 +152,7 @@ def changed(
     changed: bool = True,
     partition: int | None = None,
     filesystem: ResizedFilesystem | None = None,
+    moved: MovedPartition | None = None,
     warnings: tuple[str, ...] = (),
 ) -> Changed:
     """The answer that describes an image as it is now."""
@@ -163,6 +164,7 @@ def changed(
         allocated=image.allocated,
         partition=partition,
         filesystem=filesystem,
+        moved=moved,
         warnings=warnings,
     )
 

@@ -30,12 +30,12 @@ from virtstore.text import json_printable, printable, printable_lines
 from virtstore.units import format_size
 
 #: Keys that there are only where they say something.
-_NOT_WHERE_EMPTY = ("warnings", "lacks")
+_NOT_WHERE_EMPTY = ("warnings", "lacks", "moved")
 
 
 def print_json(value: object) -> None:
-    """One JSON document, its keys the fields of our values; what may be lacking, and `warnings`,
-    only where there are any."""
+    """One JSON document, its keys the fields of our values; what may be lacking, what was moved,
+    and `warnings`, only where there are any."""
     whole = _without_what_is_empty(msgspec.to_builtins(value))
     print(json_printable(json.dumps(whole, indent=2, ensure_ascii=False)))
 
@@ -93,6 +93,8 @@ def changed_text(done: Changed) -> str:
     if found := done.filesystem:
         text += f", {found.type} file system {found.size} bytes ({format_size(found.size)})"
     text = text if done.changed else f"{text}, unchanged"
+    if moved := done.moved:
+        text += f"; partition {moved.number} moved from byte {moved.old_start} to {moved.start}"
     return _lines([text, *_notes(done)])
 
 

@@ -80,6 +80,7 @@ def resize(
     /,
     *,
     partition: Number = None,
+    move_swap: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Make image, partition and file system larger or smaller together.
@@ -100,11 +101,15 @@ def resize(
         holds what is in it.
     partition
         The number of the partition.
+    move_swap
+        Where a swap partition lies between that and the end of the disk, move it to the new end.
+        It keeps its number, size, UUID and label; what was swapped out is zeroed.
     """
     _check(size, "+SIZE", "-SIZE", _MINIMUM)
+    kind = protocol.ResizeMovingSwap if move_swap else protocol.ResizeImage
     change(
         location,
-        lambda path: protocol.ResizeImage(path, size, options.dry_run, partition),
+        lambda path: kind(path, size, options.dry_run, partition),
         options,
         "resize",
     )

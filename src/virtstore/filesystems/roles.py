@@ -92,9 +92,26 @@ def instead(chosen: Partition, partitions: tuple[Partition, ...]) -> str:
     if can_grow(kinds[-1]):
         last = behind(chosen, partitions)[-1].number
         told += f"; --partition {last} resizes the last one"
+    if moves(chosen, partitions):
+        told += "; --move-swap moves that one to the new end of the disk"
     if set(kinds) == {"swap"}:
         told += "; a guest that swaps to a file instead needs no partition for it"
     return told
+
+
+def is_swap(partition: Partition) -> bool:
+    """Whether its type says that it is swap."""
+    return _SERVING.get(partition.type) == "swap"
+
+
+def moves(chosen: Partition, partitions: tuple[Partition, ...]) -> bool:
+    """Whether what lies behind `chosen` is a swap partition alone, which can be moved."""
+    found = behind(chosen, partitions)
+    return len(found) == 1 and is_swap(found[0]) and _holds_swap(found[0])
+
+
+def _holds_swap(partition: Partition) -> bool:
+    return partition.filesystem is not None and partition.filesystem.type == "swap"
 
 
 def described(partition: Partition) -> str:

@@ -26,7 +26,7 @@ from virtstore.filesystems.claims import (
     refuse_to_write_into,
 )
 from virtstore.filesystems.partitions import apply, changed
-from virtstore.filesystems.roles import in_the_way, instead
+from virtstore.filesystems.roles import in_the_way, instead, moves
 from virtstore.filesystems.table import ALIGNMENT, Table, Writes, end_of
 from virtstore.model import Partition
 from virtstore.units import format_size
@@ -95,6 +95,12 @@ class Subject(msgspec.Struct, frozen=True):
     def in_the_way(self) -> str | None:
         """What keeps it from reaching the end of the disk, as a message says it."""
         return in_the_way(self.partition, self.others) if self.partition else None
+
+    @property
+    def way_out(self) -> str:
+        """How that is moved, where it can be; to be added to the message."""
+        movable = self.partition and moves(self.partition, self.others)
+        return "; 'virtstore resize' with --move-swap moves that" if movable else ""
 
     @property
     def _instead(self) -> str:

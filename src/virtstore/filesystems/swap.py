@@ -28,6 +28,8 @@ from virtstore.units import format_size
 
 _PAGE: Final = 4096
 _FEWEST_PAGES: Final = 10
+#: Of a page, which the machine that made it chose (mkswap --pagesize).
+_PAGES: Final = (4096, 8192, 16384, 32768, 65536)
 #: last_page has 32 bits.
 _MOST_PAGES: Final = 1 << 32
 
@@ -105,6 +107,43 @@ class Suspended:
         _refuse_suspended()
 
 
+def header_to_move(device: Device) -> bytes:
+    """The first page of a swap area: UUID, label, size, bad pages, and its mark, whatever the
+    size of the page. A copy of it at the start of another place as large makes that the same
+    swap area. Raises for one that holds more than a swap area does, or is no whole one."""
+    if device.read(0, len(_TUX_ON_ICE)) == _TUX_ON_ICE:
+        _refuse_suspended()
+    for page in _PAGES:
+        mark = device.read(page - len(_MARK), len(_MARK))
+        if mark.startswith(_SUSPENDED):
+            _refuse_suspended()
+        if mark == _MARK:
+            _require_within(device, page)
+            return device.read(0, page)
+    raise Unsupported(
+        "its swap area has no mark that a kernel knows; run mkswap in the guest first"
+    )
+
+
+def _require_within(device: Device, page: int) -> None:
+    """Raises unless it is of the version that there is, and as large as its place at most."""
+    version, last_page, _ = _HEADER.unpack(device.read(_HEADER_OFFSET, _HEADER.size))
+    if version != 1:
+        raise Unsupported(
+            f"its swap area is of version {version}, or of a big-endian machine; only those of"
+            " version 1, little-endian, can be moved: run mkswap in the guest instead"
+        )
+    if not 0 < last_page < device.size // page:
+        raise _cut((last_page + 1) * page, device)
+
+
+def _cut(size: int, device: Device) -> Corrupt:
+    return Corrupt(
+        f"its swap area says {size} bytes and its place has {device.size}: the image was cut,"
+        " or lies; run mkswap in the guest instead"
+    )
+
+
 def _pages(device: Device) -> int:
     """How many pages it has now. Raises for any that is not to be resized."""
     _require_swap(device)
@@ -120,11 +159,7 @@ def _pages(device: Device) -> int:
             " mkswap in the guest first"
         )
     if not 0 < last_page < device.size // _PAGE:
-        size = (last_page + 1) * _PAGE
-        raise Corrupt(
-            f"its swap area says {size} bytes and its place has {device.size}: the image was cut,"
-            " or lies; run mkswap in the guest instead"
-        )
+        raise _cut((last_page + 1) * _PAGE, device)
     return int(last_page) + 1
 
 

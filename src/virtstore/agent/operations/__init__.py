@@ -31,6 +31,7 @@ HANDLERS: Final[dict[type[protocol.Message], str]] = {
     protocol.GrowFilesystem: "resizing.grow_filesystem",
     protocol.ShrinkFilesystem: "resizing.shrink_filesystem",
     protocol.ResizeImage: "resizing.resize",
+    protocol.ResizeMovingSwap: "moving_swap.resize",
     protocol.TakeSnapshot: "images.snapshot",
     protocol.CompressImage: "archives.compress",
     protocol.UncompressImage: "archives.uncompress",

@@ -52,7 +52,7 @@ def grow_filesystem(agent: Agent, request: GrowFilesystem) -> None:
             notes = _why_no_more(work, request, changed=bool(steps))
             inside = work.subject.grown_size(work.present, size)
             return plan(work, work.present, *steps, inside=inside, notes=notes)
-        grown = _grow_inside(work, size)
+        grown = grow_inside(work, size)
         answer(work, grown, notes=_why_no_more(work, request, changed=grown.changed))
     return None
 
@@ -62,7 +62,7 @@ def _why_no_more(work: Work, request: GrowFilesystem, *, changed: bool) -> tuple
     if request.size is not None:
         return ()
     if work.subject.in_the_way:
-        return (work.subject.in_the_way,)
+        return (work.subject.in_the_way + work.subject.way_out,)
     if changed or request.partition is None:
         return ()
     return ("it reaches the end of the disk already; 'virtstore resize' makes both larger",)
@@ -104,16 +104,26 @@ def _left_behind(work: Work) -> tuple[str, ...]:
 
 def resize(agent: Agent, request: ResizeImage) -> None:
     with work_on(agent, request.path, request.partition) as work:
-        size = None
-        if request.size != MINIMUM:
-            size = allocatable(work.place, parse_target_size(request.size, work.present))
-        if size != work.present:
-            refuse_fixed(work.place)
-        if size is not None and size >= work.present:
-            return _grow_image(work, size, dry_run=request.dry_run)
-        if why := work.subject.only_cut(size):
-            return cut_free_space(work, size, why, dry_run=request.dry_run)
-        return _shrink_image(work, size, dry_run=request.dry_run)
+        resize_image(work, target_size(work, request.size), dry_run=request.dry_run)
+
+
+def target_size(work: Work, asked: str) -> int | None:
+    """The bytes that an image is to have; None for "as small as it goes"."""
+    size = None
+    if asked != MINIMUM:
+        size = allocatable(work.place, parse_target_size(asked, work.present))
+    if size != work.present:
+        refuse_fixed(work.place)
+    return size
+
+
+def resize_image(work: Work, size: int | None, *, dry_run: bool) -> None:
+    """Resize an image, with nothing in it moved."""
+    if size is not None and size >= work.present:
+        return _grow_image(work, size, dry_run=dry_run)
+    if why := work.subject.only_cut(size):
+        return cut_free_space(work, size, why, dry_run=dry_run)
+    return _shrink_image(work, size, dry_run=dry_run)
 
 
 def _grow_image(work: Work, size: int, *, dry_run: bool) -> None:
@@ -132,17 +142,17 @@ def _grow_image(work: Work, size: int, *, dry_run: bool) -> None:
     if size > present:
         place.store.grow(place.name, size)
     try:
-        grown = _grow_inside(work, None)
+        grown = grow_inside(work, None)
     except LeftRunning:
         raise
     except BaseException:
         if size > present:
-            _cut_back(work)
+            cut_back(work)
         raise
     return answer(work, grown, resized_image=size > present)
 
 
-def _cut_back(work: Work) -> None:
+def cut_back(work: Work) -> None:
     """The image has its old size again, unless something was written behind that. What the
     user is told is why growing failed: so nothing that goes wrong here is raised."""
     place = work.place
@@ -193,7 +203,7 @@ def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> None:
     plan(work, size, *steps, inside=subject.shrunk_size(room))
 
 
-def _grow_inside(work: Work, size: int | None) -> Resized:
+def grow_inside(work: Work, size: int | None) -> Resized:
     """The partition, if it is in one, and then the file system; if that fails, the table is
     as it was."""
     subject, place = work.subject, work.place

@@ -22,7 +22,7 @@ from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.detect import Contents, detect
 from virtstore.filesystems.signs import signs_of_a_cut
 from virtstore.filesystems.subject import Subject
-from virtstore.model import ResizedFilesystem
+from virtstore.model import MovedPartition, ResizedFilesystem
 from virtstore.protocol import Done
 from virtstore.run import LeftRunning
 
@@ -173,16 +173,18 @@ def answer(
     resized: Resized | None,
     *,
     resized_image: bool = False,
+    moved: MovedPartition | None = None,
     notes: tuple[str, ...] = (),
 ) -> None:
-    """The answer; `resized` None: nothing was changed within a partition."""
+    """The answer; `resized` None: nothing was changed within the partition that it is about."""
     subject, size = work.subject, resized.size if resized else work.subject.present
     work.place.store.forget_remnants(work.place.name)
     with work.place.store.open(work.place.name) as image:
         told = changed(
             work.place,
             image,
-            changed=resized_image or (resized is not None and resized.changed),
+            changed=resized_image or moved is not None or (resized is not None and resized.changed),
+            moved=moved,
             partition=subject.number,
             filesystem=_named(work, size),
             warnings=(*work.notes, *(subject.remarks if resized else ()), *notes),

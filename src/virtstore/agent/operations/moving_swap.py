@@ -1,0 +1,307 @@
+"""resize --move-swap: the swap partition between the one that is resized and the disk's end goes to
+the new end.
+
+Growing, it is moved before what lies before it grows into its place; shrinking, after that has
+shrunk. Each step leaves a disk to boot from, and the same command goes on from there: the header
+is copied, the table switches to the copy, and the old header is zeroed (`trailing_swap.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from virtstore.agent.context import Agent
+from virtstore.agent.operations.contents import (
+    device_of,
+    first_data,
+    refuse_to_cut_inside,
+    require_end,
+    zero_data,
+)
+from virtstore.agent.operations.cutting import cut_step, refuse_dependents
+from virtstore.agent.operations.resizing import (
+    cut_back,
+    grow_inside,
+    resize_image,
+    target_size,
+)
+from virtstore.agent.operations.resizing_work import (
+    Work,
+    allocatable,
+    answer,
+    fill_holes,
+    guarded,
+    plan,
+    work_on,
+    writing,
+)
+from virtstore.backends.base import Image
+from virtstore.errors import Error, Unsafe, UsageError
+from virtstore.filesystems.base import Device, Resized
+from virtstore.filesystems.choosing import choose
+from virtstore.filesystems.claims import claimed_end, refuse_to_write_into
+from virtstore.filesystems.detect import detect
+from virtstore.filesystems.partitions import apply, read_table
+from virtstore.filesystems.relocation import require_free
+from virtstore.filesystems.roles import OF_THE_GUEST, described
+from virtstore.filesystems.subject import Subject
+from virtstore.filesystems.table import ALIGNMENT, Regions, Table, Write, end_of
+from virtstore.filesystems.trailing_swap import TrailingSwap, trailing_swap
+from virtstore.model import MovedPartition
+from virtstore.protocol import ResizeMovingSwap
+from virtstore.run import LeftRunning
+from virtstore.units import format_size
+
+_NOTHING: Final = "no swap partition lies between it and the end of the disk: none was moved"
+
+
+def resize(agent: Agent, request: ResizeMovingSwap) -> None:
+    with work_on(agent, request.path, request.partition) as work:
+        size = target_size(work, request.size)
+        if (swap := _in_the_way(work)) is None:
+            work = work._replace(notes=(*work.notes, _NOTHING))
+            return resize_image(work, size, dry_run=request.dry_run)
+        if size is not None and size >= work.present:
+            return _grow(work, swap, size, dry_run=request.dry_run)
+        return _shrink(work, swap, size, dry_run=request.dry_run)
+
+
+def _in_the_way(work: Work) -> TrailingSwap | None:
+    with work.place.store.open(work.place.name) as image, device_of(image) as disk:
+        return trailing_swap(disk, work.subject)
+
+
+def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> None:
+    place, present = work.place, work.present
+    work.agent.policy.check_size(size)
+    work.subject.require_able_inside()
+    start = swap.further(size)
+    if size > present and start == swap.partition.start:
+        least = allocatable(place, swap.smallest_growth())
+        raise UsageError(
+            f"{described(swap.partition)} cannot be moved by so little; the smallest size that"
+            f" makes room before it is {least} bytes ({format_size(least)})"
+        )
+    subject = swap.out_of_the_way(work.subject, start)
+    steps = subject.growing(size, None)
+    work.require_mounting()
+    work.refuse_to_write_upon_the_unknown(size)
+    strays = _strays(work, swap)
+    if start != swap.partition.start:
+        steps.insert(0, _move_step(swap, start))
+    if size > present:
+        steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
+    if dry_run:
+        return plan(work, size, *steps, inside=subject.grown_size(size, None))
+    if size > present:
+        place.store.grow(place.name, size)
+    try:
+        fill_holes(work)
+        moved = _move(work, place.name, start, strays)
+        work = work._replace(subject=_seen(work, place.name))
+        grown = grow_inside(work, None)
+    except LeftRunning:
+        raise
+    except BaseException:
+        if size > present:
+            cut_back(work)
+        raise
+    return answer(work, grown, resized_image=size > present, moved=moved)
+
+
+def _shrink(work: Work, swap: TrailingSwap, size: int | None, *, dry_run: bool) -> None:
+    place, present, front = work.place, work.present, swap.front
+    refuse_dependents(place)
+    start = swap.partition.start if size is None else swap.nearer(size)
+    if start - swap.lead <= front.start:
+        raise Unsafe(
+            f"with {described(swap.partition)} at its end, no part of partition {front.number}"
+            f" would be left on a disk of {size} bytes"
+        )
+    subject = swap.out_of_the_way(work.subject, start)
+    room = None if size is None else subject.room(size)
+    why = subject.only_cut(None)
+    if why is None:
+        subject.require_fit(room, size or present)
+    else:
+        _require_fit_as_it_is(work, swap, room, why)
+        subject.require_undisputed(size or present)
+    work.require_mounting()
+    for each in {size or present, present}:
+        work.refuse_to_write_upon_the_unknown(each)
+    if why is None:
+        with place.store.open(place.name) as image:
+            refuse_to_cut_inside(image, front, max(subject.kept_end(size), work.remnants))
+    strays = _strays(work, swap)
+    notes = () if why is None else (f"partition {front.number} was not shrunk: {why.message}",)
+    if dry_run:
+        told, steps = _steps_to_shrink(work, swap, room, size, shrinks=why is None)
+        inside = subject.shrunk_size(room) if why is None else subject.present
+        return plan(work, told, *steps, inside=inside, notes=notes)
+    fill_holes(work)
+    with guarded(work) as name:
+        shrunk = None if why else _shrink_front(work, swap, name, room)
+        end = end_of(_seen(work, name).partition or front)
+        target = min(allocatable(place, swap.smallest_disk(end)), present) if size is None else size
+        moved = _move(work, name, swap.nearer(target), strays)
+    place.store.refresh()
+    if target < present:
+        _cut(work, target)
+    return answer(work, shrunk, resized_image=target < present, moved=moved, notes=notes)
+
+
+def _require_fit_as_it_is(work: Work, swap: TrailingSwap, room: int | None, why: Error) -> None:
+    """Raises `why`, with the smallest size that is possible, where what lies before the swap
+    partition would have to shrink, and cannot."""
+    if room is None and work.subject.kind not in OF_THE_GUEST:
+        return
+    if room is not None and room >= swap.front.size:
+        return
+    least = min(allocatable(work.place, swap.smallest_disk(end_of(swap.front))), work.present)
+    raise type(why)(
+        f"{why.message}. As it is, the image can be cut to {least} bytes ({format_size(least)})"
+    )
+
+
+def _steps_to_shrink(
+    work: Work, swap: TrailingSwap, room: int | None, size: int | None, *, shrinks: bool
+) -> tuple[int | None, list[str]]:
+    """The image's size afterwards, where that can be told, and the steps of a plan."""
+    subject, front = work.subject, swap.front
+    steps = subject.shrinking(room) if shrinks else []
+    if size is None and (not shrinks or subject.minimum is not None):
+        kept = min(_up(subject.minimum or 0), front.size) if shrinks else front.size
+        size = min(allocatable(work.place, swap.smallest_disk(front.start + kept)), work.present)
+    if size is None:
+        behind = f"move {described(swap.partition)} behind it, and cut {work.place.path} there"
+        return None, [*steps, behind]
+    start = swap.nearer(size)
+    if start != swap.partition.start:
+        steps.append(_move_step(swap, start))
+    if size < work.present:
+        steps.append(cut_step(work, size))
+    return size, steps
+
+
+def _move_step(swap: TrailingSwap, start: int) -> str:
+    return (
+        f"move {described(swap.partition)} from byte {swap.partition.start} to byte {start}, and"
+        " zero what was swapped to it"
+    )
+
+
+def _strays(work: Work, swap: TrailingSwap) -> Regions:
+    """What an interrupted move left in the free space before and behind the swap partition.
+    Raises `Unsafe` where anything else is there, but what a file system has moved away from."""
+    front, own = claimed_end(swap.front), end_of(swap.partition)
+    with work.place.store.open(work.place.name) as image:
+        return (
+            *_strays_in(image, swap, front, swap.edge, known=work.remnants),
+            *_strays_in(image, swap, own, work.present),
+        )
+
+
+def _strays_in(
+    image: Image, swap: TrailingSwap, first: int, end: int, *, known: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Those in the free space from byte `first` to `end`. What anything before byte `known` is,
+    is not asked."""
+    start = max(first, known)
+    while (offset := first_data(image, start, end)) is not None:
+        with device_of(image) as disk:
+            found = swap.stray(disk, offset)
+            own = swap.table.own(disk, offset, end)
+        if found and first <= found[0] and found[1] <= end:
+            yield found
+            start = found[1]
+        elif own > offset:
+            start = own
+        else:
+            raise Unsafe(
+                f"there is data at byte {offset} ({format_size(offset)}), next to"
+                f" {described(swap.partition)} and in no partition, where that, or what grows,"
+                " would come to lie; zero it if it is of no use"
+            )
+
+
+def _shrink_front(work: Work, swap: TrailingSwap, name: str, room: int | None) -> Resized:
+    """What lies before the swap partition, and its partition; what it has moved away from is
+    zeroed."""
+    subject, table, front, remnants = work.subject, swap.table, swap.front, work.remnants
+    with writing(work, name) as image:
+        with device_of(image, lock=work.place.lock) as disk:
+            shrunk = subject.shrink(disk, room, work.watch)
+            image.flush()
+            keeps = max(shrunk.size, _up(shrunk.size) if room is None else room)
+            size = min(keeps, front.size)
+            left = table.left_behind(disk, disk.size)
+            apply(disk, table.resized(front.number, size, disk.size) + left)
+        zero_data(image, front.start + shrunk.size, min(max(subject.end, remnants), swap.edge))
+        zero_data(image, front.start + size, end_of(front))
+        image.flush()
+    return shrunk
+
+
+def _move(work: Work, name: str, start: int, strays: Regions) -> MovedPartition | None:
+    """The swap partition, to byte `start`; None where it is there."""
+    with writing(work, name) as image, device_of(image, lock=work.place.lock) as disk:
+        for at, end in strays:
+            image.zero(at, end - at)
+        image.flush()
+        table = read_table(disk)
+        apply(disk, table.moved(disk.size) + table.left_behind(disk, disk.size))
+        subject = choose(detect(disk), work.subject.number)
+        swap = trailing_swap(disk, subject)
+        if swap is None or swap.partition.start == start:
+            return None
+        _move_to(image, disk, swap, subject, start)
+    old = swap.partition
+    return MovedPartition(old.number, start, old.start, old.size)
+
+
+def _move_to(image: Image, disk: Device, swap: TrailingSwap, subject: Subject, start: int) -> None:
+    """What was swapped out is zeroed first, so that nothing but the header is left to be zeroed
+    when the table has switched."""
+    old, new = swap.partition, swap.moved(start)
+    _require_place(swap, new.table, subject, start)
+    contents = old.start + len(swap.header)
+    zero_data(image, contents, min(end_of(old), start))
+    zero_data(image, max(contents, start + old.size), end_of(old))
+    image.flush()
+    apply(disk, (Write(start, swap.header), *new.writes))
+    for at, end in swap.footprint:
+        image.zero(at, end - at)
+    image.flush()
+
+
+def _require_place(swap: TrailingSwap, table: Table, subject: Subject, start: int) -> None:
+    """Raises `Unsafe` where anything else lies where it is to be, or claims to."""
+    old = swap.partition
+    first = min(start, old.start) - swap.lead
+    end = max(start, old.start) + old.size
+    require_free(table)
+    refuse_to_write_into(subject.others, first, end, f"partition {old.number}", of=old.number)
+
+
+def _cut(work: Work, size: int) -> None:
+    """The image, to `size` bytes, behind which there is nothing but parts of its table."""
+    place = work.place
+    with writing(work, place.name) as image:
+        with device_of(image, lock=place.lock) as disk:
+            table = read_table(disk)
+            apply(disk, table.moved(size) + table.left_behind(disk, size))
+        image.flush()
+        require_end(image, size)
+    place.store.refresh()
+    place.store.shrink(place.name, size)
+
+
+def _seen(work: Work, name: str) -> Subject:
+    """What is resized, as it is now."""
+    with work.place.store.open(name) as image, device_of(image) as disk:
+        return choose(detect(disk), work.subject.number)
+
+
+def _up(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
