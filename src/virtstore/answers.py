@@ -21,30 +21,6 @@ from virtstore.units import MAX_SIZE
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
-#: What a request is answered with, at its end.
-_CHANGES: Final = (
-    protocol.CreateImage,
-    protocol.DeleteImage,
-    protocol.GrowImage,
-    protocol.ShrinkImage,
-    protocol.GrowFilesystem,
-    protocol.ShrinkFilesystem,
-    protocol.ResizeImage,
-    protocol.ResizeMovingSwap,
-    protocol.TakeSnapshot,
-    protocol.CompressImage,
-    protocol.UncompressImage,
-)
-_ANSWERS: Final[dict[type[Request], type[AnyMessage]]] = {
-    **dict.fromkeys(_CHANGES, protocol.Done),
-    protocol.ListImages: protocol.ListEnd,
-    protocol.GetInfo: protocol.Told,
-    protocol.GetStorageInfo: protocol.ToldStorage,
-    protocol.VerifyImage: protocol.DoneVerifying,
-    protocol.CleanUp: protocol.DoneCleaning,
-    protocol.CopyHere: protocol.Received,
-}
-
 
 def check(request: Request, answer: AnyMessage, host: str) -> bool:
     """Whether this answer is the last one to a request. Raises `ConnectionFailed` for one that
@@ -57,7 +33,7 @@ def check(request: Request, answer: AnyMessage, host: str) -> bool:
         case protocol.Listed() if isinstance(request, protocol.ListImages):
             _check_listed(request, answer, host)
             return False
-    if not isinstance(answer, _ANSWERS[type(request)]):
+    if not protocol.answer_to(request, answer):
         raise out_of_order(answer, host)
     _check_paths(request, answer, host)
     return True

@@ -21,8 +21,8 @@ from virtstore.protocol import (
     HEARTBEAT,
     SILENCE,
     Alive,
-    AnyMessage,
     Frame,
+    Message,
     encode,
     read_frame,
 )
@@ -57,7 +57,7 @@ class Channel:
         )
         beat.start()
 
-    def send(self, message: AnyMessage, payload: bytes = b"") -> None:
+    def send(self, message: Message, payload: bytes = b"") -> None:
         """Raises `ConnectionFailed` if the peer has gone."""
         try:
             with self._lock:

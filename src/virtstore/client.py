@@ -27,7 +27,7 @@ import msgspec
 from virtstore import answers, protocol, reach
 from virtstore.comparison import compare
 from virtstore.connection import Connection
-from virtstore.errors import ConnectionFailed, Corrupt, Error, UsageError, spelled
+from virtstore.errors import ConnectionFailed, Corrupt, UsageError, spelled
 from virtstore.location import HostAddress, canonical, parse_host
 from virtstore.model import (
     Changed,
@@ -42,7 +42,7 @@ from virtstore.model import (
 )
 from virtstore.names import archive_format
 from virtstore.progress import Progress, ProgressCallback, Stage
-from virtstore.protocol import AnyMessage, Message, Progressed
+from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, answer_to
 from virtstore.relay import relay
 from virtstore.requests import check_fields
 from virtstore.units import parse_rate
@@ -50,7 +50,6 @@ from virtstore.units import parse_rate
 Size = str | int
 #: Bytes a second, with their unit ("10M", "10M/s", "5000B"); 0 is no limit.
 Rate = str | int
-Reply = TypeVar("Reply", bound=Message)
 Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified)
 
 
@@ -115,32 +114,28 @@ class Host:
         images as `ImageInfo`."""
         found: list[Entry | ImageInfo] = []
         for reply in self._exchange(protocol.ListImages(path, long, recursive)):
-            if isinstance(reply, protocol.ListEnd):
-                break
-            listed = _expected(reply, protocol.Listed)
-            found += map(self._placed, listed.entries)
-            found += map(self._placed, listed.images)
+            if isinstance(reply, protocol.Listed):
+                found += map(self._placed, reply.entries)
+                found += map(self._placed, reply.images)
         return sorted(found, key=lambda each: (each.path, each.state))
 
     def storage_info(self) -> StorageInfo:
         """The host's roots, free space, file systems and formats."""
-        reply = self._ask(protocol.GetStorageInfo(), protocol.ToldStorage)
+        reply = self._ask(protocol.GetStorageInfo())
         return self._placed(reply.info)
 
     def clean(self, path: str, *, dry_run: bool = False) -> Cleaned:
         """Remove what interrupted operations left in a directory, or of one image."""
-        return self._placed(
-            self._ask(protocol.CleanUp(path, dry_run), protocol.DoneCleaning).result
-        )
+        return self._placed(self._ask(protocol.CleanUp(path, dry_run)).result)
 
     def _change(
         self,
-        request: protocol.Request,
+        request: Ask[protocol.Done],
         operation: str = "",
         progress: ProgressCallback | None = None,
     ) -> Changed:
         """Have a request done that changes one image."""
-        done = self._ask(request, protocol.Done, operation, progress)
+        done = self._ask(request, operation, progress)
         return self._placed(done.result)
 
     def _open_session(self, *, for_copy: bool = False) -> Connection:
@@ -176,23 +171,23 @@ class Host:
 
     def _ask(
         self,
-        request: protocol.Request,
-        reply: type[Reply],
+        request: Ask[Answer],
         operation: str = "",
         progress: ProgressCallback | None = None,
-    ) -> Reply:
+    ) -> Answer:
         tell = _Teller(operation, progress)
         if self._session is None:
             tell("connecting")
-        answer = self._answer(request, reply, tell)
+        answer = self._answer(request, tell)
         tell.done(getattr(getattr(answer, "result", None), "size", None))
         return answer
 
-    def _answer(self, request: protocol.Request, reply: type[Reply], tell: _Teller) -> Reply:
+    def _answer(self, request: Ask[Answer], tell: _Teller) -> Answer:
         """What a request leads to; `tell` hears of its progress."""
         for message in self._exchange(request):
-            if not isinstance(message, Progressed):
-                return _expected(message, reply)
+            if answer := answer_to(request, message):
+                return answer
+            assert isinstance(message, Progressed)  # as `answers.check` has seen to
             try:
                 tell.heard(message)
             except BaseException:
@@ -204,17 +199,18 @@ class Host:
         if not request.nice:
             if self._session is None:
                 tell("connecting")
-            return self._answer(request, protocol.Received, tell)
+            return self._answer(request, tell)
         # Its agent stays nice, so nothing else is to be asked of it.
         tell("connecting")
         with closing(self._open_session()) as session:
             for message in _replies(session, request):
-                if not isinstance(message, Progressed):
-                    return _expected(message, protocol.Received)
+                if answer := answer_to(request, message):
+                    return answer
+                assert isinstance(message, Progressed)
                 tell.heard(message)
         raise AssertionError("an exchange ends with a reply")
 
-    def _exchange(self, request: protocol.Request) -> Iterator[AnyMessage]:
+    def _exchange(self, request: Request) -> Iterator[AnyMessage]:
         """A request and the replies to it, for as long as the caller wants more."""
         _check(request)
         with self._lock:
@@ -248,7 +244,7 @@ class Image:
 
     def info(self) -> ImageInfo:
         """Everything that can be read off the image. Raises `NotFound`, `Denied`."""
-        return self.host._placed(self.host._ask(protocol.GetInfo(self.path), protocol.Told).info)
+        return self.host._placed(self.host._ask(protocol.GetInfo(self.path)).info)
 
     def delete(self, *, with_snapshots: bool = False) -> Changed:
         """Remove it. Raises `InUse`."""
@@ -397,7 +393,7 @@ class Image:
     def verify(self, *, progress: ProgressCallback | None = None) -> Verified:
         """Read it through and check every block and the whole. Raises `Corrupt`."""
         request = protocol.VerifyImage(self.path)
-        done = self.host._ask(request, protocol.DoneVerifying, "verify", progress)
+        done = self.host._ask(request, "verify", progress)
         return self.host._placed(done.result)
 
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
@@ -572,13 +568,13 @@ def _sessions(one: Host, other: Host, *, for_copy: bool) -> Iterator[tuple[Conne
         yield first, second.result()
 
 
-def _check(request: protocol.Request) -> None:
+def _check(request: Request) -> None:
     """Raises `UsageError` for what no host need be asked."""
     protocol.check(request)
     check_fields(request)
 
 
-def _replies(session: Connection, request: protocol.Request) -> Iterator[AnyMessage]:
+def _replies(session: Connection, request: Request) -> Iterator[AnyMessage]:
     """The replies to a request, each of which it can have, to the last one."""
     session.send(request)
     last = False
@@ -586,9 +582,3 @@ def _replies(session: Connection, request: protocol.Request) -> Iterator[AnyMess
         reply = session.receive()[0]
         last = answers.check(request, reply, session.name)
         yield reply
-
-
-def _expected(message: AnyMessage, kind: type[Reply]) -> Reply:
-    if not isinstance(message, kind):
-        raise Error(f"the agent answered with a {type(message).__name__}; that is a defect")
-    return message

@@ -29,10 +29,10 @@ from virtstore.protocol import (
     PROTOCOL,
     SILENCE,
     Alive,
-    AnyMessage,
     Failure,
     Frame,
     Hello,
+    Message,
     Nonsense,
     Progressed,
 )
@@ -81,7 +81,7 @@ class Connection:
             self.close()
             raise
 
-    def send(self, message: AnyMessage, payload: bytes = b"") -> None:
+    def send(self, message: Message, payload: bytes = b"") -> None:
         """Raises `ConnectionFailed`, or what the agent failed with before it went."""
         self._moved, self._sending = time.monotonic(), True
         try:

@@ -15,7 +15,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Final, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -46,6 +56,7 @@ HEARTBEAT: Final = 10.0
 SILENCE: Final = 60.0
 
 CopyMode = Literal["new", "overwrite", "contents"]
+Answer = TypeVar("Answer", bound="Message")
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -73,176 +84,6 @@ class Alive(Message, frozen=True):
 
     busy: bool = False
     received: int = 0
-
-
-# Requests ------------------------------------------------------------------------------
-# A `path` is untrusted text until the agent's policy has resolved it. A `size` is text as
-# units.py reads it: what `+1G` is relative to is known only on the host.
-
-
-class CreateImage(Message, frozen=True):
-    path: str
-    size: str
-    thin: str | None = None
-    dry_run: bool = False
-
-
-class ListImages(Message, frozen=True):
-    """Answered by any number of `Listed` and a `ListEnd`. `path` None: the host's roots."""
-
-    path: str | None
-    long: bool = False
-    recursive: bool = False
-
-
-class GetInfo(Message, frozen=True):
-    path: str
-
-
-class GetStorageInfo(Message, frozen=True):
-    pass
-
-
-class DeleteImage(Message, frozen=True):
-    path: str
-    with_snapshots: bool = False
-    dry_run: bool = False
-
-
-class GrowImage(Message, frozen=True):
-    path: str
-    size: str
-    dry_run: bool = False
-
-
-class ShrinkImage(Message, frozen=True):
-    path: str
-    size: str
-    discard_data: bool = False
-    dry_run: bool = False
-
-
-class GrowFilesystem(Message, frozen=True):
-    path: str
-    size: str | None = None
-    partition: int | None = None
-    dry_run: bool = False
-
-
-class ShrinkFilesystem(Message, frozen=True):
-    """`size` is also `minimum`."""
-
-    path: str
-    size: str
-    partition: int | None = None
-    dry_run: bool = False
-
-
-class ResizeImage(Message, frozen=True):
-    """`size` is also `minimum`."""
-
-    path: str
-    size: str
-    dry_run: bool = False
-    partition: int | None = None
-
-
-class ResizeMovingSwap(Message, frozen=True):
-    """As `ResizeImage`; a swap partition that is in the way is moved. A request of its own, as an
-    agent that does not know it must not take it for the other."""
-
-    path: str
-    size: str
-    dry_run: bool = False
-    partition: int | None = None
-
-
-class TakeSnapshot(Message, frozen=True):
-    path: str
-    name: str | None = None
-    size: str | None = None
-    dry_run: bool = False
-
-
-class CompressImage(Message, frozen=True):
-    path: str
-    format: Compression = "zstd"
-    level: int | None = None
-    keep: bool = False
-    dry_run: bool = False
-
-
-class UncompressImage(Message, frozen=True):
-    path: str
-    keep: bool = False
-    dry_run: bool = False
-
-
-class VerifyImage(Message, frozen=True):
-    path: str
-
-
-class CleanUp(Message, frozen=True):
-    path: str
-    dry_run: bool = False
-
-
-class HashImage(Message, frozen=True):
-    """Answered by `Begin`, then `Digests` of every block of `block` bytes in each of `chunks`
-    (chunk numbers; None: all), in order, then `End`."""
-
-    path: str
-    block: int
-    chunks: tuple[int, ...] | None = None
-
-
-class CopyHere(Message, frozen=True):
-    """A copy within this host; answered by `Progressed` and `Received`. `nice`, here and in
-    `Send` and `Receive`: the agent lowers its priority, for good. `raw`, here and in `Send`: what
-    is copied is a raw disk, even if it looks like a container."""
-
-    source: str
-    target: str
-    mode: CopyMode
-    snapshot: bool = False
-    archive: Compression | None = None
-    level: int | None = None
-    bwlimit: int | None = None
-    allow_in_use: bool = False
-    dry_run: bool = False
-    nice: bool = False
-    raw: bool = False
-
-
-class Send(Message, frozen=True):
-    """The source's end of a copy. `check`: an archive is read through before `Begin`.
-    `whole_frames`: the target keeps what it gets, so each chunk has to be one zstd frame."""
-
-    path: str
-    snapshot: bool = False
-    level: int | None = None
-    bwlimit: int | None = None
-    allow_in_use: bool = False
-    check: bool = False
-    whole_frames: bool = False
-    nice: bool = False
-    raw: bool = False
-
-
-class Receive(Message, frozen=True):
-    """The target's end of a copy of `size` bytes. `name` is the source's, for a `path` that
-    is a directory, `holds` and `lost` what `Begin` said."""
-
-    path: str
-    name: str
-    size: int
-    mode: CopyMode
-    archive: Compression | None = None
-    level: int | None = None
-    dry_run: bool = False
-    nice: bool = False
-    holds: str | None = None
-    lost: str = ""
 
 
 # Replies -------------------------------------------------------------------------------
@@ -390,7 +231,183 @@ class Received(Message, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
-Request = (
+# Requests ------------------------------------------------------------------------------
+# A `path` is untrusted text until the agent's policy has resolved it. A `size` is text as
+# units.py reads it: what `+1G` is relative to is known only on the host.
+
+
+class Ask(Message, Generic[Answer], frozen=True):
+    """Base of requests; each names what it is answered with, at its end, if it does not fail."""
+
+
+class CreateImage(Ask[Done], frozen=True):
+    path: str
+    size: str
+    thin: str | None = None
+    dry_run: bool = False
+
+
+class ListImages(Ask[ListEnd], frozen=True):
+    """Answered by any number of `Listed` and a `ListEnd`. `path` None: the host's roots."""
+
+    path: str | None
+    long: bool = False
+    recursive: bool = False
+
+
+class GetInfo(Ask[Told], frozen=True):
+    path: str
+
+
+class GetStorageInfo(Ask[ToldStorage], frozen=True):
+    pass
+
+
+class DeleteImage(Ask[Done], frozen=True):
+    path: str
+    with_snapshots: bool = False
+    dry_run: bool = False
+
+
+class GrowImage(Ask[Done], frozen=True):
+    path: str
+    size: str
+    dry_run: bool = False
+
+
+class ShrinkImage(Ask[Done], frozen=True):
+    path: str
+    size: str
+    discard_data: bool = False
+    dry_run: bool = False
+
+
+class GrowFilesystem(Ask[Done], frozen=True):
+    path: str
+    size: str | None = None
+    partition: int | None = None
+    dry_run: bool = False
+
+
+class ShrinkFilesystem(Ask[Done], frozen=True):
+    """`size` is also `minimum`."""
+
+    path: str
+    size: str
+    partition: int | None = None
+    dry_run: bool = False
+
+
+class ResizeImage(Ask[Done], frozen=True):
+    """`size` is also `minimum`."""
+
+    path: str
+    size: str
+    dry_run: bool = False
+    partition: int | None = None
+
+
+class ResizeMovingSwap(Ask[Done], frozen=True):
+    """As `ResizeImage`; a swap partition that is in the way is moved. A request of its own, as an
+    agent that does not know it must not take it for the other."""
+
+    path: str
+    size: str
+    dry_run: bool = False
+    partition: int | None = None
+
+
+class TakeSnapshot(Ask[Done], frozen=True):
+    path: str
+    name: str | None = None
+    size: str | None = None
+    dry_run: bool = False
+
+
+class CompressImage(Ask[Done], frozen=True):
+    path: str
+    format: Compression = "zstd"
+    level: int | None = None
+    keep: bool = False
+    dry_run: bool = False
+
+
+class UncompressImage(Ask[Done], frozen=True):
+    path: str
+    keep: bool = False
+    dry_run: bool = False
+
+
+class VerifyImage(Ask[DoneVerifying], frozen=True):
+    path: str
+
+
+class CleanUp(Ask[DoneCleaning], frozen=True):
+    path: str
+    dry_run: bool = False
+
+
+class HashImage(Ask[End], frozen=True):
+    """Answered by `Begin`, then `Digests` of every block of `block` bytes in each of `chunks`
+    (chunk numbers; None: all), in order, then `End`."""
+
+    path: str
+    block: int
+    chunks: tuple[int, ...] | None = None
+
+
+class CopyHere(Ask[Received], frozen=True):
+    """A copy within this host; answered by `Progressed` and `Received`. `nice`, here and in
+    `Send` and `Receive`: the agent lowers its priority, for good. `raw`, here and in `Send`: what
+    is copied is a raw disk, even if it looks like a container."""
+
+    source: str
+    target: str
+    mode: CopyMode
+    snapshot: bool = False
+    archive: Compression | None = None
+    level: int | None = None
+    bwlimit: int | None = None
+    allow_in_use: bool = False
+    dry_run: bool = False
+    nice: bool = False
+    raw: bool = False
+
+
+class Send(Ask[End], frozen=True):
+    """The source's end of a copy. `check`: an archive is read through before `Begin`.
+    `whole_frames`: the target keeps what it gets, so each chunk has to be one zstd frame."""
+
+    path: str
+    snapshot: bool = False
+    level: int | None = None
+    bwlimit: int | None = None
+    allow_in_use: bool = False
+    check: bool = False
+    whole_frames: bool = False
+    nice: bool = False
+    raw: bool = False
+
+
+class Receive(Ask[Received | Ready], frozen=True):
+    """The target's end of a copy of `size` bytes. `name` is the source's, for a `path` that
+    is a directory, `holds` and `lost` what `Begin` said."""
+
+    path: str
+    name: str
+    size: int
+    mode: CopyMode
+    archive: Compression | None = None
+    level: int | None = None
+    dry_run: bool = False
+    nice: bool = False
+    holds: str | None = None
+    lost: str = ""
+
+
+#: Any request, whatever it is answered with.
+Request = Ask[Any]
+Requests = (
     CreateImage
     | ListImages
     | GetInfo
@@ -427,7 +444,20 @@ Reply = (
 CopyMessage = (
     Begin | Start | Ready | Digests | Existing | Data | Patch | Zero | Same | End | Abandon
 )
-AnyMessage = Hello | Alive | Request | Reply | CopyMessage
+AnyMessage = Hello | Alive | Requests | Reply | CopyMessage
+
+
+def answers_of(request: type[Ask[Any]]) -> tuple[type[Message], ...]:
+    """What requests of this type are answered with: one of these."""
+    (base,) = request.__orig_bases__  # type: ignore[attr-defined]
+    (answer,) = get_args(base)
+    return get_args(answer) or (answer,)
+
+
+def answer_to(request: Ask[Answer], message: Message) -> Answer | None:
+    """The message, if it is what `request` is answered with at its end."""
+    return cast(Answer, message) if isinstance(message, answers_of(type(request))) else None
+
 
 #: A message with its payload.
 Frame = tuple[AnyMessage, bytes]
@@ -440,7 +470,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(AnyMessage)
 
 
-def encode(message: AnyMessage, payload_length: int = 0) -> bytes:
+def encode(message: Message, payload_length: int = 0) -> bytes:
     """Header and message; `payload_length` bytes of payload are to follow."""
     body = _encoder.encode(message)
     if len(body) > MAX_MESSAGE or payload_length > MAX_PAYLOAD:

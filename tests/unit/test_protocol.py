@@ -84,11 +84,11 @@ _TEXT_SIZES = (
 MESSAGES: list[type[AnyMessage]] = list(get_args(AnyMessage))
 
 
-def _example(kind: type[AnyMessage]) -> AnyMessage:
+def _example(kind: type[protocol.Message]) -> protocol.Message:
     needed = {f.name: _VALUES.get(f.name) for f in msgspec.structs.fields(kind) if f.required}
     if kind in _TEXT_SIZES:
         needed["size"] = "+1G"
-    make: Callable[..., AnyMessage] = kind
+    make: Callable[..., protocol.Message] = kind
     return make(**{**needed, **_RESULTS.get(kind, {})})
 
 

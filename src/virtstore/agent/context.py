@@ -16,7 +16,6 @@ from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
 from virtstore.model import Access, Changed, MovedPartition, ResizedFilesystem
-from virtstore.protocol import AnyMessage
 from virtstore.units import format_size
 
 #: Seconds that udev may take to look at a volume.
@@ -30,21 +29,10 @@ class Agent:
     def __init__(self, load: Callable[[], Policy], session: Session) -> None:
         self._load = load
         self.session = session
-        self._answer: AnyMessage | None = None
 
     @cached_property
     def policy(self) -> Policy:
         return self._load()
-
-    def reply(self, message: AnyMessage) -> None:
-        """The answer. It is sent when the handler has given everything back, its locks too,
-        so that whoever gets it finds the image free."""
-        self._answer = message
-
-    def take_answer(self) -> AnyMessage | None:
-        """What `reply` was given since this was last called."""
-        answer, self._answer = self._answer, None
-        return answer
 
     @contextmanager
     def locked(

@@ -13,7 +13,7 @@ from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
 from virtstore.errors import Error, Interrupted, from_os_error
-from virtstore.protocol import PREAMBLE, PROTOCOL, Failure, Hello, Message
+from virtstore.protocol import PREAMBLE, PROTOCOL, Ask, Failure, Hello, Message
 from virtstore.requests import check_fields
 from virtstore.version import __version__
 
@@ -58,18 +58,14 @@ def serve(
 
 
 def _answer(agent: Agent, request: Message) -> None:
-    handler = handler_of(request)
-    if handler is None:
+    if not isinstance(request, Ask):
         # What was still under way when an operation failed: its frames are of no use now.
         return
     agent.session.begin()
-    agent.take_answer()  # of a handler that failed after it had answered
     log.debug("%s", request)
     try:
         check_fields(request)
-        handler(agent, request)
-        if answer := agent.take_answer():
-            agent.session.send(answer)
+        agent.session.send(handler_of(type(request))(agent, request))
     except Interrupted:
         return
     except BaseException as error:  # of whatever thread

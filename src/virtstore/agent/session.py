@@ -24,7 +24,7 @@ from typing import Final
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, Interrupted
 from virtstore.progress import Stage
-from virtstore.protocol import AnyMessage, Existing, Frame, Nonsense, Progressed
+from virtstore.protocol import Existing, Frame, Message, Nonsense, Progressed
 from virtstore.transfer.compare import Fingerprints
 from virtstore.units import format_size
 
@@ -82,7 +82,7 @@ class Session:
             self.check()
             return self._take()
 
-    def send(self, message: AnyMessage, payload: bytes = b"") -> None:
+    def send(self, message: Message, payload: bytes = b"") -> None:
         if self._gone.is_set():
             raise Interrupted("the client went away")
         try:

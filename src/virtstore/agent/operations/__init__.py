@@ -1,8 +1,11 @@
 """What an agent does: the table of requests, one handler each.
 
-A handler gets the session's `Agent` and a request, sends the answer, or raises an error
-of errors.py, which becomes the answer. Paths go through the policy first; the mechanisms
-that a handler calls know nothing of configuration or protocol.
+A handler gets the session's `Agent` and a request, and returns the answer, or raises an error
+of errors.py, which becomes the answer. It is sent when the handler has given everything back, its
+locks too, so that whoever gets it finds the image free.
+
+Paths go through the policy first; the mechanisms that a handler calls know nothing of
+configuration or protocol.
 
 A handler is imported when its request comes: most agents get one request, and starting is
 most of what a short one costs.
@@ -16,11 +19,10 @@ from typing import Any, Final
 
 from virtstore import protocol
 from virtstore.agent.context import Agent
-
-Handler = Callable[[Agent, Any], None]
+from virtstore.protocol import Answer, Ask
 
 #: Module and function of each request's handler.
-HANDLERS: Final[dict[type[protocol.Message], str]] = {
+HANDLERS: Final[dict[type[Ask[Any]], str]] = {
     protocol.CreateImage: "images.create",
     protocol.ListImages: "inspect.list_images",
     protocol.GetInfo: "inspect.info",
@@ -44,10 +46,9 @@ HANDLERS: Final[dict[type[protocol.Message], str]] = {
 }
 
 
-def handler_of(request: protocol.Message) -> Handler | None:
-    """What does `request`; None for a message that is no request."""
-    if type(request) not in HANDLERS:
-        return None
-    module, name = HANDLERS[type(request)].split(".")
-    found: Handler = getattr(import_module(f"{__name__}.{module}"), name)
+def handler_of(kind: type[Ask[Answer]]) -> Callable[[Agent, Ask[Answer]], Answer]:
+    """What does requests of this type."""
+    module, name = HANDLERS[kind].split(".")
+    found: Callable[[Agent, Ask[Answer]], Answer]
+    found = getattr(import_module(f"{__name__}.{module}"), name)
     return found

@@ -36,7 +36,7 @@ from virtstore.transfer.sources import Source, open_source
 from virtstore.transfer.survey import check
 
 
-def compress(agent: Agent, request: CompressImage) -> None:
+def compress(agent: Agent, request: CompressImage) -> Done:
     need: Access = "append" if request.keep else "write"
     form = formats.by_name(request.format)
     level_for(form, request.level)
@@ -51,12 +51,11 @@ def compress(agent: Agent, request: CompressImage) -> None:
         if request.dry_run:
             _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"compress {place.path} to {wanted.path} ({form.name})"
-            return agent.reply(Done(planned(place, image.size, step)))
-        _replace(agent, place, image, source, wanted, keep=request.keep)
-    return None
+            return Done(planned(place, image.size, step))
+        return _replace(agent, place, image, source, wanted, keep=request.keep)
 
 
-def uncompress(agent: Agent, request: UncompressImage) -> None:
+def uncompress(agent: Agent, request: UncompressImage) -> Done:
     need: Access = "append" if request.keep else "write"
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
         archives = place.store.capabilities.archives
@@ -77,12 +76,11 @@ def uncompress(agent: Agent, request: UncompressImage) -> None:
         if request.dry_run:
             _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"uncompress {place.path} to {path}"
-            return agent.reply(Done(planned(place, source.size, step)))
-        _replace(agent, place, image, source, wanted, keep=request.keep)
-    return None
+            return Done(planned(place, source.size, step))
+        return _replace(agent, place, image, source, wanted, keep=request.keep)
 
 
-def verify(agent: Agent, request: VerifyImage) -> None:
+def verify(agent: Agent, request: VerifyImage) -> DoneVerifying:
     with agent.locked(request.path, "read", shared=True) as place:
         stored(place)
         with place.store.open(place.name) as image:
@@ -99,7 +97,7 @@ def verify(agent: Agent, request: VerifyImage) -> None:
                 checked=_held_against(source),
                 warnings=_unchecked(place, source),
             )
-            agent.reply(DoneVerifying(told))
+            return DoneVerifying(told)
 
 
 def _held_against(source: Source) -> Literal["digest", "checksums", "nothing"]:
@@ -117,14 +115,14 @@ def _unchecked(place: Place, source: Source) -> tuple[str, ...]:
 
 def _replace(
     agent: Agent, old: Place, image: Image, source: Source, wanted: Wanted, *, keep: bool
-) -> None:
+) -> Done:
     """Make `wanted` of the source beside it, or in its place, and answer."""
     agent.refuse_use(image)
     _require_replaceable(old, keep=keep)
     original = _Original(agent, old, image, source)
     if wanted.path == old.path:
         refuse_misleading_name(old, wanted.holds, wanted.archive)
-        return agent.reply(Done(_write(agent, old, original, source, wanted)))
+        return Done(_write(agent, old, original, source, wanted))
     with agent.locked(wanted.path, "append") as new:
         refuse_misleading_name(new, wanted.holds, wanted.archive)
         refuse_existing(agent, new)
@@ -132,8 +130,7 @@ def _replace(
         if not keep:
             original.require_same()
             old.store.remove(old.name)
-        agent.reply(Done(done))
-    return None
+        return Done(done)
 
 
 class _Original:

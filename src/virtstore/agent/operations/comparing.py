@@ -10,7 +10,7 @@ from virtstore.protocol import Begin, Digests, End, HashImage, Send
 from virtstore.transfer.survey import survey
 
 
-def hash_image(agent: Agent, request: HashImage) -> None:
+def hash_image(agent: Agent, request: HashImage) -> End:
     if not DIGEST_SIZE <= request.block <= CHUNK or CHUNK % request.block:
         raise UsageError(f"a block of {request.block} bytes does not divide a chunk")
     chunks = None if request.chunks is None else frozenset(request.chunks)
@@ -22,4 +22,4 @@ def hash_image(agent: Agent, request: HashImage) -> None:
         for zeros, digests in survey(source, request.block, chunks):
             agent.session.send(Digests(zeros), digests)
         source.check()
-        agent.session.send(End(source.digest or ""))
+        return End(source.digest or "")

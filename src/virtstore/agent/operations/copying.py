@@ -49,6 +49,7 @@ from virtstore.model import Compression
 from virtstore.names import KINDS
 from virtstore.protocol import (
     Abandon,
+    AnyMessage,
     Begin,
     CopyHere,
     CopyMode,
@@ -72,7 +73,7 @@ from virtstore.transfer.survey import check
 from virtstore.units import format_size
 
 
-def send_image(agent: Agent, request: Send) -> None:
+def send_image(agent: Agent, request: Send) -> End:
     if request.nice:
         priority.lower()
     level = level_for(formats.by_name("zstd"), request.level)
@@ -83,7 +84,7 @@ def send_image(agent: Agent, request: Send) -> None:
         session.send(Begin(place.path, source.size, holds, place.store.losses(place.name)))
         start, _ = session.expect()
         if not isinstance(start, Start):
-            return
+            raise _out_of_order(start)
         encoding = Encoding(
             whole_frames=request.whole_frames,
             level=level,
@@ -95,13 +96,13 @@ def send_image(agent: Agent, request: Send) -> None:
             for message, payload in frames:
                 session.check()
                 if isinstance(message, End):
-                    agent.reply(message)  # once a snapshot that was read is gone
-                else:
-                    session.send(message, payload)
-                    target.forget((message.offset + message.length) // CHUNK)
+                    return message
+                session.send(message, payload)
+                target.forget((message.offset + message.length) // CHUNK)
+    raise AssertionError("what is sent ends with an End")
 
 
-def receive_image(agent: Agent, request: Receive) -> None:
+def receive_image(agent: Agent, request: Receive) -> Received | Ready:
     if request.nice:
         priority.lower()
     session = agent.session
@@ -119,7 +120,7 @@ def receive_image(agent: Agent, request: Receive) -> None:
     with _target_place(agent, wanted) as place:
         if request.dry_run:
             _require_room(place, wanted)
-            return session.send(Ready(place.path, compare=False))
+            return Ready(place.path, compare=False)
         session.stage("allocating")
         replaced = _seen(place, wanted)
         with opened_target(agent, place, wanted) as opened:
@@ -131,11 +132,10 @@ def receive_image(agent: Agent, request: Receive) -> None:
             with surveyed(agent, opened, place, tell):
                 outcome = receive(_arriving(agent), request.size, opened.target, agent.session.fail)
             noted = _publish(agent, place, wanted, opened.draft, replaced)
-        agent.reply(_received(place, wanted, outcome, noted))
-    return None
+        return _received(place, wanted, outcome, noted)
 
 
-def copy_here(agent: Agent, request: CopyHere) -> None:
+def copy_here(agent: Agent, request: CopyHere) -> Received:
     if request.nice:
         priority.lower()
     check_archive = request.mode == "contents"
@@ -175,7 +175,7 @@ def copy_here(agent: Agent, request: CopyHere) -> None:
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
                     noted = _publish(agent, place, wanted, opened.draft, replaced)
                 received = _received(place, wanted, outcome, noted)
-    agent.reply(received)  # the source's snapshot, if there was one, is gone by now
+    return received
 
 
 def held(place: Place, source: Source) -> str | None:
@@ -371,7 +371,11 @@ def _arriving(agent: Agent) -> Iterator[Sent]:
                 yield message, b""
                 return
             case _:
-                raise ConnectionFailed(f"a {type(message).__name__} in the middle of a copy")
+                raise _out_of_order(message)
+
+
+def _out_of_order(message: AnyMessage) -> ConnectionFailed:
+    return ConnectionFailed(f"a {type(message).__name__} in the middle of a copy")
 
 
 def _reported(agent: Agent, frames: Iterator[Sent], size: int) -> Generator[Sent, None, None]:

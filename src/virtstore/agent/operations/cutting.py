@@ -17,10 +17,11 @@ from virtstore.errors import Error, InUse
 from virtstore.filesystems.claims import refuse_to_write_into
 from virtstore.filesystems.partitions import apply
 from virtstore.filesystems.roles import OF_THE_GUEST
+from virtstore.protocol import Done
 from virtstore.units import format_size
 
 
-def cut_free_space(work: Work, size: int | None, why: Error, *, dry_run: bool) -> None:
+def cut_free_space(work: Work, size: int | None, why: Error, *, dry_run: bool) -> Done:
     """Cut the image to `size`, or (None) behind its last partition. `why` is the reason for which
     nothing in the partitions shrinks, raised where that would have to."""
     table, present = work.subject.table, work.present

@@ -43,7 +43,7 @@ NEITHER: Final = (
 _STEP: Final = 256 << 20
 
 
-def create(agent: Agent, request: CreateImage) -> None:
+def create(agent: Agent, request: CreateImage) -> Done:
     size = parse_size(request.size)
     agent.policy.refuse_root(request.path)
     with agent.locked(request.path, "append") as place:
@@ -57,7 +57,7 @@ def create(agent: Agent, request: CreateImage) -> None:
             if not request.thin:
                 require_room(place, size)
             step = f"create {place.path}, {format_size(size)}, wholly allocated and zeroed"
-            return agent.reply(Done(planned(place, size, step)))
+            return Done(planned(place, size, step))
         place.store.discard(place.name)  # a draft of something else must not become this
         agent.session.stage("allocating")
         with place.store.draft(place.name, size, request.thin) as draft:
@@ -66,11 +66,10 @@ def create(agent: Agent, request: CreateImage) -> None:
             agent.session.stage("flushing")
             agent.session.progress(draft.size, draft.size)
             draft.publish(overwrite=False)
-            agent.reply(Done(changed(place, draft)))
-    return None
+            return Done(changed(place, draft))
 
 
-def delete(agent: Agent, request: DeleteImage) -> None:
+def delete(agent: Agent, request: DeleteImage) -> Done:
     with agent.locked(request.path, "write", unzeroed=True) as place:
         found = stored(place)
         partial = found.state == "partial"
@@ -82,17 +81,16 @@ def delete(agent: Agent, request: DeleteImage) -> None:
         taken = found.snapshots if request.with_snapshots else ()
         if request.dry_run:
             steps = [f"delete {path}" for path in (*taken, place.path)]
-            return agent.reply(Done(planned(place, size, *steps)))
+            return Done(planned(place, size, *steps))
         if partial:
             place.store.discard(place.name, was_image=True)
         else:
             with _locked_beside(place, taken):
                 place.store.remove(place.name, with_snapshots=request.with_snapshots)
-        agent.reply(Done(Changed(path=place.path, host="", changed=True)))
-    return None
+        return Done(Changed(path=place.path, host="", changed=True))
 
 
-def snapshot(agent: Agent, request: TakeSnapshot) -> None:
+def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
     agent.policy.require(request.path, "append")  # it will lie beside its image
     with agent.locked(request.path, "read", shared=True) as source:
         stored(source)
@@ -110,15 +108,14 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> None:
                 if source.store.capabilities.archives:
                     source.store.frozen(source.name).__exit__()  # it depends on the file system
                 step = f"make {target.path} a snapshot of {source.path}"
-                return agent.reply(Done(planned(target, None, step)))
+                return Done(planned(target, None, step))
             agent.session.stage("snapshot")
             target.store.discard(target.name)
             source.store.snapshot(source.name, target.name, size)
             target.store.refresh()
             with target.store.open(target.name) as image:
                 told = changed(target, image)
-                agent.reply(Done(msgspec.structs.replace(told, size=size_seen or told.size)))
-    return None
+                return Done(msgspec.structs.replace(told, size=size_seen or told.size))
 
 
 def _image_size(source: Place, target: Place) -> int | None:
@@ -134,7 +131,7 @@ def _image_size(source: Place, target: Place) -> int | None:
     return None
 
 
-def clean(agent: Agent, request: CleanUp) -> None:
+def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
     agent.policy.require(request.path, "write", directory=True)
     if agent.policy.is_store(request.path):
         with agent.policy.store(request.path, "write") as store:
@@ -155,7 +152,7 @@ def clean(agent: Agent, request: CleanUp) -> None:
         freed=sum(s.allocated for _, s in found),
         dry_run=request.dry_run,
     )
-    agent.reply(DoneCleaning(result))
+    return DoneCleaning(result)
 
 
 def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:

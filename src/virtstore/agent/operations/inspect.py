@@ -64,17 +64,17 @@ _IN_ONE_MESSAGE: Final = 64
 _MEASURING: Final = 60
 
 
-def info(agent: Agent, request: GetInfo) -> None:
+def info(agent: Agent, request: GetInfo) -> Told:
     with agent.policy.image(request.path, "read") as place:
         found = stored(place)
         with ExitStack() as stack:
             image = _open(place.store, found, stack)
             opened = _Opened(place.path, found, image)
             [told] = _describe_all(place.store, [opened], Scan(), deep=True)
-            agent.session.send(Told(told))
+            return Told(told)
 
 
-def list_images(agent: Agent, request: ListImages) -> None:
+def list_images(agent: Agent, request: ListImages) -> ListEnd:
     if request.path is None:
         if agent.policy.leaves_nothing:
             raise Denied(agent.policy.restricted)
@@ -90,7 +90,7 @@ def list_images(agent: Agent, request: ListImages) -> None:
     scan = Scan() if request.long else None
     for tree in trees:
         _list_tree(agent, tree, request, scan)
-    agent.session.send(ListEnd())
+    return ListEnd()
 
 
 def _list_one(agent: Agent, request: ListImages) -> None:

@@ -27,7 +27,7 @@ from virtstore.protocol import Done, GrowImage, ShrinkImage
 from virtstore.units import format_size, parse_target_size
 
 
-def grow(agent: Agent, request: GrowImage) -> None:
+def grow(agent: Agent, request: GrowImage) -> Done:
     with (
         agent.locked(request.path, "write", unzeroed=True) as place,
         place.store.open(place.name) as image,
@@ -43,7 +43,7 @@ def grow(agent: Agent, request: GrowImage) -> None:
         contents = _contents(image)
         noted = lost.warnings(place, contents, image.size)
         if size == image.size and unzeroed is None:
-            return agent.reply(Done(changed(place, image, changed=False, warnings=noted)))
+            return Done(changed(place, image, changed=False, warnings=noted))
         if size > image.size:
             refuse_fixed(place)
         agent.policy.check_size(size)
@@ -56,15 +56,14 @@ def grow(agent: Agent, request: GrowImage) -> None:
             told = (*_losses(contents, image.size), *noted)
         if request.dry_run:
             steps = _growing(place, image, size, unzeroed)
-            return agent.reply(Done(planned(place, size, *steps, warnings=told)))
+            return Done(planned(place, size, *steps, warnings=told))
         if size > image.size:
             told = (*told, *lost.note_before_growth(place, contents, image.size))
         before = image.size
         agent.session.stage("allocating")
         _grow(agent, place, image, size)
         grown = image.size != before or unzeroed is not None
-        agent.reply(Done(changed(place, image, changed=grown, warnings=told)))
-    return None
+        return Done(changed(place, image, changed=grown, warnings=told))
 
 
 def _contents(image: Image) -> Contents:
@@ -120,7 +119,7 @@ def _refuse_to_zero(agent: Agent, image: Image, start: int) -> None:
         )
 
 
-def shrink(agent: Agent, request: ShrinkImage) -> None:
+def shrink(agent: Agent, request: ShrinkImage) -> Done:
     with (
         agent.locked(request.path, "write", unzeroed=True) as place,
         place.store.open(place.name) as image,
@@ -134,17 +133,16 @@ def shrink(agent: Agent, request: ShrinkImage) -> None:
             )
         noted = lost.warnings(place, _contents(image), image.size)
         if size == image.size:
-            return agent.reply(Done(changed(place, image, changed=False, warnings=noted)))
+            return Done(changed(place, image, changed=False, warnings=noted))
         refuse_fixed(place)
         agent.refuse_use(image)
         if not request.discard_data:
             refuse_to_cut(image, size)
         if request.dry_run:
             step = f"shrink {place.path} from {format_size(image.size)} to {format_size(size)}"
-            return agent.reply(Done(planned(place, size, step, warnings=noted)))
+            return Done(planned(place, size, step, warnings=noted))
         before = image.size
         agent.refuse_use(image)  # to look took its time
         agent.session.stage("resizing")
         place.store.shrink(place.name, size)
-        agent.reply(Done(changed(place, image, changed=image.size != before, warnings=noted)))
-    return None
+        return Done(changed(place, image, changed=image.size != before, warnings=noted))

@@ -49,14 +49,14 @@ from virtstore.filesystems.subject import Subject
 from virtstore.filesystems.table import ALIGNMENT, Regions, Table, Write, end_of
 from virtstore.filesystems.trailing_swap import TrailingSwap, trailing_swap
 from virtstore.model import MovedPartition
-from virtstore.protocol import ResizeMovingSwap
+from virtstore.protocol import Done, ResizeMovingSwap
 from virtstore.run import LeftRunning
 from virtstore.units import format_size
 
 _NOTHING: Final = "no swap partition lies between it and the end of the disk: none was moved"
 
 
-def resize(agent: Agent, request: ResizeMovingSwap) -> None:
+def resize(agent: Agent, request: ResizeMovingSwap) -> Done:
     with work_on(agent, request.path, request.partition) as work:
         size = target_size(work, request.size)
         if (swap := _in_the_way(work)) is None:
@@ -72,7 +72,7 @@ def _in_the_way(work: Work) -> TrailingSwap | None:
         return trailing_swap(disk, work.subject)
 
 
-def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> None:
+def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> Done:
     place, present = work.place, work.present
     work.agent.policy.check_size(size)
     work.subject.require_able_inside()
@@ -110,7 +110,7 @@ def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> None:
     return answer(work, grown, resized_image=size > present, moved=moved)
 
 
-def _shrink(work: Work, swap: TrailingSwap, size: int | None, *, dry_run: bool) -> None:
+def _shrink(work: Work, swap: TrailingSwap, size: int | None, *, dry_run: bool) -> Done:
     place, present, front = work.place, work.present, swap.front
     refuse_dependents(place)
     start = swap.partition.start if size is None else swap.nearer(size)

@@ -33,7 +33,7 @@ from virtstore.agent.operations.resizing_work import (
 )
 from virtstore.errors import Error, UsageError
 from virtstore.filesystems.base import Resized
-from virtstore.protocol import GrowFilesystem, ResizeImage, ShrinkFilesystem
+from virtstore.protocol import Done, GrowFilesystem, ResizeImage, ShrinkFilesystem
 from virtstore.run import LeftRunning
 from virtstore.units import format_size, parse_size, parse_target_size
 
@@ -41,7 +41,7 @@ from virtstore.units import format_size, parse_size, parse_target_size
 MINIMUM = "minimum"
 
 
-def grow_filesystem(agent: Agent, request: GrowFilesystem) -> None:
+def grow_filesystem(agent: Agent, request: GrowFilesystem) -> Done:
     size = None if request.size is None else parse_size(request.size)
     with work_on(agent, request.path, request.partition, shrinks=False) as work:
         work.subject.require_able_inside()
@@ -53,8 +53,7 @@ def grow_filesystem(agent: Agent, request: GrowFilesystem) -> None:
             inside = work.subject.grown_size(work.present, size)
             return plan(work, work.present, *steps, inside=inside, notes=notes)
         grown = grow_inside(work, size)
-        answer(work, grown, notes=_why_no_more(work, request, changed=grown.changed))
-    return None
+        return answer(work, grown, notes=_why_no_more(work, request, changed=grown.changed))
 
 
 def _why_no_more(work: Work, request: GrowFilesystem, *, changed: bool) -> tuple[str, ...]:
@@ -68,7 +67,7 @@ def _why_no_more(work: Work, request: GrowFilesystem, *, changed: bool) -> tuple
     return ("it reaches the end of the disk already; 'virtstore resize' makes both larger",)
 
 
-def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
+def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> Done:
     size = None if request.size == MINIMUM else parse_size(request.size)
     with work_on(agent, request.path, request.partition) as work:
         subject = work.subject
@@ -89,8 +88,7 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> None:
         with guarded(work) as name:
             shrunk = _shrink_inside(work, name, size, work.present)
         _zero_what_was_left(work, shrunk.size, work.present)
-        answer(work, shrunk, notes=notes)
-    return None
+        return answer(work, shrunk, notes=notes)
 
 
 def _left_behind(work: Work) -> tuple[str, ...]:
@@ -102,9 +100,9 @@ def _left_behind(work: Work) -> tuple[str, ...]:
     return (f"{found}; it stays where it is, and the partition ends before it",) if found else ()
 
 
-def resize(agent: Agent, request: ResizeImage) -> None:
+def resize(agent: Agent, request: ResizeImage) -> Done:
     with work_on(agent, request.path, request.partition) as work:
-        resize_image(work, target_size(work, request.size), dry_run=request.dry_run)
+        return resize_image(work, target_size(work, request.size), dry_run=request.dry_run)
 
 
 def target_size(work: Work, asked: str) -> int | None:
@@ -117,7 +115,7 @@ def target_size(work: Work, asked: str) -> int | None:
     return size
 
 
-def resize_image(work: Work, size: int | None, *, dry_run: bool) -> None:
+def resize_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
     """Resize an image, with nothing in it moved."""
     if size is not None and size >= work.present:
         return _grow_image(work, size, dry_run=dry_run)
@@ -126,7 +124,7 @@ def resize_image(work: Work, size: int | None, *, dry_run: bool) -> None:
     return _shrink_image(work, size, dry_run=dry_run)
 
 
-def _grow_image(work: Work, size: int, *, dry_run: bool) -> None:
+def _grow_image(work: Work, size: int, *, dry_run: bool) -> Done:
     place, present = work.place, work.present
     work.agent.policy.check_size(size)
     work.subject.require_able_inside()
@@ -163,7 +161,7 @@ def cut_back(work: Work) -> None:
         place.store.shrink(place.name, work.present)
 
 
-def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
+def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
     place, subject = work.place, work.subject
     refuse_dependents(place)
     room = None if size is None else subject.room(size)
@@ -191,7 +189,7 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> None:
     return answer(work, shrunk, resized_image=target < work.present)
 
 
-def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> None:
+def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> Done:
     subject, place = work.subject, work.place
     steps = subject.shrinking(room)
     if size is None and subject.minimum is not None:
@@ -200,7 +198,7 @@ def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> None:
         steps.append(f"cut {place.path} behind it")
     elif size < work.present:
         steps.append(cut_step(work, size))
-    plan(work, size, *steps, inside=subject.shrunk_size(room))
+    return plan(work, size, *steps, inside=subject.shrunk_size(room))
 
 
 def grow_inside(work: Work, size: int | None) -> Resized:

@@ -154,7 +154,7 @@ def fill_holes(work: Work) -> None:
 
 def plan(
     work: Work, size: int | None, *steps: str, inside: int | None, notes: tuple[str, ...] = ()
-) -> None:
+) -> Done:
     """The answer to a dry run after which the image is to have `size` bytes, and the file system
     `inside`; None: only doing it tells."""
     told = planned(
@@ -165,7 +165,7 @@ def plan(
         filesystem=_named(work, inside),
         warnings=(*work.notes, *notes),
     )
-    work.agent.reply(Done(told))
+    return Done(told)
 
 
 def answer(
@@ -175,7 +175,7 @@ def answer(
     resized_image: bool = False,
     moved: MovedPartition | None = None,
     notes: tuple[str, ...] = (),
-) -> None:
+) -> Done:
     """The answer; `resized` None: nothing was changed within the partition that it is about."""
     subject, size = work.subject, resized.size if resized else work.subject.present
     work.place.store.forget_remnants(work.place.name)
@@ -189,7 +189,7 @@ def answer(
             filesystem=_named(work, size),
             warnings=(*work.notes, *(subject.remarks if resized else ()), *notes),
         )
-    work.agent.reply(Done(told))
+    return Done(told)
 
 
 def _named(work: Work, size: int | None) -> ResizedFilesystem | None:

@@ -15,7 +15,7 @@ from virtstore.protocol import GetStorageInfo, ToldStorage
 from virtstore.version import __version__
 
 
-def storage_info(agent: Agent, request: GetStorageInfo) -> None:
+def storage_info(agent: Agent, request: GetStorageInfo) -> ToldStorage:
     directories, groups = [], []
     warnings = [agent.policy.restricted] if agent.policy.leaves_nothing else []
     if agent.policy.config.ignored and not agent.policy.config.sources:
@@ -41,7 +41,7 @@ def storage_info(agent: Agent, request: GetStorageInfo) -> None:
         formats=tuple(_format_support()),
         warnings=tuple(warnings),
     )
-    agent.session.send(ToldStorage(info))
+    return ToldStorage(info)
 
 
 def _directory_info(agent: Agent, path: str, access: Access) -> DirectoryInfo:
