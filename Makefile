@@ -52,7 +52,8 @@ lab-shell: setup
 torture: setup
 	@dev/packages torture
 	VIRTSTORE_TORTURE=1 $(BIN)/pytest \
-	    tests/lab/inside/test_volume_contract.py tests/lab/test_a_machine_boots.py \
+	    tests/lab/inside/test_volume_contract.py tests/lab/inside/test_other_filesystems.py \
+	    tests/lab/test_a_machine_boots.py \
 	    tests/lab/test_power_cuts_resize.py tests/lab/inside/test_filesystems_mounted_*.py \
 	    tests/tools/test_filesystems_ext_*.py tests/tools/test_filesystems_ntfs_hostile.py \
 	    tests/tools/test_move_swap_crashes.py tests/tools/test_resize_crashes.py \

@@ -21,7 +21,6 @@ TORTURE: Final = "VIRTSTORE_TORTURE"
 # What takes long, or installs a whole system: `make torture` runs it.
 _LONG: Final = [
     "inside/test_volume_contract.py",
-    "inside/test_other_filesystems.py",
     "test_a_machine_boots.py",
 ]
 collect_ignore = [] if IN_THE_LAB or TORTURE in os.environ else _LONG

@@ -1,5 +1,5 @@
-"""The contract of every store, and copies, on file systems that can less than a disk's own: NFS and
-9p, each served by this machine to itself, and FAT."""
+"""Copies on file systems that can less than a disk's own: FAT, and under `make torture` NFS and 9p,
+each served by this machine to itself, with the contract of every store on all of them."""
 
 from __future__ import annotations
 
@@ -12,37 +12,44 @@ import pytest
 
 import virtstore
 
-from ...contract.every_store import *  # noqa: F403
 from ...contract.stores import Subject, directory
 from ...leftovers import MARK
 from .shell import MIB, sh
+
+TORTURE = "VIRTSTORE_TORTURE" in os.environ
+if TORTURE:
+    from ...contract.every_store import *  # noqa: F403
 
 SERVE = """
 mkfs.ext4 -q /dev/ubda && mkdir -p /mnt/served && mount /dev/ubda /mnt/served
 chmod 700 /mnt/served && mkdir -m 700 /mnt/served/nfs /mnt/served/9p
 mount -t tmpfs tmpfs /var/lib/nfs && mkdir /var/lib/nfs/v4recovery
 touch /var/lib/nfs/etab /var/lib/nfs/rmtab
-modprobe -a nfsd nfsv3 nfsv4 9pnet_fd 9p vfat && mount -t nfsd nfsd /proc/fs/nfsd
+modprobe -a nfsd nfsv3 nfsv4 9pnet_fd 9p && mount -t nfsd nfsd /proc/fs/nfsd
 echo '/mnt/served *(rw,no_root_squash,insecure,fsid=0,no_subtree_check)' >/etc/exports
 rpcbind -w && exportfs -ra && rpc.nfsd 2 && rpc.mountd
 diod -n -e /mnt/served/9p -l 127.0.0.1:5640 -U root
 """
-MOUNTS = {
+SERVED = {
     "nfs4": "mount -t nfs4 127.0.0.1:/nfs /mnt/nfs4",
     "nfs3": "mount -t nfs -o vers=3,nolock 127.0.0.1:/mnt/served/nfs /mnt/nfs3",
     "9p": "mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,aname=/mnt/served/9p,uname=root"
     " 127.0.0.1 /mnt/9p",
-    "vfat": "mkfs.vfat /dev/ubdb && mount -o umask=077 /dev/ubdb /mnt/vfat",
+}
+MOUNTS = (SERVED if TORTURE else {}) | {
+    "vfat": "modprobe vfat && mkfs.vfat /dev/ubdb && mount -o umask=077 /dev/ubdb /mnt/vfat",
 }
 CONTENTS = os.urandom(2 * MIB + 512) + bytes(MIB)
 
 
 @pytest.fixture(scope="module")
 def places() -> None:
-    needed = {"rpc.nfsd": "nfs-kernel-server", "diod": "diod", "mkfs.vfat": "dosfstools"}
+    needed = {"rpc.nfsd": "nfs-kernel-server", "diod": "diod"} if TORTURE else {}
+    needed |= {"mkfs.vfat": "dosfstools"}
     if missing := [package for tool, package in needed.items() if not shutil.which(tool)]:
         pytest.fail(f"it needs: apt-get install {' '.join(missing)}", pytrace=False)
-    sh(f"unset {MARK}\n{SERVE}")  # what serves them ends with this machine
+    if TORTURE:
+        sh(f"unset {MARK}\n{SERVE}")  # what serves them ends with this machine
     for kind, mount in MOUNTS.items():
         sh(f"mkdir -m 700 /mnt/{kind} && {mount}")
 
