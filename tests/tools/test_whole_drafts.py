@@ -17,6 +17,8 @@ from virtstore.progress import Progress
 
 MIB = 1 << 20
 CONTENTS = random.Random(1).randbytes(3 * MIB + 512)
+#: So that there is time to do something before a copy ends.
+SLOWLY = "4M"
 
 
 @pytest.fixture
@@ -54,6 +56,7 @@ def test_a_copy_whose_name_is_taken_meanwhile_stays_as_partial(
             target,
             archive=format is not None,
             format=format,
+            bwlimit=SLOWLY,
             progress=coming(images / "y.img"),
         )
     assert refused.value.path == f"{images}/y.img"
@@ -78,7 +81,7 @@ def test_an_image_that_somebody_begins_to_use_is_kept_and_so_is_its_replacement(
             held.append((images / "y.img").open("r+b"))
 
     with pytest.raises(virtstore.InUse, match="stays as partial"):
-        source.copy(target, overwrite=True, progress=use)
+        source.copy(target, overwrite=True, bwlimit=SLOWLY, progress=use)
     held[0].close()
     assert (images / "y.img").read_bytes() == b"old"
     assert source.copy(target, overwrite=True).written == 0

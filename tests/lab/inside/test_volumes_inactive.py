@@ -61,7 +61,8 @@ def test_a_volume_that_is_active_or_opened_meanwhile_stays_so(inactive: virtstor
             opened.append(open("/dev/vg0/thick", "rb"))  # noqa: SIM115
 
     opened: list[object] = []
-    inactive.image("/dev/vg0/thick").copy(inactive.image("/mnt/images/copy.img"), progress=open_it)
+    copy = inactive.image("/mnt/images/copy.img")
+    inactive.image("/dev/vg0/thick").copy(copy, bwlimit="4M", progress=open_it)
     try:
         assert "thick" in active()
     finally:
