@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ..waiting import PATIENCE
+
 _ADDRESSES: Final = {"a": "10.99.0.11", "b": "10.99.0.12"}
 _BRIDGE: Final = "lab-bridge"
 
@@ -146,11 +148,11 @@ def _sshd(directory: Path, name: str) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE)
 
 
 def _wait_for_port(address: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             socket.create_connection((address, 22), timeout=1).close()

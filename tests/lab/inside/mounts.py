@@ -6,8 +6,7 @@ import hashlib
 import os
 import random
 import struct
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -134,13 +133,6 @@ def fingerprint(device: Device) -> str:
             offset = end
     assert offset
     return digest.hexdigest()
-
-
-def wait_until(holds: Callable[[], bool], what: str, limit: float = 20) -> None:
-    deadline = time.monotonic() + limit
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {limit} s: {what}"
-        time.sleep(0.02)
 
 
 def nothing_is_left() -> bool:

@@ -12,6 +12,7 @@ from virtstore.errors import Unsafe, Unsupported, UsageError
 from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.superblock import filesystem_size
 
+from ...waiting import until
 from .mounts import (
     FILESYSTEMS,
     MADE,
@@ -25,7 +26,6 @@ from .mounts import (
     make_tree,
     mounted,
     nothing_is_left,
-    wait_until,
 )
 from .shell import MIB, sh
 
@@ -55,7 +55,7 @@ def volume() -> str:
 def device(tmp_path: Path) -> Iterator[Device]:
     with image(tmp_path / "image") as device:
         yield device
-    wait_until(nothing_is_left, "all mounts and loop devices are gone")
+    until(nothing_is_left, "all mounts and loop devices are gone")
 
 
 @pytest.fixture(params=["file", "partition", "volume"])
@@ -70,7 +70,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
         start = START if request.param == "partition" else 0
         with image(tmp_path / "image", SIZE + 2 * start) as whole:
             yield whole.part(start, SIZE)
-    wait_until(nothing_is_left, "all mounts and loop devices are gone")
+    until(nothing_is_left, "all mounts and loop devices are gone")
 
 
 def _spoil(device: Device, size: int) -> None:

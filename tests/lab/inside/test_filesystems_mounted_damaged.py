@@ -13,6 +13,7 @@ import pytest
 from virtstore.errors import Corrupt, Error
 from virtstore.filesystems.base import Device, Resized
 
+from ...waiting import until
 from ..conftest import TORTURE
 from ..replay import IN_THE_LAB
 from .mounts import (
@@ -25,7 +26,6 @@ from .mounts import (
     image,
     make,
     nothing_is_left,
-    wait_until,
 )
 from .shell import MIB, sh
 
@@ -79,7 +79,7 @@ def test_a_damaged_file_system_is_resized_whole_or_refused(
         except Error:
             pass
         assert os.fstat(device.fd).st_size == SIZE
-    wait_until(nothing_is_left, "all mounts and loop devices are gone")
+    until(nothing_is_left, "all mounts and loop devices are gone")
 
 
 def _resize(device: Device, kind: str, seed: int) -> Resized:

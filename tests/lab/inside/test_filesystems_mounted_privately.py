@@ -19,6 +19,7 @@ from virtstore.filesystems import loop, mounted
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.superblock import filesystem_size
 
+from ...waiting import until
 from ..conftest import TORTURE
 from ..replay import IN_THE_LAB
 from .mounts import (
@@ -31,7 +32,6 @@ from .mounts import (
     make_tree,
     mounts,
     nothing_is_left,
-    wait_until,
 )
 from .shell import MIB, sh
 
@@ -66,7 +66,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def device(tmp_path: Path) -> Iterator[Device]:
     with image(tmp_path / "image") as device:
         yield device
-    wait_until(nothing_is_left, "all mounts and loop devices are gone")
+    until(nothing_is_left, "all mounts and loop devices are gone")
 
 
 class Lock:
@@ -136,7 +136,7 @@ def sleeping(device: Device, lock: Lock) -> Iterator[subprocess.Popen[bytes]]:
     """An agent whose tool sleeps for a minute on a mounted file system."""
     make(device, "btrfs", None)
     with agent(SLEEPER, lock, os.readlink(device.path)) as process:
-        wait_until(lambda: "sleep" in lock.holders().values(), "it sleeps")
+        until(lambda: "sleep" in lock.holders().values(), "it sleeps")
         yield process
 
 
@@ -164,7 +164,7 @@ def test_kill_9_of_any_process_of_the_mounts_takes_the_mount_with_it(
     with sleeping(device, lock) as process:
         kill(*(pid for pid, name in lock.holders().items() if name == victim))
         process.wait(20)
-        wait_until(nothing_is_left, "all mounts and loop devices are gone", 5)
+        until(nothing_is_left, "all mounts and loop devices are gone")
         assert lock.free
 
 
@@ -178,8 +178,8 @@ def test_an_agents_death_leaves_the_tool_to_end_with_the_image_locked(
         assert mounts()
         assert not lock.free
         kill(*(pid for pid, name in lock.holders().items() if name == "sleep"))
-        wait_until(lambda: lock.free, "the lock is free")
-        wait_until(nothing_is_left, "all mounts and loop devices are gone", 5)
+        until(lambda: lock.free, "the lock is free")
+        until(nothing_is_left, "all mounts and loop devices are gone")
 
 
 def test_a_tool_that_hangs_is_ended_and_unmounted(
@@ -214,9 +214,9 @@ def test_a_resize_killed_at_any_moment_leaves_the_old_or_the_new_and_can_be_done
         time.sleep(seeded.uniform(0, 1.6))
         kill(process.pid)
         if moment % 2:
-            wait_until(lambda: all_killed(lock), "all that worked for it are gone")
-        wait_until(lambda: lock.free, "the lock is free")
-    wait_until(nothing_is_left, "all mounts and loop devices are gone")
+            until(lambda: all_killed(lock), "all that worked for it are gone")
+        until(lambda: lock.free, "the lock is free")
+    until(nothing_is_left, "all mounts and loop devices are gone")
     assert filesystem_size(kind, device) in (made, target)
     resized = getattr(FILESYSTEMS[kind], verb)(device, target)
     assert resized.size == filesystem_size(kind, device) == target

@@ -12,6 +12,7 @@ from virtstore.errors import Corrupt, Unsafe, Unsupported
 from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.superblock import filesystem_size
 
+from ...waiting import until
 from .mounts import (
     FILESYSTEMS,
     MADE,
@@ -27,7 +28,6 @@ from .mounts import (
     mounted,
     nothing_is_left,
     spoil_root,
-    wait_until,
 )
 from .shell import MIB, sh
 
@@ -44,7 +44,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def device(tmp_path: Path) -> Iterator[Device]:
     with image(tmp_path / "image") as device:
         yield device
-    wait_until(nothing_is_left, "all mounts and loop devices are gone")
+    until(nothing_is_left, "all mounts and loop devices are gone")
 
 
 def test_a_copy_of_a_mounted_btrfs_is_refused_and_neither_is_touched(

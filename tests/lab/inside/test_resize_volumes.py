@@ -25,7 +25,8 @@ from tests.tools.resize_images import (
 from virtstore.model import Changed
 from virtstore.protocol import GrowFilesystem, ResizeImage
 
-from .mounts import FILESYSTEMS, MADE, check_whole, make, make_tree, nothing_is_left, wait_until
+from ...waiting import until
+from .mounts import FILESYSTEMS, MADE, check_whole, make, make_tree, nothing_is_left
 from .shell import CONFIGURATION, MIB, sh
 
 IMAGES: Final = Path("/mnt/images")
@@ -46,7 +47,7 @@ def host() -> Iterator[virtstore.Host]:
     with virtstore.connect() as here:
         yield here
     sh("rm -rf /mnt/images/* && lvremove -qq -y vg0")
-    wait_until(nothing_is_left, "all mounts and loop devices are gone")
+    until(nothing_is_left, "all mounts and loop devices are gone")
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from virtstore.backends.lvm_report import Volume, volumes
 from virtstore.backends.lvm_volumes import Snapshot
 from virtstore.protocol import GrowImage, ResizeImage, ShrinkImage
 
+from ...waiting import PATIENCE
 from .shell import MIB, fill, lvs, rest_has, sh
 
 _COPY = "virtstore.copying."
@@ -44,8 +45,8 @@ def snapshots() -> set[str]:
     return {v.name for v in volumes("vg0") if any(tag.startswith(_COPY) for tag in v.tags)}
 
 
-def wait_for_snapshot(*, there: bool, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for_snapshot(*, there: bool) -> None:
+    deadline = time.monotonic() + PATIENCE
     while bool(snapshots()) != there:
         assert time.monotonic() < deadline, snapshots()
         time.sleep(0.2)
@@ -119,7 +120,7 @@ def test_an_agent_that_is_killed_leaves_none(image: virtstore.Image) -> None:
     with slow_copy(image) as client:
         kill_agents(client)
         wait_for_snapshot(there=False)
-        assert client.wait(timeout=10) == virtstore.ConnectionFailed.exit_status
+        assert client.wait(timeout=PATIENCE) == virtstore.ConnectionFailed.exit_status
     assert lvs() == {"web"}
 
 
@@ -138,7 +139,7 @@ def test_an_agent_and_its_guard_that_are_killed_leave_it_to_the_next_agent(
         [guard] = sh("pgrep -f 'virtstore.backends.guar[d]'").split()  # and not this line
         os.kill(int(guard), signal.SIGKILL)
         kill_agents(client)
-        client.wait(timeout=10)
+        client.wait(timeout=PATIENCE)
         assert snapshots() != set()
         image.host.list("/dev/vg0")
         assert lvs() == {"web"}
@@ -259,27 +260,33 @@ def test_what_a_snapshot_kept_that_ran_full_is_gone(image: virtstore.Image) -> N
     assert (lvs(), rest_has(b"\xa4")) == ({"web"}, False)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param("client", marks=pytest.mark.torture),
+        pytest.param("agent", marks=pytest.mark.torture),
+        "both",
+    ],
+)
 def test_what_the_snapshot_of_a_copy_kept_is_gone_however_the_copy_ends(
-    image: virtstore.Image,
+    image: virtstore.Image, end: str
 ) -> None:
-    for byte, end in ((b"\xb1", "client"), (b"\xb2", "agent"), (b"\xb3", "both")):
-        fill(image.path, SIZE, byte)
-        with slow_copy(image) as client:
-            fill(image.path, SIZE)
-            sh("sync")
-            if end == "client":
-                client.kill()
-            if end == "both":
-                [guard] = sh("pgrep -f 'virtstore.backends.guar[d]'").split()
-                os.kill(int(guard), signal.SIGKILL)
-            if end != "client":
-                kill_agents(client)
-                client.wait(timeout=10)
-            if end == "both":
-                image.host.list("/dev/vg0")
-            wait_for_snapshot(there=False)
-        assert (lvs(), rest_has(byte)) == ({"web"}, False), end
-        Path(BACKUP).unlink(missing_ok=True)
+    fill(image.path, SIZE, b"\xb1")
+    with slow_copy(image) as client:
+        fill(image.path, SIZE)
+        sh("sync")
+        if end == "client":
+            client.kill()
+        if end == "both":
+            [guard] = sh("pgrep -f 'virtstore.backends.guar[d]'").split()
+            os.kill(int(guard), signal.SIGKILL)
+        if end != "client":
+            kill_agents(client)
+            client.wait(timeout=PATIENCE)
+        if end == "both":
+            image.host.list("/dev/vg0")
+        wait_for_snapshot(there=False)
+    assert (lvs(), rest_has(b"\xb1")) == ({"web"}, False)
 
 
 def test_the_size_of_a_thick_snapshot_is_its_origins_for_good(image: virtstore.Image) -> None:
