@@ -37,9 +37,12 @@ def attached(device: Device, *, writable: bool = True) -> Iterator[Device]:
     `writable`, whatever the device's descriptor is open for. Raises `Unsupported` where we may not
     make one."""
     flags = os.O_RDWR if writable else os.O_RDONLY
-    backing = os.open(device.path, flags | os.O_CLOEXEC)
     try:
-        fd = _attach(msgspec.structs.replace(device, fd=backing), flags)
+        backing = os.open(device.path, flags | os.O_CLOEXEC)
+        try:
+            fd = _attach(msgspec.structs.replace(device, fd=backing), flags)
+        finally:
+            os.close(backing)  # the loop device has it open itself
     except PermissionError:
         raise Unsupported(
             "this needs a loop device, which only root can make: run the agent as root there"
@@ -47,8 +50,6 @@ def attached(device: Device, *, writable: bool = True) -> Iterator[Device]:
         ) from None
     except FileNotFoundError:
         raise Unsupported("this host has no loop devices (modprobe loop)") from None
-    finally:
-        os.close(backing)  # the loop device has it open itself
     try:
         yield Device(fd, device.size, lock=device.lock)
         os.fsync(fd)
