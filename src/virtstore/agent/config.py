@@ -5,8 +5,8 @@ without root `$XDG_CONFIG_HOME/virtstore/config.toml` where that exists; another
 `--config` or `VIRTSTORE_CONFIG`, where whoever says so is the agent's own user (caller.py).
 Nothing that a client says is read here.
 
-The agent refuses to work where any part of the configuration is wrong: an unknown key, a value that
-makes no sense, a file that others could have written, a file that lies where images do.
+The agent refuses to work where any part of the configuration is wrong. Wrong are an unknown key, a
+value that makes no sense, a file that others could have written, and one that lies among images.
 """
 
 from __future__ import annotations

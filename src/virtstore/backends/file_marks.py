@@ -13,7 +13,7 @@ from typing import Final
 
 from virtstore import linux
 
-#: A resize was begun: where what it moves ended, and what that was.
+#: A resize was begun. The mark names the contents that it moves, and the byte where they ended.
 _SHRINKING: Final = "user.virtstore.shrinking"
 #: What it had lost when it was made longer (see `base.Store.losses`).
 LOST: Final = "user.virtstore.lost"

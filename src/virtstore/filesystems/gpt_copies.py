@@ -17,6 +17,7 @@ import zlib
 from typing import Final, NamedTuple
 
 from virtstore.filesystems.base import Device
+from virtstore.filesystems.table import LINUX_SWAP
 from virtstore.units import MAX_SIZE
 
 MAGIC: Final = b"EFI PART"
@@ -27,7 +28,7 @@ FIRST_LBA: Final = 32  # of an entry, eight bytes
 LAST_LBA: Final = 40  # likewise
 _NEXT: Final = 48
 #: Of the partitions that are moved: no others are.
-SWAP: Final = uuid.UUID("0657FD6D-A4AB-43C4-84E5-0933C84B4F4F").bytes_le
+SWAP: Final = uuid.UUID(LINUX_SWAP).bytes_le
 
 #: Bytes of an array: 1024 entries, where 128 are usual. More would not fit into an answer.
 MOST_ENTRIES: Final = 128 << 10

@@ -13,7 +13,7 @@ from typing import Final
 
 from virtstore.errors import NotFound
 from virtstore.filesystems.registry import can_grow
-from virtstore.filesystems.table import end_of, is_container
+from virtstore.filesystems.table import LINUX_SWAP, end_of, is_container
 from virtstore.model import Partition
 from virtstore.units import format_size
 
@@ -28,7 +28,7 @@ _SERVING: Final = {
     "de": "Dell utility",
     "ea": "extended boot loader",
     "ef": "EFI system",
-    "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F": "swap",
+    LINUX_SWAP: "swap",
     "21686148-6449-6E6F-744E-656564454649": "BIOS boot",
     "426F6F74-0000-11AA-AA11-00306543ECAC": "Apple boot",
     "49F48D32-B10E-11DC-B99B-0019D1879648": "NetBSD swap",

@@ -27,7 +27,7 @@ from virtstore.filesystems.claims import (
 )
 from virtstore.filesystems.partitions import apply, changed
 from virtstore.filesystems.roles import in_the_way, instead, moves
-from virtstore.filesystems.table import ALIGNMENT, Table, Writes, end_of
+from virtstore.filesystems.table import ALIGNMENT, Table, Writes, end_of, rounded_up
 from virtstore.model import Partition
 from virtstore.units import format_size
 
@@ -178,8 +178,8 @@ class Subject(msgspec.Struct, frozen=True):
     def smallest_image(self, size: int) -> int:
         """Bytes that an image needs for the file system to have `size`."""
         if self.partition is None or self.table is None:
-            return _up(size, _SECTOR)
-        wanted = min(_up(size, ALIGNMENT), max(size, self.partition.size))
+            return rounded_up(size, _SECTOR)
+        wanted = min(rounded_up(size, ALIGNMENT), max(size, self.partition.size))
         return self.table.smallest_disk(self.partition.number, wanted)
 
     def grown_size(self, disk_size: int, size: int | None) -> int:
@@ -345,7 +345,7 @@ class Subject(msgspec.Struct, frozen=True):
         if self.partition is None or self.table is None:
             return False
         room = self.table.room(self.partition.number, disk_size) - self.partition.start
-        wanted = min(max(size, min(_up(size, ALIGNMENT), room)), self.partition.size)
+        wanted = min(max(size, min(rounded_up(size, ALIGNMENT), room)), self.partition.size)
         return apply(disk, self._moved(disk, wanted, disk_size))
 
     def _moved(self, disk: Device, size: int, disk_size: int) -> Writes:
@@ -360,7 +360,3 @@ class Subject(msgspec.Struct, frozen=True):
         if self.partition is None:
             return disk
         return disk.part(self.partition.start, self.partition.size)
-
-
-def _up(size: int, unit: int) -> int:
-    return -(-size // unit) * unit

@@ -18,6 +18,9 @@ from virtstore.units import format_size
 
 ALIGNMENT: Final = 1 << 20
 
+#: The type, in a GPT, of a Linux swap partition.
+LINUX_SWAP: Final = "0657FD6D-A4AB-43C4-84E5-0933C84B4F4F"
+
 #: MBR types of a partition that only holds others.
 _EXTENDED: Final = frozenset({"5", "f", "85"})
 
@@ -114,6 +117,11 @@ class Table(Protocol):
 def is_container(partition: Partition) -> bool:
     """Whether it is an extended partition, which only holds others."""
     return partition.type.lower() in _EXTENDED
+
+
+def rounded_up(byte: int, unit: int = ALIGNMENT) -> int:
+    """The multiple of `unit` at or behind a byte."""
+    return -(-byte // unit) * unit
 
 
 def end_of(partition: Partition) -> int:

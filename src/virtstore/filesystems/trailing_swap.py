@@ -23,7 +23,7 @@ from virtstore.filesystems.relocation import Relocation
 from virtstore.filesystems.roles import behind, described, in_the_way, is_swap
 from virtstore.filesystems.subject import Subject
 from virtstore.filesystems.swap import header_to_move
-from virtstore.filesystems.table import ALIGNMENT, Regions, Table, end_of
+from virtstore.filesystems.table import ALIGNMENT, Regions, Table, end_of, rounded_up
 from virtstore.model import Partition
 
 _NO_SWAP: Final = (
@@ -73,7 +73,7 @@ class TrailingSwap(msgspec.Struct, frozen=True):
 
     def smallest_disk(self, end: int) -> int:
         """Bytes of the smallest disk for it, with what lies before it ending at byte `end`."""
-        start = _up(end + self.lead)
+        start = rounded_up(end + self.lead)
         return self._disk(start if start <= self._nearest(-1) else self.partition.start)
 
     def _limit(self, disk_size: int) -> int:
@@ -83,11 +83,11 @@ class TrailingSwap(msgspec.Struct, frozen=True):
         return start + self.partition.size + relocation.tail(self.table)
 
     def _nearest(self, way: int) -> int:
-        """The start that is nearest to its present one, further back (1) or in front (-1), where
-        all that is written there lies clear of what is there now."""
+        """The nearest other start, further back (1) or in front (-1): what is written for a move to
+        there does not overlap what is there for its present start."""
         clear = self.lead + len(self.header)
         if way > 0:
-            return _up(self.partition.start + clear)
+            return rounded_up(self.partition.start + clear)
         return (self.partition.start - clear) // ALIGNMENT * ALIGNMENT
 
     def moved(self, start: int) -> Relocation:
@@ -158,7 +158,3 @@ def _header(disk: Device, chosen: Partition) -> bytes:
     if inside not in ("swap", "swsuspend"):
         raise Unsupported(_NO_SWAP)
     return header_to_move(disk.part(chosen.start, chosen.size))
-
-
-def _up(byte: int) -> int:
-    return -(-byte // ALIGNMENT) * ALIGNMENT

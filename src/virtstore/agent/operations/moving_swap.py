@@ -21,8 +21,8 @@ from virtstore.agent.operations.contents import (
 )
 from virtstore.agent.operations.cutting import cut_step, refuse_dependents
 from virtstore.agent.operations.resizing import (
-    cut_back,
     grow_inside,
+    grown_image,
     resize_image,
     target_size,
 )
@@ -46,11 +46,10 @@ from virtstore.filesystems.partitions import apply, read_table
 from virtstore.filesystems.relocation import require_free
 from virtstore.filesystems.roles import OF_THE_GUEST, described
 from virtstore.filesystems.subject import Subject
-from virtstore.filesystems.table import ALIGNMENT, Regions, Table, Write, end_of
+from virtstore.filesystems.table import Regions, Table, Write, end_of, rounded_up
 from virtstore.filesystems.trailing_swap import TrailingSwap, trailing_swap
 from virtstore.model import MovedPartition
 from virtstore.protocol import Done, ResizeMovingSwap
-from virtstore.run import LeftRunning
 from virtstore.units import format_size
 
 _NOTHING: Final = "no swap partition lies between it and the end of the disk: none was moved"
@@ -94,19 +93,11 @@ def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> Done:
         steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
     if dry_run:
         return plan(work, size, *steps, inside=subject.grown_size(size, None))
-    if size > present:
-        place.store.grow(place.name, size)
-    try:
+    with grown_image(work, size):
         fill_holes(work)
         moved = _move(work, place.name, start, strays)
         work = work._replace(subject=_seen(work, place.name))
         grown = grow_inside(work, None)
-    except LeftRunning:
-        raise
-    except BaseException:
-        if size > present:
-            cut_back(work)
-        raise
     return answer(work, grown, resized_image=size > present, moved=moved)
 
 
@@ -171,7 +162,7 @@ def _steps_to_shrink(
     subject, front = work.subject, swap.front
     steps = subject.shrinking(room) if shrinks else []
     if size is None and (not shrinks or subject.minimum is not None):
-        kept = min(_up(subject.minimum or 0), front.size) if shrinks else front.size
+        kept = min(rounded_up(subject.minimum or 0), front.size) if shrinks else front.size
         size = min(allocatable(work.place, swap.smallest_disk(front.start + kept)), work.present)
     if size is None:
         behind = f"move {described(swap.partition)} behind it, and cut {work.place.path} there"
@@ -233,7 +224,7 @@ def _shrink_front(work: Work, swap: TrailingSwap, name: str, room: int | None) -
         with device_of(image, lock=work.place.lock) as disk:
             shrunk = subject.shrink(disk, room, work.watch)
             image.flush()
-            keeps = max(shrunk.size, _up(shrunk.size) if room is None else room)
+            keeps = max(shrunk.size, rounded_up(shrunk.size) if room is None else room)
             size = min(keeps, front.size)
             left = table.left_behind(disk, disk.size)
             apply(disk, table.resized(front.number, size, disk.size) + left)
@@ -301,7 +292,3 @@ def _seen(work: Work, name: str) -> Subject:
     """What is resized, as it is now."""
     with work.place.store.open(name) as image, device_of(image) as disk:
         return choose(detect(disk), work.subject.number)
-
-
-def _up(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -7,7 +7,8 @@ partition. A plan that cannot succeed is refused before its first step.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from virtstore.agent.context import Agent, refuse_fixed
 from virtstore.agent.operations.contents import (
@@ -137,20 +138,27 @@ def _grow_image(work: Work, size: int, *, dry_run: bool) -> Done:
         steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
     if dry_run:
         return plan(work, size, *steps, inside=work.subject.grown_size(size, None))
-    if size > present:
-        place.store.grow(place.name, size)
-    try:
+    with grown_image(work, size):
         grown = grow_inside(work, None)
-    except LeftRunning:
-        raise
-    except BaseException:
-        if size > present:
-            cut_back(work)
-        raise
     return answer(work, grown, resized_image=size > present)
 
 
-def cut_back(work: Work) -> None:
+@contextmanager
+def grown_image(work: Work, size: int) -> Iterator[None]:
+    """The image has `size` bytes, and its old size again if the block fails."""
+    if size > work.present:
+        work.place.store.grow(work.place.name, size)
+    try:
+        yield
+    except LeftRunning:
+        raise
+    except BaseException:
+        if size > work.present:
+            _cut_back(work)
+        raise
+
+
+def _cut_back(work: Work) -> None:
     """The image has its old size again, unless something was written behind that. What the
     user is told is why growing failed: so nothing that goes wrong here is raised."""
     place = work.place
