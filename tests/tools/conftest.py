@@ -1,4 +1,4 @@
-"""What several files of tests about disks with partitions ask for."""
+"""What several files of tests ask for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.tools.meanwhile import Meanwhile
 from tests.tools.partitioned import Told, new_image
 from tests.tools.resize_images import configuration
 
@@ -26,3 +27,9 @@ def image(asked: tuple[Path, Told]) -> Path:
 @pytest.fixture
 def told(asked: tuple[Path, Told]) -> Told:
     return asked[1]
+
+
+@pytest.fixture
+def meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """To act in the middle of what an agent does; it is to be asked for before the agent starts."""
+    return Meanwhile(tmp_path / "unfinished", monkeypatch)

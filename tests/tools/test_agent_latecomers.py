@@ -6,10 +6,11 @@ import fcntl
 import gzip
 import random
 from collections.abc import Iterator
-from io import BufferedRandom
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.tools.meanwhile import Meanwhile
 from tests.waiting import until
 
 import virtstore
@@ -29,7 +30,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def host(images: Path) -> Iterator[virtstore.Host]:
+def host(images: Path, meanwhile: Meanwhile) -> Iterator[virtstore.Host]:
     with virtstore.connect(config=str(images.parent / "config.toml")) as opened:
         yield opened
 
@@ -52,21 +53,16 @@ def test_an_archive_of_nothing_never_zeroes_an_image(host: virtstore.Host, image
 
 
 def test_who_opens_an_image_while_it_is_compressed_keeps_it(
-    host: virtstore.Host, images: Path
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path
 ) -> None:
     kept = noise(images / "vm.img", 4 * MIB)
-    held: list[BufferedRandom] = []
+    with ExitStack() as held:
 
-    def latecomer(event: Progress) -> None:
-        if not held:
-            held.append((images / "vm.img").open("r+b"))
+        def open_it() -> None:
+            held.enter_context((images / "vm.img").open("r+b"))
 
-    try:
         with pytest.raises(virtstore.InUse):
-            host.image(f"{images}/vm.img").compress(format="xz", progress=latecomer)
-    finally:
-        for file in held:
-            file.close()
+            host.image(f"{images}/vm.img").compress(progress=meanwhile(open_it))
     assert (images / "vm.img").read_bytes() == kept
 
 
@@ -86,24 +82,18 @@ def test_a_partial_that_somebody_else_is_writing_is_left_to_them(
 
 
 def test_who_opens_a_target_while_it_is_being_replaced_keeps_it(
-    host: virtstore.Host, images: Path
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path
 ) -> None:
     noise(images / "new.img", 4 * MIB, seed=2)
     kept = noise(images / "vm.img", 4 * MIB)
-    held: list[BufferedRandom] = []
+    source, target = host.image(f"{images}/new.img"), host.image(f"{images}/vm.img")
+    with ExitStack() as held:
 
-    def latecomer(event: Progress) -> None:
-        if not held:
-            held.append((images / "vm.img").open("r+b"))
+        def open_it() -> None:
+            held.enter_context((images / "vm.img").open("r+b"))
 
-    try:
         with pytest.raises(virtstore.InUse):
-            host.image(f"{images}/new.img").copy(
-                host.image(f"{images}/vm.img"), overwrite=True, bwlimit="8M", progress=latecomer
-            )
-    finally:
-        for file in held:
-            file.close()
+            source.copy(target, overwrite=True, progress=meanwhile(open_it))
     assert (images / "vm.img").read_bytes() == kept
 
 

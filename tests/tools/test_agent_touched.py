@@ -8,13 +8,13 @@ import mmap
 import os
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.tools.meanwhile import Meanwhile
 
 import virtstore
-from virtstore.progress import Progress
 
 MIB = 1 << 20
 Change = Callable[[Path], object]
@@ -28,7 +28,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def host(images: Path) -> Iterator[virtstore.Host]:
+def host(images: Path, meanwhile: Meanwhile) -> Iterator[virtstore.Host]:
     config = images.parent / "config.toml"
     config.write_text(f'[[directory]]\npath = "{images}"\naccess = "write"\n')
     with virtstore.connect(config=str(config)) as opened:
@@ -42,18 +42,6 @@ def image(images: Path) -> Path:
     path.write_bytes(random.Random(5).randbytes(8 * MIB))
     os.link(path, images.parent / "elsewhere" / "second")
     return path
-
-
-def once(change: Change, path: Path) -> Callable[[Progress], None]:
-    """For `progress`: does it at the first report of data."""
-    left = [change]
-
-    def told(event: Progress) -> None:
-        if left and event.done:
-            with suppress(FileNotFoundError):  # it was done before we came to it
-                left.pop()(path)
-
-    return told
 
 
 def label(path: Path) -> None:
@@ -96,26 +84,30 @@ MOVED: dict[str, Change] = {
 
 @pytest.mark.parametrize("name", [*TOUCHED, *MOVED])
 def test_a_copy_of_what_nobody_wrote_to_is_whole(
-    host: virtstore.Host, images: Path, image: Path, name: str
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path, image: Path, name: str
 ) -> None:
     contents = image.read_bytes()
     change = {**TOUCHED, **MOVED}[name]
     host.image(str(image)).copy(
-        host.image(f"{images}/y.img"), bwlimit="16M", progress=once(change, image)
+        host.image(f"{images}/y.img"), progress=meanwhile(lambda: change(image))
     )
     assert (images / "y.img").read_bytes() == contents
 
 
 @pytest.mark.parametrize("name", TOUCHED)
 def test_an_image_that_nobody_wrote_to_goes_for_its_archive_and_back(
-    host: virtstore.Host, image: Path, name: str
+    host: virtstore.Host, meanwhile: Meanwhile, image: Path, name: str
 ) -> None:
     contents = image.read_bytes()
-    made = host.image(str(image)).compress(format="gzip", progress=once(TOUCHED[name], image))
+    made = host.image(str(image)).compress(
+        format="gzip", progress=meanwhile(lambda: TOUCHED[name](image))
+    )
     assert not image.exists()
     archive = Path(made.path)
     if name != "rm of another name":  # it has none by now
-        made.uncompress(progress=once(TOUCHED[name], archive) if name != "ln" else None)
+        made.uncompress(
+            progress=meanwhile(lambda: TOUCHED[name](archive)) if name != "ln" else None
+        )
     else:
         made.uncompress()
     assert image.read_bytes() == contents
@@ -146,22 +138,22 @@ WRITTEN: dict[str, tuple[Change, str]] = {
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_was_written_to_is_not_copied_and_what_was_seen_is_said(
-    host: virtstore.Host, images: Path, image: Path, name: str
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path, image: Path, name: str
 ) -> None:
     change, told = WRITTEN[name]
     source, target = host.image(str(image)), host.image(f"{images}/y.img")
     with pytest.raises(virtstore.InUse, match=told):
-        source.copy(target, bwlimit="16M", progress=once(change, image))
+        source.copy(target, progress=meanwhile(lambda: change(image)))
     assert [path.name for path in images.iterdir()] == ["x.img"]
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_what_was_written_to_does_not_go_for_its_archive(
-    host: virtstore.Host, images: Path, image: Path, name: str
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path, image: Path, name: str
 ) -> None:
     change, told = WRITTEN[name]
     with pytest.raises(virtstore.InUse, match=told):
-        host.image(str(image)).compress(format="xz", progress=once(change, image))
+        host.image(str(image)).compress(progress=meanwhile(lambda: change(image)))
     assert [path.name for path in images.iterdir()] == ["x.img"]
 
 
@@ -183,7 +175,7 @@ def mapped(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def test_a_write_through_a_mapping_is_seen_though_its_page_was_written_before(
-    host: virtstore.Host, images: Path, image: Path
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path, image: Path
 ) -> None:
     with mapped(image) as write_to_it:
         before = image.stat().st_mtime_ns
@@ -193,21 +185,20 @@ def test_a_write_through_a_mapping_is_seen_though_its_page_was_written_before(
         with pytest.raises(virtstore.InUse, match="time of modification"):
             host.image(str(image)).copy(
                 host.image(f"{images}/y.img"),
-                bwlimit="16M",
-                progress=once(lambda path: write_to_it(b"other"), image),
+                progress=meanwhile(lambda: write_to_it(b"other")),
             )
     assert [path.name for path in images.iterdir()] == ["x.img"]
 
 
 @pytest.mark.parametrize("name", ["written", "longer", "replaced", "made"])
 def test_what_is_to_be_replaced_stays_if_somebody_wrote_to_it_meanwhile(
-    host: virtstore.Host, images: Path, image: Path, name: str
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path, image: Path, name: str
 ) -> None:
     target = images / "y.img"
     if name != "made":
         target.write_bytes(b"old" * MIB)
 
-    def change(path: Path) -> None:
+    def change() -> None:
         if name in ("written", "longer"):
             with target.open("r+b") as file:
                 file.seek(0, 0 if name == "written" else 2)
@@ -219,7 +210,7 @@ def test_what_is_to_be_replaced_stays_if_somebody_wrote_to_it_meanwhile(
 
     with pytest.raises(virtstore.InUse, match="the same command replaces it"):
         host.image(str(image)).copy(
-            host.image(str(target)), overwrite=True, bwlimit="16M", progress=once(change, image)
+            host.image(str(target)), overwrite=True, progress=meanwhile(change)
         )
     assert b"newer" in target.read_bytes()
     host.image(str(image)).copy(host.image(str(target)), overwrite=True)  # of what is whole
@@ -229,15 +220,14 @@ def test_what_is_to_be_replaced_stays_if_somebody_wrote_to_it_meanwhile(
 
 @pytest.mark.parametrize("name", ["chmod", "chown", "setfattr", "touch -a"])
 def test_what_is_replaced_has_what_it_was_given_meanwhile(
-    host: virtstore.Host, images: Path, image: Path, name: str
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path, image: Path, name: str
 ) -> None:
     target = images / "y.img"
     target.write_bytes(b"old" * MIB)
     host.image(str(image)).copy(
         host.image(str(target)),
         overwrite=True,
-        bwlimit="16M",
-        progress=once(lambda _: TOUCHED[name](target), image),
+        progress=meanwhile(lambda: TOUCHED[name](target)),
     )
     assert target.read_bytes() == image.read_bytes()
     if name == "chmod":
@@ -247,12 +237,12 @@ def test_what_is_replaced_has_what_it_was_given_meanwhile(
 
 
 def test_contents_are_not_copied_over_what_somebody_wrote_after_it_was_compared(
-    host: virtstore.Host, images: Path, image: Path
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path, image: Path
 ) -> None:
     target = images / "y.img"
     target.write_bytes(image.read_bytes())
     with pytest.raises(virtstore.InUse, match="nothing of it was changed"):
         host.image(str(image)).copy_contents(
-            host.image(str(target)), progress=once(lambda _: write(target), image)
+            host.image(str(target)), progress=meanwhile(lambda: write(target))
         )
     assert target.read_bytes().startswith(b"newer")

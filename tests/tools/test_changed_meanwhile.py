@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.tools.meanwhile import Meanwhile
 
 import virtstore
 from virtstore.connection import Connection
 from virtstore.digest import ImageDigest, chunk_digest
 from virtstore.model import Compression
-from virtstore.progress import Progress
 from virtstore.protocol import Data, End, Existing, Ready, Receive, Same
 
 MIB = 1 << 20
@@ -33,7 +33,7 @@ def configured(images: Path, access: str = "write") -> str:
 
 
 @pytest.fixture
-def host(images: Path) -> Iterator[virtstore.Host]:
+def host(images: Path, meanwhile: Meanwhile) -> Iterator[virtstore.Host]:
     with virtstore.connect(config=configured(images)) as opened:
         yield opened
 
@@ -42,17 +42,6 @@ def noise(path: Path, size: int = 8 * MIB, seed: int = 1) -> bytes:
     contents = random.Random(seed).randbytes(size)
     path.write_bytes(contents)
     return contents
-
-
-def once(change: Callable[[], object]) -> Callable[[Progress], None]:
-    """For `progress`: does it at the first report of bytes."""
-    left = [change]
-
-    def told(event: Progress) -> None:
-        if left and event.total:
-            left.pop()()
-
-    return told
 
 
 def written(path: Path) -> Callable[[], None]:
@@ -78,39 +67,42 @@ def replaced(path: Path) -> Callable[[], None]:
 
 @pytest.mark.parametrize("change", [written, replaced])
 def test_what_changed_while_it_was_compressed_stays_and_no_archive_is_made(
-    host: virtstore.Host, images: Path, change: Callable[[Path], Callable[[], None]]
+    host: virtstore.Host,
+    meanwhile: Meanwhile,
+    images: Path,
+    change: Callable[[Path], Callable[[], None]],
 ) -> None:
     path = images / "x.img"
     noise(path)
-    with pytest.raises(virtstore.InUse):  # at that level it takes a while
-        host.image(str(path)).compress(level=19, progress=once(change(path)))
+    with pytest.raises(virtstore.InUse):
+        host.image(str(path)).compress(progress=meanwhile(change(path)))
     assert [each.name for each in images.iterdir()] == ["x.img"]
     assert path.read_bytes()[:5] in (b"newer", b"anoth")
 
 
 def test_an_archive_that_was_replaced_while_it_was_unpacked_stays(
-    host: virtstore.Host, images: Path
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path
 ) -> None:
     path = images / "x.img"
-    contents = noise(path, 48 * MIB)
+    contents = noise(path)
     archive = host.image(str(path)).compress()
     with pytest.raises(virtstore.InUse, match="changed"):
-        archive.uncompress(progress=once(replaced(Path(archive.path))))
+        archive.uncompress(progress=meanwhile(replaced(Path(archive.path))))
     assert Path(archive.path).read_bytes().startswith(b"another image")
     if path.exists():  # it was whole before the other came, and only that one was to be removed
         assert path.read_bytes() == contents
 
 
 def test_a_copy_of_what_changed_meanwhile_is_none_unless_that_is_wanted(
-    host: virtstore.Host, images: Path
+    host: virtstore.Host, meanwhile: Meanwhile, images: Path
 ) -> None:
     path = images / "x.img"
     noise(path)
     source, target = host.image(str(path)), host.image(f"{images}/copy.img")
     with pytest.raises(virtstore.InUse, match="wrote to it"):
-        source.copy(target, bwlimit="8M", progress=once(written(path)))
+        source.copy(target, progress=meanwhile(written(path)))
     assert [each.name for each in images.iterdir()] == ["x.img"]
-    source.copy(target, allow_in_use=True, progress=once(written(path)))
+    source.copy(target, allow_in_use=True, progress=meanwhile(written(path)))
 
 
 def agent(images: Path, access: str = "write") -> Connection:
