@@ -11,6 +11,7 @@ Error                code "failed"       exit 1    anything without a code of it
 ├── Corrupt          code "corrupt"      exit 9    contents fail their checks
 ├── ConnectionFailed code "connection"   exit 10   the host cannot be reached, or went away
 ├── Unsupported      code "unsupported"  exit 11   this host, type or file system cannot do that
+├── LeftRunning      code "left-running" exit 1    a tool takes too long, and goes on by itself
 └── Interrupted      code "interrupted"  exit 130  Ctrl-C
 
 A message says what was refused, why, and what to do about it; where it happened
@@ -114,6 +115,12 @@ class ConnectionFailed(Error):
 class Unsupported(Error):
     code = "unsupported"
     exit_status = 11
+
+
+class LeftRunning(Error):
+    """A tool that changes an image takes too long, and goes on: stopping it could do harm."""
+
+    code = "left-running"
 
 
 class Interrupted(Error):

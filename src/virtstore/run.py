@@ -26,7 +26,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from virtstore.errors import Error, Unsupported
+from virtstore.errors import Error, LeftRunning, Unsupported
 from virtstore.seccomp import length_filter
 from virtstore.text import remark
 
@@ -75,10 +75,6 @@ class Completed(msgspec.Struct, frozen=True):
         said = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         return remark(lines[-1] if lines else f"no message, exit status {self.status}")
-
-
-class LeftRunning(Error):
-    """A tool that changes an image takes too long, and goes on: stopping it could do harm."""
 
 
 def find(tool: str) -> str | None:

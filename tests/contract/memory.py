@@ -26,7 +26,7 @@ from virtstore.backends.base import (
 )
 from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.model import Extent
-from virtstore.run import LeftRunning
+from virtstore.undo import undone_by
 
 #: Characters that a name has at most.
 _LONGEST: Final = 100
@@ -323,13 +323,8 @@ class Memory:
     @contextmanager
     def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
         self.before_change[name] = bytes(self.open(name).contents)
-        try:
+        with undone_by(lambda: self._undo(name)):  # after `LeftRunning`, `mend` does it
             yield name
-        except LeftRunning:
-            raise  # `mend` undoes it
-        except BaseException:
-            self._undo(name)
-            raise
         del self.before_change[name]
 
     def remnants(self, name: str, contents: str) -> int:

@@ -8,8 +8,7 @@ from contextlib import closing
 import pytest
 
 from virtstore.backends.base import Store
-from virtstore.errors import NotFound
-from virtstore.run import LeftRunning
+from virtstore.errors import LeftRunning, NotFound
 
 from .stores import DATA, SIZE, Stopped, Subject, contents, listed, make, padded, state
 

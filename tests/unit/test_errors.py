@@ -22,6 +22,7 @@ TABLE = {
     "Corrupt": ("corrupt", 9),
     "ConnectionFailed": ("connection", 10),
     "Unsupported": ("unsupported", 11),
+    "LeftRunning": ("left-running", 1),
     "Interrupted": ("interrupted", 130),
 }
 

@@ -8,8 +8,7 @@ import pytest
 from virtstore.backends import lvm_report, lvm_steps
 from virtstore.backends.lvm import VolumeGroup
 from virtstore.backends.lvm_report import Group, Volume
-from virtstore.errors import Error, Unsupported
-from virtstore.run import LeftRunning
+from virtstore.errors import Error, LeftRunning, Unsupported
 
 GIB = 1 << 30
 

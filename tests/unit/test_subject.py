@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.errors import Corrupt, Error, Unsafe
+from virtstore.errors import Corrupt, Error, LeftRunning, Unsafe
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
 from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.detect import Contents
 from virtstore.filesystems.mbr import Mbr, read_mbr
 from virtstore.filesystems.subject import Subject
 from virtstore.model import Filesystem
-from virtstore.run import LeftRunning
 
 MIB = 1 << 20
 EXT4 = Filesystem(type="ext4", size=4 * MIB)

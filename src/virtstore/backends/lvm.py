@@ -56,8 +56,8 @@ from virtstore.backends.lvm_steps import Volumes
 from virtstore.backends.lvm_volumes import ReworkedVolume, Snapshot, VolumeDraft
 from virtstore.backends.owner import Owner
 from virtstore.backends.volume import VolumeImage
-from virtstore.errors import Error, Exists, InUse, NotFound, Unsupported
-from virtstore.run import LeftRunning
+from virtstore.errors import Exists, InUse, NotFound, Unsupported
+from virtstore.undo import undone_by
 
 _FIXED: Final = (
     "it is a snapshot with an exception store: it has the size that its origin had, for good;"
@@ -252,14 +252,8 @@ class VolumeGroup:
         self.discard(new)
         tags = (PARTIAL, DRAFT, *lost_tags(self._volumes.get(name)))
         self._volumes.snapshot(name, new + PARTIAL_SUFFIX, size, *tags)
-        try:
+        with undone_by(lambda: self.discard(new)):
             self.publish(new, overwrite=False)
-        except LeftRunning:
-            raise
-        except BaseException:
-            with suppress(Error, OSError):  # what is told is why it failed
-                self.discard(new)
-            raise
 
     def frozen(self, name: str) -> Snapshot:
         lvm_names.refuse_too_long(self.name, name, [lvm_names.COPYING_SUFFIX])
@@ -282,13 +276,8 @@ class VolumeGroup:
             return
         lvm_names.refuse_too_long(self.name, name, [SHRINKING_SUFFIX, UNDO_SUFFIX])
         lvm_names.refuse_taken(self._volumes, name)
-        try:
+        with undone_by(lambda: lvm_undo.undo(self._volumes, name)):
             yield lvm_undo.begin(self._volumes, name)
-        except LeftRunning:
-            raise  # it has the lock; whoever gets that next puts things right
-        except BaseException:
-            lvm_undo.undo(self._volumes, name)
-            raise
         lvm_undo.finish(self._volumes, name)
 
     def remnants(self, name: str, contents: str) -> int:

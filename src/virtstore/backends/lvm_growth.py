@@ -9,7 +9,6 @@ zeroed, and whoever asks for it to grow again, with nobody using it, has that do
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 
 from virtstore.backends.base import Look, nothing
@@ -17,8 +16,8 @@ from virtstore.backends.lvm_marks import GROWING_SUFFIX, ZERO, is_growing, zero_
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.lvm_steps import Volumes
 from virtstore.backends.volume import VolumeImage
-from virtstore.errors import Error, InUse
-from virtstore.run import LeftRunning
+from virtstore.errors import InUse
+from virtstore.undo import undone_by
 
 #: Bytes that are zeroed between two looks at who uses the volume.
 _STEP = 256 << 20
@@ -36,18 +35,16 @@ def grow(volumes: Volumes, name: str, size: int, *, in_use: bool, between: Look)
     hidden = name if in_use else name + GROWING_SUFFIX
     if not in_use:
         volumes.rename(name, hidden)
-    try:
+
+    def undo() -> None:
+        if not in_use and volumes.fresh(hidden).size > volume.size:
+            volumes.reduce(hidden, volume.size)
+        _settle(volumes, name, hidden)
+
+    with undone_by(undo):
         if size > volume.size:
             volumes.extend(hidden, size)
         _zero(volumes, hidden, start, between)
-    except LeftRunning:
-        raise  # it has the lock; whoever gets that next sees what it did
-    except BaseException:
-        with suppress(Error, OSError):
-            if not in_use and volumes.fresh(hidden).size > volume.size:
-                volumes.reduce(hidden, volume.size)
-            _settle(volumes, name, hidden)
-        raise
     _show(volumes, name, hidden)
 
 

@@ -27,7 +27,7 @@ from virtstore.filesystems.table import (
     end_of,
     is_container,
 )
-from virtstore.run import LeftRunning
+from virtstore.undo import undone_by
 
 __all__ = [
     "KINDS",
@@ -102,14 +102,13 @@ def changed(disk: Device, writes: Writes, head: Device) -> Iterator[None]:
     before = tuple(Write(w.offset, _read(disk, w.offset, len(w.data))) for w in news)
     untouched = head.read(0, head.size)
     apply(disk, news)
-    try:
-        yield
-    except LeftRunning:
-        raise  # what it is doing may need the partition
-    except BaseException:
+
+    def undo() -> None:
         if head.read(0, head.size) == untouched:
             apply(disk, before[::-1])
-        raise
+
+    with undone_by(undo):
+        yield
 
 
 def _read(device: Device, offset: int, length: int) -> bytes:

@@ -8,7 +8,7 @@ partition. A plan that cannot succeed is refused before its first step.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from virtstore.agent.context import Agent, refuse_fixed
 from virtstore.agent.operations.contents import (
@@ -32,10 +32,10 @@ from virtstore.agent.operations.resizing_work import (
     work_on,
     writing,
 )
-from virtstore.errors import Error, UsageError
+from virtstore.errors import UsageError
 from virtstore.filesystems.base import Resized
 from virtstore.protocol import Done, GrowFilesystem, ResizeImage, ShrinkFilesystem
-from virtstore.run import LeftRunning
+from virtstore.undo import undone_by
 from virtstore.units import format_size, parse_size, parse_target_size
 
 #: What `size` says for "as small as it goes".
@@ -148,25 +148,17 @@ def grown_image(work: Work, size: int) -> Iterator[None]:
     """The image has `size` bytes, and its old size again if the block fails."""
     if size > work.present:
         work.place.store.grow(work.place.name, size)
-    try:
+    with undone_by(lambda: _cut_back(work) if size > work.present else None):
         yield
-    except LeftRunning:
-        raise
-    except BaseException:
-        if size > work.present:
-            _cut_back(work)
-        raise
 
 
 def _cut_back(work: Work) -> None:
-    """The image has its old size again, unless something was written behind that. What the
-    user is told is why growing failed: so nothing that goes wrong here is raised."""
+    """The image has its old size again. Raises `Unsafe` where something was written behind it."""
     place = work.place
-    with suppress(Error, OSError):
-        with place.store.open(place.name) as image:
-            refuse_to_cut(image, work.present)
-        place.store.refresh()
-        place.store.shrink(place.name, work.present)
+    with place.store.open(place.name) as image:
+        refuse_to_cut(image, work.present)
+    place.store.refresh()
+    place.store.shrink(place.name, work.present)
 
 
 def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> Done:

@@ -16,7 +16,7 @@ from virtstore.agent.operations import lost
 from virtstore.agent.operations.contents import device_of, refuse_to_write_upon_the_unknown
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
-from virtstore.errors import Corrupt, Error, Interrupted
+from virtstore.errors import Corrupt, Interrupted
 from virtstore.filesystems.base import Resized
 from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.detect import Contents, detect
@@ -24,7 +24,7 @@ from virtstore.filesystems.signs import signs_of_a_cut
 from virtstore.filesystems.subject import Subject
 from virtstore.model import MovedPartition, ResizedFilesystem
 from virtstore.protocol import Done
-from virtstore.run import LeftRunning
+from virtstore.undo import undone_by
 
 
 class Work(NamedTuple):
@@ -124,16 +124,16 @@ def guarded(work: Work) -> Iterator[str]:
     """The store's guard. If the block fails with everything in its place, it is as if nothing
     had been begun: the next change has no right to what lies behind."""
     place = work.place
-    try:
-        with place.store.guarded(place.name, work.subject.end, work.contents) as name:
-            yield name
-    except LeftRunning:
-        raise
-    except BaseException:
-        with suppress(Error, OSError):
-            if work.remnants == work.subject.end and _is_as_it_was(work):
-                place.store.forget_remnants(place.name)
-        raise
+
+    def forget() -> None:
+        if work.remnants == work.subject.end and _is_as_it_was(work):
+            place.store.forget_remnants(place.name)
+
+    with (
+        undone_by(forget),
+        place.store.guarded(place.name, work.subject.end, work.contents) as name,
+    ):
+        yield name
 
 
 def _is_as_it_was(work: Work) -> bool:
