@@ -25,7 +25,6 @@ from virtstore.backends.base import (
     nothing,
 )
 from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
-from virtstore.model import Extent
 from virtstore.undo import undone_by
 
 #: Characters that a name has at most.
@@ -40,7 +39,7 @@ class Contents(bytearray):
     note = ""
 
 
-class MemoryImage:
+class MemoryImage(Image):
     """Bytes that are read and written at offsets."""
 
     def __init__(self, contents: Contents, *, writable: bool = True) -> None:
@@ -63,11 +62,6 @@ class MemoryImage:
     def allocated(self) -> int:
         return len(self.contents)
 
-    def read_whole(self, offset: int, length: int) -> bytes:
-        if offset + length > self.size:
-            raise OSError(errno.EIO, "read behind the end")
-        return self.read_at(offset, length)
-
     def read_at(self, offset: int, length: int) -> bytes:
         return bytes(self.contents[offset : offset + length])
 
@@ -79,25 +73,6 @@ class MemoryImage:
     def zero(self, offset: int, length: int) -> None:
         self.write_at(offset, bytes(length))
 
-    def extents(self) -> Iterator[Extent]:
-        if self.contents:
-            yield Extent(0, self.size, "unknown")
-
-    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
-        return []
-
-    def let_go(self, offset: int, length: int) -> None:
-        """It is all there is."""
-
-    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
-        """There is no disk."""
-
-    def flush(self) -> None:
-        """Nothing survives anyway."""
-
-    def check(self) -> None:
-        """Memory does not go away."""
-
     @contextmanager
     def lend(self) -> Iterator[int]:
         """A file of the contents. What is written to it is the image's when it is given back."""
@@ -108,10 +83,7 @@ class MemoryImage:
                 file.seek(0)
                 self.contents[:] = file.read()
 
-    def __enter__(self) -> MemoryImage:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Nothing to close."""
 
 
@@ -144,9 +116,6 @@ class MemoryDraft(MemoryImage):
 
     def scratch(self) -> MemoryImage:
         return MemoryImage(Contents())
-
-    def __enter__(self) -> MemoryDraft:
-        return self
 
 
 class ReworkedMemory(MemoryDraft):

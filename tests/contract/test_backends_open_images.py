@@ -46,7 +46,7 @@ def test_what_is_written_out_is_what_was_written(store: Store, wait: bool) -> No
     with store.open("x.img", writable=True) as image:
         image.write_at(CHUNK - 2, b"later")
         for offset, length in ((0, 1), (CHUNK - 2, 5), (0, image.size), (image.size, CHUNK)):
-            image.write_out(offset, length, wait=wait)
+            image.cache.write_out(offset, length, wait=wait)
         image.flush()
     assert contents(store) == padded(store, DATA.ljust(CHUNK - 2, b"\0") + b"later")
 
@@ -55,7 +55,7 @@ def test_what_is_let_go_of_before_it_is_on_the_disk_is_kept(store: Store) -> Non
     make(store)
     with store.open("x.img", writable=True) as image:
         image.write_at(0, b"later")
-        image.let_go(0, image.size + CHUNK)
+        image.cache.let_go(0, image.size + CHUNK)
         assert image.read_at(0, len(DATA)) == b"later" + DATA[5:]
     assert contents(store) == padded(store, b"later" + DATA[5:])
 
@@ -68,17 +68,17 @@ def test_what_is_not_cached_are_parts_of_what_was_asked_about(
 ) -> None:
     make(store)
     with store.open("x.img") as image:
-        image.let_go(0, image.size)
+        image.cache.let_go(0, image.size)
         position = offset // PAGESIZE * PAGESIZE
-        for begin, count in image.not_cached(offset, length):
+        for begin, count in image.cache.not_cached(offset, length):
             assert position <= begin
             assert count > 0
             position = begin + count
         end = min(offset + length, image.size)
         assert position <= -(-end // PAGESIZE) * PAGESIZE
         assert image.read_at(0, len(DATA)) == DATA
-        assert image.not_cached(image.size, CHUNK) == []
-        assert image.not_cached(image.size + CHUNK, CHUNK) == []
+        assert image.cache.not_cached(image.size, CHUNK) == []
+        assert image.cache.not_cached(image.size + CHUNK, CHUNK) == []
 
 
 def test_what_was_read_of_an_image_that_is_there_is_the_image(store: Store) -> None:
@@ -86,6 +86,14 @@ def test_what_was_read_of_an_image_that_is_there_is_the_image(store: Store) -> N
     with store.open("x.img") as image:
         assert image.read_at(0, image.size) == padded(store)
         image.check()
+
+
+def test_an_image_is_closed_without_a_context_as_well(store: Store) -> None:
+    make(store)
+    image = store.open("x.img")
+    assert image.read_at(0, len(DATA)) == DATA
+    image.close()
+    store.remove("x.img")  # nobody has it open
 
 
 def test_a_tool_reads_and_writes_an_image_that_is_lent_to_it(store: Store) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from virtstore.backends import base
-from virtstore.backends.base import Image, Look, Store, Stored, Version, nothing
+from virtstore.backends.base import Image, Look, PageCache, Store, Stored, Version, nothing
 from virtstore.errors import NotFound
 
 from . import every_store
@@ -19,7 +19,7 @@ from .stores import memory
 from .test_backends_guarded import END
 from .watched import Watched, every_test, members_of, protocols
 
-PROTOCOLS = (base.Image, base.Draft, base.ArchiveDraft, base.Store)
+PROTOCOLS = (base.PageCache, base.Readable, base.Image, base.Draft, base.ArchiveDraft, base.Store)
 TESTS = every_test(every_store)
 
 
@@ -119,8 +119,34 @@ def lent_as_a_copy(image: MemoryImage) -> Iterator[int]:
         yield fd
 
 
-def lost_when_let_go(image: MemoryImage, offset: int, length: int) -> None:
-    image.contents[offset : offset + 5] = bytes(5)
+class Losing(PageCache):
+    """Loses what is let go of before it is on the disk."""
+
+    def __init__(self, image: MemoryImage) -> None:
+        self.image = image
+
+    def let_go(self, offset: int, length: int) -> None:
+        self.image.contents[offset : offset + 5] = bytes(5)
+
+
+class WritingZeros(Losing):
+    """Writes out zeros."""
+
+    def let_go(self, offset: int, length: int) -> None:
+        return
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        self.image.zero(0, 5)
+
+
+class Endless(PageCache):
+    """Knows of what lies behind an image's end."""
+
+    def __init__(self, image: MemoryImage) -> None:
+        return
+
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
+        return [(offset, length)]
 
 
 def published_over(draft: MemoryDraft, *, overwrite: bool, like: str | None = None) -> None:
@@ -187,15 +213,9 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     "grow: a failure leaves the new size": (Memory, "grow", grown_and_left_so),
     "grow: what is not zeroed is forgotten": (Memory, "grow", cut_back_in_use),
     "lend: a copy": (MemoryImage, "lend", lent_as_a_copy),
-    "let_go: what was not on the disk is lost": (MemoryImage, "let_go", lost_when_let_go),
-    "write_out: zeros are": (
-        *(MemoryImage, "write_out"),
-        lambda image, offset, length, wait: image.zero(0, 5),
-    ),
-    "not_cached: behind the end": (
-        *(MemoryImage, "not_cached"),
-        lambda image, offset, length: [(offset, length)],
-    ),
+    "let_go: what was not on the disk is lost": (MemoryImage, "cache", property(Losing)),
+    "write_out: zeros are": (MemoryImage, "cache", property(WritingZeros)),
+    "not_cached: behind the end": (MemoryImage, "cache", property(Endless)),
     "check: raises": (MemoryImage, "check", lambda image: image.read_whole(image.size, 1)),
     "version: of all images the same": (
         *(MemoryImage, "version"),

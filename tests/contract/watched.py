@@ -52,6 +52,9 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._target, name)
         self._see(name)
+        declared = getattr(self._protocol, name, None)
+        if isinstance(declared, property):
+            return self._watched(value, get_type_hints(declared.fget)["return"])
         return self._call(name, value) if inspect.ismethod(value) else value
 
     def __enter__(self) -> Watched:
@@ -72,10 +75,12 @@ class Watched:
             for given, value in signature.bind(self, *args, **named).arguments.items():
                 if value != signature.parameters[given].default:
                     self._see(f"{name}({given})")
-            made = method(*args, **named)
-            return Watched(made, result, self._seen) if _is_protocol(result) else made
+            return self._watched(method(*args, **named), result)
 
         return call
+
+    def _watched(self, value: Any, kind: Any) -> Any:
+        return Watched(value, kind, self._seen) if _is_protocol(kind) else value
 
     def _see(self, member: str) -> None:
         for protocol in self._protocol.__mro__:

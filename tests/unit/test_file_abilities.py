@@ -145,7 +145,7 @@ def test_what_cannot_be_written_out_in_parts_is_flushed_in_the_end(
 ) -> None:
     monkeypatch.setattr(linux, "write_out", raising(number))
     with store.draft("x.img", 10) as made:
-        made.write_out(0, 10, wait=True)
+        made.cache.write_out(0, 10, wait=True)
 
 
 def test_what_fails_to_be_written_out_in_parts_is_told(
@@ -153,7 +153,7 @@ def test_what_fails_to_be_written_out_in_parts_is_told(
 ) -> None:
     monkeypatch.setattr(linux, "write_out", raising(errno.EIO))
     with store.draft("x.img", 10) as made, pytest.raises(OSError, match="error"):
-        made.write_out(0, 10, wait=True)
+        made.cache.write_out(0, 10, wait=True)
 
 
 def test_a_file_system_without_modes_is_left_to_its_mount(

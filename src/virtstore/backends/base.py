@@ -13,12 +13,14 @@ the kernel's number, or those of errors.py, as each method says.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, Self
 
 import msgspec
 
+from virtstore.errors import Unsupported
 from virtstore.model import EntryType, Extent, ImageType, State
 
 #: Called now and then while something takes long. What it raises ends that.
@@ -99,13 +101,90 @@ class Stored(msgspec.Struct, frozen=True):
     lacks: str | None = None  # which disk of the host's is missing that a part of it lies on
 
 
-class Image(Protocol):
-    """An open image. Closed by leaving its context."""
+class PageCache(Protocol):
+    """What the host's page cache has of an image. By default nothing, which `NO_CACHE` is."""
+
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
+        """The parts (offset, length) of a range, in whole pages, that are not in the cache, as far
+        as the image goes; none where that cannot be known."""
+        return []
+
+    def let_go(self, offset: int, length: int) -> None:
+        """A range need not stay in the cache. What is not on the disk yet does."""
+        return
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        """Begin to bring what was written in a range to the disk, or wait for that: so that
+        the flush at the end, which nothing can interrupt, is short. Promises nothing, but what
+        fails here is raised here: a flush may not say it again."""
+        return
+
+
+class _NoCache(PageCache):
+    pass
+
+
+NO_CACHE: Final[PageCache] = _NoCache()
+
+
+class Readable(Protocol):
+    """An image, or an archive, that is open for reading. Closed by leaving its context."""
 
     @property
     def size(self) -> int:
         """Bytes."""
         ...
+
+    @property
+    def version(self) -> Version:
+        """Another one after each change, and of another image; always the same where a store
+        cannot tell (a volume)."""
+        ...
+
+    @property
+    def cache(self) -> PageCache:
+        return NO_CACHE
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """`length` bytes, fewer only at the image's end."""
+        ...
+
+    def read_whole(self, offset: int, length: int) -> bytes:
+        """`length` bytes. An end before that is an error (EIO), never a short read."""
+        data = self.read_at(offset, length)
+        if len(data) < length:
+            end = offset + len(data)
+            raise OSError(errno.EIO, f"the image ends at byte {end}, within its size")
+        return data
+
+    def extents(self) -> Iterator[Extent]:
+        """The whole image, in order and without gaps; `zero` only where that is certain."""
+        if self.size:
+            yield Extent(0, self.size, "unknown")
+
+    def check(self) -> None:
+        """Called when the last byte was read, or reading failed. Raises where what was read
+        may not be the image: a snapshot that could not be kept (`NoSpace`)."""
+        return
+
+    def flush(self) -> None:
+        """Return when what was written, by whomever, would survive a power cut; a failure is
+        final."""
+        return
+
+    def close(self) -> None:
+        """Called once; nothing is read or written afterwards."""
+        ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Image(Readable, Protocol):
+    """An open image."""
 
     @property
     def allocated(self) -> int:
@@ -115,20 +194,6 @@ class Image(Protocol):
     @property
     def identity(self) -> Identity: ...
 
-    @property
-    def version(self) -> Version:
-        """Another one after each change, and of another image; always the same where a store
-        cannot tell (a volume)."""
-        ...
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """`length` bytes, fewer only at the image's end."""
-        ...
-
-    def read_whole(self, offset: int, length: int) -> bytes:
-        """`length` bytes. An end before that is an error (EIO), never a short read."""
-        ...
-
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """All of `data`, or an error. Writing at a draft's end makes an archive longer."""
         ...
@@ -137,54 +202,19 @@ class Image(Protocol):
         """Make the range read as zeros, its space still reserved. Discard is no way to do it."""
         ...
 
-    def extents(self) -> Iterator[Extent]:
-        """The whole image, in order and without gaps; `zero` only where that is certain."""
-        ...
-
-    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
-        """Begin to bring what was written in a range to the disk, or wait for that: so that
-        the flush at the end, which nothing can interrupt, is short. Promises nothing, but what
-        fails here is raised here: a flush may not say it again."""
-        ...
-
-    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
-        """The parts (offset, length) of a range, in whole pages, that are not in the host's page
-        cache, as far as the image goes; none where that cannot be known."""
-        ...
-
-    def let_go(self, offset: int, length: int) -> None:
-        """A range need not stay in the page cache. What is not on the disk yet does."""
-        ...
-
-    def flush(self) -> None:
-        """Return when what was written would survive a power cut; a failure is final."""
-        ...
-
-    def check(self) -> None:
-        """Called when the last byte was read, or reading failed. Raises where what was read
-        may not be the image: a snapshot that could not be kept (`NoSpace`)."""
-        ...
-
     def lend(self) -> AbstractContextManager[int]:
-        """A descriptor for a tool to inherit; `/proc/self/fd/N` is the image's path there."""
-        ...
-
-    def __enter__(self) -> Image: ...
-
-    def __exit__(self, *_: object) -> None: ...
+        """A descriptor for a tool to inherit; `/proc/self/fd/N` is the image's path there. Raises
+        `Unsupported` where there is none."""
+        raise Unsupported("no tool can look into it where it is; copy it to a directory")
 
 
 class Draft(Image, Protocol):
     """An image in the making. Leaving its context neither publishes nor discards it: what
     is left is visible as partial, can be resumed, and is removed by `Store.discard`."""
 
-    @property
-    def holds(self) -> Holds: ...
-
-    @property
-    def whole(self) -> bool:
-        """It is finished, and not published: what fails now is no reason to discard it."""
-        ...
+    holds: Holds
+    #: It is finished, and not published: what fails now is no reason to discard it.
+    whole: bool
 
     def finish(self) -> None:
         """Flush what is all written now. `publish` does it too."""
@@ -202,8 +232,6 @@ class Draft(Image, Protocol):
         where they cannot be."""
         ...
 
-    def __enter__(self) -> Draft: ...
-
 
 class ArchiveDraft(Draft, Protocol):
     """An archive in the making, whose length is known only at its end."""
@@ -216,8 +244,6 @@ class ArchiveDraft(Draft, Protocol):
         """Room for as much again, beside it and without a name, gone when it is closed.
         `OSError` where there is no such thing."""
         ...
-
-    def __enter__(self) -> ArchiveDraft: ...
 
 
 class Store(Protocol):

@@ -5,20 +5,50 @@ Every call is done whole or raises, moves no file position, and may come from an
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from virtstore import linux
+from virtstore.backends.base import Image, PageCache
 from virtstore.digest import ZEROS
 
 
-class DescriptorImage:
-    """An image behind the descriptor `fd`, which it owns. See `base.Image` for the contract."""
+class DescriptorCache(PageCache):
+    """The page cache of what is behind the descriptor `fd`."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
+        length = min(length, os.lseek(self._fd, 0, os.SEEK_END) - offset)
+        try:
+            return linux.not_cached(self._fd, offset, length) if length > 0 else []
+        except OSError:  # no matter: reading it will say what is wrong
+            return []
+
+    def let_go(self, offset: int, length: int) -> None:
+        with suppress(OSError):
+            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        # The kernel tells an error once: what is swallowed here, fsync would not report again.
+        try:
+            linux.write_out(self._fd, offset, length, wait=wait)
+        except OSError as error:
+            if error.errno not in linux.CANNOT:
+                raise
+
+
+class DescriptorImage(Image):
+    """An image behind the descriptor `fd`, which it owns: a part of what `base.Image` asks for."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    @property
+    def cache(self) -> PageCache:
+        return DescriptorCache(self._fd)
 
     @property
     def size(self) -> int:
@@ -33,43 +63,14 @@ class DescriptorImage:
             data += more
         return data
 
-    def read_whole(self, offset: int, length: int) -> bytes:
-        data = self.read_at(offset, length)
-        if len(data) < length:
-            end = offset + len(data)
-            raise OSError(errno.EIO, f"the image ends at byte {end}, within its size")
-        return data
-
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)
         while view:
             count = os.pwrite(self._fd, view, offset)
             view, offset = view[count:], offset + count
 
-    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
-        # The kernel tells an error once: what is swallowed here, fsync would not report again.
-        try:
-            linux.write_out(self._fd, offset, length, wait=wait)
-        except OSError as error:
-            if error.errno not in linux.CANNOT:
-                raise
-
-    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
-        length = min(length, self.size - offset)
-        try:
-            return linux.not_cached(self._fd, offset, length) if length > 0 else []
-        except OSError:  # no matter: reading it will say what is wrong
-            return []
-
-    def let_go(self, offset: int, length: int) -> None:
-        with suppress(OSError):
-            os.posix_fadvise(self._fd, offset, length, os.POSIX_FADV_DONTNEED)
-
     def flush(self) -> None:
         os.fsync(self._fd)
-
-    def check(self) -> None:
-        """What is open is not lost."""
 
     @contextmanager
     def lend(self) -> Iterator[int]:

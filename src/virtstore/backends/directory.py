@@ -130,7 +130,7 @@ class Directory:
             draft.claim(ours=made)
             leftovers.mark_draft(fd)
         except BaseException:
-            draft.__exit__()
+            draft.close()
             raise
         return draft
 
@@ -166,7 +166,7 @@ class Directory:
             self._refuse_what_does_not_fit(size - draft.allocated)
             draft.reserve(size)
         except BaseException as error:
-            draft.__exit__()
+            draft.close()
             self.discard(name)
             _explain(error, size)
             raise
@@ -195,7 +195,7 @@ class Directory:
                 left = name + REWORK_SUFFIX
                 os.rename(file, left, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except BaseException as error:
-            image.__exit__()
+            image.close()
             _explain(error, stored.size)
             raise
         return image
@@ -315,7 +315,7 @@ class Directory:
             try:
                 copy.clone_from(image)
             except BaseException:
-                copy.__exit__()
+                copy.close()
                 raise
             return copy
 

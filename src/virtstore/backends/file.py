@@ -182,12 +182,6 @@ class FileImage(DescriptorImage):
                 return offset if whence == os.SEEK_DATA else size
             raise
 
-    def __enter__(self) -> FileImage:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class FileDraft(FileImage):
     """A file under its temporary name."""
@@ -256,9 +250,6 @@ class FileDraft(FileImage):
     def _dress(self, replaced: str | None, like: str | None) -> None:
         attributes.give(self._fd, to_have(self._directory, self._new, replaced, like))
 
-    def __enter__(self) -> FileDraft:
-        return self
-
 
 class ReworkedFile(Reworked, FileDraft):
     """A file that is its own draft: it keeps its mode and owner, too."""
@@ -280,9 +271,6 @@ class ReworkedFile(Reworked, FileDraft):
 
     def _dress(self, replaced: str | None, like: str | None) -> None:
         return
-
-    def __enter__(self) -> ReworkedFile:
-        return self
 
 
 def to_have(

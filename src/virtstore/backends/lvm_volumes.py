@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, PageCache
+from virtstore.backends.descriptor import DescriptorCache
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_report import Volume
 from virtstore.backends.reworked import Reworked
@@ -33,6 +34,18 @@ class Group(Protocol):
     def pool_is_full(self, volume: Volume) -> bool: ...
 
 
+class _DraftCache(DescriptorCache):
+    """Says what `telling` makes of a failure."""
+
+    def __init__(self, fd: int, telling: Callable[[], AbstractContextManager[None]]) -> None:
+        super().__init__(fd)
+        self._telling = telling
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        with self._telling():
+            super().write_out(offset, length, wait=wait)
+
+
 class VolumeDraft(VolumeImage):
     """A volume under its temporary name."""
 
@@ -47,9 +60,9 @@ class VolumeDraft(VolumeImage):
         with self._telling_a_full_pool():
             super().zero(offset, length)
 
-    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
-        with self._telling_a_full_pool():
-            super().write_out(offset, length, wait=wait)
+    @property
+    def cache(self) -> PageCache:
+        return _DraftCache(self._fd, self._telling_a_full_pool)
 
     def flush(self) -> None:
         with self._telling_a_full_pool():
@@ -84,9 +97,6 @@ class VolumeDraft(VolumeImage):
                 raise
             raise NoSpace(f"the thin pool {self.volume.pool} is full") from None
 
-    def __enter__(self) -> VolumeDraft:
-        return self
-
 
 class ReworkedVolume(Reworked, VolumeDraft):
     """A volume that is its own draft."""
@@ -110,9 +120,6 @@ class ReworkedVolume(Reworked, VolumeDraft):
             self._group.show(self._name)
         self.whole = False
 
-    def __enter__(self) -> ReworkedVolume:
-        return self
-
 
 class Snapshot(VolumeImage):
     """A snapshot that is removed when it is closed, and before that by its guard or the next
@@ -135,6 +142,3 @@ class Snapshot(VolumeImage):
         super().close()
         self._group.drop(self.volume.name)
         self._watch.dismiss()
-
-    def __enter__(self) -> Snapshot:
-        return self

@@ -19,7 +19,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 
-from virtstore.backends.base import Image, Version
+from virtstore.backends.base import Readable, Version
 
 #: Seconds that a tick may have: on file systems with whole seconds, and FAT's two.
 _COARSE: Final = 2.0
@@ -32,7 +32,7 @@ def of_status(status: os.stat_result) -> Version:
     )
 
 
-def settled(image: Image) -> Version:
+def settled(image: Readable) -> Version:
     """The version, once a later write will make another one of it."""
     if not image.version.changed:
         return image.version

@@ -15,7 +15,6 @@ import errno
 import fcntl
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +24,6 @@ from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.lvm_report import Volume
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import InUse
-from virtstore.model import Extent
 
 _BLKZEROOUT: Final = 0x127F
 #: Ranges are zeroed in the kernel in steps, between which we can be told to stop.
@@ -72,10 +70,6 @@ class VolumeImage(DescriptorImage):
             if block != ZEROS[: len(block)]:
                 self.zero(start, len(block))
 
-    def extents(self) -> Iterator[Extent]:
-        if self.size:
-            yield Extent(0, self.size, "unknown")
-
     def _zero_blocks(self, offset: int, length: int) -> None:
         try:
             linux.zero_range(self._fd, offset, length)
@@ -83,12 +77,6 @@ class VolumeImage(DescriptorImage):
             if error.errno not in (errno.EOPNOTSUPP, errno.ENODEV):
                 raise
             fcntl.ioctl(self._fd, _BLKZEROOUT, struct.pack("=QQ", offset, length))
-
-    def __enter__(self) -> VolumeImage:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def _open(volume: Volume, flags: int) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from virtstore.backends.base import Image
+from virtstore.backends.base import Readable
 
 #: Bytes behind the one that is read now that some thread may still be reading.
 _BEHIND: Final = 16 << 20
@@ -36,8 +36,8 @@ class _Run(msgspec.Struct):
 class Reading:
     """For one thread, which says what is read next, by whatever thread."""
 
-    def __init__(self, image: Image) -> None:
-        self._image = image
+    def __init__(self, image: Readable) -> None:
+        self._cache = image.cache
         self._seen = 0  # what lies before it was looked at
         self._absent: deque[_Run] = deque()  # what was not cached then
 
@@ -48,7 +48,7 @@ class Reading:
         if start >= end:
             return
         self._seen = end
-        for begin, count in self._image.not_cached(start, end - start):
+        for begin, count in self._cache.not_cached(start, end - start):
             if self._absent and self._absent[-1].end >= begin:  # whole pages: they may overlap
                 self._absent[-1].end = begin + count
             else:
@@ -57,7 +57,7 @@ class Reading:
     def end(self) -> None:
         """Everything was read. What is read from now on is another passage."""
         for run in self._absent:
-            self._image.let_go(run.start, run.end - run.start)
+            self._cache.let_go(run.start, run.end - run.start)
         self._absent.clear()
         self._seen = 0
 
@@ -65,11 +65,11 @@ class Reading:
         while self._absent and self._absent[0].start < before:
             run = self._absent[0]
             if run.end <= before:
-                self._image.let_go(run.start, run.end - run.start)
+                self._cache.let_go(run.start, run.end - run.start)
                 self._absent.popleft()
                 continue
             if before - run.start >= _STEP:
-                self._image.let_go(run.start, before - run.start)
+                self._cache.let_go(run.start, before - run.start)
                 run.start = before - _FOLIO
             return
 
@@ -77,7 +77,7 @@ class Reading:
 class ReadThrough:
     """An archive that one thread reads from start to end, and says nothing."""
 
-    def __init__(self, image: Image, reading: Reading) -> None:
+    def __init__(self, image: Readable, reading: Reading) -> None:
         self._image = image
         self._reading = reading
         self._told = 0
@@ -94,8 +94,8 @@ class ReadThrough:
 class Writing:
     """For one thread, which says what was written, in the draft's order."""
 
-    def __init__(self, draft: Image) -> None:
-        self._draft = draft
+    def __init__(self, draft: Readable) -> None:
+        self._cache = draft.cache
         self._begun = 0
         self._newer: deque[tuple[int, int]] = deque()
         self._older: deque[tuple[int, int]] = deque()
@@ -112,8 +112,8 @@ class Writing:
         if position - self._begun < _WINDOW:
             return
         for part in self._newer:
-            self._draft.write_out(*part, wait=False)
+            self._cache.write_out(*part, wait=False)
         for part in self._older:
-            self._draft.write_out(*part, wait=True)
-            self._draft.let_go(*part)
+            self._cache.write_out(*part, wait=True)
+            self._cache.let_go(*part)
         self._older, self._newer, self._begun = self._newer, deque(), position

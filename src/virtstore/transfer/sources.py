@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from typing import Final, NamedTuple, Protocol
 
 from virtstore import formats, names
-from virtstore.backends.base import Image
+from virtstore.backends.base import Readable
 from virtstore.backends.version import settled, touched, written
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Corrupt, InUse
@@ -77,7 +77,7 @@ class Source(Protocol):
 
 
 def open_source(
-    image: Image, *, archives: bool, name: str = "", steady: bool = False, raw: bool = False
+    image: Readable, *, archives: bool, name: str = "", steady: bool = False, raw: bool = False
 ) -> Source:
     """What `image` holds. Only a store that can hold archives (`archives`) is asked whether
     it is one: a volume is always raw, whatever a guest wrote to its start.
@@ -119,7 +119,7 @@ class RawSource:
 
     def __init__(
         self,
-        image: Image,
+        image: Readable,
         size: int,
         reading: Reading | None = None,
         *,
@@ -215,7 +215,7 @@ class StreamSource:
     def __init__(
         self,
         form: Format,
-        image: Image,
+        image: Readable,
         reading: Reading,
         *,
         raw: bool = False,

@@ -275,7 +275,7 @@ def _frozen_or_open(agent: Agent, place: Place, request: Send) -> Image:
         try:
             agent.refuse_use(image, writers_only=True)
         except Error as error:
-            image.__exit__()
+            image.close()
             error.message += (
                 "; --snapshot copies it as it is at one moment, --allow-in-use copies it"
                 " while it changes"

@@ -106,7 +106,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
             size_seen = _image_size(source, target)
             if request.dry_run:
                 if source.store.capabilities.archives:
-                    source.store.frozen(source.name).__exit__()  # it depends on the file system
+                    source.store.frozen(source.name).close()  # it depends on the file system
                 step = f"make {target.path} a snapshot of {source.path}"
                 return Done(planned(target, None, step))
             agent.session.stage("snapshot")
@@ -210,7 +210,7 @@ def _zero(agent: Agent, draft: Draft) -> None:
     """Zero a whole draft, in steps between which the client may go away."""
     for offset in range(0, draft.size, _STEP):
         draft.zero(offset, min(_STEP, draft.size - offset))
-        draft.write_out(offset, min(_STEP, draft.size - offset), wait=True)
+        draft.cache.write_out(offset, min(_STEP, draft.size - offset), wait=True)
         agent.session.progress(offset, draft.size)
 
 
