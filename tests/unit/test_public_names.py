@@ -17,8 +17,8 @@ from virtstore import model
 
 #: What is there besides what is reached from the public methods.
 ERRORS = {
-    "ConnectionFailed", "Corrupt", "Denied", "Error", "Exists", "InUse", "Interrupted", "LeftRunning",
-    "NoSpace", "NotFound", "Unsafe", "Unsupported", "UsageError",
+    "ConnectionFailed", "Corrupt", "Denied", "Error", "Exists", "InUse", "Interrupted",
+    "LeftRunning", "NoSpace", "NotFound", "Unsafe", "Unsupported", "UsageError",
 }  # fmt: skip
 #: What `model` calls otherwise than the package.
 _CALLED = {"InUse": "Use"}
