@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Final
 
 from virtstore.agent import locks
-from virtstore.agent.in_use import Scan
+from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image, Store, Stored
@@ -54,14 +54,19 @@ class Agent:
                     raise
 
     def refuse_use(self, image: Image, *, writers_only: bool = False) -> None:
-        """Raises `InUse` if somebody else has the image. Called with the lock held. udev, which
-        looks at every volume that was just made or written, is waited for."""
+        """Raises `InUse` if somebody else has the image, or where nobody can tell. Called with the
+        lock held."""
+        self.uses(image).refuse(writers_only=writers_only)
+
+    def uses(self, image: Image) -> Uses:
+        """Who uses an image. Who goes in a moment is waited for, as udev, which looks at every
+        volume that was just made or written."""
         deadline = time.monotonic() + _UDEV
-        while (scan := Scan()).is_passing(image.identity) and time.monotonic() < deadline:
+        while (uses := Scan().of(image)).passing and time.monotonic() < deadline:
             self.session.stage("waiting")
             time.sleep(0.1)
             self.session.check()
-        scan.refuse(image.identity, writers_only=writers_only)
+        return uses
 
 
 def _say_what_is_left(place: Place, error: NotFound) -> None:

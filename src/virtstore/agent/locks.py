@@ -48,6 +48,11 @@ def hold(identity: str, *, shared: bool = False) -> Iterator[int]:
             os.close(fd)
 
 
+def files() -> list[str]:
+    """The files that an agent of this user has open as long as it holds a lock."""
+    return [f"{directory}/locks" for directory in _directories()]
+
+
 def _open(directory: str) -> int:
     fd = os.open(f"{directory}/locks", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     if os.fstat(fd).st_uid != os.geteuid():  # from a time when others could write to it

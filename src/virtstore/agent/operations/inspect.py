@@ -4,7 +4,7 @@ of what an image contains."""
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from virtstore import formats
 from virtstore.agent.context import Agent, mend, stored, unzeroed_from
-from virtstore.agent.in_use import Scan
+from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.kinds import looks_foreign, warnings_of
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
 from virtstore.agent.operations.images import NEITHER
-from virtstore.backends.base import Image, Store, Stored
+from virtstore.backends.base import Identity, Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
@@ -187,8 +187,9 @@ def _describe_all(
         if deep and o.image and p.compression and o.found.state == "complete":
             with suppress(OSError):
                 packed[index], inside[id(o)] = _unfolded(o.image, p, p.compression)
+    uses = scan.of_each([o.image for o in opened if o.image])
     return [
-        _describe(store, o, p, inside.get(id(o), Contents()), scan)
+        _describe(store, o, p, inside.get(id(o), Contents()), _shown(o, uses))
         for o, p in zip(opened, packed, strict=True)
     ]
 
@@ -201,13 +202,22 @@ def _unfolded(image: Image, packed: _Packed, name: Compression) -> tuple[_Packed
     return packed, look_into(image) if name == "zstd" and packed.size else Contents()
 
 
+def _shown(opened: _Opened, uses: Mapping[Identity, Uses]) -> tuple[InUse, ...]:
+    """The evidence that somebody uses an image."""
+    shown = uses[opened.image.identity].shown if opened.image else ()
+    if opened.found.open and not shown:
+        return (InUse("open-count", "the device is open; nothing more is known"),)
+    return shown
+
+
 def _describe(
-    store: Store, opened: _Opened, packed: _Packed, inside: Contents, scan: Scan
+    store: Store,
+    opened: _Opened,
+    packed: _Packed,
+    inside: Contents,
+    uses: tuple[InUse, ...],
 ) -> ImageInfo:
     container = packed.foreign.container if packed.foreign else None
-    uses = scan.of(opened.image.identity) if opened.image else ()
-    if opened.found.open and not uses:
-        uses = (InUse("open-count", "the device is open; nothing more is known"),)
     return ImageInfo(
         path=opened.path,
         host="",

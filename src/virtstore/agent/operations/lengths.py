@@ -14,7 +14,7 @@ from virtstore.agent.context import (
     stored,
     unzeroed_from,
 )
-from virtstore.agent.in_use import Scan
+from virtstore.agent.evidence import Scan, list_uses
 from virtstore.agent.kinds import require_raw
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.contents import device_of, first_data, refuse_to_cut
@@ -49,7 +49,7 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         agent.policy.check_size(size)
         if unzeroed is not None:
             _refuse_to_zero(agent, image, unzeroed)
-        if any(use.by == "swap" for use in Scan().users(image.identity)):
+        if any(use.by == "swap" for use in Scan().of(image).users):
             agent.refuse_use(image)  # the kernel does not let a swap file grow
         told = noted
         if size > image.size:
@@ -92,15 +92,16 @@ def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Ite
 
 def _grow(agent: Agent, place: Place, image: Image, size: int) -> None:
     """Also where somebody has it open; but not somebody new."""
-    users = Scan().users(image.identity)
+    uses = agent.uses(image)
 
     def look() -> None:
         agent.session.check()
-        if new := Scan().users(image.identity) - users:
-            told = "; ".join(f"{use.by}: {use.detail}" for use in new)
-            raise InUse(f"somebody began to use it while its new space was being zeroed ({told})")
+        if new := Scan().of(image).users - uses.users:
+            raise InUse(
+                f"somebody began to use it while its new space was being zeroed ({list_uses(new)})"
+            )
 
-    place.store.grow(place.name, size, in_use=bool(users), between=look)
+    place.store.grow(place.name, size, in_use=uses.in_use, between=look)
 
 
 def _refuse_to_zero(agent: Agent, image: Image, start: int) -> None:

@@ -1,0 +1,208 @@
+"""What the kernel shows of who uses an image: processes' descriptors, mounts in every mount
+namespace, loop devices, swap areas, stacked devices, and the bytes of a file that QEMU locks.
+
+An image is known by device and inode. A whole disk is used where one of its partitions is, and a
+partition where its whole disk is. Without root the kernel shows less, and so does this.
+
+Sources: proc(5) on mountinfo, swaps, locks and fdinfo; the kernel's ABI documents on sysfs (block
+devices and their partitions, fs/btrfs); QEMU's block/file-posix.c for the bytes that it locks (100
+and up for permissions in use, 200 and up for those not shared).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from virtstore.agent import locks, processes
+from virtstore.agent.evidence import Use
+from virtstore.agent.processes import Descriptor, identity_of, read
+from virtstore.backends.base import Identity, Image
+from virtstore.model import InUse
+
+_QEMU_LOCK_BYTES: Final = range(100, 300)
+#: What udev's workers call themselves (systemd 252's udevd; before that, as their daemon).
+_UDEV: Final = ("(udev-worker)", "systemd-udevd")
+_LOCK: Final = re.compile(
+    r"\d+: OFDLCK +\S+ +(?P<kind>READ|WRITE) +\S+ +(?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):"
+    r"(?P<inode>\d+) +(?P<start>\d+) "
+)
+
+
+class _Mount(NamedTuple):
+    device: int
+    point: str
+
+
+class Kernel:
+    """What the kernel showed at the moment of construction."""
+
+    def __init__(self) -> None:
+        self._uses: dict[Identity, list[Use]] = defaultdict(list)
+        mounts = list(_mounts())
+        for source in (_mounted(mounts), _loops(mounts), _holders(), _swaps(), _locks()):
+            for identity, use in source:
+                self._uses[identity].append(use)
+        self._open = processes.open_files()
+
+    def speaks_for(self, image: Image) -> bool:
+        return image.identity[0] != 0  # no device has the number 0
+
+    def gather(self, images: Sequence[Image]) -> Iterator[tuple[Identity, Use]]:
+        for image in images:
+            for use in self._of(image.identity):
+                yield image.identity, use
+            for relative, what in relatives(image.identity):
+                for use in self._of(relative):
+                    told = InUse(use.evidence.by, f"{use.evidence.detail} ({what})")
+                    yield image.identity, use._replace(evidence=told)
+
+    def _of(self, identity: Identity) -> Iterator[Use]:
+        yield from self._uses.get(identity, ())
+        for descriptor in self._open.get(identity, ()):
+            with suppress(OSError):  # it is closed by now
+                yield from self._by(descriptor)
+
+    def _by(self, descriptor: Descriptor) -> Iterator[Use]:
+        flags, process = descriptor.flags(), descriptor.process
+        if flags & os.O_PATH:
+            return
+        writes = flags & os.O_ACCMODE != os.O_RDONLY
+        name = processes.name_of(process)
+        use = Use(InUse("process", f"{name} (pid {process})"), writes)
+        if process == os.getpid():
+            yield use._replace(whose="self")
+        elif self._is_companion(process, writes=writes):
+            yield use._replace(whose="companion")
+        else:
+            yield use._replace(passing=not writes and name in _UDEV)
+
+    def _is_companion(self, process: int, *, writes: bool) -> bool:
+        """Whether this agent, or an agent that only looks, started a process, or is it."""
+        return any(
+            each == os.getpid() or (not writes and self._only_looks(each))
+            for each in processes.ancestry(process)
+        )
+
+    def _only_looks(self, process: int) -> bool:
+        """Whether a process is an agent of the same user that holds no lock, as for `info`: what an
+        agent copies from, it has locked."""
+        if not processes.is_agent(process):
+            return False
+        files = [identity_of(os.stat(path)) for path in locks.files()]
+        return all(d.process != process for file in files for d in self._open.get(file, ()))
+
+
+look = Kernel
+
+
+def relatives(identity: Identity, sysfs: str = "/sys/dev/block") -> Iterator[tuple[Identity, str]]:
+    """Of a partition its disk, of a disk its partitions, each with what it is to the other."""
+    device, inode = identity
+    if inode != 0:
+        return
+    place = os.path.realpath(f"{sysfs}/{os.major(device)}:{os.minor(device)}")
+    whole = os.path.dirname(place)
+    related = (
+        [(whole, "the disk of this partition")]
+        if os.path.exists(f"{place}/partition")
+        else [
+            (os.path.dirname(path), f"its partition {_number(path)}")
+            for path in glob.iglob(f"{glob.escape(place)}/*/partition")
+        ]
+    )
+    for path, what in related:
+        with suppress(OSError, ValueError):
+            yield (_device(f"{path}/dev"), 0), what
+
+
+def _number(path: str) -> str:
+    return read(path).strip()
+
+
+def _loops(mounts: Sequence[_Mount]) -> Iterator[tuple[Identity, Use]]:
+    """Loop devices on a file or volume, and where those are mounted."""
+    mounted = {mount.device: mount.point for mount in mounts}
+    for loop in glob.iglob("/sys/block/loop*/loop"):
+        with suppress(OSError, ValueError):
+            block = os.path.dirname(loop)
+            backing = identity_of(os.stat(read(f"{loop}/backing_file").rstrip("\n")))
+            read_only = read(f"{block}/ro").strip() == "1"
+            device = f"/dev/{os.path.basename(block)}"
+            yield backing, Use(InUse("loop", device), not read_only)
+            if (where := mounted.get(_device(f"{block}/dev"))) is not None:
+                yield backing, Use(InUse("mount", f"{where} (by {device})"), not read_only)
+
+
+def _mounted(mounts: Sequence[_Mount]) -> Iterator[tuple[Identity, Use]]:
+    """Block devices that are mounted themselves, or belong to a Btrfs that is."""
+    for mount in mounts:
+        yield (mount.device, 0), Use(InUse("mount", mount.point), True)
+    named = {mount.device for mount in mounts}
+    for path in glob.iglob("/sys/fs/btrfs/*/devices/*/dev"):
+        with suppress(OSError, ValueError):
+            if (device := _device(path)) not in named:
+                what = f"of the Btrfs {path.split('/')[4]}"
+                yield (device, 0), Use(InUse("mount", what), True)
+
+
+def _holders() -> Iterator[tuple[Identity, Use]]:
+    """Devices that are stacked on others (device mapper, md), also on partitions."""
+    for holder in glob.iglob("/sys/class/block/*/holders/*"):
+        with suppress(OSError, ValueError):
+            held = _device(f"{os.path.dirname(os.path.dirname(holder))}/dev")
+            yield (held, 0), Use(InUse("holder", f"/dev/{os.path.basename(holder)}"), True)
+
+
+def _mounts() -> Iterator[_Mount]:
+    """Every mount of every mount namespace."""
+    seen: set[str] = set()
+    for process in processes.numbers():
+        with suppress(OSError):
+            namespace = os.readlink(f"/proc/{process}/ns/mnt")
+            if namespace not in seen:
+                seen.add(namespace)
+                for line in read(f"/proc/{process}/mountinfo").splitlines():
+                    yield _mount(line)
+
+
+def _mount(line: str) -> _Mount:
+    """A line of mountinfo. A Btrfs has a device number of its own there, which is no device's; one
+    of its devices is the source."""
+    fields, _, (_, source, *_) = (part.split() for part in line.partition(" - "))
+    major, minor = map(int, fields[2].split(":"))
+    if major == 0 and source.startswith("/dev/"):
+        with suppress(OSError):
+            return _Mount(os.stat(source).st_rdev, fields[4])
+    return _Mount(os.makedev(major, minor), fields[4])
+
+
+def _swaps() -> Iterator[tuple[Identity, Use]]:
+    with suppress(OSError):
+        for line in read("/proc/swaps").splitlines()[1:]:
+            path = line.split()[0].encode().decode("unicode_escape")
+            with suppress(OSError):
+                yield identity_of(os.stat(path)), Use(InUse("swap", path), True)
+
+
+def _locks() -> Iterator[tuple[Identity, Use]]:
+    """The bytes that QEMU locks in an image. A lock does not tell who may write; it counts
+    as if the guest could."""
+    with suppress(OSError):
+        for line in read("/proc/locks").splitlines():
+            found = _LOCK.match(line)
+            if found and int(found["start"]) in _QEMU_LOCK_BYTES:
+                device = os.makedev(int(found["major"], 16), int(found["minor"], 16))
+                evidence = InUse("qemu-lock", "QEMU's lock bytes are held")
+                yield (device, int(found["inode"])), Use(evidence, True)
+
+
+def _device(path: str) -> int:
+    """The device number that a file in sysfs tells."""
+    major, minor = read(path).strip().split(":")
+    return os.makedev(int(major), int(minor))

@@ -1,0 +1,91 @@
+"""What providers say is put together, and where none can speak an image is not taken for free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+from tests.contract.memory import Contents, MemoryImage
+
+from virtstore.agent.evidence import Scan, Use
+from virtstore.backends.base import Identity, Image
+from virtstore.errors import InUse as InUseError
+from virtstore.model import InUse
+
+READER = Use(InUse("process", "reader"), writes=False)
+WRITER = Use(InUse("process", "writer"), writes=True)
+
+
+class Knows:
+    """A provider that knows of some uses of the images that it speaks for."""
+
+    def __init__(self, image: Image, *uses: Use) -> None:
+        self.image = image
+        self.uses = uses
+
+    def speaks_for(self, image: Image) -> bool:
+        return image.identity == self.image.identity
+
+    def gather(self, images: Sequence[Image]) -> Iterator[tuple[Identity, Use]]:
+        for image in images:
+            if self.speaks_for(image):
+                yield from ((image.identity, use) for use in self.uses)
+
+
+@pytest.fixture
+def image() -> MemoryImage:
+    return MemoryImage(Contents())
+
+
+def test_an_image_for_which_no_provider_speaks_is_refused_like_one_in_use(
+    image: MemoryImage,
+) -> None:
+    other = MemoryImage(Contents())
+    for providers in ([], [Knows(other, READER)], None):
+        uses = Scan(providers).of(image)
+        assert uses.shown == ()
+        assert uses.in_use
+        for writers_only in (False, True):
+            with pytest.raises(InUseError, match="cannot be told whether somebody uses it"):
+                uses.refuse(writers_only=writers_only)
+
+
+def test_one_provider_that_speaks_for_it_is_enough(image: MemoryImage) -> None:
+    other = MemoryImage(Contents())
+    uses = Scan([Knows(other), Knows(image)]).of(image)
+    uses.refuse()
+    assert not uses.in_use
+
+
+def test_what_several_providers_know_is_listed_once_and_refused(image: MemoryImage) -> None:
+    uses = Scan([Knows(image, READER, READER), Knows(image, WRITER, READER)]).of(image)
+    assert uses.shown == (READER.evidence, WRITER.evidence)
+    with pytest.raises(InUseError, match=r"\(process: reader; process: writer\)"):
+        uses.refuse()
+    with pytest.raises(InUseError, match=r"\(process: writer\)"):
+        uses.refuse(writers_only=True)
+
+
+def test_many_images_are_asked_about_at_once(image: MemoryImage) -> None:
+    other = MemoryImage(Contents())
+    found = Scan([Knows(image, READER), Knows(other, WRITER)]).of_each([image, other])
+    assert found[image.identity].shown == (READER.evidence,)
+    assert found[other.identity].shown == (WRITER.evidence,)
+
+
+def test_companions_are_shown_and_do_not_count_and_we_ourselves_are_neither(
+    image: MemoryImage,
+) -> None:
+    ours = [WRITER._replace(whose="companion"), READER._replace(whose="self")]
+    uses = Scan([Knows(image, *ours)]).of(image)
+    assert uses.shown == (WRITER.evidence,)
+    assert uses.users == frozenset()
+    uses.refuse()
+
+
+def test_who_goes_in_a_moment_is_passing_only_where_nobody_stays(image: MemoryImage) -> None:
+    udev = READER._replace(evidence=InUse("process", "udev"), passing=True)
+    assert Scan([Knows(image, udev)]).of(image).passing
+    assert not Scan([Knows(image, udev, READER)]).of(image).passing
+    assert not Scan([Knows(image)]).of(image).passing
+    assert Scan([Knows(image, udev, READER)]).of(image).users == {READER.evidence}
