@@ -24,7 +24,7 @@ from virtstore.errors import (
 from virtstore.version import __version__
 
 if TYPE_CHECKING:
-    from virtstore.client import Copied, Host, Image, Rate, Size, connect
+    from virtstore.client import Copied, Host, Image, Made, Rate, Size, connect
     from virtstore.location import HostAddress
     from virtstore.model import (
         Access,
@@ -83,6 +83,7 @@ __all__ = [
     "InUse",
     "Interrupted",
     "LeftRunning",
+    "Made",
     "MovedPartition",
     "NoSpace",
     "NotFound",
@@ -112,6 +113,7 @@ _ELSEWHERE = {
     "Copied": "client:Copied",
     "Host": "client:Host",
     "Image": "client:Image",
+    "Made": "client:Made",
     "Rate": "client:Rate",
     "Size": "client:Size",
     "connect": "client:connect",

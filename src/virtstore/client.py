@@ -7,7 +7,8 @@
 
 A `Host` is a session with its agent. An `Image` is a value: a host and a path; whether
 there is anything at that path is found out by asking. Sizes are bytes, or text as the
-command line takes it. Every method raises the errors of errors.py, with host and path.
+command line takes it. Every method that changes something takes `dry_run`: everything is
+checked, and nothing is changed. Every method raises the errors of errors.py, with host and path.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -99,13 +100,13 @@ class Host:
         size: Size,
         *,
         thin: str | None = None,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> Image:
+    ) -> Made:
         """A new image of `size`, wholly zeroed and wholly allocated. Raises `Exists`,
         `NoSpace`, `Denied`."""
-        request = protocol.CreateImage(path, _text(size), thin)
-        done = self._change(request, "create", progress)
-        return Image(self, done.path)
+        request = protocol.CreateImage(path, _text(size), thin, dry_run)
+        return self._make(request, "create", progress)
 
     def list(
         self, path: str | None = None, *, long: bool = False, recursive: bool = False
@@ -129,14 +130,18 @@ class Host:
         return self._placed(self._ask(protocol.CleanUp(path, dry_run)).result)
 
     def _change(
-        self,
-        request: Ask[protocol.Done],
-        operation: str = "",
-        progress: ProgressCallback | None = None,
+        self, request: Ask[protocol.Done], operation: str, progress: ProgressCallback | None
     ) -> Changed:
         """Have a request done that changes one image."""
         done = self._ask(request, operation, progress)
         return self._placed(done.result)
+
+    def _make(
+        self, request: Ask[protocol.Done], operation: str, progress: ProgressCallback | None
+    ) -> Made:
+        """Have a request done that makes an image."""
+        done = self._change(request, operation, progress)
+        return Made(self, done.path, done)
 
     def _open_session(self, *, for_copy: bool = False) -> Connection:
         """A session of one's own with this host's agent. `for_copy`: much is going to move, as
@@ -163,7 +168,7 @@ class Host:
     def __hash__(self) -> int:
         return hash((self.address, self._config))
 
-    def __enter__(self) -> Host:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -235,9 +240,9 @@ class Host:
             shutil.rmtree(self._shared, ignore_errors=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
-    """An image's handle: a host and a path."""
+    """An image's handle: a host and a path. Two are equal where these are."""
 
     host: Host
     path: str
@@ -246,32 +251,51 @@ class Image:
         """Everything that can be read off the image. Raises `NotFound`, `Denied`."""
         return self.host._placed(self.host._ask(protocol.GetInfo(self.path)).info)
 
-    def delete(self, *, with_snapshots: bool = False) -> Changed:
+    def delete(
+        self,
+        *,
+        with_snapshots: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Changed:
         """Remove it. Raises `InUse`."""
-        return self.host._change(protocol.DeleteImage(self.path, with_snapshots))
+        request = protocol.DeleteImage(self.path, with_snapshots, dry_run)
+        return self.host._change(request, "delete", progress)
 
-    def grow(self, size: Size, *, progress: ProgressCallback | None = None) -> Changed:
+    def grow(
+        self, size: Size, *, dry_run: bool = False, progress: ProgressCallback | None = None
+    ) -> Changed:
         """Make it `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
         `NoSpace`."""
-        return self.host._change(protocol.GrowImage(self.path, _text(size)), "grow", progress)
+        request = protocol.GrowImage(self.path, _text(size), dry_run)
+        return self.host._change(request, "grow", progress)
 
-    def shrink(self, size: Size, *, discard_data: bool = False) -> Changed:
+    def shrink(
+        self,
+        size: Size,
+        *,
+        discard_data: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Changed:
         """Cut it to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file
         system, a partition or data, unless `discard_data`."""
-        return self.host._change(protocol.ShrinkImage(self.path, _text(size), discard_data))
+        request = protocol.ShrinkImage(self.path, _text(size), discard_data, dry_run)
+        return self.host._change(request, "shrink", progress)
 
     def growfs(
         self,
         size: Size | None = None,
         *,
         partition: int | None = None,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
         """Grow its file system to `size`, or to fill it; in a partitioned image that of
         `partition`, or of the one that `resize` takes, which grows with it. Raises
         `Unsupported`, `InUse`."""
         text = None if size is None else _text(size)
-        request = protocol.GrowFilesystem(self.path, text, partition)
+        request = protocol.GrowFilesystem(self.path, text, partition, dry_run)
         return self.host._change(request, "growfs", progress)
 
     def shrinkfs(
@@ -279,11 +303,12 @@ class Image:
         size: Size,
         *,
         partition: int | None = None,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
         """Shrink its file system to `size`, or as far as it goes (`"minimum"`), and with it
         the partition. Raises `Unsafe` for less than its contents need."""
-        request = protocol.ShrinkFilesystem(self.path, _text(size), partition)
+        request = protocol.ShrinkFilesystem(self.path, _text(size), partition, dry_run)
         return self.host._change(request, "shrinkfs", progress)
 
     def resize(
@@ -292,6 +317,7 @@ class Image:
         *,
         partition: int | None = None,
         move_swap: bool = False,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
         """Make image, partition and file system larger or smaller together, in the safe order.
@@ -300,14 +326,21 @@ class Image:
         where something lies between it and the end of the disk; a swap partition alone is moved
         to the new end with `move_swap`."""
         kind = protocol.ResizeMovingSwap if move_swap else protocol.ResizeImage
-        request = kind(self.path, _text(size), partition=partition)
+        request = kind(self.path, _text(size), dry_run, partition)
         return self.host._change(request, "resize", progress)
 
-    def snapshot(self, name: str | None = None, *, size: Size | None = None) -> Image:
+    def snapshot(
+        self,
+        name: str | None = None,
+        *,
+        size: Size | None = None,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Made:
         """What it is at this moment, under `name` beside it. Raises `Unsupported`."""
         text = None if size is None else _text(size)
-        done = self.host._change(protocol.TakeSnapshot(self.path, name, text))
-        return Image(self.host, done.path)
+        request = protocol.TakeSnapshot(self.path, name, text, dry_run)
+        return self.host._make(request, "snapshot", progress)
 
     def copy(
         self,
@@ -379,16 +412,23 @@ class Image:
         format: Compression = "zstd",
         level: int | None = None,
         keep: bool = False,
+        dry_run: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> Image:
+    ) -> Made:
         """Make it an archive (`x.img` → `x.img.zst`)."""
-        request = protocol.CompressImage(self.path, format, level, keep)
-        return Image(self.host, self.host._change(request, "compress", progress).path)
+        request = protocol.CompressImage(self.path, format, level, keep, dry_run)
+        return self.host._make(request, "compress", progress)
 
-    def uncompress(self, *, keep: bool = False, progress: ProgressCallback | None = None) -> Image:
+    def uncompress(
+        self,
+        *,
+        keep: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Made:
         """Make it an image again (`x.img.zst` → `x.img`)."""
-        request = protocol.UncompressImage(self.path, keep)
-        return Image(self.host, self.host._change(request, "uncompress", progress).path)
+        request = protocol.UncompressImage(self.path, keep, dry_run)
+        return self.host._make(request, "uncompress", progress)
 
     def verify(self, *, progress: ProgressCallback | None = None) -> Verified:
         """Read it through and check every block and the whole. Raises `Corrupt`."""
@@ -442,11 +482,27 @@ class Image:
             warnings=received.warnings,
         )
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Image):
+            return NotImplemented
+        return (self.host, self.path) == (other.host, other.path)
+
+    def __hash__(self) -> int:
+        return hash((self.host, self.path))
+
     def __str__(self) -> str:
         return spelled(self.host.name, self.path)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Made(Image):
+    """The image that `create`, `snapshot`, `compress` or `uncompress` made, and in `result` what
+    was done, or would be done: of a dry run nothing is there."""
+
+    result: Changed
+
+
+@dataclass(frozen=True, eq=False)
 class Copied(Image):
     """The image that a copy made, and the account of the copy, as `CopyResult` has it."""
 

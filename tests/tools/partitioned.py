@@ -18,14 +18,6 @@ from virtstore.filesystems.base import Device
 from virtstore.filesystems.blkid import probe
 from virtstore.filesystems.detect import Contents, detect
 from virtstore.model import Changed, ImageInfo
-from virtstore.protocol import (
-    GrowFilesystem,
-    GrowImage,
-    Request,
-    ResizeImage,
-    ShrinkFilesystem,
-    ShrinkImage,
-)
 from virtstore.run import find
 
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
@@ -108,20 +100,21 @@ class Told:
         return {key: each for key, each in told.items() if (key, each) != ("warnings", ())}
 
     def _ask(self, verb: str, path: str, words: list[str]) -> Changed | ImageInfo:
+        image = self._host.image(path)
         if verb == "info":
-            return self._host.image(path).info()
+            return image.info()
         dry_run = not {"-n", "--dry-run"}.isdisjoint(words)
         number = int(words[words.index("--partition") + 1]) if "--partition" in words else None
         size = next(iter(words[:1]), None)
         size = None if size is None or size.startswith("-") else size
-        asked: dict[str, Callable[[str], Request]] = {
-            "grow": lambda size: GrowImage(path, size, dry_run),
-            "shrink": lambda size: ShrinkImage(path, size, False, dry_run),
-            "growfs": lambda _: GrowFilesystem(path, size, number, dry_run),
-            "shrinkfs": lambda size: ShrinkFilesystem(path, size, number, dry_run),
-            "resize": lambda size: ResizeImage(path, size, dry_run, number),
+        done: dict[str, Callable[[str], Changed]] = {
+            "grow": lambda size: image.grow(size, dry_run=dry_run),
+            "shrink": lambda size: image.shrink(size, dry_run=dry_run),
+            "growfs": lambda _: image.growfs(size, partition=number, dry_run=dry_run),
+            "shrinkfs": lambda size: image.shrinkfs(size, partition=number, dry_run=dry_run),
+            "resize": lambda size: image.resize(size, partition=number, dry_run=dry_run),
         }
-        return self._host._change(asked[verb](size or ""))
+        return done[verb](size or "")
 
 
 def texts(answer: Any) -> str:

@@ -67,6 +67,28 @@ def test_images_are_equal_where_host_and_path_are(images: Path) -> None:
         assert len({one.image(path), other.image(path), other.image(f"{path}2")}) == 2
 
 
+def test_what_was_made_is_the_image_at_its_path(images: Path) -> None:
+    with virtstore.connect() as host:
+        new = host.create(str(images / "new.img"), "1M")
+        assert new == host.image(new.path) == new
+        assert (new.result.path, new.result.size) == (new.path, MIB)
+        packed = new.compress(keep=True)
+        copied = new.copy(host.image(str(images / "y.img")))
+        assert len({new, host.image(new.path), packed, copied, host.image(copied.path)}) == 3
+
+
+def test_a_dry_run_tells_of_what_is_not_there(images: Path) -> None:
+    before = sorted(images.iterdir())
+    with virtstore.connect() as host:
+        image = host.image(str(images / "x.img"))
+        made = host.create(str(images / "new.img"), "1M", dry_run=True)
+        assert (made.result.dry_run, made.result.size) == (True, MIB)
+        assert image.compress(dry_run=True).path == str(images / "x.img.zst")
+        assert image.grow("+1M", dry_run=True).plan
+        assert image.delete(dry_run=True).plan
+    assert sorted(images.iterdir()) == before
+
+
 def test_a_copy_has_the_fields_of_its_json(images: Path) -> None:
     with virtstore.connect() as host:
         copied = host.image(str(images / "x.img")).copy(host.image(str(images / "y.img")))

@@ -26,7 +26,6 @@ from tests.tools.resize_images import (
 from tests.waiting import PATIENCE
 
 import virtstore
-from virtstore.protocol import Request, ResizeImage, ShrinkFilesystem
 
 KILLS: Final = 50 if TORTURE else 6
 #: Enough files that most of the time goes into the tools.
@@ -61,11 +60,11 @@ def images(root: Path) -> dict[str, Made]:
         }
 
 
-def request(line: str, path: Path, *, dry_run: bool = False) -> Request:
-    verb, *words = line.split()
-    if verb == "resize":
-        return ResizeImage(str(path), words[0], dry_run=dry_run)
-    return ShrinkFilesystem(str(path), words[0], dry_run=dry_run)
+def run(host: virtstore.Host, line: str, path: Path, *, dry_run: bool = False) -> virtstore.Changed:
+    verb, size = line.split()
+    image = host.image(str(path))
+    change = image.resize if verb == "resize" else image.shrinkfs
+    return change(size, dry_run=dry_run)
 
 
 def fresh(images: dict[str, Made], layout: str, line: str, root: Path) -> Made:
@@ -81,7 +80,7 @@ def killed_after(delay: float, made: Made, line: str) -> bool:
         timer = threading.Timer(delay, host._session._process.kill)
         timer.start()
         try:
-            host._change(request(line, made.path))
+            run(host, line, made.path)
             return False
         except virtstore.ConnectionFailed:
             return True
@@ -94,7 +93,7 @@ def wait_for_tools(survivor: virtstore.Host, line: str, path: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            survivor._change(request(line, path, dry_run=True))
+            run(survivor, line, path, dry_run=True)
             return
         except virtstore.InUse:
             assert time.monotonic() < deadline
@@ -108,7 +107,7 @@ def test_a_resize_that_was_killed_loses_nothing_and_is_finished_by_the_same_comm
 ) -> None:
     made = fresh(images, layout, line, root)
     started = time.monotonic()
-    whole = survivor._change(request(line, made.path))
+    whole = run(survivor, line, made.path)
     duration = time.monotonic() - started
     assert whole.changed
     check(made)
@@ -119,7 +118,7 @@ def test_a_resize_that_was_killed_loses_nothing_and_is_finished_by_the_same_comm
         died += killed_after(moments.uniform(0, duration), made, line)
         wait_for_tools(survivor, line, made.path)
         check_files(made)
-        again = survivor._change(request(line, made.path))
+        again = run(survivor, line, made.path)
         assert again.size == whole.size == made.path.stat().st_size
         assert again.filesystem
         assert whole.filesystem

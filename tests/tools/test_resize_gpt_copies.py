@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from tests.unit.test_filesystems_gpt import gpt_image
 
 import virtstore
 from virtstore.filesystems.partitions import read_table
-from virtstore.protocol import GrowFilesystem, ResizeImage
 
 MIB = 1 << 20
 COPY = 33 * 512
@@ -153,7 +153,7 @@ def test_an_image_that_was_cut_right_behind_its_last_partition_shrinks(
 ) -> None:
     os.truncate(image, last_partition(image)[1])
     for dry_run in (True, False):
-        done = host._change(ResizeImage(str(image), "minimum", dry_run=dry_run))
+        done = host.image(str(image)).resize("minimum", dry_run=dry_run)
         assert (done.size or 0) < 40 * MIB
     check(image)
 
@@ -163,15 +163,16 @@ def test_growing_in_such_an_image_is_refused_and_the_size_named_that_has_room(
 ) -> None:
     end = last_partition(image)[1]
     os.truncate(image, end)
+    at = host.image(str(image))
     for dry_run in (True, False):
         for change in (
-            GrowFilesystem(str(image), dry_run=dry_run),
-            GrowFilesystem(str(image), partition=2, dry_run=dry_run),
-            ResizeImage(str(image), str(end), dry_run=dry_run),
+            partial(at.growfs),
+            partial(at.growfs, partition=2),
+            partial(at.resize, end),
         ):
             with pytest.raises(virtstore.UsageError, match=f"needs {end + COPY}"):
-                host._change(change)
-    host.image(str(image)).resize(str(end + COPY))
+                change(dry_run=dry_run)
+    at.resize(end + COPY)
     check(image)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.protocol import ResizeImage
 
 MIB = 1 << 20
 #: Bytes of a second copy.
@@ -68,7 +67,7 @@ def test_a_resize_to_where_data_lies_before_its_end_is_refused(
     for size in ("60M", "minimum"):
         for dry_run in (True, False):
             with pytest.raises(virtstore.Unsafe, match=f"data at byte {place}"):
-                host._change(ResizeImage(str(image), size, dry_run=dry_run))
+                host.image(str(image)).resize(size, dry_run=dry_run)
     assert image.read_bytes() == before
 
 

@@ -88,8 +88,8 @@ def test_a_host_can(name: str) -> None:
 
 
 IMAGE_CAN = [
-    "info", "delete", "grow", "shrink", "growfs", "snapshot", "copy", "copy_contents", "compress",
-    "uncompress", "verify", "diff",
+    "info", "delete", "grow", "shrink", "growfs", "shrinkfs", "resize", "snapshot", "copy",
+    "copy_contents", "compress", "uncompress", "verify", "diff",
 ]  # fmt: skip
 
 
@@ -103,6 +103,20 @@ def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
     parameters = inspect.signature(getattr(virtstore.Image, name)).parameters
     assert parameters["progress"].kind is inspect.Parameter.KEYWORD_ONLY
     assert parameters["progress"].default is None
+
+
+#: What changes something, whatever is asked of it.
+CHANGING = [
+    *((virtstore.Host, name) for name in ("create", "clean")),
+    *((virtstore.Image, name) for name in IMAGE_CAN if name not in ("info", "verify", "diff")),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), CHANGING)
+def test_what_changes_something_can_be_tried_dry(kind: type, name: str) -> None:
+    parameters = inspect.signature(getattr(kind, name)).parameters
+    assert parameters["dry_run"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert parameters["dry_run"].default is False
 
 
 def test_an_image_is_a_frozen_value() -> None:

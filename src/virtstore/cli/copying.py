@@ -9,7 +9,6 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from virtstore import protocol
 from virtstore.cli.images import change
 from virtstore.cli.meter import meter
 from virtstore.cli.options import Changing, Number, image_at, located
@@ -18,7 +17,7 @@ from virtstore.cli.several import for_each, sessions
 from virtstore.client import Copied, Image
 from virtstore.errors import UsageError
 from virtstore.location import Location, canonical
-from virtstore.model import Compression, CopyResult
+from virtstore.model import Changed, Compression, CopyResult
 from virtstore.progress import ProgressCallback
 
 _DEFAULTS = Changing()
@@ -172,13 +171,13 @@ def compress(
     keep
         Keep the image beside the archive.
     """
-    return change(
-        location,
-        lambda path: protocol.CompressImage(path, format, level, keep, options.dry_run),
-        options,
-        "compress",
-        more,
-    )
+
+    def made(image: Image, progress: ProgressCallback) -> Changed:
+        return image.compress(
+            format=format, level=level, keep=keep, dry_run=options.dry_run, progress=progress
+        ).result
+
+    return change(made, options, location, *more)
 
 
 def uncompress(
@@ -195,13 +194,11 @@ def uncompress(
     keep
         Keep the archive beside the image.
     """
-    return change(
-        location,
-        lambda path: protocol.UncompressImage(path, keep, options.dry_run),
-        options,
-        "uncompress",
-        more,
-    )
+
+    def made(image: Image, progress: ProgressCallback) -> Changed:
+        return image.uncompress(keep=keep, dry_run=options.dry_run, progress=progress).result
+
+    return change(made, options, location, *more)
 
 
 def _between(texts: Sequence[str], run: _Copying, options: Changing, *, nice: bool) -> int:

@@ -3,18 +3,19 @@ snapshot, clean."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from virtstore import protocol
 from virtstore.cli.meter import meter
 from virtstore.cli.options import Changing, image_at, located, open_at
 from virtstore.cli.render import changed_text, on, print_json
 from virtstore.cli.several import for_each, sessions
+from virtstore.client import Image
 from virtstore.location import Location
 from virtstore.model import Changed, Cleaned
+from virtstore.progress import ProgressCallback
 from virtstore.units import check_size, format_size
 
 _DEFAULTS = Changing()
@@ -36,12 +37,13 @@ def create(
         In a volume group: allocate from this thin pool.
     """
     check_size(size)
-    change(
-        location,
-        lambda path: protocol.CreateImage(path, size, thin, options.dry_run),
-        options,
-        "create",
-    )
+
+    def made(image: Image, progress: ProgressCallback) -> Changed:
+        return image.host.create(
+            image.path, size, thin=thin, dry_run=options.dry_run, progress=progress
+        ).result
+
+    change(made, options, location)
 
 
 def delete(
@@ -63,11 +65,12 @@ def delete(
         Remove its snapshots, too.
     """
     return change(
-        location,
-        lambda path: protocol.DeleteImage(path, with_snapshots, options.dry_run),
+        lambda image, progress: image.delete(
+            with_snapshots=with_snapshots, dry_run=options.dry_run, progress=progress
+        ),
         options,
-        "delete",
-        more,
+        location,
+        *more,
     )
 
 
@@ -82,7 +85,11 @@ def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) 
         The size that it is to have, or +SIZE for so much more.
     """
     check_size(size, "+SIZE")
-    change(location, lambda path: protocol.GrowImage(path, size, options.dry_run), options, "grow")
+    change(
+        lambda image, progress: image.grow(size, dry_run=options.dry_run, progress=progress),
+        options,
+        location,
+    )
 
 
 def shrink(
@@ -106,10 +113,11 @@ def shrink(
     """
     check_size(size, "-SIZE")
     change(
-        location,
-        lambda path: protocol.ShrinkImage(path, size, discard_data, options.dry_run),
+        lambda image, progress: image.shrink(
+            size, discard_data=discard_data, dry_run=options.dry_run, progress=progress
+        ),
         options,
-        "shrink",
+        location,
     )
 
 
@@ -132,12 +140,11 @@ def snapshot(
     size
         Of a volume's snapshot: how much of the origin may change.
     """
-    change(
-        location,
-        lambda path: protocol.TakeSnapshot(path, name, size, options.dry_run),
-        options,
-        "snapshot",
-    )
+
+    def made(image: Image, progress: ProgressCallback) -> Changed:
+        return image.snapshot(name, size=size, dry_run=options.dry_run, progress=progress).result
+
+    change(made, options, location)
 
 
 def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
@@ -166,24 +173,18 @@ def _cleaned_text(cleaned: Cleaned) -> str:
 
 
 def change(
-    location: str,
-    request: Callable[[str], protocol.Request],
-    options: Changing,
-    operation: str,
-    more: Sequence[str] = (),
+    do: Callable[[Image, ProgressCallback], Changed], options: Changing, *locations: str
 ) -> int:
-    """Have a request done at each location, with the progress of `operation`, and print what it
-    led to. Returns the exit status."""
+    """Do it to the image at each location, and print what it led to. Returns the exit status."""
     with sessions(options) as host_of:
 
-        def do(at: Location) -> Changed:
+        def done(at: Location) -> Changed:
             with meter(options) as progress:
-                path = image_at(host_of(at), at).path
-                return host_of(at)._change(request(path), operation, progress)
+                return do(image_at(host_of(at), at), progress)
 
         return for_each(
-            [located(text) for text in (location, *more)],
-            do,
-            lambda done: None if options.quiet else changed_text(done),
+            [located(text) for text in locations],
+            done,
+            lambda changed: None if options.quiet else changed_text(changed),
             options,
         )

@@ -6,7 +6,6 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from virtstore import protocol
 from virtstore.cli.images import change
 from virtstore.cli.options import Changing, Number
 from virtstore.units import check_size
@@ -39,10 +38,11 @@ def growfs(
     if size is not None:
         check_size(size)
     change(
-        location,
-        lambda path: protocol.GrowFilesystem(path, size, partition, options.dry_run),
+        lambda image, progress: image.growfs(
+            size, partition=partition, dry_run=options.dry_run, progress=progress
+        ),
         options,
-        "growfs",
+        location,
     )
 
 
@@ -67,10 +67,11 @@ def shrinkfs(
     """
     _check(size, _MINIMUM)
     change(
-        location,
-        lambda path: protocol.ShrinkFilesystem(path, size, partition, options.dry_run),
+        lambda image, progress: image.shrinkfs(
+            size, partition=partition, dry_run=options.dry_run, progress=progress
+        ),
         options,
-        "shrinkfs",
+        location,
     )
 
 
@@ -106,12 +107,16 @@ def resize(
         It keeps its number, size, UUID and label; what was swapped out is zeroed.
     """
     _check(size, "+SIZE", "-SIZE", _MINIMUM)
-    kind = protocol.ResizeMovingSwap if move_swap else protocol.ResizeImage
     change(
-        location,
-        lambda path: kind(path, size, options.dry_run, partition),
+        lambda image, progress: image.resize(
+            size,
+            partition=partition,
+            move_swap=move_swap,
+            dry_run=options.dry_run,
+            progress=progress,
+        ),
         options,
-        "resize",
+        location,
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,6 @@ from tests.tools.resize_images import (
     make_image,
 )
 from virtstore.model import Changed
-from virtstore.protocol import GrowFilesystem, ResizeImage
 
 from ...waiting import until
 from .mounts import FILESYSTEMS, MADE, check_whole, make, make_tree, nothing_is_left
@@ -180,9 +180,10 @@ def test_without_the_hosts_leave_nothing_is_mounted_and_the_lines_to_write_are_s
     config = tmp_path / "config.toml"
     config.write_text(CONFIGURATION)
     with virtstore.connect(config=str(config)) as strict:
-        for request in (GrowFilesystem(str(path)), ResizeImage(str(path), "400M")):
+        image = strict.image(str(path))
+        for change in (partial(image.growfs), partial(image.resize, "400M")):
             with pytest.raises(virtstore.Denied, match="mount_guest_filesystems = true") as denied:
-                strict._change(request)
+                change()
             assert str(config) in str(denied.value)
     assert path.stat().st_size == MADE + 16 * MIB
     whole(path, kind, 0, files)

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.protocol import CreateImage, GrowImage
 
 from .shell import MIB, is_zero, lvs, sh
 
@@ -165,8 +164,8 @@ def test_too_large_a_volume_is_no_space_and_leaves_nothing(here: virtstore.Host)
     asks = (
         lambda: here.create("/dev/vg0/big", "1G"),
         lambda: image.grow("+1G"),
-        lambda: here._change(CreateImage("/dev/vg0/big", "1G", dry_run=True)),
-        lambda: here._change(GrowImage("/dev/vg0/web", "+1G", dry_run=True)),
+        lambda: here.create("/dev/vg0/big", "1G", dry_run=True),
+        lambda: image.grow("+1G", dry_run=True),
     )
     for ask in asks:
         with pytest.raises(virtstore.NoSpace):
@@ -181,11 +180,8 @@ def test_too_large_a_volume_is_no_space_and_leaves_nothing(here: virtstore.Host)
 
 def test_a_dry_run_on_volumes_plans_what_there_is_room_for(here: virtstore.Host) -> None:
     image = here.create("/dev/vg0/web", 8 * MIB)
-    for request in (
-        CreateImage("/dev/vg0/new", "16M", dry_run=True),
-        GrowImage("/dev/vg0/web", "+16M", dry_run=True),
-    ):
-        assert here._change(request).plan
+    assert here.create("/dev/vg0/new", "16M", dry_run=True).result.plan
+    assert image.grow("+16M", dry_run=True).plan
     assert image.copy(here.image("/dev/vg0/copy"), dry_run=True).size == 8 * MIB
     assert lvs("-S lv_role=public") == {"web"}
     assert image.info().size == 8 * MIB

@@ -65,7 +65,7 @@ def test_behind_a_short_image_there_is_nothing(here: virtstore.Host, pool: str |
     short = Path("/mnt/images/short.img")
     short.write_bytes(b"\x11" * (3 * MIB + 777))
     source = here.image(str(short))
-    targets = [here.create("/dev/vg0/old", 9 * MIB, thin=pool)]
+    targets: list[virtstore.Image] = [here.create("/dev/vg0/old", 9 * MIB, thin=pool)]
     fill(targets[0].path, 12 * MIB)
     source.copy_contents(targets[0])
     if pool is None:

@@ -12,9 +12,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-import msgspec
 import pytest
 
 import virtstore
@@ -22,7 +22,6 @@ from virtstore.backends import lvm
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_report import Volume, volumes
 from virtstore.backends.lvm_volumes import Snapshot
-from virtstore.protocol import GrowImage, ResizeImage, ShrinkImage
 
 from ...waiting import PATIENCE
 from .shell import MIB, fill, lvs, rest_has, sh
@@ -296,19 +295,18 @@ def test_the_size_of_a_thick_snapshot_is_its_origins_for_good(image: virtstore.I
     fill(image.path, SIZE)  # all that it had is now in the exception store
     sh("sync")
     sizes, kept = sh("lvs -a --noheadings -o lv_name,lv_size vg0"), Path(taken.path).read_bytes()
-    for request in (
-        GrowImage(taken.path, "16M"),
-        ShrinkImage(taken.path, "4M", discard_data=True),
-        ResizeImage(taken.path, "16M"),
-        ResizeImage(taken.path, "4M"),
-        ResizeImage(taken.path, "minimum"),
+    for change in (
+        partial(taken.grow, "16M"),
+        partial(taken.shrink, "4M", discard_data=True),
+        partial(taken.resize, "16M"),
+        partial(taken.resize, "4M"),
+        partial(taken.resize, "minimum"),
     ):
-        with pytest.raises(virtstore.Unsupported, match="virtstore copy"):
-            image.host._change(msgspec.structs.replace(request, dry_run=True))
-        with pytest.raises(virtstore.Unsupported, match="virtstore copy"):
-            image.host._change(request)
-        assert sh("lvs -a --noheadings -o lv_name,lv_size vg0") == sizes, request
-        assert Path(taken.path).read_bytes() == kept, request
+        for dry_run in (True, False):
+            with pytest.raises(virtstore.Unsupported, match="virtstore copy"):
+                change(dry_run=dry_run)
+        assert sh("lvs -a --noheadings -o lv_name,lv_size vg0") == sizes, change
+        assert Path(taken.path).read_bytes() == kept, change
 
 
 def test_what_a_volume_had_lost_when_it_grew_is_told_of_it_and_of_its_copies(

@@ -51,7 +51,7 @@ def compress(agent: Agent, request: CompressImage) -> Done:
         if request.dry_run:
             _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"compress {place.path} to {wanted.path} ({form.name})"
-            return Done(planned(place, image.size, step))
+            return Done(planned(place._replace(path=path), image.size, step))
         return _replace(agent, place, image, source, wanted, keep=request.keep)
 
 
@@ -76,7 +76,7 @@ def uncompress(agent: Agent, request: UncompressImage) -> Done:
         if request.dry_run:
             _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
             step = f"uncompress {place.path} to {path}"
-            return Done(planned(place, source.size, step))
+            return Done(planned(place._replace(path=path), source.size, step))
         return _replace(agent, place, image, source, wanted, keep=request.keep)
 
 
