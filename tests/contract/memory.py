@@ -19,7 +19,9 @@ from virtstore.backends.base import (
     Holds,
     Identity,
     Image,
+    ImageDraft,
     Look,
+    ResumableSink,
     Stored,
     Version,
     nothing,
@@ -87,7 +89,7 @@ class MemoryImage(Image):
         """Nothing to close."""
 
 
-class MemoryDraft(MemoryImage):
+class MemoryDraft(MemoryImage, ImageDraft):
     def __init__(self, store: Memory, name: str, contents: Contents) -> None:
         super().__init__(contents)
         self.holds: Holds = "kept" if contents.strip(b"\0") else "zeros"
@@ -111,11 +113,19 @@ class MemoryDraft(MemoryImage):
             self._store.reworked.pop(self._name, None)
         self.whole = False
 
+
+class MemoryArchive(MemoryDraft, ResumableSink):
+    def append(self, data: bytes) -> None:
+        self.contents += data
+
     def cut(self, length: int) -> None:
         del self.contents[length:]
 
     def scratch(self) -> MemoryImage:
         return MemoryImage(Contents())
+
+    def abandon(self) -> None:
+        self._store.discard(self._name)
 
 
 class ReworkedMemory(MemoryDraft):
@@ -210,8 +220,8 @@ class Memory:
             raise NotFound("no such image")
         return MemoryImage(held[name], writable=writable)
 
-    def archive(self, name: str) -> MemoryDraft:
-        return MemoryDraft(self, name, self.partials.setdefault(name, Contents()))
+    def archive(self, name: str) -> MemoryArchive:
+        return MemoryArchive(self, name, self.partials.setdefault(name, Contents()))
 
     def require_name(self, name: str) -> None:
         if len(name) > _LONGEST:

@@ -117,32 +117,60 @@ def test_an_archive_that_was_left_is_taken_up_and_can_be_cut(store: Store) -> No
         assert listed(store) == set()
         return
     with store.archive("x.zst") as draft:
-        assert (draft.size, draft.holds) == (0, "zeros")
-        draft.write_at(0, DATA)
-        draft.write_at(len(DATA), b"more")
+        assert draft.size == 0
+        assert not draft.resumable or draft.resumable.holds == "zeros"
+        draft.append(DATA)
+        draft.append(b"more")
         assert draft.size == len(DATA) + 4
+        assert draft.allocated <= store.free()
     with store.archive("x.zst") as draft:
-        assert (draft.size, draft.holds) == (len(DATA) + 4, "kept")
-        assert draft.read_at(0, draft.size) == DATA + b"more"
-        draft.cut(3)
-        assert draft.read_at(0, draft.size) == DATA[:3]
+        if left := draft.resumable:
+            assert left.resumable
+            assert (left.size, left.holds) == (len(DATA) + 4, "kept")
+            assert left.read_at(0, left.size) == DATA + b"more"
+            left.write_at(1, b"new")
+            left.write_at(left.size, b"end")
+            left.cut(left.size - 1)
+            assert left.read_at(0, left.size) == DATA[:1] + b"new" + DATA[4:] + b"moreen"
+            left.cut(3)
+            left.append(b"again")
+            assert left.read_at(0, left.size) == DATA[:1] + b"neagain"
+    with store.archive("y.zst") as draft:
+        draft.append(DATA)
+        draft.cache.write_out(0, len(DATA), wait=True)
+        draft.publish(overwrite=False)
+    with store.open("y.zst") as image:
+        assert image.read_at(0, len(DATA) + 1) == DATA
+
+
+def test_nothing_is_left_of_an_archive_that_is_abandoned(store: Store) -> None:
+    if not store.capabilities.archives:
+        return
+    make(store)
+    with store.archive("x.img.zst") as draft:
+        draft.append(DATA)
+    draft.abandon()
+    assert listed(store) == {("x.img", "complete")}
+    with store.archive("x.img.zst") as draft:
+        assert draft.size == 0
 
 
 def test_what_is_set_aside_has_no_name_and_is_gone_when_it_is_closed(store: Store) -> None:
     if not store.capabilities.archives:
         return
     with store.archive("x.zst") as draft:
-        with draft.scratch() as scratch:
-            scratch.write_at(0, DATA)
-            scratch.write_at(len(DATA), b"more")
-            assert scratch.read_at(0, len(DATA) + 9) == DATA + b"more"
-            assert listed(store) == {("x.zst", "partial")}
-        assert draft.size == 0
+        if left := draft.resumable:
+            with left.scratch() as scratch:
+                scratch.write_at(0, DATA)
+                scratch.write_at(len(DATA), b"more")
+                assert scratch.read_at(0, len(DATA) + 9) == DATA + b"more"
+                assert listed(store) == {("x.zst", "partial")}
+            assert left.size == 0
 
 
 def test_what_was_left_is_discarded_and_the_image_beside_it_is_not(store: Store) -> None:
     make(store)
-    store.draft("x.img", 10).__exit__()
+    store.draft("x.img", 10).close()
     store.discard("x.img")
     store.discard("x.img")  # nothing to do is no failure
     assert listed(store) == {("x.img", "complete")}
@@ -166,7 +194,7 @@ def test_a_removed_image_is_gone_and_a_partial_one_is_none(store: Store) -> None
     make(store)
     store.remove("x.img")
     assert listed(store) == set()
-    store.draft("x.img", 10).__exit__()
+    store.draft("x.img", 10).close()
     for name in ("x.img", "y.img"):
         with pytest.raises(NotFound):
             store.remove(name)

@@ -38,7 +38,7 @@ def mode(path: Path) -> int:
 def test_a_draft_is_its_makers_alone_whatever_the_umask(store: Directory, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        store.draft("x.img", 10).__exit__()
+        store.draft("x.img", 10).close()
     finally:
         os.umask(before)
     assert mode(tmp_path / f"x.img{PARTIAL_SUFFIX}") == 0o600

@@ -111,7 +111,7 @@ def test_what_is_as_it_should_be_is_not_interrupted_and_mending_it_changes_nothi
     make(store, "y.img")
     with store.rework("y.img") as draft:
         draft.write_at(0, b"half")
-    store.draft("z.img", SIZE).__exit__()
+    store.draft("z.img", SIZE).close()
     assert store.interrupted() == []
     before = {name: (state(store, name)) for name in ("x.img", "y.img", "z.img", "no.img")}
     for name in before:

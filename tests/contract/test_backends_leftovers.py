@@ -90,7 +90,7 @@ def test_without_extended_attributes_a_draft_is_known_by_its_name(
 
     for name in ("getxattr", "setxattr", "removexattr", "listxattr"):
         monkeypatch.setattr(os, name, cannot)
-    store.draft("x.img", 100).__exit__()
+    store.draft("x.img", 100).close()
     assert was_image(store) == "no"
     with store.draft("x.img", 100) as draft:
         draft.publish(overwrite=False)

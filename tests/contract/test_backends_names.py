@@ -103,7 +103,7 @@ def test_an_image_in_a_thin_pool_is_made_where_there_is_one(subject: Subject) ->
 
 def test_only_what_is_partial_is_opened_as_such(store: Store) -> None:
     make(store)
-    store.draft("y.img", SIZE).__exit__()
+    store.draft("y.img", SIZE).close()
     for name, partial in (("x.img", True), ("y.img", False), ("no.img", True)):
         with pytest.raises(NotFound):
             store.open(name, partial=partial)

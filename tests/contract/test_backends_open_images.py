@@ -127,7 +127,6 @@ def test_a_draft_is_whole_from_when_it_is_finished_until_it_is_published(
     if kind == "archive" and not store.capabilities.archives:
         return
     with _draft(store, kind) as draft:
-        draft.write_at(0, b"new")
         before = draft.whole
         draft.finish()
         finished = draft.whole
@@ -143,7 +142,9 @@ def _draft(store: Store, kind: str) -> Draft:
     if kind == "draft":
         return store.draft("x.img", SIZE)
     make(store)
-    return store.rework("x.img")
+    reworked = store.rework("x.img")
+    reworked.write_at(0, b"new")
+    return reworked
 
 
 def test_a_draft_whose_name_is_taken_is_whole(store: Store) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from virtstore.backends.base import Draft, Image, Store
+from virtstore.backends.base import Image, ImageDraft, Store
 from virtstore.errors import InUse, NotFound
 
 from .stores import DATA, SIZE, Stopped, contents, listed, make, padded, rounded, state, stop
 
-CHANGES: dict[str, Callable[[Draft], None]] = {
+CHANGES: dict[str, Callable[[ImageDraft], None]] = {
     "write_at": lambda draft: draft.write_at(0, b"half"),
     "zero": lambda draft: draft.zero(0, 4),
 }
@@ -43,14 +43,14 @@ def test_what_is_left_of_an_image_is_told_from_a_draft_and_outlasts_one(store: S
     with store.rework("x.img") as draft:
         draft.write_at(0, b"half")
     make(store, "y.img")
-    store.draft("z.img", SIZE).__exit__()
+    store.draft("z.img", SIZE).close()
     found = {s.name: (s.state, s.was_image) for s in store.scan()}
     assert found == {
         "x.img": ("partial", "yes"),
         "y.img": ("complete", "no"),
         "z.img": ("partial", "no"),
     }
-    store.draft("x.img", SIZE).__exit__()  # of what is to replace it
+    store.draft("x.img", SIZE).close()  # of what is to replace it
     assert store.find("x.img") == next(s for s in store.scan() if s.was_image == "yes")
     store.discard("x.img")
     assert contents(store, partial=True) == padded(store, b"half" + DATA[4:])
@@ -73,7 +73,7 @@ def test_what_is_left_of_an_image_goes_once_what_replaces_it_is_there(store: Sto
 
 def test_an_image_beside_a_leftover_is_not_reworked_over_it(store: Store) -> None:
     make(store)
-    store.draft("x.img", 10).__exit__()
+    store.draft("x.img", 10).close()
     with pytest.raises(InUse, match="virtstore clean"):
         store.rework("x.img")
     assert listed(store) == {("x.img", "complete"), ("x.img", "partial")}

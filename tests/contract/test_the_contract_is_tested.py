@@ -14,12 +14,22 @@ from virtstore.backends.base import Image, Look, PageCache, Store, Stored, Versi
 from virtstore.errors import NotFound
 
 from . import every_store
-from .memory import Contents, Memory, MemoryDraft, MemoryImage, ReworkedMemory
+from .memory import Contents, Memory, MemoryArchive, MemoryDraft, MemoryImage, ReworkedMemory
 from .stores import memory
 from .test_backends_guarded import END
 from .watched import Watched, every_test, members_of, protocols
 
-PROTOCOLS = (base.PageCache, base.Readable, base.Image, base.Draft, base.ArchiveDraft, base.Store)
+PROTOCOLS = (
+    base.PageCache,
+    base.Handle,
+    base.Readable,
+    base.Image,
+    base.Draft,
+    base.ImageDraft,
+    base.ArchiveSink,
+    base.ResumableSink,
+    base.Store,
+)
 TESTS = every_test(every_store)
 
 
@@ -225,6 +235,12 @@ BREACHES: dict[str, tuple[type, str, object]] = {
         *(MemoryImage, "version"),
         property(lambda image: Version(image.identity, changed=1)),
     ),
+    "append: over what there is": (
+        *(MemoryArchive, "append"),
+        lambda draft, data: draft.write_at(0, data),
+    ),
+    "abandon: it is left": (MemoryArchive, "abandon", nothing_done),
+    "cut: it is not": (MemoryArchive, "cut", nothing_done),
     "finish: it is not whole": (MemoryDraft, "finish", nothing_done),
     "publish: it is whole still": (MemoryDraft, "publish", published_and_whole),
     "publish: unasked, over another": (MemoryDraft, "publish", published_over),

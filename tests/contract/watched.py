@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, Final, get_type_hints
+from typing import Any, Final, Self, get_args, get_type_hints
 
 import pytest
 
@@ -54,7 +54,8 @@ class Watched:
         self._see(name)
         declared = getattr(self._protocol, name, None)
         if isinstance(declared, property):
-            return self._watched(value, get_type_hints(declared.fget)["return"])
+            kind = get_type_hints(declared.fget)["return"]
+            return self._watched(value, self._protocol if kind is Self else kind)
         return self._call(name, value) if inspect.ismethod(value) else value
 
     def __enter__(self) -> Watched:
@@ -80,7 +81,8 @@ class Watched:
         return call
 
     def _watched(self, value: Any, kind: Any) -> Any:
-        return Watched(value, kind, self._seen) if _is_protocol(kind) else value
+        kinds = [each for each in (kind, *get_args(kind)) if _is_protocol(each)]
+        return Watched(value, kinds[0], self._seen) if kinds and value is not None else value
 
     def _see(self, member: str) -> None:
         for protocol in self._protocol.__mro__:

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract.memory import Memory
 
-from virtstore.backends.base import Store
 from virtstore.backends.directory import Directory
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
@@ -51,7 +50,7 @@ def image(marks: str, last: int = CHUNK) -> bytes:
     return whole[: len(whole) - CHUNK + last]
 
 
-def archived(store: Store, contents: bytes) -> tuple[Outcome, list[Sent]]:
+def archived(store: Memory | Directory, contents: bytes) -> tuple[Outcome, list[Sent]]:
     """Archive an image as x.zst, or go on with what there is of that."""
     size, source = len(contents), Memory()
     with (
@@ -75,7 +74,7 @@ def archived(store: Store, contents: bytes) -> tuple[Outcome, list[Sent]]:
     return outcome, sent
 
 
-def cut(store: Store, length: int) -> None:
+def cut(store: Memory | Directory, length: int) -> None:
     with store.archive("x.zst") as archive:
         archive.cut(length)
 
@@ -92,7 +91,7 @@ def test_whatever_was_left_becomes_the_archive_that_is_wanted(
     old: str, new: str, last: int, cuts: list[float], in_memory: bool
 ) -> None:
     with a_directory() as directory:
-        store: Store = Memory() if in_memory else directory
+        store: Memory | Directory = Memory() if in_memory else directory
         archived(store, image(old, last))
         for where in cuts:
             with store.archive("x.zst") as archive:

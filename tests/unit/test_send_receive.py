@@ -29,6 +29,9 @@ from virtstore.transfer.sources import RawSource, Source, open_source
 from virtstore.transfer.survey import fingerprints
 from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
+#: Stores whose archives can be read while they are made.
+ArchivesHere = Memory | Directory
+
 SIZES = [1, 511, 4096, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 4099]
 
 
@@ -65,7 +68,7 @@ KEPT = Encoding(whole_frames=True, level=3)
 RAW = Encoding(frames=False)
 
 
-def stored(store: Store, name: str, contents: bytes | bytearray) -> Image:
+def stored(store: ArchivesHere, name: str, contents: bytes | bytearray) -> Image:
     with store.draft(name, len(contents)) as draft:
         for start in range(0, len(contents), CHUNK):
             part = contents[start : start + CHUNK]
@@ -92,7 +95,7 @@ def everything(source: Source) -> bytes:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("frames", [True, False])
-def test_an_image_arrives_as_it_was_sent(store: Store, size: int, frames: bool) -> None:
+def test_an_image_arrives_as_it_was_sent(store: ArchivesHere, size: int, frames: bool) -> None:
     contents = an_image(size, size)
     with stored(store, "x", contents) as image, store.draft("y", size) as draft:
         sent = send(RawSource(image, size), Encoding(frames=frames), None)
@@ -105,7 +108,7 @@ def test_an_image_arrives_as_it_was_sent(store: Store, size: int, frames: bool) 
 @pytest.mark.parametrize("form", formats.FORMATS)
 @pytest.mark.parametrize("size", [1, CHUNK, 2 * CHUNK + 77])
 def test_every_kind_of_archive_holds_the_image_that_was_sent(
-    store: Store, form: Compression, size: int
+    store: ArchivesHere, form: Compression, size: int
 ) -> None:
     contents = an_image(size, size)
     with stored(store, "x", contents) as image, store.archive("x.arc") as draft:
@@ -126,7 +129,9 @@ def test_every_kind_of_archive_holds_the_image_that_was_sent(
         assert outcome.digest == digest_of(contents)
 
 
-def test_an_archive_of_ours_is_passed_on_without_compressing_it_again(store: Store) -> None:
+def test_an_archive_of_ours_is_passed_on_without_compressing_it_again(
+    store: ArchivesHere,
+) -> None:
     size = 3 * CHUNK + 5
     contents = an_image(size, 1)
     with stored(store, "x", contents) as image, store.archive("a") as first:
@@ -343,7 +348,7 @@ def test_a_block_wrongly_taken_for_equal_is_found_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_what_is_proven_makes_the_same_archive(store: Store, size: int) -> None:
+def test_what_is_proven_makes_the_same_archive(store: ArchivesHere, size: int) -> None:
     image = an_image(size, size)
     made = []
     for name, proven in (("plain", False), ("proven", True)):
@@ -358,7 +363,7 @@ def test_what_is_proven_makes_the_same_archive(store: Store, size: int) -> None:
 
 
 def test_a_frame_that_does_not_hold_what_it_was_made_of_is_found(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: ArchivesHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(contents: bytes, level: int) -> bytes:
         return compress_block(contents[:-1] + bytes([contents[-1] ^ 1]), level)

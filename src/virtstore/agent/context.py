@@ -13,7 +13,7 @@ from virtstore.agent import locks
 from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
-from virtstore.backends.base import Image, Store, Stored
+from virtstore.backends.base import Handle, Image, Store, Stored
 from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
 from virtstore.model import Access, Changed, MovedPartition, ResizedFilesystem
 from virtstore.units import format_size
@@ -140,7 +140,7 @@ def require_room(place: Place, more: int) -> None:
 
 def changed(
     place: Place,
-    image: Image,
+    image: Handle,
     *,
     changed: bool = True,
     partition: int | None = None,

@@ -5,7 +5,8 @@ group. It is opened by the agent's policy, which has resolved every path, so a b
 sees names only and never asks whether something is allowed. An *image* is one of its
 objects, opened: its I/O takes an offset, is done whole or raises, and may be called from
 several threads. A *draft* is an image in the making: it lies under a temporary name that
-`Stored.state` shows as partial, until `publish` gives it its final name.
+`Stored.state` shows as partial, until `publish` gives it its final name. What most stores have
+the same of has a default here; a backend's classes are derived from these.
 
 What differs between backends is told by `Capabilities`, a value. Errors are `OSError` with
 the kernel's number, or those of errors.py, as each method says.
@@ -127,8 +128,8 @@ class _NoCache(PageCache):
 NO_CACHE: Final[PageCache] = _NoCache()
 
 
-class Readable(Protocol):
-    """An image, or an archive, that is open for reading. Closed by leaving its context."""
+class Handle(Protocol):
+    """Something of a store that is open. Closed by leaving its context."""
 
     @property
     def size(self) -> int:
@@ -136,14 +137,33 @@ class Readable(Protocol):
         ...
 
     @property
-    def version(self) -> Version:
-        """Another one after each change, and of another image; always the same where a store
-        cannot tell (a volume)."""
-        ...
+    def allocated(self) -> int:
+        """Bytes of the store that it takes."""
+        return self.size
 
     @property
     def cache(self) -> PageCache:
         return NO_CACHE
+
+    def close(self) -> None:
+        """Called once; nothing is read or written afterwards."""
+        ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Readable(Handle, Protocol):
+    """An image, or an archive, that is open for reading."""
+
+    @property
+    def version(self) -> Version:
+        """Another one after each change, and of another image; always the same where a store
+        cannot tell (a volume)."""
+        ...
 
     def read_at(self, offset: int, length: int) -> bytes:
         """`length` bytes, fewer only at the image's end."""
@@ -172,30 +192,15 @@ class Readable(Protocol):
         final."""
         return
 
-    def close(self) -> None:
-        """Called once; nothing is read or written afterwards."""
-        ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
 
 class Image(Readable, Protocol):
     """An open image."""
 
     @property
-    def allocated(self) -> int:
-        """Bytes of the store that it takes."""
-        ...
-
-    @property
     def identity(self) -> Identity: ...
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """All of `data`, or an error. Writing at a draft's end makes an archive longer."""
+        """All of `data`, or an error."""
         ...
 
     def zero(self, offset: int, length: int) -> None:
@@ -208,11 +213,10 @@ class Image(Readable, Protocol):
         raise Unsupported("no tool can look into it where it is; copy it to a directory")
 
 
-class Draft(Image, Protocol):
-    """An image in the making. Leaving its context neither publishes nor discards it: what
-    is left is visible as partial, can be resumed, and is removed by `Store.discard`."""
+class Draft(Handle, Protocol):
+    """An image or an archive in the making. Leaving its context neither publishes nor discards it:
+    what is left is visible as partial, can be resumed, and is removed by `Store.discard`."""
 
-    holds: Holds
     #: It is finished, and not published: what fails now is no reason to discard it.
     whole: bool
 
@@ -233,8 +237,42 @@ class Draft(Image, Protocol):
         ...
 
 
-class ArchiveDraft(Draft, Protocol):
-    """An archive in the making, whose length is known only at its end."""
+class ImageDraft(Draft, Image, Protocol):
+    """An image in the making, all of its space reserved."""
+
+    holds: Holds
+
+
+class ArchiveSink(Draft, Protocol):
+    """An archive in the making. Its bytes come one after the other, and its length is known only
+    when it is published."""
+
+    @property
+    def resumable(self) -> ResumableSink | None:
+        """The same, where what an interrupted operation left of it can be gone on with."""
+        return None
+
+    def append(self, data: bytes) -> None:
+        """All of `data`, behind what there is, or an error."""
+        ...
+
+    def abandon(self) -> None:
+        """Leave nothing of it. It has been closed."""
+        ...
+
+
+class ResumableSink(ArchiveSink, Readable, Protocol):
+    """An archive in the making of which a part may be there already."""
+
+    holds: Holds
+
+    @property
+    def resumable(self) -> Self:
+        return self
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """All of `data`, or an error. Writing at the end makes it longer."""
+        ...
 
     def cut(self, length: int) -> None:
         """Make it shorter."""
@@ -290,19 +328,19 @@ class Store(Protocol):
         by trying, before any data moves."""
         ...
 
-    def draft(self, name: str, size: int, thin: str | None = None) -> Draft:
+    def draft(self, name: str, size: int, thin: str | None = None) -> ImageDraft:
         """A new image of `size` bytes, all of it reserved. `thin`: in that thin pool, where
         nothing is reserved; `Unsupported` where there are none (`Capabilities.thin_pools`). A
         partial one that is there is taken up, with its contents, so that a cut copy can go on.
         Raises `NoSpace` with nothing left behind."""
         ...
 
-    def archive(self, name: str) -> ArchiveDraft:
+    def archive(self, name: str) -> ArchiveSink:
         """A new archive, of no bytes yet; a partial one that is there is taken up, with its
         contents. Raises `Unsupported` where no archives can be (`Capabilities.archives`)."""
         ...
 
-    def rework(self, name: str, before: Callable[[Image], None] = ...) -> Draft:
+    def rework(self, name: str, before: Callable[[Image], None] = ...) -> ImageDraft:
         """The image itself as a draft. With the first byte that changes it loses its final name
         until `publish` gives it back, because from then on its contents are neither the old nor
         the new; `before` is called before that, with the draft, and may raise. One that an

@@ -28,7 +28,14 @@ from virtstore.backends.base import (
     Stored,
     nothing,
 )
-from virtstore.backends.file import FileDraft, FileImage, NewFiles, ReworkedFile, to_have
+from virtstore.backends.file import (
+    FileArchive,
+    FileDraft,
+    FileImage,
+    NewFiles,
+    ReworkedFile,
+    to_have,
+)
 from virtstore.backends.version import settled
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.units import format_size
@@ -123,15 +130,16 @@ class Directory:
         file = self._left(name) if partial else name
         return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
 
-    def archive(self, name: str) -> FileDraft:
+    def archive(self, name: str) -> FileArchive:
+        fd, made = self._open_partial(name)
+        draft = FileArchive(fd, self._fd, name, self._new_files, self.discard)
+        _claim(draft, fd, made=made)
+        return draft
+
+    def _draft(self, name: str) -> FileDraft:
         fd, made = self._open_partial(name)
         draft = FileDraft(fd, self._fd, name, self._new_files)
-        try:
-            draft.claim(ours=made)
-            leftovers.mark_draft(fd)
-        except BaseException:
-            draft.close()
-            raise
+        _claim(draft, fd, made=made)
         return draft
 
     def require_name(self, name: str) -> None:
@@ -156,7 +164,7 @@ class Directory:
     def draft(self, name: str, size: int, thin: str | None = None) -> FileDraft:
         if thin:
             raise Unsupported("a directory has no thin pools")
-        draft = self.archive(name)
+        draft = self._draft(name)
         try:
             if draft.size == 0:
                 with suppress(NotFound, Denied, OSError), self.open(name) as replaced:
@@ -277,10 +285,10 @@ class Directory:
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         with self.open(name) as image:
-            draft = self.archive(new)
+            draft = self._draft(new)
             try:
                 with draft:
-                    draft.cut(0)
+                    draft.truncate(0)
                     draft.clone_from(image)
                     draft.note_losses(self.losses(name))
                     # It holds what its image holds: nobody else may read it, either.
@@ -383,6 +391,15 @@ class Directory:
         if found.state == "partial":
             return msgspec.structs.replace(found, was_image=leftovers.was_image(self._fd, file))
         return found
+
+
+def _claim(draft: FileDraft, fd: int, *, made: bool) -> None:
+    try:
+        draft.claim(ours=made)
+        leftovers.mark_draft(fd)
+    except BaseException:
+        draft.close()
+        raise
 
 
 #: What the kernel says of a name that nothing has, or can have.

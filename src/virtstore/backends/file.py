@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -25,7 +25,9 @@ from virtstore.backends.base import (
     REWORK_SUFFIX,
     Holds,
     Identity,
+    ImageDraft,
     Look,
+    ResumableSink,
     Version,
     nothing,
 )
@@ -183,7 +185,7 @@ class FileImage(DescriptorImage):
             raise
 
 
-class FileDraft(FileImage):
+class FileDraft(FileImage, ImageDraft):
     """A file under its temporary name."""
 
     _suffix = PARTIAL_SUFFIX
@@ -216,12 +218,6 @@ class FileDraft(FileImage):
                     " if none is, 'virtstore clean' removes it"
                 ) from None
 
-    def cut(self, length: int) -> None:
-        self.truncate(length)
-
-    def scratch(self) -> FileImage:
-        return FileImage(final_names.nameless(self._directory))
-
     def finish(self) -> None:
         self.flush()
         self.whole = True
@@ -249,6 +245,28 @@ class FileDraft(FileImage):
 
     def _dress(self, replaced: str | None, like: str | None) -> None:
         attributes.give(self._fd, to_have(self._directory, self._new, replaced, like))
+
+
+class FileArchive(FileDraft, ResumableSink):
+    """An archive under its temporary name. `discard` removes it."""
+
+    def __init__(
+        self, fd: int, directory: int, name: str, new: NewFiles, discard: Callable[[str], None]
+    ) -> None:
+        super().__init__(fd, directory, name, new)
+        self._discard = discard
+
+    def append(self, data: bytes) -> None:
+        self.write_at(self.size, data)
+
+    def cut(self, length: int) -> None:
+        self.truncate(length)
+
+    def scratch(self) -> FileImage:
+        return FileImage(final_names.nameless(self._directory))
+
+    def abandon(self) -> None:
+        self._discard(self._name)
 
 
 class ReworkedFile(Reworked, FileDraft):

@@ -20,7 +20,7 @@ from virtstore.backends import lvm_growth, lvm_mending, lvm_names, lvm_undo
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
-    ArchiveDraft,
+    ArchiveSink,
     Capabilities,
     Image,
     Look,
@@ -111,7 +111,7 @@ class VolumeGroup:
             raise NotFound("no such image")
         return self._volumes.opened(found.name, lambda v: VolumeImage(v, writable=writable))
 
-    def archive(self, name: str) -> ArchiveDraft:
+    def archive(self, name: str) -> ArchiveSink:
         raise Unsupported("a volume holds no archive")
 
     def require_name(self, name: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, PageCache
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, ImageDraft, PageCache
 from virtstore.backends.descriptor import DescriptorCache
 from virtstore.backends.guard import Guard
 from virtstore.backends.lvm_report import Volume
@@ -46,7 +46,7 @@ class _DraftCache(DescriptorCache):
             super().write_out(offset, length, wait=wait)
 
 
-class VolumeDraft(VolumeImage):
+class VolumeDraft(VolumeImage, ImageDraft):
     """A volume under its temporary name."""
 
     def __init__(self, group: Group, name: str, volume: Volume, holds: Holds) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import cast
 
-from virtstore.backends.base import Draft, Look, Version, nothing
+from virtstore.backends.base import ImageDraft, Look, Version, nothing
 from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.version import written
 from virtstore.errors import InUse
@@ -35,7 +35,7 @@ class Reworked(DescriptorImage):
 
     def zero(self, offset: int, length: int) -> None:
         self._lose_name()
-        cast(Draft, super()).zero(offset, length)
+        cast(ImageDraft, super()).zero(offset, length)
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         if self.named:
@@ -43,7 +43,7 @@ class Reworked(DescriptorImage):
             self.flush()
             self.whole = False
         else:
-            cast(Draft, super()).publish(overwrite=False)
+            cast(ImageDraft, super()).publish(overwrite=False)
 
     def _lose_name(self) -> None:
         with self._hiding:
@@ -55,7 +55,7 @@ class Reworked(DescriptorImage):
 
     def _require_as_begun(self) -> None:
         """What was compared with what is to be in it must be what is there."""
-        now = cast(Draft, self).version
+        now = cast(ImageDraft, self).version
         if self.begun and (seen := written(self.begun, now)):
             raise InUse(
                 f"somebody wrote to it while it was being compared ({seen}); nothing of it was"

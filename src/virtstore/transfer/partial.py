@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from virtstore.backends.base import ArchiveDraft, Image
+from virtstore.backends.base import Image, ResumableSink
 from virtstore.digest import CHUNK, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.blocks import decompress_block, holds_zeros, require_zeros
@@ -51,7 +51,7 @@ class PartialArchive:
     digest: str | None = None
     holds: Foreign | None = None
 
-    def __init__(self, draft: ArchiveDraft, scratch: Image, size: int) -> None:
+    def __init__(self, draft: ResumableSink, scratch: Image, size: int) -> None:
         self.size = size
         self._view = _View(draft, scratch)
         self.sink = Rewriting(draft, self._view)
@@ -113,7 +113,7 @@ class Rewriting:
     """Writes an archive's bytes one after the other, where they are not there already.
     `written`: bytes that were written; `position`: bytes that the archive has."""
 
-    def __init__(self, draft: ArchiveDraft, view: _View) -> None:
+    def __init__(self, draft: ResumableSink, view: _View) -> None:
         self._draft = draft
         self._view = view
         self._differs = False
@@ -144,7 +144,7 @@ class Rewriting:
 class _View:
     """The draft as it was before anything was written to it."""
 
-    def __init__(self, draft: ArchiveDraft, scratch: Image) -> None:
+    def __init__(self, draft: ResumableSink, scratch: Image) -> None:
         self._draft = draft
         self._scratch = scratch
         self._aside: int | None = None

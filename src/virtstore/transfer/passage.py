@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from virtstore.backends.base import Readable
+from virtstore.backends.base import Handle, Readable
 
 #: Bytes behind the one that is read now that some thread may still be reading.
 _BEHIND: Final = 16 << 20
@@ -94,7 +94,7 @@ class ReadThrough:
 class Writing:
     """For one thread, which says what was written, in the draft's order."""
 
-    def __init__(self, draft: Readable) -> None:
+    def __init__(self, draft: Handle) -> None:
         self._cache = draft.cache
         self._begun = 0
         self._newer: deque[tuple[int, int]] = deque()

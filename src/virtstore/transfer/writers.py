@@ -7,7 +7,7 @@ itself.
 
 from __future__ import annotations
 
-from virtstore.backends.base import Image
+from virtstore.backends.base import ArchiveSink, Image
 from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.base import Format, ImageWriter
@@ -90,13 +90,13 @@ class ImageTarget:
 class Appending:
     """Writes an archive's bytes one after the other."""
 
-    def __init__(self, draft: Image) -> None:
-        self._draft = draft
-        self._writing = Writing(draft)
+    def __init__(self, archive: ArchiveSink) -> None:
+        self._archive = archive
+        self._writing = Writing(archive)
         self.written = 0
 
     def __call__(self, data: bytes) -> None:
-        self._draft.write_at(self.written, data)
+        self._archive.append(data)
         self._writing.wrote(self.written, len(data))
         self.written += len(data)
         self._writing.reached(self.written)
@@ -111,7 +111,7 @@ class FrameTarget:
 
     def __init__(
         self,
-        draft: Image,
+        draft: ArchiveSink,
         existing: Fingerprints | None = None,
         partial: PartialArchive | None = None,
     ) -> None:
@@ -158,7 +158,7 @@ class FrameTarget:
 class StreamTarget:
     """An archive in any other format, made here from the decompressed image."""
 
-    def __init__(self, draft: Image, form: Format, level: int | None) -> None:
+    def __init__(self, draft: ArchiveSink, form: Format, level: int | None) -> None:
         self._sink = Appending(draft)
         self._writer: ImageWriter = form.writer(self._sink, level)
 

@@ -95,7 +95,7 @@ def test_with_access_to_write_it_is_removed_or_replaced_once_that_is_said(
 def test_a_draft_is_gone_on_with_by_who_may_make_new_volumes(
     appending: virtstore.Host, source: virtstore.Image
 ) -> None:
-    VolumeGroup("vg0").draft("web", 8 * MIB).__exit__()
+    VolumeGroup("vg0").draft("web", 8 * MIB).close()
     MAKING["copy"](appending)
     assert Path(WEB).read_bytes() == b"\x55" * (8 * MIB)
     assert sh("lvs --noheadings -o lv_tags vg0") == ""

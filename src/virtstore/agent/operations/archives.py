@@ -27,7 +27,7 @@ from virtstore.agent.operations.targets import (
     require_attributes,
 )
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Draft, Image
+from virtstore.backends.base import Image
 from virtstore.backends.version import settled, touched, written
 from virtstore.errors import Corrupt, InUse, NotFound, Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
@@ -202,10 +202,9 @@ def _write(
         outcome = copy_within(agent, old, source, new, opened, local_encoding(wanted))
         original.digest = outcome.digest
         if wanted.archive not in (None, "zstd"):
-            _require_contents(agent, opened.draft, outcome.digest)
+            _require_contents(agent, new, outcome.digest)
         noted = old.store.losses(old.name)
-        raw = wanted.archive is None
-        lost = note_in_copy(agent, opened.draft, source.size, noted, raw=raw)
+        lost = note_in_copy(agent, opened, source.size, noted)
         agent.session.stage("flushing")
         original.require_same()
         opened.draft.publish(overwrite=new.path == old.path, like=wanted.like)
@@ -214,10 +213,11 @@ def _write(
         return msgspec.structs.replace(told, size=source.size)
 
 
-def _require_contents(agent: Agent, draft: Draft, digest: str) -> None:
+def _require_contents(agent: Agent, place: Place, digest: str) -> None:
     """Read an archive back, of which nothing has shown yet that it holds what was compressed."""
     agent.session.stage("verifying")
-    held = check(open_source(draft, archives=True), lambda done, total: agent.session.check())
+    with place.store.open(place.name, partial=True) as draft:
+        held = check(open_source(draft, archives=True), lambda done, total: agent.session.check())
     if held != digest:
         raise Corrupt(
             "what was compressed does not decompress to the same; this host's memory or processor"

@@ -30,7 +30,7 @@ from virtstore.agent.operations.targets import (
     surveyed,
 )
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Draft, Image, Stored, Version
+from virtstore.backends.base import Image, Stored, Version
 from virtstore.backends.version import written
 from virtstore.digest import CHUNK
 from virtstore.errors import (
@@ -131,7 +131,7 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
 
             with surveyed(agent, opened, place, tell):
                 outcome = receive(_arriving(agent), request.size, opened.target, agent.session.fail)
-            noted = _publish(agent, place, wanted, opened.draft, replaced)
+            noted = _publish(agent, place, wanted, opened, replaced)
         return _received(place, wanted, outcome, noted)
 
 
@@ -173,7 +173,7 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
                     agent.session.stage("copying")
                     encoding = local_encoding(wanted, request.bwlimit)
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
-                    noted = _publish(agent, place, wanted, opened.draft, replaced)
+                    noted = _publish(agent, place, wanted, opened, replaced)
                 received = _received(place, wanted, outcome, noted)
     return received
 
@@ -227,10 +227,10 @@ def _seen(place: Place, wanted: Wanted) -> Version | None:
 
 
 def _publish(
-    agent: Agent, place: Place, wanted: Wanted, draft: Draft, replaced: Version | None
+    agent: Agent, place: Place, wanted: Wanted, opened: Opened, replaced: Version | None
 ) -> tuple[str, ...]:
     """Give it its name; what there is to say of it."""
-    noted = note_in_copy(agent, draft, wanted.size, wanted.lost, raw=wanted.archive is None)
+    noted, draft = note_in_copy(agent, opened, wanted.size, wanted.lost), opened.draft
     agent.session.stage("flushing")
     # One that came while the copy was made is not ours to replace with access to append only.
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")

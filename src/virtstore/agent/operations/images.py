@@ -20,7 +20,7 @@ from virtstore.agent.context import (
 )
 from virtstore.agent.kinds import refuse_misleading_name
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Draft, Store, Stored
+from virtstore.backends.base import ImageDraft, Store, Stored
 from virtstore.errors import Denied, Exists, InUse, Unsupported, UsageError, blamed_on
 from virtstore.location import canonical
 from virtstore.model import Changed, Cleaned
@@ -206,7 +206,7 @@ def _locked_beside(place: Place, paths: Iterable[str]) -> Iterator[None]:
         yield
 
 
-def _zero(agent: Agent, draft: Draft) -> None:
+def _zero(agent: Agent, draft: ImageDraft) -> None:
     """Zero a whole draft, in steps between which the client may go away."""
     for offset in range(0, draft.size, _STEP):
         draft.zero(offset, min(_STEP, draft.size - offset))

@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore.agent.context import Agent
+from virtstore.agent.operations.targets import Opened
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Draft, Store
+from virtstore.backends.base import Store
 from virtstore.errors import Error
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect
@@ -50,14 +51,14 @@ def note_before_growth(place: Place, contents: Contents, size: int) -> tuple[str
     return (_NO_NOTE,)
 
 
-def note_in_copy(agent: Agent, draft: Draft, size: int, note: str, *, raw: bool) -> tuple[str, ...]:
-    """Give a finished copy of an image of `size` bytes the source's note. A `raw` one that is
+def note_in_copy(agent: Agent, opened: Opened, size: int, note: str) -> tuple[str, ...]:
+    """Give a finished copy of an image of `size` bytes the source's note. A raw one that is
     longer than its source hides, as a growth does, that the source was cut. What there is to say
     of it."""
     note = valid(note)
-    if raw and draft.size > size:
+    if opened.image and opened.image.size > size:
         agent.session.stage("checking")
-        with suppress(Error), draft.lend() as fd:
+        with suppress(Error), opened.image.lend() as fd:
             note = after_growth(note, detect(Device(fd, size)), size)
-    kept = draft.note_losses(note)
+    kept = opened.draft.note_losses(note)
     return () if not note else (_OF_A_COPY,) if kept else (_OF_A_COPY, _NO_NOTE)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
-from virtstore.backends.base import ArchiveDraft, Draft
+from virtstore.backends.base import ArchiveSink, Draft, Image, ImageDraft
 from virtstore.backends.final_names import Displaced
 from virtstore.errors import (
     ConnectionFailed,
@@ -49,13 +49,14 @@ class Wanted(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A target that is ready. `there`: what it has already, if that is worth looking at, and
-    `existing`: what is known of it, as it is being found out. `blocks`: whether some blocks of
-    a chunk may be the source's where others are not; what a copy that was cut left has whole
-    chunks."""
+    """A target that is ready. `image`: the draft, unless it is an archive. `there`: what it has
+    already, if that is worth looking at, and `existing`: what is known of it, as it is being found
+    out. `blocks`: whether some blocks of a chunk may be the source's where others are not; what a
+    copy that was cut left has whole chunks."""
 
     draft: Draft
     target: Target
+    image: Image | None = None
     there: Source | None = None
     existing: Fingerprints | None = None
     blocks: bool = False
@@ -67,7 +68,7 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
     come back and go on; otherwise a failure leaves no trace of it."""
     # Where this fails, there is nothing of ours yet.
     require_attributes(place, wanted)
-    draft, prepare = _drafted(agent, place, wanted)
+    draft, prepare, discard = _drafted(agent, place, wanted)
     try:
         with draft, ExitStack() as stack:
             yield prepare(stack)
@@ -81,7 +82,7 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
             if draft.whole:
                 _say_that_it_stays(error, place)
             elif not (left and wanted.archive in (None, "zstd")):
-                place.store.discard(place.name)
+                discard()
         raise
 
 
@@ -104,45 +105,60 @@ def require_attributes(place: Place, wanted: Wanted) -> None:
         place.store.require_attributes(place.name, wanted.like)
 
 
-def _drafted(
-    agent: Agent, place: Place, wanted: Wanted
-) -> tuple[Draft, Callable[[ExitStack], Opened]]:
-    """The draft, and what makes a target of it."""
+class _Drafted(NamedTuple):
+    """A draft, what makes a target of it, and what removes it once it is closed."""
+
+    draft: Draft
+    prepare: Callable[[ExitStack], Opened]
+    discard: Callable[[], None]
+
+
+def _drafted(agent: Agent, place: Place, wanted: Wanted) -> _Drafted:
     store, name = place.store, place.name
     if wanted.archive:
         form = formats.by_name(wanted.archive)
         level = level_for(form, wanted.level)
         archive = store.archive(name)
+        prepare = partial(_prepare_stream, archive, form, level)
         if form.name == "zstd":
-            return archive, partial(_prepare_archive, archive, wanted.size)
-        return archive, partial(_prepare_stream, archive, form, level)
+            prepare = partial(_prepare_archive, archive, wanted.size)
+        return _Drafted(archive, prepare, archive.abandon)
     rework = wanted.mode == "contents"
     # To compare what is equal takes its time: who uses it is looked at again before it changes.
     draft = store.rework(name, agent.refuse_use) if rework else store.draft(name, wanted.size)
-    return draft, partial(_prepare_image, draft, wanted.size, blocks=rework)
+    prepare = partial(_prepare_image, draft, wanted.size, blocks=rework)
+    return _Drafted(draft, prepare, partial(store.discard, name))
 
 
-def _prepare_image(draft: Draft, size: int, _: ExitStack, *, blocks: bool) -> Opened:
+def _prepare_image(draft: ImageDraft, size: int, _: ExitStack, *, blocks: bool) -> Opened:
     if draft.holds != "kept":
-        return Opened(draft, ImageTarget(draft, size, None, blank=draft.holds == "zeros"))
+        blank = ImageTarget(draft, size, None, blank=draft.holds == "zeros")
+        return Opened(draft, blank, draft)
     existing = Fingerprints(size)
     target = ImageTarget(draft, size, existing)
-    return Opened(draft, target, RawSource(draft, size), existing, blocks)
+    return Opened(draft, target, draft, RawSource(draft, size), existing, blocks)
 
 
-def _prepare_archive(archive: ArchiveDraft, size: int, stack: ExitStack) -> Opened:
-    if archive.holds == "kept":
+def _prepare_archive(archive: ArchiveSink, size: int, stack: ExitStack) -> Opened:
+    left = archive.resumable
+    if left and left.holds == "kept":
         with suppress(OSError):  # a file system without files without names
-            scratch = stack.enter_context(archive.scratch())
-            there = PartialArchive(archive, scratch, size)
+            scratch = stack.enter_context(left.scratch())
+            there = PartialArchive(left, scratch, size)
             existing = Fingerprints(size)
-            return Opened(archive, FrameTarget(archive, existing, there), there, existing)
-    archive.cut(0)
+            target = FrameTarget(archive, existing, there)
+            return Opened(archive, target, there=there, existing=existing)
+    _begin_anew(archive)
     return Opened(archive, FrameTarget(archive))
 
 
-def _prepare_stream(archive: ArchiveDraft, form: Format, level: int, stack: ExitStack) -> Opened:
-    archive.cut(0)
+def _begin_anew(archive: ArchiveSink) -> None:
+    if left := archive.resumable:
+        left.cut(0)
+
+
+def _prepare_stream(archive: ArchiveSink, form: Format, level: int, stack: ExitStack) -> Opened:
+    _begin_anew(archive)
     stream = StreamTarget(archive, form, level)
     stack.callback(stream.abandon)
     return Opened(archive, stream)
