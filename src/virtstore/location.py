@@ -13,7 +13,9 @@ line breaks) is refused before anything is started.
 from __future__ import annotations
 
 import os
+import pwd
 import re
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from virtstore.errors import LOCAL_NAME, UsageError, spelled
@@ -212,6 +214,33 @@ def _refuse_odd_text(text: str) -> None:
 def plain_path(path: str) -> str:
     """`path` without empty and `.` components; where there is no `..`, that is the same."""
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def within(path: str, tree: str) -> bool:
+    """Whether `path`, a plain one, is `tree` or lies below it."""
+    return path == tree or path.startswith(tree.rstrip("/") + "/")
+
+
+def unclear(path: str) -> str | None:
+    """Why a path that an administrator wrote does not say clearly which place is meant."""
+    if not path:
+        return "it is empty"
+    if any(character in path for character in "\0\n\r"):
+        return "it is not one line"
+    if path.startswith(("~", "$")):
+        return f"there is no shell here that knows what {path.split('/')[0]!r} is"
+    if not path.startswith("/"):
+        return "it is not absolute"
+    if ".." in path.split("/"):
+        return "it has a '..' in it"
+    return None
+
+
+def own_home() -> str:
+    """The home directory of this process's user, whatever the environment says."""
+    with suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    return "/nonexistent"
 
 
 def canonical(path: str) -> str:

@@ -115,6 +115,24 @@ class DirectoryInfo(msgspec.Struct, frozen=True):
     lacks: tuple[str, ...] = ()
 
 
+class PlaceInfo(msgspec.Struct, frozen=True):
+    """A root of which there is no more to say than this. `type`: what `list` calls it."""
+
+    path: str
+    access: Access
+    type: EntryType
+    total: int
+    free: int
+
+    @property
+    def filesystem(self) -> str:
+        return self.type
+
+    @property
+    def snapshots(self) -> bool:
+        return False
+
+
 class ThinPool(msgspec.Struct, frozen=True):
     name: str
     total: int
@@ -128,6 +146,18 @@ class VolumeGroup(msgspec.Struct, frozen=True):
     free: int
     extent_size: int
     thin_pools: tuple[ThinPool, ...] = ()
+
+    @property
+    def filesystem(self) -> str:
+        return "LVM"
+
+    @property
+    def snapshots(self) -> bool:
+        return True
+
+
+#: What `storage-info` tells of a root.
+RootInfo = DirectoryInfo | VolumeGroup | PlaceInfo
 
 
 class FilesystemSupport(msgspec.Struct, frozen=True):
@@ -146,7 +176,8 @@ class FormatSupport(msgspec.Struct, frozen=True):
 
 
 class StorageInfo(msgspec.Struct, frozen=True):
-    """`warnings`: roots that are configured and cannot be used, or lack something, and why."""
+    """`places`: the roots of other kinds than the first two. `warnings`: roots that are configured
+    and cannot be used, or lack something, and why."""
 
     host: str
     version: str
@@ -155,6 +186,11 @@ class StorageInfo(msgspec.Struct, frozen=True):
     filesystems: tuple[FilesystemSupport, ...]
     formats: tuple[FormatSupport, ...]
     warnings: tuple[str, ...] = ()
+    places: tuple[PlaceInfo, ...] = ()
+
+    @property
+    def roots(self) -> tuple[RootInfo, ...]:
+        return (*self.directories, *self.volume_groups, *self.places)
 
 
 class CopyResult(msgspec.Struct, frozen=True):

@@ -242,11 +242,11 @@ def _command(
     named: Sequence[int] = (),
     shown: Sequence[str] = (),
 ) -> list[str]:
-    program = _require(argv[0])
+    program = require(argv[0])
     if not confined:
         return [program, *argv[1:]]
     return [
-        _require("bwrap"),
+        require("bwrap"),
         *("--ro-bind", "/usr", "/usr"),  # programs and libraries; no image but the one lent
         *(word for top in _TOPS if os.path.lexists(top) for word in _mirror(top)),
         *("--dev", "/dev"),
@@ -259,7 +259,7 @@ def _command(
         *(["--die-with-parent"] if dies_with_us else []),
         *(word for fd in seccomp for word in ("--seccomp", str(fd))),
         "--",
-        _require("prlimit"),
+        require("prlimit"),
         f"--as={MEMORY_LIMIT}",
         "--core=0",
         program,
@@ -283,7 +283,8 @@ def _namesake(fd: int) -> tuple[str, ...]:
     return () if name.startswith("/usr/") else ("--dir", name)
 
 
-def _require(tool: str) -> str:
+def require(tool: str) -> str:
+    """The path of a program. Raises `Unsupported` where this host has it not."""
     path = find(tool)
     if path is None:
         raise Unsupported(f"{tool} is not installed on this host (Debian: {package(tool)})")

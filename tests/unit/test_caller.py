@@ -53,7 +53,7 @@ def test_another_caller_names_no_configuration(
     having(monkeypatch, **variables)
     with pytest.raises(Denied, match=r"--config .* is refused: .*started by somebody else"):
         config.load(named)
-    assert config.load(None).directory == ()
+    assert config.load(None).roots == ()
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_what_a_set_user_id_program_starts_has_another_caller(
     monkeypatch.setattr(os, "getuid", lambda: STRANGER)
     with pytest.raises(Denied, match="set-user-ID"):
         config.load(named)
-    assert config.load(None).directory == ()
+    assert config.load(None).roots == ()
 
 
 def test_over_ssh_only_the_command_line_names_one(
     named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     having(monkeypatch, SSH_CONNECTION="192.0.2.1 50000 192.0.2.2 22")
-    assert config.load(None).directory == ()
+    assert config.load(None).roots == ()
     assert "VIRTSTORE_CONFIG" in caplog.text
     with pytest.raises(Denied, match="no configuration was found; VIRTSTORE_CONFIG is ignored"):
         Policy(config.load(None)).require("/srv/images/x.img", "read")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtstore.agent import config
+from virtstore.backends.directory_root import DirectoryRoot
 from virtstore.errors import Denied, Error
 
 
@@ -31,7 +32,7 @@ def write(path: Path, text: str) -> str:
 
 def test_no_file_allows_nothing(etc: Path) -> None:
     found = config.load(None)
-    assert (found.directory, found.volume_group, found.sources) == ((), (), ())
+    assert (found.roots, found.sources) == ((), ())
 
 
 def test_a_whole_file_is_understood(etc: Path) -> None:
@@ -42,12 +43,13 @@ def test_a_whole_file_is_understood(etc: Path) -> None:
         '[limits]\nmax_image_size = "2T"\nmount_guest_filesystems = true\n',
     )
     found = config.load(None)
-    [directory], [group] = found.directory, found.volume_group
-    new = directory.new_files()
+    directory, group = found.roots
+    assert isinstance(directory, DirectoryRoot)
+    new = directory.new_files
     assert (directory.path, directory.access) == ("/mnt/images", "write")
     assert (new.mode, new.owner, new.group) == (0o640, 0, 7)
-    assert (group.name, group.access) == ("vg0", "append")
-    assert found.limits.largest() == 2 << 40
+    assert (group.path, group.access) == ("/dev/vg0", "append")
+    assert found.limits.largest == 2 << 40
     assert found.limits.mount_guest_filesystems
     assert found.sources == (file,)
 
@@ -55,9 +57,10 @@ def test_a_whole_file_is_understood(etc: Path) -> None:
 def test_what_is_not_said_is_the_least(etc: Path) -> None:
     write(etc / "config.toml", '[[directory]]\npath = "/x"\n[[volume_group]]\nname = "vg0"\n')
     found = config.load(None)
-    assert (found.directory[0].access, found.volume_group[0].access) == ("read", "read")
-    assert found.directory[0].new_files().mode == 0o600
-    assert found.limits.largest() is None
+    assert [root.access for root in found.roots] == ["read", "read"]
+    assert isinstance(found.roots[0], DirectoryRoot)
+    assert found.roots[0].new_files.mode == 0o600
+    assert found.limits.largest is None
     assert not found.limits.mount_guest_filesystems
 
 
@@ -71,8 +74,8 @@ def test_later_files_add_roots_and_replace_limits_one_by_one(etc: Path) -> None:
     write(etc / "conf.d" / "10-b.toml", root.format("/b") + '[limits]\nmax_image_size = "2G"\n')
     write(etc / "conf.d" / "notes.txt", "this is not TOML")
     found = config.load(None)
-    assert [each.path for each in found.directory] == ["/a", "/b", "/c"]
-    assert found.limits.largest() == 3 << 30
+    assert [each.path for each in found.roots] == ["/a", "/b", "/c"]
+    assert found.limits.largest == 3 << 30
     assert found.limits.mount_guest_filesystems
     assert len(found.sources) == 3
 

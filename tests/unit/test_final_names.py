@@ -13,7 +13,7 @@ import pytest
 from virtstore import linux
 from virtstore.agent.paths import refuse_odd
 from virtstore.backends import final_names
-from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Displaced
 from virtstore.backends.directory import Directory
 from virtstore.backends.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
 from virtstore.errors import Denied, InUse, Unsupported
@@ -374,7 +374,7 @@ def test_what_was_put_in_a_drafts_place_is_not_published_for_it(
         (tmp_path / PARTIAL).unlink()
         if replaced:
             (tmp_path / PARTIAL).write_bytes(b"half of another's")
-        with pytest.raises(final_names.Displaced):
+        with pytest.raises(Displaced):
             made.publish(overwrite=overwrite)
     left = {PARTIAL: b"half of another's"} if replaced else {}
     assert files(tmp_path) == {"y.img": b"old", **left}

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.agent.config import Config, DirectoryRoot, Limits
+from virtstore.agent.config import Config, Limits
 from virtstore.agent.policy import Policy
+from virtstore.backends.directory_root import DirectoryRoot
 from virtstore.errors import Denied, NotFound
 from virtstore.model import Access
 
@@ -28,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 def policy_of(*roots: Path, access: Access = "write", restrict: tuple[str, ...] = ()) -> Policy:
     directories = tuple(DirectoryRoot(str(path), access) for path in roots)
-    return Policy(Config(directory=directories), restrict)
+    return Policy(Config(directories), restrict)
 
 
 def contents(policy: Policy, path: str) -> bytes:
@@ -124,7 +125,7 @@ def test_access_is_what_was_configured_and_no_more(root: Path, level: Access, ne
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("narrowed", LEVELS)
 def test_an_agents_own_access_only_narrows(root: Path, level: Access, narrowed: Access) -> None:
-    configuration = Config(directory=(DirectoryRoot(str(root), level),))
+    configuration = Config((DirectoryRoot(str(root), level),))
     policy = Policy(configuration, (), narrowed)
     least = min(LEVELS.index(level), LEVELS.index(narrowed))
     assert [policy.may(f"{root}/x", need) for need in LEVELS] == [n <= least for n in range(3)]
@@ -133,7 +134,7 @@ def test_an_agents_own_access_only_narrows(root: Path, level: Access, narrowed: 
 
 def test_the_innermost_root_decides(root: Path) -> None:
     inner = DirectoryRoot(f"{root}/sub", "read")
-    policy = Policy(Config(directory=(DirectoryRoot(str(root), "write"), inner)))
+    policy = Policy(Config((DirectoryRoot(str(root), "write"), inner)))
     assert policy.may(f"{root}/x.img", "write")
     assert not policy.may(f"{root}/sub/y.img", "append")
 
@@ -157,7 +158,7 @@ def test_a_restriction_within_a_root_shows_only_that_part_of_it(root: Path) -> N
     assert not policy.may(f"{root}/x.img", "read")
     # What is shown can be opened: else one narrowed key breaks storage-info and list.
     for shown, _ in policy.roots():
-        with policy.directory(shown.path, "read") as store:
+        with policy.opened(shown) as store:
             assert [found.name for found in store.scan()] == ["y.img"]
 
 

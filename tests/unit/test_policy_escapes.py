@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from tests.waiting import PATIENCE
 
-from virtstore.agent import roots
-from virtstore.agent.config import Config, DirectoryRoot
+from virtstore.agent.config import Config
 from virtstore.agent.policy import Policy
+from virtstore.backends import directory_places
+from virtstore.backends.directory_root import DirectoryRoot
 from virtstore.errors import Denied, NotFound
 
 
@@ -35,11 +36,11 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def anything_is_a_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also a directory of the system's, where what a test needs is there without being made."""
-    monkeypatch.setattr(roots, "refuse_unfit", lambda *_: None)
+    monkeypatch.setattr(directory_places, "refuse_unfit", lambda *_, **__: None)
 
 
 def policy_of(root: Path) -> Policy:
-    return Policy(Config(directory=(DirectoryRoot(str(root), "write"),)))
+    return Policy(Config((DirectoryRoot(str(root), "write"),)))
 
 
 def contents(policy: Policy, path: Path) -> bytes:
@@ -104,11 +105,13 @@ def test_another_file_system_below_a_root_is_not_entered() -> None:
 _IN_A_NAMESPACE = """
 import subprocess, sys
 from pathlib import Path
-from virtstore.agent.config import Config, DirectoryRoot
+from virtstore.agent.config import Config
 from virtstore.agent.policy import Policy
+from virtstore.backends import directory_places
+from virtstore.backends.directory_root import DirectoryRoot
 from virtstore.errors import Denied
 root = Path(sys.argv[1])
-policy = Policy(Config(directory=(DirectoryRoot(str(root), "write"),)))
+policy = Policy(Config((DirectoryRoot(str(root), "write"),)))
 for over, path in (("sub", "sub/x.img"), ("x.img", "x.img")):
     subprocess.run(["mount", "--bind", root.parent / "outside" / over, root / over], check=True)
     assert (root / path).read_bytes() == b"secret"

@@ -56,13 +56,6 @@ def drop_foreign_environment() -> None:
         os.environ["PATH"] = _PATH
 
 
-def home() -> str:
-    """The home directory of the agent's user, whatever the environment says."""
-    with suppress(KeyError):
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    return "/nonexistent"
-
-
 def _uid(user: str) -> int | None:
     """The number of a user who is named by it or by his name; None for what is neither."""
     if user.isdecimal():

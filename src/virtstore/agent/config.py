@@ -12,15 +12,14 @@ value that makes no sense, a file that others could have written, and one that l
 from __future__ import annotations
 
 import glob
-import grp
 import logging
 import os
-import pwd
-import re
 import shlex
 import stat
 import tomllib
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -28,78 +27,48 @@ import msgspec
 
 from virtstore.agent import caller, config_check
 from virtstore.agent.config_check import Wrong
-from virtstore.agent.paths import unclear, within
-from virtstore.backends.file import NewFiles
+from virtstore.backends.kinds import KINDS, Root, WrongValue
 from virtstore.errors import Denied, Error
-from virtstore.model import Access
+from virtstore.location import own_home, plain_path, within
 from virtstore.units import parse_size
 
 log: Final = logging.getLogger("virtstore.agent")
 
 SYSTEM_FILE: Final = "/etc/virtstore/config.toml"
-GROUP_NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")  # lvm(8), "Valid names"
 SYSTEM_DIRECTORY: Final = "/etc/virtstore/conf.d"
 
 
-class DirectoryRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[[directory]]`: a tree of images. `mode` (octal text), `owner` and `group` are those
-    of new files; `volatile`: it may be one that a reboot empties."""
-
-    path: str
-    access: Access = "read"
-    mode: str = "0600"
-    owner: str | int | None = None
-    group: str | int | None = None
-    volatile: bool = False
-
-    def new_files(self) -> NewFiles:
-        """Raises `Error` where the mode, user or group is none."""
-        if not re.fullmatch("(0|0o)?[0-7]{3}", self.mode):
-            raise Error(f'mode {self.mode!r} is none; write it in octal, as "0600"')
-        try:
-            owner = _number(self.owner, lambda name: pwd.getpwnam(name).pw_uid)
-        except (KeyError, ValueError):
-            raise Error(f"there is no user {self.owner!r} here") from None
-        try:
-            group = _number(self.group, lambda name: grp.getgrnam(name).gr_gid)
-        except (KeyError, ValueError):
-            raise Error(f"there is no group {self.group!r} here") from None
-        return NewFiles(int(self.mode, 8), owner, group)
-
-
-class VolumeGroupRoot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[[volume_group]]`."""
-
-    name: str
-    access: Access = "read"
-
-    @property
-    def path(self) -> str:
-        return f"/dev/{self.name}"
-
-
-class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     max_image_size: str | int | None = None
     mount_guest_filesystems: bool = False
 
+    @cached_property
     def largest(self) -> int | None:
-        """Bytes; None: no limit."""
+        """Bytes; None: no limit. Raises `Error` for what is no size."""
         return None if self.max_image_size is None else parse_size(self.max_image_size)
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Config(msgspec.Struct, frozen=True):
     """All that was configured. `sources`: the files that were read; `file_to_write`: where
     an administrator would add to it; `ignored`: what names a file and does not count here."""
 
-    directory: tuple[DirectoryRoot, ...] = ()
-    volume_group: tuple[VolumeGroupRoot, ...] = ()
+    roots: tuple[Root, ...] = ()
     limits: Limits = Limits()
     sources: tuple[str, ...] = ()
     file_to_write: str = SYSTEM_FILE
     ignored: str = ""
 
 
-_NOT_IN_FILES: Final = ("sources", "file_to_write", "ignored")
+#: What a file may say: any number of tables of each kind of root, and one of limits.
+_Said: Final = msgspec.defstruct(
+    "_Said",
+    [
+        *((kind.section, tuple[kind, ...], ()) for kind in KINDS),  # type: ignore[valid-type]
+        ("limits", Limits, Limits()),
+    ],
+    frozen=True,
+    forbid_unknown_fields=True,
+)
 
 
 def load(explicit: str | None) -> Config:
@@ -107,53 +76,39 @@ def load(explicit: str | None) -> Config:
     an empty configuration, which allows nothing. Raises `Error` or `Denied`."""
     merged: dict[str, Any] = {}
     files = configuration_files(explicit)
-    roots: set[str] = set()
+    paths: set[str] = set()
     for file in files:
         said, text = _read(file)
-        wrong = config_check.check(said, Config, _NOT_IN_FILES)
-        if wrong := wrong or _wrong_value(msgspec.convert(said, Config), roots):
+        wrong = config_check.check(said, _Said)
+        if wrong := wrong or _wrong_value(msgspec.convert(said, _Said), paths):
             line = f"line {config_check.line_of(text, wrong)}: {wrong.what}"
             line = line if len(files) == 1 else f"{file}, {line}"
             raise Error(f"the configuration in {' and '.join(files)} is wrong: {line}")
         _merge(merged, said)
+    whole: Any = msgspec.convert(merged, _Said)
+    roots = tuple(root for kind in KINDS for root in getattr(whole, kind.section))
     write = files[0] if files else _file_to_write()
-    ours = {"sources": files, "file_to_write": write, "ignored": _ignored()}
-    config = msgspec.convert({**merged, **ours}, Config)
-    _refuse_among_images(files, config)
+    config = Config(roots, whole.limits, files, write, _ignored())
+    _refuse_among_images(files, roots)
     return config
 
 
-def _wrong_value(said: Config, roots: set[str]) -> Wrong | None:
-    """The first value in one file that makes no sense. `roots`: the directories of all files so
-    far."""
-    for index, root in enumerate(said.directory):
-        if what := _wrong_path(root.path, roots):
-            return Wrong(what, "directory", index, "path")
-        for key in ("mode", "owner", "group"):
+def _wrong_value(said: Any, paths: set[str]) -> Wrong | None:
+    """The first value in one file that makes no sense. `paths`: the roots of all files so far."""
+    for kind in KINDS:
+        for index, root in enumerate(getattr(said, kind.section)):
             try:
-                msgspec.structs.replace(DirectoryRoot(""), **{key: getattr(root, key)}).new_files()
-            except Error as error:
-                return Wrong(error.message, "directory", index, key)
-    for index, group in enumerate(said.volume_group):
-        if not GROUP_NAME.fullmatch(group.name):
-            what = f'{group.name!r} is no volume group\'s name; it is what vgs shows, as "vg0"'
-            return Wrong(what, "volume_group", index, "name")
+                root.check()
+            except WrongValue as error:
+                return Wrong(error.message, kind.section, index, error.key)
+            if (path := plain_path(root.path)) in paths:
+                what = f"{kind.section} {root.path!r} is there twice"
+                return Wrong(what, kind.section, index, kind.__struct_fields__[0])
+            paths.add(path)
     try:
-        said.limits.largest()
+        _ = said.limits.largest
     except Error as error:
         return Wrong(error.message, "limits", key="max_image_size")
-    return None
-
-
-def _wrong_path(path: str, roots: set[str]) -> str | None:
-    """What is wrong with a directory's path, which is added to `roots` if nothing is."""
-    if why := unclear(path):
-        meant = os.path.expanduser(os.path.expandvars(path))
-        meant = f"; write {meant!r}" if meant != path else ""
-        return f"{path!r} is no directory's path: {why}{meant}"
-    if (plain := os.path.normpath(path)) in roots:
-        return f"directory {path!r} is there twice"
-    roots.add(plain)
     return None
 
 
@@ -176,7 +131,7 @@ def configuration_files(explicit: str | None) -> tuple[str, ...]:
 def own_file() -> str:
     """Where an agent without root looks first."""
     if not caller.environment_counts():
-        return f"{caller.home()}/.config/virtstore/config.toml"
+        return f"{own_home()}/.config/virtstore/config.toml"
     base = os.environ.get("XDG_CONFIG_HOME", "")
     if not base.startswith("/"):  # as its specification has it
         base = os.path.expanduser("~/.config")
@@ -213,17 +168,17 @@ def _ignored() -> str:
     )
 
 
-def _refuse_among_images(files: tuple[str, ...], config: Config) -> None:
+def _refuse_among_images(files: tuple[str, ...], roots: Iterable[Root]) -> None:
     """Raises `Denied` for a configuration that lies below a root, where anybody who may upload an
     image could have made it; also below one of the host's own, where another file was named."""
-    roots = [root.path for root in config.directory]
+    paths = [root.path for root in roots]
     for file in set(_system_files()) - set(files):
         with suppress(Error):  # that is for whom it concerns
             said = _read(file)[0].get("directory")
             tables = said if isinstance(said, list) else []
-            roots += [str(each.get("path")) for each in tables if isinstance(each, dict)]
+            paths += [str(each.get("path")) for each in tables if isinstance(each, dict)]
     for file in files:
-        for root in roots:
+        for root in paths:
             if _lies_below(file, root):
                 ours = file in _system_files() or within(SYSTEM_FILE, root)
                 remedy = "configure another directory" if ours else f"move it to {SYSTEM_FILE}"
@@ -283,12 +238,3 @@ def _merge(merged: dict[str, Any], more: dict[str, Any]) -> None:
             merged[key] = {**merged[key], **value}
         else:
             merged[key] = value
-
-
-def _number(value: str | int | None, look_up: Any) -> int:
-    """-1, which chown(2) takes for no change, where nothing was said. Raises `ValueError`."""
-    if value is None:
-        return -1
-    if isinstance(value, int) and not 0 <= value < 0xFFFFFFFF:
-        raise ValueError(value)
-    return value if isinstance(value, int) else int(look_up(value))

@@ -28,10 +28,9 @@ class Wrong(NamedTuple):
     key: str = ""
 
 
-def check(said: dict[str, Any], known: type[msgspec.Struct], ours: Iterable[str]) -> Wrong | None:
-    """The first thing in a document that a configuration of type `known` has not; `ours` are
-    fields of it that no file may set."""
-    tables = {f.name: f for f in msgspec.structs.fields(known) if f.name not in ours}
+def check(said: dict[str, Any], known: type[msgspec.Struct]) -> Wrong | None:
+    """The first thing in a document that a configuration of type `known` has not."""
+    tables = {f.name: f for f in msgspec.structs.fields(known)}
     for name, value in said.items():
         if name not in tables:
             return Wrong(f"there is no {name!r}; {_instead(name, tables)}", name)

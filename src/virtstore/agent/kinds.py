@@ -30,7 +30,7 @@ _SOURCE: Final = "SOURCE"
 
 def require_raw(place: Place, image: Image) -> None:
     """Raises `Unsupported` or `Corrupt` unless it is an image that can be changed in place."""
-    if not place.store.capabilities.archives:
+    if place.store.capabilities.always_raw:
         return
     if found := formats.detect(image):
         raise Unsupported(
@@ -73,7 +73,7 @@ def refuse_misleading_name(
 ) -> None:
     """Raises `UsageError` or `Unsupported` where the name promises something else than what is
     to be written: an image, or the foreign kind that it `holds`, as an `archive` or as it is."""
-    if place.store.capabilities.archives:
+    if not place.store.capabilities.always_raw:
         _refuse_archive_suffix(place, archive)
         stem = names.without_archive_suffix(place.name) if archive else place.name
         promised = names.promised(stem)
@@ -87,7 +87,9 @@ def refuse_misleading_name(
         if holds is None or archive or names.fits(stem, holds):
             return
     if holds:
-        why = "its name does not say so" if place.store.capabilities.archives else "a volume is raw"
+        why = (
+            "a volume is raw" if place.store.capabilities.always_raw else "its name does not say so"
+        )
         raise Unsupported(_unfit(holds, why), path=place.path)
 
 

@@ -2,29 +2,8 @@
 
 from __future__ import annotations
 
-from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
-from virtstore.backends.final_names import STEPS
+from virtstore.backends.kinds import RESERVED_SUFFIXES
 from virtstore.errors import Denied
-
-
-def within(path: str, tree: str) -> bool:
-    """Whether `path`, a normal one, is `tree` or lies below it."""
-    return path == tree or path.startswith(tree.rstrip("/") + "/")
-
-
-def unclear(path: str) -> str | None:
-    """Why a path that an administrator wrote does not say clearly which directory is meant."""
-    if not path:
-        return "it is empty"
-    if any(character in path for character in "\0\n\r"):
-        return "it is not one line"
-    if path.startswith(("~", "$")):
-        return f"there is no shell here that knows what {path.split('/')[0]!r} is"
-    if not path.startswith("/"):
-        return "it is not absolute"
-    if ".." in path.split("/"):
-        return "it has a '..' in it"
-    return None
 
 
 def refuse_odd(path: str) -> None:
@@ -34,7 +13,7 @@ def refuse_odd(path: str) -> None:
     parts = path.split("/")
     if ".." in parts:
         raise Denied("a path with '..' is refused; write where it leads", path=path)
-    for suffix in (PARTIAL_SUFFIX, REWORK_SUFFIX, *STEPS):
+    for suffix in RESERVED_SUFFIXES:
         if any(part.endswith(suffix) for part in parts):
             raise Denied(
                 f"{suffix} marks what an interrupted operation left; name the image without"

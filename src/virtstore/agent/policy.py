@@ -1,12 +1,9 @@
 """What a session may touch: an untrusted path becomes an opened place, or an error.
 
-A path is that of a directory root, or `/dev/VG/LV` of an allowed volume group.
-
-A root is opened once, as a descriptor, when it is first needed, and must be the
-administrator's alone. Whatever lies below is reached from that descriptor without
-following symlinks and without leaving its file system, so a path that was allowed cannot
-be made to mean something else later. Nothing else in the agent takes a path from a
-client; nothing here does anything to an image.
+Which paths lie in a root, and how they are reached so that a path that was allowed cannot be made
+to mean something else later, each kind of root knows (backends/kinds.py). What a session keeps
+open of a root is opened once, when it is first needed. Nothing else in the agent takes a path from
+a client; nothing here does anything to an image.
 """
 
 from __future__ import annotations
@@ -17,16 +14,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
 
-import msgspec
-
-from virtstore import linux
-from virtstore.agent import hints, roots
-from virtstore.agent.config import Config, DirectoryRoot, VolumeGroupRoot
-from virtstore.agent.paths import refuse_odd, unclear, within
+from virtstore import run
+from virtstore.agent import hints
+from virtstore.agent.config import Config
+from virtstore.agent.paths import refuse_odd
 from virtstore.backends.base import Store
-from virtstore.backends.directory import Directory
+from virtstore.backends.kinds import Root
 from virtstore.errors import Denied, Exists, NotFound
-from virtstore.location import canonical, plain_path
+from virtstore.location import canonical, plain_path, unclear, within
 from virtstore.model import Access
 from virtstore.units import format_size
 
@@ -34,7 +29,6 @@ from virtstore.units import format_size
 LEVELS: Final[dict[Access, int]] = {"read": 0, "append": 1, "write": 2}
 #: So many roots are named to somebody who asks for what is in none.
 _SHOWN: Final = 8
-Root = DirectoryRoot | VolumeGroupRoot
 
 _MEANINGS: Final[dict[Access, str]] = {
     "read": "reading",
@@ -63,33 +57,24 @@ class Policy:
         self.config = configuration
         self._restrict_to = tuple(_restriction(path) for path in restrict_to)
         self._access = access
-        self._opened: dict[str, int] = {}
-        weakref.finalize(self, _close_all, self._opened)
+        self._anchors: dict[str, int] = {}
+        weakref.finalize(self, _close_all, self._anchors)
 
-    def roots(self) -> Iterator[tuple[DirectoryRoot, Access]]:
-        """The directory roots that this session can see, or as much of each as it can see, and
-        its access there."""
-        for root in self.config.directory:
-            path = plain_path(root.path)
-            access = self._narrowed(root.access)
-            if not self._restrict_to or any(within(path, r) for r in self._restrict_to):
-                yield root, access
-                continue
-            for part in self._restrict_to:
-                if within(part, path) and self._allowed(part, "read")[0] is root:
-                    yield msgspec.structs.replace(root, path=part), access
-
-    def groups(self) -> Iterator[tuple[VolumeGroupRoot, Access]]:
-        """The volume groups that this session can see anything of, and its access there."""
-        for root in self.config.volume_group:
-            related = (within(root.path, r) or within(r, root.path) for r in self._restrict_to)
-            if not self._restrict_to or any(related):
-                yield root, self._narrowed(root.access)
+    def roots(self) -> Iterator[tuple[Root, Access]]:
+        """The roots that this session can see, or as much of each as it can see, and its access
+        there."""
+        for root in self.config.roots:
+            access, path = self._narrowed(root.access), plain_path(root.path)
+            parts = [root]
+            if self._restrict_to and not any(within(path, r) for r in self._restrict_to):
+                parts = [root.part(r) for r in self._restrict_to if self._lies_in(r, root)]
+            for part in dict.fromkeys(parts):
+                yield part, access
 
     @property
     def leaves_nothing(self) -> bool:
         """Whether `--restrict-to` names what is in no root."""
-        return bool(self._restrict_to) and not (any(self.roots()) or any(self.groups()))
+        return bool(self._restrict_to) and not any(self.roots())
 
     @property
     def restricted(self) -> str:
@@ -104,32 +89,29 @@ class Policy:
         root, inside = self._allowed(path, need)
         parent, _, name = inside.rpartition("/")
         if not name:
-            what = "a directory" if isinstance(root, DirectoryRoot) else "a volume group"
-            with self._open(root, "", path):  # unless it is missing: then that is said
-                raise NotFound(f"it is {what}, not an image", path=canonical(path))
+            with self._open(root, ""):  # unless it is missing: then that is said
+                raise NotFound(f"it is {root.what}, not an image", path=canonical(path))
         if path.endswith("/"):
             raise NotFound(
                 "no such directory, and virtstore makes none (several sources need one; a name"
                 " without '/' at its end is an image's)",
                 path=canonical(path),
             )
-        with self._open(root, parent, path) as store:
+        with self._open(root, parent) as store:
             yield Place(store, name, canonical(path))
 
     @contextmanager
     def store(self, path: str, need: Access) -> Iterator[Store]:
         """An existing directory, or a volume group."""
         root, inside = self._allowed(path, need, directory=True)
-        with self._open(root, inside, path) as store:
+        with self._open(root, inside) as store:
             yield store
 
     @contextmanager
-    def directory(self, path: str, need: Access) -> Iterator[Directory]:
-        """An existing directory."""
-        root, inside = self._allowed(path, need, directory=True)
-        if not isinstance(root, DirectoryRoot):
-            raise NotFound("it is a volume group, not a directory", path=canonical(path))
-        with self._open_directory(root, inside, path) as store:
+    def opened(self, shown: Root) -> Iterator[Store]:
+        """What `roots` showed, or the part of a root that it showed."""
+        root, inside = self._found(plain_path(shown.path)) or (shown, "")
+        with self._open(root, inside) as store:
             yield store
 
     def is_store(self, path: str) -> bool:
@@ -147,17 +129,16 @@ class Policy:
         """Raises `Exists` for a configured directory or VG, which is no place for an image."""
         root, inside = self._allowed(path, "append")
         if not inside:
-            what = "directory" if isinstance(root, DirectoryRoot) else "volume group"
-            with self._open(root, "", path):
+            with self._open(root, ""):
                 raise Exists(
-                    f"it is a {what} that is there already; name the image as well:"
+                    f"it is {root.what} that is there already; name the image as well:"
                     f" {canonical(path)}/NAME",
                     path=canonical(path),
                 )
 
     def check_size(self, size: int) -> None:
         """Raises `Denied` for an image larger than the host's configuration allows."""
-        largest = self.config.limits.largest()
+        largest = self.config.limits.largest
         if largest is not None and size > largest:
             raise Denied(
                 f"{format_size(size)} is more than this host allows for an image"
@@ -196,14 +177,22 @@ class Policy:
         wanted = canonical(path)
         if self._restrict_to and not any(within(wanted, r) for r in self._restrict_to):
             raise Denied(self.restricted, path=wanted)
-        configured: tuple[Root, ...] = (*self.config.directory, *self.config.volume_group)
-        found = [r for r in configured if within(wanted, plain_path(r.path))]
-        if not found:
+        found = self._found(wanted)
+        if found is None:
             self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
-        root = max(found, key=lambda r: len(plain_path(r.path)))
+        root, inside = found
         if LEVELS[need] > LEVELS[self._narrowed(root.access)]:
             self._refuse_access(root, wanted, need)
-        return root, wanted.removeprefix(plain_path(root.path)).strip("/")
+        return root, inside
+
+    def _found(self, path: str) -> tuple[Root, str] | None:
+        """The innermost root that a path lies in, and what the path names there."""
+        found = [(r, inside) for r in self.config.roots if (inside := r.below(path)) is not None]
+        return max(found, key=lambda each: len(plain_path(each[0].path)), default=None)
+
+    def _lies_in(self, path: str, root: Root) -> bool:
+        found = self._found(path)
+        return found is not None and found[0] is root
 
     def _refuse_unconfigured(self, path: str, need: Access, directory: bool) -> NoReturn:
         if self.leaves_nothing:
@@ -212,18 +201,18 @@ class Policy:
         read += f"; {self.config.ignored}" if self.config.ignored else ""
         refused = f"this host's configuration ({read}) allows nothing here{self._allowances()}"
         tree = path if directory else os.path.dirname(path)
-        if why := hints.why_no_root(path, tree):
-            raise Denied(f"{refused}. {why}", path=path)
+        root = hints.root_to_write(path, tree, need)
+        if isinstance(root, str):
+            raise Denied(f"{refused}. {root}", path=path)
         raise Denied(
             f"{refused}. To allow it, its administrator writes to {self.config.file_to_write}:"
-            f"\n\n{hints.root_to_write(tree, need)}",
+            f"\n\n{root.lines()}",
             path=path,
         )
 
     def _allowances(self) -> str:
         """What this session may see instead, where somebody mistook its name."""
         seen = [f"{root.path} ({access})" for root, access in self.roots()]
-        seen += [f"{group.path} ({access})" for group, access in self.groups()]
         more = [f"{len(seen) - _SHOWN} more"] if len(seen) > _SHOWN else []
         return f"; what it allows is {', '.join(seen[:_SHOWN] + more)}" if seen else ""
 
@@ -235,49 +224,19 @@ class Policy:
         raise Denied(f'{how}; {_MEANINGS[need]} needs "{need}"', path=path)
 
     @contextmanager
-    def _open(self, root: Root, inside: str, path: str) -> Iterator[Store]:
-        if isinstance(root, DirectoryRoot):
-            with self._open_directory(root, inside, path) as store:
-                yield store
-        elif inside:
-            raise NotFound("a volume group has no directories", path=canonical(path))
-        else:
-            from virtstore.backends.lvm import VolumeGroup  # many hosts have none
-
-            group = VolumeGroup(root.name)
-            try:
-                yield group
-            finally:
-                group.close()
-
-    @contextmanager
-    def _open_directory(self, root: DirectoryRoot, inside: str, path: str) -> Iterator[Directory]:
-        fd = self._open_root(root)
-        try:
-            found = linux.open_beneath(fd, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
-        except OSError as error:
-            roots.refuse_unreachable(error, root.path, fd, inside)
-        store = Directory(found, root.new_files())
+    def _open(self, root: Root, inside: str) -> Iterator[Store]:
+        store = root.open(self._anchor(root), inside)
         try:
             yield store
         finally:
             store.close()
 
-    def _open_root(self, root: DirectoryRoot) -> int:
-        if root.path not in self._opened:
-            try:
-                fd = os.open(root.path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            except OSError as error:
-                raise NotFound(
-                    f"this configured directory cannot be opened: {error.strerror}", path=root.path
-                ) from None
-            try:
-                roots.refuse_unfit(root, fd, self.config.file_to_write)
-            except BaseException:
-                os.close(fd)
-                raise
-            self._opened[root.path] = fd
-        return self._opened[root.path]
+    def _anchor(self, root: Root) -> int:
+        if root.path not in self._anchors:
+            for tool in root.tools:
+                run.require(tool)
+            self._anchors[root.path] = root.anchor(self.config.file_to_write)
+        return self._anchors[root.path]
 
 
 def _restriction(path: str) -> str:
@@ -291,6 +250,7 @@ def _restriction(path: str) -> str:
     return canonical(path)
 
 
-def _close_all(opened: dict[str, int]) -> None:
-    for fd in opened.values():
-        os.close(fd)
+def _close_all(anchors: dict[str, int]) -> None:
+    for fd in anchors.values():
+        if fd >= 0:
+            os.close(fd)

@@ -21,7 +21,7 @@ from typing import Final, Literal, Protocol, Self
 
 import msgspec
 
-from virtstore.errors import Unsupported
+from virtstore.errors import InUse, Unsupported
 from virtstore.model import EntryType, Extent, ImageType, State
 
 #: Called now and then while something takes long. What it raises ends that.
@@ -54,15 +54,24 @@ class Version(msgspec.Struct, frozen=True):
     changed: int = 0
 
 
+class Displaced(InUse):
+    """A partial image lost its name to somebody on another host, where our locks do not count."""
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """What a kind of store can do. `granularity`: sizes are rounded up to it (bytes).
     `archives`: it can hold compressed images, whose length is known only at their end.
+    `always_raw`: an image is raw, whatever its contents or its name look like.
+    `sized_snapshots`: a snapshot is always possible, and has room of its own for what changes after
+    it; elsewhere it shares blocks with its image, and trying tells whether it can.
     `thin_pools`: images can be made in a thin pool. `unnote`: the command that takes the note
     `{note}` (`Store.losses`) from what has the path `{path}`."""
 
     image_type: ImageType
     granularity: int
-    archives: bool
+    archives: bool = False
+    always_raw: bool = False
+    sized_snapshots: bool = False
     thin_pools: bool = False
     unnote: str = ""
 

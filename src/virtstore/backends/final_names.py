@@ -23,8 +23,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, Literal
 
 from virtstore import linux
-from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
-from virtstore.errors import InUse, Unsupported
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Displaced
+from virtstore.errors import Unsupported
 
 #: What a whole draft's name ends with while it gets its final one. As long as PARTIAL_SUFFIX.
 PUBLISH_SUFFIX: Final = ".virtstore-publish"
@@ -47,10 +47,6 @@ _NO_LINKS: Final = linux.CANNOT | {errno.EPERM, errno.EMLINK}
 _INTERNAL: Final = re.compile(
     r"\.virtstore-[0-9a-f]{16,17}|\.fuse_hidden[0-9a-f]{16,32}|\.nfs[0-9a-f]{16,32}"
 )
-
-
-class Displaced(InUse):
-    """A partial image lost its name to somebody on another host, where our locks do not count."""
 
 
 def is_internal(file: str) -> bool:

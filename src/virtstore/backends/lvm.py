@@ -51,7 +51,7 @@ from virtstore.backends.lvm_marks import (
     strange_tags,
     was_image,
 )
-from virtstore.backends.lvm_report import Volume
+from virtstore.backends.lvm_report import Group, Volume
 from virtstore.backends.lvm_steps import Volumes
 from virtstore.backends.lvm_volumes import ReworkedVolume, Snapshot, VolumeDraft
 from virtstore.backends.owner import Owner
@@ -74,7 +74,8 @@ class VolumeGroup:
         self.capabilities = Capabilities(
             image_type="lvm",
             granularity=self._volumes.rounded(1),
-            archives=False,
+            always_raw=True,
+            sized_snapshots=True,
             thin_pools=True,
             unnote=f"lvchange --deltag {LOST}{{note}} {{path}}",
         )
@@ -89,8 +90,13 @@ class VolumeGroup:
     def identity(self, name: str) -> str:
         return f"lvm:{self.name}/{name}"
 
+    @property
+    def room(self) -> Group:
+        """What LVM says of the group as a whole."""
+        return self._volumes.room
+
     def free(self) -> int:
-        return self._volumes.room.free
+        return self.room.free
 
     def scan(self) -> Iterator[Stored]:
         for volume in self._volumes.all():
@@ -366,7 +372,7 @@ class VolumeGroup:
     def _lacks(self, volume: Volume) -> str | None:
         if not volume.partial:
             return None
-        return self._volumes.room.missing or "a physical volume is missing"
+        return self.room.missing or "a physical volume is missing"
 
     def _paths(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(f"/dev/{self.name}/{name}" for name in names))

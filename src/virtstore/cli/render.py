@@ -30,12 +30,12 @@ from virtstore.text import json_printable, printable, printable_lines
 from virtstore.units import format_size
 
 #: Keys that there are only where they say something.
-_NOT_WHERE_EMPTY = ("warnings", "lacks", "moved")
+_NOT_WHERE_EMPTY = ("warnings", "lacks", "moved", "places")
 
 
 def print_json(value: object) -> None:
     """One JSON document, its keys the fields of our values; what may be lacking, what was moved,
-    and `warnings`, only where there are any."""
+    `places` and `warnings`, only where there are any."""
     whole = _without_what_is_empty(msgspec.to_builtins(value))
     print(json_printable(json.dumps(whole, indent=2, ensure_ascii=False)))
 
@@ -191,17 +191,14 @@ _INSTEAD = {
 def storage_text(info: StorageInfo) -> str:
     lines = [f"{info.host}: virtstore {info.version}"]
     rows: list[tuple[str, ...]] = [("ROOT", "ACCESS", "FILE SYSTEM", "FREE", "TOTAL", "SNAPSHOTS")]
-    for each in info.directories:
+    for each in info.roots:
         sizes = format_size(each.free), format_size(each.total)
         snapshots = "yes" if each.snapshots else "no"
         rows.append((each.path, each.access, each.filesystem, *sizes, snapshots))
-    for group in info.volume_groups:
-        sizes = format_size(group.free), format_size(group.total)
-        rows.append((group.path, group.access, "LVM", *sizes, "yes"))
     nothing = "no root can be used" if info.warnings else nothing_configured(info.host)
     lines += _table(rows) if len(rows) > 1 else [nothing]
-    for each in info.directories:
-        lines += [f"{each.path} lacks {what}: {_INSTEAD.get(what, '')}" for what in each.lacks]
+    for directory in info.directories:
+        lines += [f"{directory.path} lacks {w}: {_INSTEAD.get(w, '')}" for w in directory.lacks]
     lines += [f"warning: {_one_line(warning)}" for warning in info.warnings]
     for kind in info.filesystems:
         able = [verb for verb, can in (("grow", kind.grow), ("shrink", kind.shrink)) if can]

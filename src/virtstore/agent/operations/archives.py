@@ -58,7 +58,7 @@ def compress(agent: Agent, request: CompressImage) -> Done:
 def uncompress(agent: Agent, request: UncompressImage) -> Done:
     need: Access = "append" if request.keep else "write"
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
-        archives = place.store.capabilities.archives
+        archives = not place.store.capabilities.always_raw
         source = open_source(image, archives=archives, name=place.name)
         if source.compression is None:
             refuse_uncompressing(place.path, source.holds)
@@ -84,7 +84,7 @@ def verify(agent: Agent, request: VerifyImage) -> DoneVerifying:
     with agent.locked(request.path, "read", shared=True) as place:
         stored(place)
         with place.store.open(place.name) as image:
-            archives = place.store.capabilities.archives
+            archives = not place.store.capabilities.always_raw
             source = open_source(image, archives=archives, name=place.name)
             agent.session.stage("verifying")
             digest = check(source, agent.session.progress)
@@ -108,7 +108,7 @@ def _held_against(source: Source) -> Literal["digest", "checksums", "nothing"]:
 
 def _unchecked(place: Place, source: Source) -> tuple[str, ...]:
     """What there is to say of a file that was read through and is no raw image."""
-    if source.compression or not place.store.capabilities.archives:
+    if source.compression or place.store.capabilities.always_raw:
         return ()
     return warnings_of(place.path, source.holds)
 

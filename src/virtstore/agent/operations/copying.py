@@ -255,7 +255,7 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]
         with blamed_on(request.path):
             place = stack.enter_context(agent.locked(request.path, "read", shared=True))
             image = stack.enter_context(_frozen_or_open(agent, place, request))
-            archives = place.store.capabilities.archives
+            archives = not place.store.capabilities.always_raw
             steady = not request.allow_in_use
             source = open_source(
                 image, archives=archives, name=place.name, steady=steady, raw=request.raw

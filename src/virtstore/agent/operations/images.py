@@ -98,15 +98,15 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
         if "/" in name or name in ("", ".", ".."):
             raise UsageError(f"{name!r} is not a name: a snapshot lies beside its image")
         size = None if request.size is None else parse_size(request.size)
-        if size and source.store.capabilities.archives:
+        if size and not source.store.capabilities.sized_snapshots:
             raise Unsupported("--size is for snapshots of volumes; a file's shares its blocks")
         parent = source.path.rpartition("/")[0]
         with agent.locked(f"{parent}/{name}", "append") as target:
             refuse_existing(agent, target)
             size_seen = _image_size(source, target)
             if request.dry_run:
-                if source.store.capabilities.archives:
-                    source.store.frozen(source.name).close()  # it depends on the file system
+                if not source.store.capabilities.sized_snapshots:
+                    source.store.frozen(source.name).close()  # trying tells
                 step = f"make {target.path} a snapshot of {source.path}"
                 return Done(planned(target, None, step))
             agent.session.stage("snapshot")
@@ -121,7 +121,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
 def _image_size(source: Place, target: Place) -> int | None:
     """Bytes of what is in an archive of which a snapshot is to be taken, None for an image. The
     name must not promise something else than what it is."""
-    if not source.store.capabilities.archives:
+    if source.store.capabilities.always_raw:
         return None
     with source.store.open(source.name) as image:
         if found := formats.detect(image):

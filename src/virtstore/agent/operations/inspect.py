@@ -78,8 +78,7 @@ def list_images(agent: Agent, request: ListImages) -> ListEnd:
     if request.path is None:
         if agent.policy.leaves_nothing:
             raise Denied(agent.policy.restricted)
-        entries = [Entry(root.path, "", "directory") for root, _ in agent.policy.roots()]
-        entries += [Entry(root.path, "", "volume-group") for root, _ in agent.policy.groups()]
+        entries = [Entry(root.path, "", root.listed) for root, _ in agent.policy.roots()]
         agent.session.send(Listed(tuple(entries)))
         trees = [entry.path for entry in entries] if request.recursive else []
     elif agent.policy.is_store(request.path):
@@ -175,8 +174,8 @@ def _describe_all(
 ) -> list[ImageInfo]:
     """`deep`: also what costs a tool of its own, such as a file system's minimum, and what is
     in an archive."""
-    archives = store.capabilities.archives
-    packed = [_packed(o, archives=archives) for o in opened]
+    always_raw = store.capabilities.always_raw
+    packed = [_packed(o, always_raw=always_raw) for o in opened]
     raw = [
         o
         for o, p in zip(opened, packed, strict=True)
@@ -280,16 +279,16 @@ def _lacking(found: Stored) -> tuple[str, ...]:
     return (f"{found.lacks}; what lay on it cannot be read, unless it lies elsewhere, too",)
 
 
-def _packed(opened: _Opened, *, archives: bool) -> _Packed:
+def _packed(opened: _Opened, *, always_raw: bool) -> _Packed:
     image = opened.image
     if image is None:
         warning = "it is not active; its contents were not looked at"
         return _Packed(None, opened.found.size, (warning,))
     found = None
     with suppress(OSError):  # it cannot be read, which is told when its file system is looked for
-        found = formats.detect(image) if archives else None
+        found = None if always_raw else formats.detect(image)
     if found is None:
-        return _unpacked(opened, image, archives=archives)
+        return _unpacked(opened, image, always_raw=always_raw)
     try:
         return _Packed(found.name, found.image_size(image))
     except (Corrupt, Unsupported) as error:
@@ -298,7 +297,7 @@ def _packed(opened: _Opened, *, archives: bool) -> _Packed:
         return _Packed(found.name, None, (f"it cannot be read: {error.strerror}",))
 
 
-def _unpacked(opened: _Opened, image: Image, *, archives: bool) -> _Packed:
+def _unpacked(opened: _Opened, image: Image, *, always_raw: bool) -> _Packed:
     """What is no archive: a raw image, or something foreign. A volume is raw, whatever its
     contents look like."""
     if opened.found.state != "complete":
@@ -307,7 +306,7 @@ def _unpacked(opened: _Opened, image: Image, *, archives: bool) -> _Packed:
         foreign = formats.foreign.detect(image)
     except OSError:  # it cannot be read, which is told when its file system is looked for
         return _Packed(None, image.size)
-    if not archives:
+    if always_raw:
         return _Packed(None, image.size, looks_foreign(foreign))
     told = warnings_of(opened.path, foreign)
     if foreign is None:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
-from virtstore.backends.base import ArchiveSink, Draft, Image, ImageDraft
-from virtstore.backends.final_names import Displaced
+from virtstore.backends.base import ArchiveSink, Displaced, Draft, Image, ImageDraft
 from virtstore.errors import (
     ConnectionFailed,
     Error,

@@ -20,11 +20,8 @@ from contextlib import suppress
 from typing import Final, NamedTuple, NoReturn
 
 from virtstore import linux
-from virtstore.agent import caller
-from virtstore.agent.config import DirectoryRoot
-from virtstore.agent.paths import within
 from virtstore.errors import Denied, Error, NotFound
-from virtstore.location import plain_path
+from virtstore.location import own_home, plain_path, within
 
 #: The system's own directories, below which there may be one of images.
 _SYSTEM: Final = (
@@ -69,16 +66,16 @@ class _Mount(NamedTuple):
     kind: str
 
 
-def refuse_unfit(root: DirectoryRoot, fd: int, file: str) -> None:
-    """Raises `Denied` for an opened directory that may not be a root. `file`: where it was, or
-    would be, configured."""
+def refuse_unfit(root: str, fd: int, file: str, *, volatile: bool) -> None:
+    """Raises `Denied` for an opened directory, configured as `root`, that may not be one. `file`:
+    where it was, or would be, configured; `volatile`: a reboot may empty it."""
     mounts = _mounts()
     mount = mounts.get(_mount_of(fd))
     if mount and mount.kind in _KERNEL:
         raise Denied(
             f"it is on {mount.kind}, a file system of the kernel's own, where a file is no image;"
             " configure a directory on a disk",
-            path=root.path,
+            path=root,
         )
     path = os.readlink(f"/proc/self/fd/{fd}")
     for name in (path, *(_other_names(path, mount, mounts) if mount else ())):
@@ -86,15 +83,15 @@ def refuse_unfit(root: DirectoryRoot, fd: int, file: str) -> None:
             raise Denied(
                 f"it is no place for images: {why}. Configure a directory that is for them alone,"
                 " such as /srv/images",
-                path=root.path,
+                path=root,
             )
-    if mount and mount.kind in _MEMORY and not root.volatile:
+    if mount and mount.kind in _MEMORY and not volatile:
         raise Denied(
             f"it is on {mount.kind}, in this host's memory: a reboot takes every image there. If"
             f" that is meant, add this line to its [[directory]] in {file}:\n\nvolatile = true\n",
-            path=root.path,
+            path=root,
         )
-    _refuse_shared(root.path, os.fstat(fd))
+    _refuse_shared(root, os.fstat(fd))
 
 
 def no_place_for_images(path: str) -> str | None:
@@ -104,7 +101,7 @@ def no_place_for_images(path: str) -> str | None:
     for tree in _SYSTEM_TREES:
         if within(path, tree):
             return f"{tree}, with all that is in it, is the system's own"
-    home = os.path.realpath(caller.home())
+    home = os.path.realpath(own_home())
     if path == home or within(path, f"{home}/.ssh"):
         return f"{home} is where the agent's own user has files and keys"
     return None
