@@ -22,6 +22,7 @@ from virtstore.backends.base import (
     ImageDraft,
     Look,
     ResumableSink,
+    Store,
     Stored,
     Version,
     nothing,
@@ -158,10 +159,10 @@ class ReworkedMemory(MemoryDraft):
         return self._store.images.get(self._name) is self.contents
 
 
-class Memory:
+class Memory(Store):
     """A store of at most `capacity` bytes."""
 
-    capabilities: Final = Capabilities(image_type="file", granularity=1, archives=True)
+    capabilities = Capabilities(image_type="file", granularity=1, archives=True)
 
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.capacity = capacity
@@ -176,9 +177,6 @@ class Memory:
     def close(self) -> None:
         """Nothing to close."""
 
-    def refresh(self) -> None:
-        """Nothing is remembered."""
-
     def identity(self, name: str) -> str:
         return f"memory:{id(self.images)}/{name}"
 
@@ -187,9 +185,6 @@ class Memory:
 
     def mend(self, name: str) -> None:
         self._undo(name)
-
-    def require_new_names(self) -> None:
-        """They can always be given."""
 
     def free(self) -> int:
         held = (*self.images.values(), *self.partials.values(), *self.reworked.values())
@@ -206,13 +201,6 @@ class Memory:
             size, who = len(contents), (0, id(contents))
             yield Stored(name, "file", "partial", size, size, who, was_image="yes")
 
-    def find(self, name: str) -> Stored | None:
-        found = sorted(
-            (s for s in self.scan() if s.name == name),
-            key=lambda s: (s.state, s.was_image != "yes"),
-        )
-        return found[0] if found else None
-
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> MemoryImage:
         left = self.reworked if name in self.reworked else self.partials
         held = left if partial else self.images
@@ -226,9 +214,6 @@ class Memory:
     def require_name(self, name: str) -> None:
         if len(name) > _LONGEST:
             raise UsageError(f"it has {len(name)} characters, and {_LONGEST} are the most")
-
-    def require_attributes(self, name: str, like: str | None = None) -> None:
-        """Images here have none."""
 
     def draft(self, name: str, size: int, thin: str | None = None) -> MemoryDraft:
         if thin:
@@ -305,12 +290,6 @@ class Memory:
         with undone_by(lambda: self._undo(name)):  # after `LeftRunning`, `mend` does it
             yield name
         del self.before_change[name]
-
-    def remnants(self, name: str, contents: str) -> int:
-        return 0  # it is undone
-
-    def forget_remnants(self, name: str) -> None:
-        """There never are any."""
 
     def frozen(self, name: str) -> MemoryImage:
         return MemoryImage(Contents(self.open(name).contents), writable=False)

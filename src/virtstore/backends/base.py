@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, Protocol, Self
 
 import msgspec
@@ -33,8 +33,10 @@ def nothing() -> None:
 
 
 #: What an open image is, whatever it is called: a file's device and inode number; a block
-#: device's own number, and 0.
-Identity = tuple[int, int]
+#: device's own number, and 0; what the kernel does not know, the store's own key.
+Identity = tuple[int | str, ...]
+
+_NO_SNAPSHOTS: Final = "it can have no snapshots where it is"
 
 #: What a temporary name ends with. No image can be addressed by such a name.
 PARTIAL_SUFFIX = ".virtstore-partial"
@@ -296,14 +298,13 @@ class ResumableSink(ArchiveSink, Readable, Protocol):
 class Store(Protocol):
     """A directory or a volume group."""
 
-    @property
-    def capabilities(self) -> Capabilities: ...
+    capabilities: Capabilities
 
     def close(self) -> None: ...
 
     def refresh(self) -> None:
         """Forget what is known of the objects: called once a lock is held."""
-        ...
+        return
 
     def identity(self, name: str) -> str:
         """What a lock on `name` stands for: the same by whatever path the store was reached."""
@@ -320,7 +321,8 @@ class Store(Protocol):
     def find(self, name: str) -> Stored | None:
         """The object of that name; where there is none, the partial one that will have it: what
         is left of an image before a draft."""
-        ...
+        found = [stored for stored in self.scan() if stored.name == name]
+        return min(found, key=lambda s: (s.state, s.was_image != "yes"), default=None)
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> Image:
         """Raises `NotFound`; `Denied` for anything that is not an image (a link, a FIFO)."""
@@ -335,7 +337,7 @@ class Store(Protocol):
         """Raises `Denied` where what gets this name could not have the owner, access list and
         labels that `Draft.publish` will give it, or what has the name may not be replaced. Told
         by trying, before any data moves."""
-        ...
+        return
 
     def draft(self, name: str, size: int, thin: str | None = None) -> ImageDraft:
         """A new image of `size` bytes, all of it reserved. `thin`: in that thin pool, where
@@ -347,7 +349,7 @@ class Store(Protocol):
     def archive(self, name: str) -> ArchiveSink:
         """A new archive, of no bytes yet; a partial one that is there is taken up, with its
         contents. Raises `Unsupported` where no archives can be (`Capabilities.archives`)."""
-        ...
+        raise Unsupported("it holds no archive; an archive is made in a directory")
 
     def rework(self, name: str, before: Callable[[Image], None] = ...) -> ImageDraft:
         """The image itself as a draft. With the first byte that changes it loses its final name
@@ -364,7 +366,7 @@ class Store(Protocol):
     def require_new_names(self) -> None:
         """Raises `Unsupported` where nothing new can be published without the danger of replacing
         what gets that name at the same moment: told by trying it, before anything is written."""
-        ...
+        return
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
         """Remove the draft of that name, if there is one, and what is left of an image only if
@@ -380,17 +382,17 @@ class Store(Protocol):
     def unzeroed(self, name: str) -> int | None:
         """The byte from which on it may hold old data of others, and its own as well: growing it
         was cut short while it was in use. `grow` zeroes that."""
-        ...
+        return None
 
     def losses(self, name: str) -> str:
         """The note that `note_losses` gave an image, "" for none. It goes where the image goes
         within its store, also to a snapshot; other contents under its name do not have it."""
-        ...
+        return ""
 
     def note_losses(self, name: str, note: str) -> bool:
         """Note for good, in at most 1000 letters, digits, `-` and `:`, what the image had lost
         when it was made longer; "" takes the note away. Whether this store can have one."""
-        ...
+        return False
 
     def shrink(self, name: str, size: int) -> None:
         """Cut it. The caller has made sure that nothing is lost."""
@@ -399,18 +401,18 @@ class Store(Protocol):
     def interrupted(self) -> list[str]:
         """The names of images that a crash left in the middle of a change of names or marks,
         for `mend`. Partial images are none of these."""
-        ...
+        return []
 
     def mend(self, name: str) -> None:
         """Finish or undo such a change. The caller holds the image's lock."""
-        ...
+        return
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         """`new` becomes what `name` is at this moment; `size` bounds what may change after
         it (None: as much as there is room for). Raises `Exists`, and `Unsupported`
         where this store's file system cannot (told by trying: it is a property of the place,
         not of the kind)."""
-        ...
+        raise Unsupported(_NO_SNAPSHOTS)
 
     def guarded(self, name: str, end: int, contents: str) -> AbstractContextManager[str]:
         """Undo what is written to the image within the block, if the block ends in an error
@@ -418,18 +420,18 @@ class Store(Protocol):
         Gives the name by which the image is opened meanwhile; it is closed before the end.
         What is changed ends at byte `end`, and is known again by the text `contents`. Where the
         block ends in `LeftRunning`, a tool still writes there: `mend` undoes that later."""
-        ...
+        return nullcontext(name)
 
     def remnants(self, name: str, contents: str) -> int:
         """The byte before which a guarded change of the same contents, which was not undone, may
         have left data behind; 0 if there was none since `forget_remnants`."""
-        ...
+        return 0
 
     def forget_remnants(self, name: str) -> None:
         """There are none: the change was whole, or had not begun."""
-        ...
+        return
 
     def frozen(self, name: str) -> Image:
         """The image as it is at this moment, readable until closed, then gone without a
         trace, whatever happens. Raises `Unsupported` as `snapshot`."""
-        ...
+        raise Unsupported(_NO_SNAPSHOTS)

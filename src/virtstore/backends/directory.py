@@ -25,6 +25,7 @@ from virtstore.backends.base import (
     Capabilities,
     Image,
     Look,
+    Store,
     Stored,
     nothing,
 )
@@ -51,10 +52,10 @@ _NAME_MAX: Final = 255
 _OF_NTFS_3G: Final = ".ntfs-3g-0000000001"
 
 
-class Directory:
+class Directory(Store):
     """One directory below a root; `fd` is an ordinary descriptor on it, which it owns."""
 
-    capabilities: Final = Capabilities(
+    capabilities = Capabilities(
         image_type="file",
         granularity=1,
         archives=True,
@@ -67,9 +68,6 @@ class Directory:
 
     def close(self) -> None:
         os.close(self._fd)
-
-    def refresh(self) -> None:
-        """Nothing is remembered."""
 
     def identity(self, name: str) -> str:
         status = os.fstat(self._fd)

@@ -20,10 +20,10 @@ from virtstore.backends import lvm_growth, lvm_mending, lvm_names, lvm_undo
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
-    ArchiveSink,
     Capabilities,
     Image,
     Look,
+    Store,
     Stored,
     nothing,
 )
@@ -65,7 +65,7 @@ _FIXED: Final = (
 )
 
 
-class VolumeGroup:
+class VolumeGroup(Store):
     """A volume group."""
 
     def __init__(self, name: str) -> None:
@@ -105,11 +105,7 @@ class VolumeGroup:
 
     def find(self, name: str) -> Stored | None:
         self._volumes.find(name)  # refuses what is no image
-        found = sorted(
-            (s for s in self.scan() if s.name == name),
-            key=lambda s: (s.state, s.was_image != "yes"),
-        )
-        return found[0] if found else None
+        return super().find(name)
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> VolumeImage:
         found = self._left(name) if partial else self._volumes.get(name)
@@ -117,15 +113,9 @@ class VolumeGroup:
             raise NotFound("no such image")
         return self._volumes.opened(found.name, lambda v: VolumeImage(v, writable=writable))
 
-    def archive(self, name: str) -> ArchiveSink:
-        raise Unsupported("a volume holds no archive")
-
     def require_name(self, name: str) -> None:
         check_name(name)
         lvm_names.refuse_too_long(self.name, name)
-
-    def require_attributes(self, name: str, like: str | None = None) -> None:
-        """A volume has tags, which this agent may set."""
 
     def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
         self.require_name(name)
@@ -285,12 +275,6 @@ class VolumeGroup:
         with undone_by(lambda: lvm_undo.undo(self._volumes, name)):
             yield lvm_undo.begin(self._volumes, name)
         lvm_undo.finish(self._volumes, name)
-
-    def remnants(self, name: str, contents: str) -> int:
-        return 0  # it is undone
-
-    def forget_remnants(self, name: str) -> None:
-        """There never are any."""
 
     def drop(self, name: str) -> None:
         """Remove a snapshot that a copy was made from, if it is there and one of these."""

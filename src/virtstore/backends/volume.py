@@ -50,7 +50,7 @@ class VolumeImage(DescriptorImage):
 
     @property
     def version(self) -> Version:
-        return Version((0, hash(self.volume.uuid)))  # its device may be another next time
+        return Version((self.volume.uuid,))  # its device may be another next time
 
     def zero(self, offset: int, length: int) -> None:
         end = offset + length

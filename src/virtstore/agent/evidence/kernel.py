@@ -51,7 +51,8 @@ class Kernel:
         self._open = processes.open_files()
 
     def speaks_for(self, image: Image) -> bool:
-        return image.identity[0] != 0  # no device has the number 0
+        device = image.identity[0]
+        return isinstance(device, int) and device != 0  # no device has that number
 
     def gather(self, images: Sequence[Image]) -> Iterator[tuple[Identity, Use]]:
         for image in images:
@@ -103,9 +104,11 @@ look = Kernel
 
 def relatives(identity: Identity, sysfs: str = "/sys/dev/block") -> Iterator[tuple[Identity, str]]:
     """Of a partition its disk, of a disk its partitions, each with what it is to the other."""
-    device, inode = identity
-    if inode != 0:
-        return
+    match identity:
+        case (int(device), 0):
+            pass
+        case _:
+            return
     place = os.path.realpath(f"{sysfs}/{os.major(device)}:{os.minor(device)}")
     whole = os.path.dirname(place)
     related = (
