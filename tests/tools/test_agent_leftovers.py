@@ -220,3 +220,19 @@ def test_what_is_left_of_an_image_is_made_whole_whatever_it_begins_with(images: 
         host.image(f"{images}/new.img").copy_contents(host.image(f"{images}/x.img"))
     assert (images / "x.img").read_bytes() == (images / "new.img").read_bytes()
     assert not (images / LEFT).exists()
+
+
+@pytest.mark.parametrize("access", ["read", "append"])
+def test_listing_and_looking_change_nothing_where_nothing_may_be_changed(
+    images: Path, access: Access
+) -> None:
+    """What a crash left between two names of one file is mended by who may make images."""
+    (images / "new.img").rename(images / "new.img.virtstore-publish")
+    before = {path.name: path.read_bytes() for path in images.iterdir()}
+    with virtstore.connect(config=configured(images, access)) as host:
+        host.list(str(images), long=True)
+        host.image(f"{images}/x.img.zst").info()
+        host.image(f"{images}/x.img.zst").verify()
+    after = {path.name: path.read_bytes() for path in images.iterdir()}
+    assert (after == before) is (access == "read")
+    assert sorted(after.values()) == sorted(before.values())

@@ -42,7 +42,7 @@ class Agent:
         `Unsafe` where a part of the image may hold old data of others, unless `unzeroed`."""
         self.session.stage("checking")
         with self.policy.image(path, need) as place:
-            mend(place.store, place.name)
+            self.mend(place.store, path, place.name)
             with locks.hold(place.store.identity(place.name), shared=shared) as lock:
                 place.store.refresh()
                 if not unzeroed:
@@ -52,6 +52,13 @@ class Agent:
                 except NotFound as error:
                     _say_what_is_left(place, error)
                     raise
+
+    def mend(self, store: Store, path: str, wanted: str | None = None) -> None:
+        """Finish or undo what crashes left in a store that `path` lies in, but for what somebody is
+        working on. What cannot be mended is an error for whoever wants that image, and no other.
+        Nothing is changed where nothing may be."""
+        if self.policy.may(path, "append"):
+            _mend(store, wanted)
 
     def refuse_use(self, image: Image, *, writers_only: bool = False) -> None:
         """Raises `InUse` if somebody else has the image, or where nobody can tell. Called with the
@@ -98,9 +105,7 @@ def unzeroed_from(start: int) -> str:
     )
 
 
-def mend(store: Store, wanted: str | None = None) -> None:
-    """Finish or undo what crashes left in a store, but for what somebody is working on. What
-    cannot be mended is an error for whoever wants that image, and no other."""
+def _mend(store: Store, wanted: str | None) -> None:
     for name in store.interrupted():
         try:
             with suppress(InUse), locks.hold(store.identity(name)):

@@ -31,6 +31,21 @@ def appending(here: virtstore.Host, tmp_path: Path) -> Iterator[virtstore.Host]:
         yield host
 
 
+def test_listing_changes_nothing_where_nothing_may_be_changed(
+    here: virtstore.Host, tmp_path: Path
+) -> None:
+    """The volume was published, and not untagged yet."""
+    here.create(WEB, 4 * MIB)
+    sh("lvchange -qq --addtag virtstore.partial vg0/web")
+    (tmp_path / "read.toml").write_text(CONFIGURATION.replace('"write"', '"read"'))
+    with virtstore.connect(config=str(tmp_path / "read.toml")) as reading:
+        assert [entry.path for entry in reading.list("/dev/vg0", long=True)] == [WEB]
+        reading.image(WEB).info()
+    assert sh("lvs --noheadings -o lv_tags vg0") == "virtstore.partial"
+    here.list("/dev/vg0")
+    assert sh("lvs --noheadings -o lv_tags vg0") == ""
+
+
 @pytest.fixture
 def source(here: virtstore.Host) -> virtstore.Image:
     image = here.create(SOURCE, 8 * MIB)

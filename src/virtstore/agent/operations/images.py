@@ -13,7 +13,6 @@ from virtstore.agent import locks
 from virtstore.agent.context import (
     Agent,
     changed,
-    mend,
     planned,
     require_room,
     stored,
@@ -135,7 +134,7 @@ def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
     agent.policy.require(request.path, "write", directory=True)
     if agent.policy.is_store(request.path):
         with agent.policy.store(request.path, "write") as store:
-            mend(store)
+            agent.mend(store, request.path)
             base = canonical(request.path)
             partials = [s for s in store.scan() if s.state == "partial"]
             found = [(f"{base}/{s.name}", s) for s in partials if _clean_up(store, s, request)]

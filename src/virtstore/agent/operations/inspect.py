@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, cast
 from msgspec.structs import replace
 
 from virtstore import formats
-from virtstore.agent.context import Agent, mend, stored, unzeroed_from
+from virtstore.agent.context import Agent, stored, unzeroed_from
 from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.kinds import looks_foreign, warnings_of
 from virtstore.agent.operations import lost
@@ -105,7 +105,7 @@ def _list_one(agent: Agent, request: ListImages) -> None:
 def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) -> None:
     """A directory and, if that was asked for, those below it."""
     with agent.policy.store(path, "read") as store:
-        mend(store)
+        agent.mend(store, path)
         found = sorted(store.scan(), key=lambda s: (s.name, s.state))
         batches = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
