@@ -9,13 +9,13 @@ from typing import Literal, NoReturn
 import msgspec
 
 from virtstore import formats, names
-from virtstore.agent.context import Agent, changed, planned, require_room, stored
-from virtstore.agent.kinds import (
+from virtstore.agent.container import (
     refuse_misleading_name,
     refuse_uncompressing,
     remarks,
     warnings_of,
 )
+from virtstore.agent.context import Agent, changed, planned, require_room, stored
 from virtstore.agent.operations.copying import copy_within, held
 from virtstore.agent.operations.images import refuse_existing
 from virtstore.agent.operations.lost import note_in_copy

@@ -7,16 +7,16 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 
 from virtstore import formats, names
 from virtstore.agent import priority
-from virtstore.agent.context import (
-    Agent,
-    require_room,
-)
-from virtstore.agent.kinds import (
+from virtstore.agent.container import (
     refuse_as_contents,
     refuse_misleading_name,
     remarks,
     require_raw,
     require_whole,
+)
+from virtstore.agent.context import (
+    Agent,
+    require_room,
 )
 from virtstore.agent.operations.images import refuse_dependents, refuse_existing
 from virtstore.agent.operations.lost import note_in_copy

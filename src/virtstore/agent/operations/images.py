@@ -10,6 +10,7 @@ import msgspec
 
 from virtstore import formats
 from virtstore.agent import locks
+from virtstore.agent.container import refuse_misleading_name
 from virtstore.agent.context import (
     Agent,
     changed,
@@ -17,7 +18,6 @@ from virtstore.agent.context import (
     require_room,
     stored,
 )
-from virtstore.agent.kinds import refuse_misleading_name
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ImageDraft, Store, Stored
 from virtstore.errors import Denied, Exists, InUse, Unsupported, UsageError, blamed_on

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, cast
 from msgspec.structs import replace
 
 from virtstore import formats
+from virtstore.agent.container import looks_foreign, warnings_of
 from virtstore.agent.context import Agent, stored, unzeroed_from
 from virtstore.agent.evidence import Scan, Uses
-from virtstore.agent.kinds import looks_foreign, warnings_of
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of

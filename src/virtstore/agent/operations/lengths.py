@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
+from virtstore.agent.container import require_raw
 from virtstore.agent.context import (
     Agent,
     changed,
@@ -15,7 +16,6 @@ from virtstore.agent.context import (
     unzeroed_from,
 )
 from virtstore.agent.evidence import Scan, list_uses
-from virtstore.agent.kinds import require_raw
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.contents import device_of, first_data, refuse_to_cut
 from virtstore.agent.policy import Place

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+from virtstore.agent.container import require_raw
 from virtstore.agent.context import Agent, changed, planned
-from virtstore.agent.kinds import require_raw
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.contents import device_of, refuse_to_write_upon_the_unknown
 from virtstore.agent.policy import Place
