@@ -87,7 +87,7 @@ def _send(source: Source) -> Iterable[object]:
 
 def read_through(store: Directory, walk: Walk = _send) -> None:
     with store.open("x") as image:
-        source = open_source(image, archives=True)
+        source = open_source(image)
         for _ in walk(source):
             pass
 
@@ -170,13 +170,13 @@ def test_an_archive_of_ours_that_was_not_cached_is_not_afterwards(
 
 def _pass_on(store: Directory) -> None:
     with store.open("y.zst") as image:
-        sent = send(open_source(image, archives=True), KEPT, None)
+        sent = send(open_source(image), KEPT, None)
         assert sum(len(payload) for _, payload in sent) >= SIZE
 
 
 def _check(store: Directory) -> None:
     with store.open("y.zst") as image:
-        check(open_source(image, archives=True), lambda done, total: None)
+        check(open_source(image), lambda done, total: None)
 
 
 @pytest.mark.parametrize("name", ["y", "y.zst"])
@@ -196,7 +196,7 @@ def test_of_what_was_written_little_stays_cached(
 def _copy(store: Directory, path: Path, name: str) -> None:
     size = path.stat().st_size
     with store.open(path.name) as image:
-        source = open_source(image, archives=True)
+        source = open_source(image)
         if name.endswith(".zst"):
             with store.archive(name) as archive:
                 _receive(send(source, KEPT, None), size, FrameTarget(archive))

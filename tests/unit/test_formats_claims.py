@@ -350,12 +350,6 @@ def test_a_name_that_is_no_format_is_refused_with_those_that_are() -> None:
         formats.by_name("zip")
 
 
-def test_a_suffix_names_its_format() -> None:
-    for form in formats.FORMATS.values():
-        assert formats.by_suffix(f"/images/web.img{form.suffix}") is form
-    assert formats.by_suffix("/images/web.img") is None
-
-
 def test_a_cursor_never_passes_the_end() -> None:
     cursor = Cursor(Bytes(b"0123456789"), ahead=4)
     assert cursor.take(3) == b"012"

@@ -122,7 +122,7 @@ def test_every_kind_of_archive_holds_the_image_that_was_sent(
             size,
             target,
         )
-        source = open_source(draft, archives=True)
+        source = open_source(draft)
         assert (source.compression, source.size) == (form, size)
         assert everything(source) == contents
         assert outcome.written == draft.size
@@ -141,11 +141,11 @@ def test_an_archive_of_ours_is_passed_on_without_compressing_it_again(
             FrameTarget(first),
         )
         with store.archive("b") as second:
-            source = open_source(first, archives=True)
+            source = open_source(first)
             receive(send(source, KEPT, None), size, FrameTarget(second))
             assert second.read_at(0, second.size) == first.read_at(0, first.size)
         with store.draft("c", size) as third:
-            source = open_source(first, archives=True)
+            source = open_source(first)
             receive(send(source, Encoding(), None), size, ImageTarget(third, size, None))
             assert third.read_at(0, size) == contents
 
@@ -250,7 +250,7 @@ def test_what_is_not_whole_or_not_true_is_refused(why: str, frames: list[Sent], 
 
 def _passes_for_an_archive(image: Image) -> bool:
     try:
-        return open_source(image, archives=True).compression is not None
+        return open_source(image).compression is not None
     except Corrupt:
         return False
 

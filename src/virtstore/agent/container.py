@@ -2,7 +2,11 @@
 
 The rule, which everything here follows:
 
-- What a file is, its contents say (`formats.detect`, `formats.foreign`). A volume is raw.
+- Whether a file is an archive, or anything else that is no raw disk, its contents say
+  (`what_is`). Nothing that a file holds is followed to another file for that. A container format
+  that can name other files (qcow2) is to be opened as one by its name or by configuration only,
+  never by its contents: a guest can write such a header into its raw disk.
+- A volume is raw, whatever is in it (`Capabilities.always_raw`).
 - Only a raw image is changed. A container (qcow2, vmdk, …) or a foreign archive is not, and
   neither is a file that is called like one and is none: its header may be damaged.
 - The bytes of something foreign are copied under a name that says what they are, or into an
@@ -14,31 +18,56 @@ The rule, which everything here follows:
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import Final, NoReturn
 
 from virtstore import formats, names
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Image
+from virtstore.backends.base import Image, Readable
 from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.formats import Recognised
 from virtstore.formats.foreign import Foreign
 from virtstore.model import Compression
 from virtstore.names import KINDS
+from virtstore.transfer.sources import Source, open_source
 
 #: Stands for the path of a copy's source, which may be on another host.
 _SOURCE: Final = "SOURCE"
+
+
+def what_is(place: Place, image: Readable) -> Recognised:
+    """What an image is: an archive, something foreign, or raw."""
+    return formats.RAW if place.store.capabilities.always_raw else formats.recognise(image)
+
+
+def looks_like(image: Readable) -> Foreign | None:
+    """The foreign thing that the contents of a raw image look like."""
+    return formats.foreign.detect(image)
+
+
+def image_name(name: str) -> str:
+    """What the image in an archive called `name` is called; of an image, its own name."""
+    return names.without_archive_suffix(name)
+
+
+def source_of(place: Place, image: Readable, *, steady: bool = False, raw: bool = False) -> Source:
+    """An image as something to be read from start to end (see `transfer.sources.open_source`)."""
+    name = "" if place.store.capabilities.always_raw else place.name
+    return open_source(image, partial(what_is, place), name=name, steady=steady, raw=raw)
 
 
 def require_raw(place: Place, image: Image) -> None:
     """Raises `Unsupported` or `Corrupt` unless it is an image that can be changed in place."""
     if place.store.capabilities.always_raw:
         return
-    if found := formats.detect(image):
+    found, foreign = what_is(place, image)
+    if found:
         raise Unsupported(
             f"it is a compressed archive ({found.name}); 'virtstore uncompress' makes an image"
             " of it",
             path=place.path,
         )
-    if foreign := formats.foreign.detect(image):
+    if foreign:
         raise Unsupported(
             f"it is {foreign.kind.what}, of which virtstore changes nothing;"
             f" {_making_raw(foreign.name, place.path)}",

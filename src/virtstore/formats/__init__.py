@@ -11,12 +11,13 @@ archive. So whoever can know that an image is raw (a volume always is) does not 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from virtstore import names
 from virtstore.errors import Corrupt, UsageError
 from virtstore.formats import foreign
 from virtstore.formats.base import ArchiveSource, Format
+from virtstore.formats.foreign import Foreign
 from virtstore.formats.gzip import Gzip
 from virtstore.formats.lz4 import Lz4
 from virtstore.formats.lzop import Lzop
@@ -26,7 +27,16 @@ from virtstore.formats.zstd import Zstd
 from virtstore.formats.zstd_frames import is_skippable, skippable_length
 from virtstore.model import Compression
 
-__all__ = ["FORMATS", "by_name", "by_suffix", "detect", "foreign", "refuse_broken_promise"]
+__all__ = [
+    "FORMATS",
+    "RAW",
+    "Recognised",
+    "by_name",
+    "detect",
+    "foreign",
+    "recognise",
+    "refuse_broken_promise",
+]
 
 #: Every format by its name. Adding one is one file and one entry.
 FORMATS: Final[dict[Compression, Format]] = {
@@ -36,6 +46,18 @@ FORMATS: Final[dict[Compression, Format]] = {
     "gzip": Gzip(),
     "xz": Xz(),
 }
+
+
+class Recognised(NamedTuple):
+    """What some bytes are: an archive that is read here, or something foreign; neither: a raw
+    disk's."""
+
+    archive: Format | None = None
+    foreign: Foreign | None = None
+
+
+#: What a raw disk is, whatever is in it.
+RAW: Final = Recognised()
 
 _HEAD: Final = 64
 #: Skippable frames that are looked behind: pzstd writes one before each frame.
@@ -48,12 +70,6 @@ def by_name(name: str) -> Format:
         if format_name == name:
             return format_
     raise UsageError(f"{name!r} is no archive format; there are {', '.join(FORMATS)}")
-
-
-def by_suffix(path: str) -> Format | None:
-    """The format whose suffix `path` has: what a name promises, not what a file is."""
-    promised = names.archive_format(path)
-    return FORMATS[promised] if promised else None
 
 
 def refuse_broken_promise(name: str) -> None:
@@ -69,6 +85,13 @@ def refuse_broken_promise(name: str) -> None:
         f"it is called {what} and is none: it is damaged, or has the wrong name; if it is an"
         " image, give it another name"
     )
+
+
+def recognise(source: ArchiveSource) -> Recognised:
+    """What the contents of `source` are."""
+    if archive := detect(source):
+        return Recognised(archive=archive)
+    return Recognised(foreign=foreign.detect(source))
 
 
 def detect(source: ArchiveSource) -> Format | None:

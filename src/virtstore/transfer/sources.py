@@ -17,6 +17,7 @@ from virtstore.backends.base import Readable
 from virtstore.backends.version import settled, touched, written
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Corrupt, InUse
+from virtstore.formats import Recognised
 from virtstore.formats.base import Format, Trailing
 from virtstore.formats.foreign import Ends, Foreign, first_of
 from virtstore.formats.seekable import SeekableArchive, Unpacked
@@ -77,12 +78,16 @@ class Source(Protocol):
 
 
 def open_source(
-    image: Readable, *, archives: bool, name: str = "", steady: bool = False, raw: bool = False
+    image: Readable,
+    recognise: Callable[[Readable], Recognised] = formats.recognise,
+    *,
+    name: str = "",
+    steady: bool = False,
+    raw: bool = False,
 ) -> Source:
-    """What `image` holds. Only a store that can hold archives (`archives`) is asked whether
-    it is one: a volume is always raw, whatever a guest wrote to its start.
+    """What `image` holds, of which `recognise` says what it is.
 
-    Contents decide, not the name; but where `name` promises an archive, or anything else that is
+    Where `name` promises an archive, or anything else that is
     no image, and the contents are none, raises `Corrupt`: what has a damaged beginning is not to
     pass for an image. `steady`: nobody may write to an image while it is read. `raw`: what it is,
     or what an archive holds, is not asked whether it is something foreign.
@@ -92,11 +97,11 @@ def open_source(
         raise Corrupt("it is empty: it was cut to nothing, or never written")
     reading = Reading(image)
     reading.next(0, _SMALL)
-    found = formats.detect(image) if archives else None
+    found, holds = recognise(image)
     if found is None:
-        holds = formats.foreign.detect(image) if archives and not raw else None
-        if archives and not raw and not holds:
+        if not raw and not holds:
             formats.refuse_broken_promise(name)
+        holds = None if raw else holds
         return RawSource(image, image.size, reading, steady=steady, holds=holds)
     archive = SeekableArchive.open(image) if found.name == "zstd" else None
     source: Source = (

@@ -10,10 +10,13 @@ import msgspec
 
 from virtstore import formats, names
 from virtstore.agent.container import (
+    image_name,
     refuse_misleading_name,
     refuse_uncompressing,
     remarks,
+    source_of,
     warnings_of,
+    what_is,
 )
 from virtstore.agent.context import Agent, changed, planned, require_room, stored
 from virtstore.agent.operations.copying import copy_within, held
@@ -32,7 +35,7 @@ from virtstore.backends.version import settled, touched, written
 from virtstore.errors import Corrupt, InUse, NotFound, Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
 from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
-from virtstore.transfer.sources import Source, open_source
+from virtstore.transfer.sources import RawSource, Source, open_source
 from virtstore.transfer.survey import check
 
 
@@ -43,9 +46,9 @@ def compress(agent: Agent, request: CompressImage) -> Done:
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
         if not place.store.capabilities.archives:
             raise Unsupported("a volume holds no archive; copy it to a file with --archive")
-        if found := formats.detect(image):
+        if found := what_is(place, image).archive:
             raise Unsupported(f"it is a compressed archive already ({found.name})")
-        source = open_source(image, archives=True, name=place.name, steady=True)
+        source = source_of(place, image, steady=True)
         path, holds = place.path + form.suffix, held(place, source)
         wanted = Wanted(path, "new", image.size, form.name, request.level, place.name, holds)
         if request.dry_run:
@@ -58,13 +61,12 @@ def compress(agent: Agent, request: CompressImage) -> Done:
 def uncompress(agent: Agent, request: UncompressImage) -> Done:
     need: Access = "append" if request.keep else "write"
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
-        archives = not place.store.capabilities.always_raw
-        source = open_source(image, archives=archives, name=place.name)
+        source = source_of(place, image)
         if source.compression is None:
             refuse_uncompressing(place.path, source.holds)
         agent.policy.check_size(source.size)
         # It may be called another format's archive; what it is called then is no image's name.
-        path = names.without_archive_suffix(place.path)
+        path = image_name(place.path)
         if path.endswith("/"):
             raise UsageError("its name is nothing but an ending; 'virtstore copy' unpacks it")
         if path == place.path and request.keep:
@@ -84,8 +86,7 @@ def verify(agent: Agent, request: VerifyImage) -> DoneVerifying:
     with agent.locked(request.path, "read", shared=True) as place:
         stored(place)
         with place.store.open(place.name) as image:
-            archives = not place.store.capabilities.always_raw
-            source = open_source(image, archives=archives, name=place.name)
+            source = source_of(place, image)
             agent.session.stage("verifying")
             digest = check(source, agent.session.progress)
             told = Verified(
@@ -162,8 +163,11 @@ class _Original:
         """Its owner, mode, name or labels changed; or its contents, by somebody who set its time
         of modification back."""
         self._version = settled(now)
-        archives, name = self._is_archive, self.place.name
-        source = open_source(now, archives=archives, name=name if archives else "", steady=True)
+        source = (
+            source_of(self.place, now, steady=True)
+            if self._is_archive
+            else RawSource(now, now.size, steady=True)
+        )
         if check(source, lambda done, total: self._agent.session.check()) != self.digest:
             self._refuse("somebody changed it meanwhile, and set its time of modification back")
 
@@ -217,7 +221,7 @@ def _require_contents(agent: Agent, place: Place, digest: str) -> None:
     """Read an archive back, of which nothing has shown yet that it holds what was compressed."""
     agent.session.stage("verifying")
     with place.store.open(place.name, partial=True) as draft:
-        held = check(open_source(draft, archives=True), lambda done, total: agent.session.check())
+        held = check(open_source(draft), lambda done, total: agent.session.check())
     if held != digest:
         raise Corrupt(
             "what was compressed does not decompress to the same; this host's memory or processor"

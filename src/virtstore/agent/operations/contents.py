@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from virtstore.agent.container import looks_like
 from virtstore.backends.base import Image
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Unsafe
@@ -15,9 +16,7 @@ from virtstore.filesystems.claims import claimed_end, outgrown
 from virtstore.filesystems.detect import Contents, detect, end_of_contents
 from virtstore.filesystems.roles import meant
 from virtstore.filesystems.table import Table, end_of, is_container
-from virtstore.formats import containers
 from virtstore.model import Partition
-from virtstore.names import KINDS
 from virtstore.units import format_size
 
 _SECTOR: Final = 512
@@ -33,9 +32,10 @@ def device_of(image: Image, *, lock: int = -1) -> Iterator[Device]:
 def refuse_to_cut(image: Image, size: int) -> None:
     """Raises `Unsafe` unless everything from byte `size` on is of no use to anyone: behind
     every file system and partition, and zeros."""
-    if held := containers.detect(image):  # on a volume: a file that is one was refused before
+    held = looks_like(image)
+    if held and held.container:  # on a volume: a file that is one was refused before
         raise Unsafe(
-            f"what is in it looks like {KINDS[held.format].what}, of which any byte may be in use;"
+            f"what is in it looks like {held.kind.what}, of which any byte may be in use;"
             " --discard-data cuts it anyway"
         )
     with device_of(image) as device:

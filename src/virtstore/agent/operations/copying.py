@@ -8,11 +8,13 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from virtstore import formats, names
 from virtstore.agent import priority
 from virtstore.agent.container import (
+    image_name,
     refuse_as_contents,
     refuse_misleading_name,
     remarks,
     require_raw,
     require_whole,
+    source_of,
 )
 from virtstore.agent.context import (
     Agent,
@@ -68,7 +70,7 @@ from virtstore.protocol import (
 )
 from virtstore.transfer.receive import Outcome, receive
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.sources import Source, open_source
+from virtstore.transfer.sources import Source
 from virtstore.transfer.survey import check
 from virtstore.units import format_size
 
@@ -255,11 +257,8 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]
         with blamed_on(request.path):
             place = stack.enter_context(agent.locked(request.path, "read", shared=True))
             image = stack.enter_context(_frozen_or_open(agent, place, request))
-            archives = not place.store.capabilities.always_raw
             steady = not request.allow_in_use
-            source = open_source(
-                image, archives=archives, name=place.name, steady=steady, raw=request.raw
-            )
+            source = source_of(place, image, steady=steady, raw=request.raw)
             if request.check and source.compression:
                 # An image is about to be overwritten in place: a damaged archive is found now.
                 check(source, lambda done, total: agent.session.check())
@@ -293,7 +292,7 @@ def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> s
     says what the target is (`x.img.zst` becomes `x.img`, `x.img` becomes `x.img.zst`)."""
     if not agent.policy.is_store(path):
         return path
-    kept = names.without_archive_suffix(name) or name
+    kept = image_name(name) or name
     return f"{path.rstrip('/')}/{kept}{names.SUFFIXES[archive] if archive else ''}"
 
 

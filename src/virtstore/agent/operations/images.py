@@ -8,9 +8,8 @@ from typing import Final
 
 import msgspec
 
-from virtstore import formats
 from virtstore.agent import locks
-from virtstore.agent.container import refuse_misleading_name
+from virtstore.agent.container import refuse_misleading_name, what_is
 from virtstore.agent.context import (
     Agent,
     changed,
@@ -120,12 +119,10 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
 def _image_size(source: Place, target: Place) -> int | None:
     """Bytes of what is in an archive of which a snapshot is to be taken, None for an image. The
     name must not promise something else than what it is."""
-    if source.store.capabilities.always_raw:
-        return None
     with source.store.open(source.name) as image:
-        if found := formats.detect(image):
+        found, foreign = what_is(source, image)
+        if found:
             return found.image_size(image)
-        foreign = formats.foreign.detect(image)
     refuse_misleading_name(target, foreign.name if foreign else None)
     return None
 

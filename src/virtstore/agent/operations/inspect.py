@@ -14,13 +14,14 @@ from typing import Final, NamedTuple, cast
 from msgspec.structs import replace
 
 from virtstore import formats
-from virtstore.agent.container import looks_foreign, warnings_of
+from virtstore.agent.container import looks_foreign, looks_like, warnings_of, what_is
 from virtstore.agent.context import Agent, stored, unzeroed_from
 from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
 from virtstore.agent.operations.images import NEITHER
+from virtstore.agent.policy import Place
 from virtstore.backends.base import Identity, Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
@@ -49,7 +50,7 @@ from virtstore.protocol import (
 class _Opened(NamedTuple):
     """An image to be described; `image` is None where it is not to be opened."""
 
-    path: str
+    place: Place
     found: Stored
     image: Image | None
 
@@ -69,7 +70,7 @@ def info(agent: Agent, request: GetInfo) -> Told:
         found = stored(place)
         with ExitStack() as stack:
             image = _open(place.store, found, stack)
-            opened = _Opened(place.path, found, image)
+            opened = _Opened(place, found, image)
             [told] = _describe_all(place.store, [opened], Scan(), deep=True)
             return Told(told)
 
@@ -131,7 +132,8 @@ def _look_at(
         entries = []
         for path, each in zip(paths, found, strict=True):
             try:
-                opened.append(_Opened(path, each, _open(store, each, stack)))
+                place = Place(store, each.name, path)
+                opened.append(_Opened(place, each, _open(store, each, stack)))
             except (NotFound, Denied, PermissionError):  # no image, or not ours to read
                 entries.append(Entry(path, "", each.type, each.state))
         return entries, _describe_all(store, opened, scan, deep=False)
@@ -174,8 +176,7 @@ def _describe_all(
 ) -> list[ImageInfo]:
     """`deep`: also what costs a tool of its own, such as a file system's minimum, and what is
     in an archive."""
-    always_raw = store.capabilities.always_raw
-    packed = [_packed(o, always_raw=always_raw) for o in opened]
+    packed = [_packed(o) for o in opened]
     raw = [
         o
         for o, p in zip(opened, packed, strict=True)
@@ -218,7 +219,7 @@ def _describe(
 ) -> ImageInfo:
     container = packed.foreign.container if packed.foreign else None
     return ImageInfo(
-        path=opened.path,
+        path=opened.place.path,
         host="",
         type=cast(ImageType, opened.found.type),
         size=packed.size,
@@ -268,7 +269,7 @@ def _unzeroed(store: Store, found: Stored) -> tuple[str, ...]:
 def _lost(store: Store, opened: _Opened, inside: Contents, size: int | None) -> tuple[str, ...]:
     if size is None or opened.found.state != "complete":
         return ()
-    found = lost.told(store, opened.path, opened.found.name, inside, size)
+    found = lost.told(store, opened.place.path, opened.found.name, inside, size)
     return tuple(loss.message for loss in found)
 
 
@@ -279,16 +280,17 @@ def _lacking(found: Stored) -> tuple[str, ...]:
     return (f"{found.lacks}; what lay on it cannot be read, unless it lies elsewhere, too",)
 
 
-def _packed(opened: _Opened, *, always_raw: bool) -> _Packed:
+def _packed(opened: _Opened) -> _Packed:
     image = opened.image
     if image is None:
         warning = "it is not active; its contents were not looked at"
         return _Packed(None, opened.found.size, (warning,))
-    found = None
-    with suppress(OSError):  # it cannot be read, which is told when its file system is looked for
-        found = None if always_raw else formats.detect(image)
+    try:
+        found, foreign = what_is(opened.place, image)
+    except OSError:  # it cannot be read, which is told when its file system is looked for
+        return _Packed(None, image.size)
     if found is None:
-        return _unpacked(opened, image, always_raw=always_raw)
+        return _unpacked(opened, image, foreign)
     try:
         return _Packed(found.name, found.image_size(image))
     except (Corrupt, Unsupported) as error:
@@ -297,18 +299,15 @@ def _packed(opened: _Opened, *, always_raw: bool) -> _Packed:
         return _Packed(found.name, None, (f"it cannot be read: {error.strerror}",))
 
 
-def _unpacked(opened: _Opened, image: Image, *, always_raw: bool) -> _Packed:
-    """What is no archive: a raw image, or something foreign. A volume is raw, whatever its
-    contents look like."""
+def _unpacked(opened: _Opened, image: Image, foreign: Foreign | None) -> _Packed:
+    """What is no archive: a raw image, or something foreign."""
     if opened.found.state != "complete":
         return _Packed(None, image.size)
-    try:
-        foreign = formats.foreign.detect(image)
-    except OSError:  # it cannot be read, which is told when its file system is looked for
+    if opened.place.store.capabilities.always_raw:
+        with suppress(OSError):
+            return _Packed(None, image.size, looks_foreign(looks_like(image)))
         return _Packed(None, image.size)
-    if always_raw:
-        return _Packed(None, image.size, looks_foreign(foreign))
-    told = warnings_of(opened.path, foreign)
+    told = warnings_of(opened.place.path, foreign)
     if foreign is None:
         return _Packed(None, image.size, told)
     return _Packed(None, foreign.container.size if foreign.container else None, told, foreign)
