@@ -7,11 +7,10 @@ import threading
 import pytest
 
 from virtstore.backends.base import Store
-from virtstore.backends.directory import Directory
 from virtstore.digest import CHUNK
 from virtstore.errors import NotFound
 
-from .stores import DATA, SIZE, contents, listed, make, padded, reserved, rounded
+from .stores import DATA, SIZE, Subject, contents, listed, make, padded, reserved, rounded
 
 
 def test_a_draft_is_wholly_allocated_shown_as_partial_and_zeros_if_it_says_so(
@@ -120,11 +119,11 @@ def test_an_image_is_the_same_by_whatever_way_it_is_reached(store: Store) -> Non
     assert store.identity("x.img") == store.identity("x.img") != store.identity("y.img")
 
 
-def test_a_listing_tells_what_an_image_takes(store: Store) -> None:
+def test_a_listing_tells_what_an_image_takes(store: Store, subject: Subject) -> None:
     make(store)
     [found] = store.scan()
     assert found == store.find("x.img")
-    assert (found.type, found.size) == (store.capabilities.image_type, rounded(store))
+    assert (found.type, found.size) == (subject.type, rounded(store))
     assert found.allocated >= reserved(store)
-    assert (found.modified is not None) == isinstance(store, Directory)  # others keep no time
+    assert (found.modified is not None) == subject.times
     assert store.find("y.img") is None

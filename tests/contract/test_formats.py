@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from tests.ours import writer_of
 from virtstore import formats
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
@@ -56,7 +57,7 @@ def form(request: pytest.FixtureRequest) -> Format:
 
 def pack(form: Format, image: bytes, step: int = CHUNK, level: int | None = None) -> bytes:
     written: list[bytes] = []
-    writer = form.writer(written.append, level)
+    writer = writer_of(form, written.append, level)
     try:
         for begin in range(0, len(image), step):
             writer.write(image[begin : begin + step])
@@ -190,7 +191,7 @@ def test_what_is_no_archive_is_corrupt(form: Format) -> None:
 
 def _unfinished(form: Format, image: bytes) -> bytes:
     written: list[bytes] = []
-    writer = form.writer(written.append)
+    writer = writer_of(form, written.append)
     for begin in range(0, len(image), CHUNK):
         writer.write(image[begin : begin + CHUNK])
     writer.abandon()
@@ -214,7 +215,7 @@ def test_a_sink_that_fails_fails_the_writer(form: Format) -> None:
 
 
 def _write_to(form: Format, sink: Callable[[bytes], None]) -> None:
-    writer = form.writer(sink)
+    writer = writer_of(form, sink)
     try:
         writer.write(NOISE[:CHUNK])
         writer.finish()

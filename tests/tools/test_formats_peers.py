@@ -13,6 +13,7 @@ from pathlib import Path
 
 import indexed_zstd
 import pytest
+from tests.ours import writer_of
 
 from virtstore import formats
 from virtstore.digest import CHUNK
@@ -93,7 +94,7 @@ def _file(path: Path, contents: bytes) -> Path:
 
 def _ours(form: Format, path: Path, image: bytes = IMAGE) -> Path:
     written: list[bytes] = []
-    writer = form.writer(written.append)
+    writer = writer_of(form, written.append)
     for begin in range(0, len(image), CHUNK):
         writer.write(image[begin : begin + CHUNK])
     writer.finish()

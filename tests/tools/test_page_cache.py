@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from tests.ours import writer_of
 
 from virtstore import formats
 from virtstore.backends.directory import Directory
@@ -71,7 +72,7 @@ def stored(directory: Path, compression: Compression | None) -> Path:
         return path
     with path.open("wb") as file:
         form = formats.by_name(compression)
-        writer = form.writer(cast(Sink, file.write), form.default_level)
+        writer = writer_of(form, cast(Sink, file.write))
         for start in range(0, SIZE, CHUNK):
             writer.write(CONTENTS[start : start + CHUNK])
         writer.finish()

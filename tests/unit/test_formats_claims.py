@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import pytest
+from tests.ours import archive_of
 
 from virtstore import formats
 from virtstore.errors import Corrupt, Unsupported, UsageError
@@ -242,21 +243,13 @@ def test_an_lzop_block_that_cannot_be_is_corrupt(block: tuple[int, bytes]) -> No
         Lzop().image_size(Bytes(_lzop(block)))
 
 
-def _archive_of_ours(image: bytes) -> bytes:
-    written: list[bytes] = []
-    writer = Zstd().writer(written.append)
-    writer.write(image)
-    writer.finish()
-    return b"".join(written)
-
-
 @pytest.mark.parametrize(
     ("head", "unit"),
     [
         (_zstd_frame(0), _zstd_block(0, 0, b"", last=False)),
         (_zstd_frame(0, _zstd_block(0, 0, b"")), struct.pack("<II", 0x184D2A51, 0)),
         (b"", _zstd_frame(0, _zstd_block(0, 0, b""))),
-        (b"", _archive_of_ours(b"x")),
+        (b"", archive_of(b"x")),
         (_lz4_frame(0)[:-4], _lz4_block(1 << 31, b"")),
         (_lz4_frame(0), struct.pack("<II", 0x184D2A51, 0)),
         (b"", _lz4_frame(0)),
@@ -294,7 +287,7 @@ def test_a_guest_cannot_make_looking_long(
 def test_the_entries_of_a_seek_table_in_the_midst_are_steps_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    archive = Bytes(_archive_of_ours(b"x") + _archive_of_ours(b"y"))
+    archive = Bytes(archive_of(b"x") + archive_of(b"y"))
     assert Zstd().image_size(archive) == 2
     monkeypatch.setattr(steps, "MOST_STEPS", 2 * 4)  # of each: a block, and three frames
     assert Zstd().image_size(archive) is None

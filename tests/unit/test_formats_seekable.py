@@ -15,6 +15,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import ours
 
 from virtstore.digest import CHUNK, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
@@ -68,11 +69,7 @@ class Parts:
 
 
 def _archive(image: bytes = IMAGE) -> bytes:
-    written: list[bytes] = []
-    writer = Zstd().writer(written.append)
-    writer.write(image)
-    writer.finish()
-    return b"".join(written)
+    return ours.archive_of(image)
 
 
 def _open(data: bytes) -> SeekableArchive:
@@ -150,7 +147,7 @@ def test_any_image_comes_back_whatever_the_pieces_it_came_in(
     image = b"".join((TEXT if data else bytes(CHUNK)) * count for data, count in runs)
     image += NOISE[:1] * rest
     written: list[bytes] = []
-    writer = Zstd().writer(written.append)
+    writer = ours.Writer(written.append)
     for begin in range(0, len(image), step):
         writer.write(image[begin : begin + step])
     writer.finish()

@@ -115,7 +115,7 @@ def test_every_kind_of_archive_holds_the_image_that_was_sent(
         target: Target = (
             FrameTarget(draft)
             if form == "zstd"
-            else StreamTarget(draft, formats.by_name(form), formats.by_name(form).levels.start)
+            else StreamTarget(draft, formats.STREAMS[form], formats.STREAMS[form].levels.start)
         )
         outcome = receive(
             send(RawSource(image, size), KEPT if form == "zstd" else RAW, None),
@@ -239,7 +239,7 @@ def test_what_is_not_whole_or_not_true_is_refused(why: str, frames: list[Sent], 
             _received(frames)
         return
     with Memory().archive("x") as draft:
-        gzip = formats.by_name("gzip")
+        gzip = formats.STREAMS["gzip"]
         target = FrameTarget(draft) if kind == "frames" else StreamTarget(draft, gzip, 1)
         with pytest.raises(Corrupt):
             receive(frames, SIZE, target)

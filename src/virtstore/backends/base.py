@@ -22,7 +22,7 @@ from typing import Final, Literal, Protocol, Self
 import msgspec
 
 from virtstore.errors import InUse, Unsupported
-from virtstore.model import EntryType, Extent, ImageType, State
+from virtstore.model import EntryType, Extent, State
 
 #: Called now and then while something takes long. What it raises ends that.
 Look = Callable[[], None]
@@ -69,7 +69,6 @@ class Capabilities(msgspec.Struct, frozen=True):
     `thin_pools`: images can be made in a thin pool. `unnote`: the command that takes the note
     `{note}` (`Store.losses`) from what has the path `{path}`."""
 
-    image_type: ImageType
     granularity: int
     archives: bool = False
     always_raw: bool = False

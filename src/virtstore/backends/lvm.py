@@ -72,7 +72,6 @@ class VolumeGroup(Store):
         self.name = name
         self._volumes = Volumes(name)
         self.capabilities = Capabilities(
-            image_type="lvm",
             granularity=self._volumes.rounded(1),
             always_raw=True,
             sized_snapshots=True,

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from virtstore import names
 from virtstore.errors import Corrupt, UsageError
 from virtstore.formats import foreign
-from virtstore.formats.base import ArchiveSource, Format
+from virtstore.formats.base import ArchiveSource, Format, StreamFormat
 from virtstore.formats.foreign import Foreign
 from virtstore.formats.gzip import Gzip
 from virtstore.formats.lz4 import Lz4
@@ -30,6 +30,7 @@ from virtstore.model import Compression
 __all__ = [
     "FORMATS",
     "RAW",
+    "STREAMS",
     "Recognised",
     "by_name",
     "detect",
@@ -38,14 +39,15 @@ __all__ = [
     "refuse_broken_promise",
 ]
 
-#: Every format by its name. Adding one is one file and one entry.
-FORMATS: Final[dict[Compression, Format]] = {
-    "zstd": Zstd(),
+#: Those that are written as streams. Adding one is one file and one entry.
+STREAMS: Final[dict[Compression, StreamFormat]] = {
     "lz4": Lz4(),
     "lzop": Lzop(),
     "gzip": Gzip(),
     "xz": Xz(),
 }
+#: Every format by its name.
+FORMATS: Final[dict[Compression, Format]] = {"zstd": Zstd(), **STREAMS}
 
 
 class Recognised(NamedTuple):

@@ -103,6 +103,11 @@ class Format(Protocol):
         `Corrupt`. Closing the iterator early gives back whatever it holds."""
         ...
 
+
+class StreamFormat(Format, Protocol):
+    """A format whose archives are written from start to end, too. Ours are written chunk by chunk,
+    in any order of work (`seekable`)."""
+
     def writer(self, sink: Sink, level: int | None = None) -> ImageWriter:
         """A writer at `level` (the default where None). Raises `Unsupported` where the
         program that it needs is missing."""

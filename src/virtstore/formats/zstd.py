@@ -1,4 +1,4 @@
-"""zstd: virtstore's own archives are written, and any `.zst` is read.
+"""zstd: any `.zst` is read; virtstore's own archives are written elsewhere, chunk by chunk.
 
 An archive of ours is read by its seek table (`seekable`), every other as a stream: frame
 after frame, block after block, so that a decoder never gives out more than one block and
@@ -12,13 +12,12 @@ from collections.abc import Iterator
 
 import zstandard
 
-from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
-from virtstore.formats.base import ArchiveSource, Sink
-from virtstore.formats.blocks import DEFAULT_LEVEL, LEVELS, compress_block
+from virtstore.formats.base import ArchiveSource
+from virtstore.formats.blocks import DEFAULT_LEVEL, LEVELS
 from virtstore.formats.cursor import PAGE, Cursor, Section
 from virtstore.formats.seek_table import ENTRY, TABLE_MAGIC
-from virtstore.formats.seekable import SeekableArchive, SeekableWriter
+from virtstore.formats.seekable import SeekableArchive
 from virtstore.formats.steps import Steps, total
 from virtstore.formats.zstd_frames import (
     MAGIC,
@@ -57,48 +56,6 @@ class Zstd:
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
         archive = SeekableArchive.open(source)
         return archive.read() if archive else _read_stream(source)
-
-    def writer(self, sink: Sink, level: int | None = None) -> ZstdWriter:
-        return ZstdWriter(sink, self.default_level if level is None else level)
-
-
-class ZstdWriter:
-    """An archive of ours, made of an image that comes in pieces of any size."""
-
-    def __init__(self, sink: Sink, level: int) -> None:
-        self._archive = SeekableWriter(sink)
-        self._digest = ImageDigest()
-        self._level = level
-        self._pending = bytearray()
-        self._zeros = 0
-
-    def write(self, data: bytes) -> None:
-        self._pending += data
-        while len(self._pending) >= CHUNK:
-            self._add(bytes(memoryview(self._pending)[:CHUNK]))
-            del self._pending[:CHUNK]
-
-    def finish(self) -> None:
-        if self._pending:
-            self._add(bytes(self._pending))
-        self._flush_zeros()
-        self._archive.finish(self._digest.hexdigest())
-
-    def abandon(self) -> None:
-        self._pending.clear()
-
-    def _add(self, chunk: bytes) -> None:
-        if chunk == ZEROS[: len(chunk)]:
-            self._zeros += len(chunk)
-            return
-        self._flush_zeros()
-        self._digest.add(chunk_digest(chunk))
-        self._archive.add_frame(compress_block(chunk, self._level), len(chunk))
-
-    def _flush_zeros(self) -> None:
-        self._digest.add_zeros(self._zeros)
-        self._archive.add_zeros(self._zeros)
-        self._zeros = 0
 
 
 def _read_stream(source: ArchiveSource) -> Iterator[bytes]:

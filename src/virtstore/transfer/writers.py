@@ -10,7 +10,7 @@ from __future__ import annotations
 from virtstore.backends.base import ArchiveSink, Image
 from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
-from virtstore.formats.base import Format, ImageWriter
+from virtstore.formats.base import ImageWriter, StreamFormat
 from virtstore.formats.blocks import decompress_block
 from virtstore.formats.seekable import SeekableWriter
 from virtstore.protocol import Data, Part, Patch, Same, Zero
@@ -158,7 +158,7 @@ class FrameTarget:
 class StreamTarget:
     """An archive in any other format, made here from the decompressed image."""
 
-    def __init__(self, draft: ArchiveSink, form: Format, level: int | None) -> None:
+    def __init__(self, draft: ArchiveSink, form: StreamFormat, level: int | None) -> None:
         self._sink = Appending(draft)
         self._writer: ImageWriter = form.writer(self._sink, level)
 

@@ -20,7 +20,7 @@ from virtstore.errors import (
     blamed_on,
     from_os_error,
 )
-from virtstore.formats.base import Format
+from virtstore.formats.base import Format, StreamFormat
 from virtstore.model import Compression
 from virtstore.protocol import CopyMode
 from virtstore.transfer.compare import Fingerprints
@@ -118,9 +118,9 @@ def _drafted(agent: Agent, place: Place, wanted: Wanted) -> _Drafted:
         form = formats.by_name(wanted.archive)
         level = level_for(form, wanted.level)
         archive = store.archive(name)
-        prepare = partial(_prepare_stream, archive, form, level)
-        if form.name == "zstd":
-            prepare = partial(_prepare_archive, archive, wanted.size)
+        prepare = partial(_prepare_archive, archive, wanted.size)
+        if stream := formats.STREAMS.get(form.name):
+            prepare = partial(_prepare_stream, archive, stream, level)
         return _Drafted(archive, prepare, archive.abandon)
     rework = wanted.mode == "contents"
     # To compare what is equal takes its time: who uses it is looked at again before it changes.
@@ -156,7 +156,9 @@ def _begin_anew(archive: ArchiveSink) -> None:
         left.cut(0)
 
 
-def _prepare_stream(archive: ArchiveSink, form: Format, level: int, stack: ExitStack) -> Opened:
+def _prepare_stream(
+    archive: ArchiveSink, form: StreamFormat, level: int, stack: ExitStack
+) -> Opened:
     _begin_anew(archive)
     stream = StreamTarget(archive, form, level)
     stack.callback(stream.abandon)
