@@ -31,6 +31,9 @@ _FALLOC_FL_ZERO_RANGE: Final = 0x10
 _SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FICLONE: Final = 0x40049409
+_DM_DEV_STATUS: Final = 0xC138FD07
+#: struct dm_ioctl: version, size, start of data, targets, open count, flags, event, device, names.
+_DM_IOCTL: Final = struct.Struct("=3I3Ii3IQ264x")
 _M_TRIM_THRESHOLD: Final = -1  # malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _MAP_FAILED: Final = ctypes.c_void_p(-1).value
@@ -118,6 +121,18 @@ def write_out(fd: int, offset: int, length: int, *, wait: bool = False) -> None:
     error that it reports is one that fsync on this descriptor will not report again."""
     flags = _SYNC_FILE_RANGE_WAIT_BEFORE if wait else _SYNC_FILE_RANGE_WRITE
     _check(_libc.sync_file_range(fd, offset, length, flags), None)
+
+
+def device_mapper_opens(device: int) -> int | None:
+    """How often a device of the device mapper is open; None for another device, and where one may
+    not ask. Source: the kernel's include/uapi/linux/dm-ioctl.h."""
+    asked = _DM_IOCTL.pack(4, 0, 0, _DM_IOCTL.size, 0, 0, 0, 0, 0, 0, device)
+    try:
+        with open("/dev/mapper/control", "rb+", buffering=0) as control:
+            answer = fcntl.ioctl(control, _DM_DEV_STATUS, asked)
+    except OSError:
+        return None
+    return int(_DM_IOCTL.unpack(answer)[6])
 
 
 def sync_filesystem(fd: int) -> None:

@@ -40,6 +40,14 @@ def test_an_image_that_replaced_another_has_another_version(store: Store) -> Non
             assert new.version != old.version
 
 
+def test_whoever_opens_an_image_is_counted_where_the_store_counts(store: Store) -> None:
+    make(store)
+    with store.open("x.img") as image:
+        assert image.open_count is None or image.open_count >= 1
+        with store.open("x.img") as again:
+            assert again.open_count is None or again.open_count >= 2
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_what_is_written_out_is_what_was_written(store: Store, wait: bool) -> None:
     make(store)

@@ -89,3 +89,20 @@ def test_who_goes_in_a_moment_is_passing_only_where_nobody_stays(image: MemoryIm
     assert not Scan([Knows(image, udev, READER)]).of(image).passing
     assert not Scan([Knows(image)]).of(image).passing
     assert Scan([Knows(image, udev, READER)]).of(image).users == {READER.evidence}
+
+
+def test_of_those_that_are_only_counted_as_many_are_left_out_as_others_are_known(
+    image: MemoryImage,
+) -> None:
+    counted = Use(InUse("open-count", "it is open"), writes=True, passing=True)
+    own = READER._replace(whose="self")
+
+    def refused(*uses: Use) -> bool:
+        found = Scan([Knows(image, *uses)]).of(image)
+        return bool([use for use in found.known if use == counted])
+
+    assert refused(counted)
+    assert not refused(counted, counted, READER, own)
+    assert refused(counted, counted, counted, READER, own)
+    assert Scan([Knows(image, counted)]).of(image).passing
+    assert Scan([Knows(image, counted)]).of(image).in_use

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -36,15 +36,18 @@ class Descriptor(NamedTuple):
         return int(next(line for line in text.splitlines() if line.startswith("flags:"))[6:], 8)
 
 
+OpenFiles = Mapping[Identity, Sequence[Descriptor]]
+
+
 def numbers() -> list[int]:
     """All processes that this one can see."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def open_files() -> dict[Identity, list[Descriptor]]:
-    """Every regular file and block device that a process has open, by what it is."""
+def open_files(among: Iterable[int]) -> OpenFiles:
+    """Every regular file and block device that some processes have open, by what it is."""
     found: dict[Identity, list[Descriptor]] = defaultdict(list)
-    for process in numbers():
+    for process in among:
         with suppress(OSError):  # it has ended, or is another user's
             for identity, descriptor in _of_process(process):
                 found[identity].append(descriptor)

@@ -106,7 +106,6 @@ class Stored(msgspec.Struct, frozen=True):
     snapshots: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()  # those of them that would be lost with it
     active: bool = True  # it can be opened without changing anything
-    open: bool = False  # somebody has it open, as far as the store itself knows
     was_image: WasImage = "no"
     fixed: str | None = None  # why it is neither grown nor cut, and what to do about it
     lacks: str | None = None  # which disk of the host's is missing that a part of it lies on
@@ -208,6 +207,11 @@ class Image(Readable, Protocol):
 
     @property
     def identity(self) -> Identity: ...
+
+    @property
+    def open_count(self) -> int | None:
+        """How often it is open, here and elsewhere; None where the store does not count."""
+        return None
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """All of `data`, or an error."""

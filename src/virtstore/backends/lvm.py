@@ -347,7 +347,6 @@ class VolumeGroup(Store):
             snapshots=self._paths(v.name for v in self._snapshots(volume.name)),
             dependents=self._paths(self._volumes.dependents(volume.name)),
             active=volume.active,
-            open=volume.open,
             fixed=_FIXED if _is_fixed(volume) else None,
             lacks=self._lacks(volume),
         )

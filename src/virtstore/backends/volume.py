@@ -49,6 +49,10 @@ class VolumeImage(DescriptorImage):
         return os.fstat(self._fd).st_rdev, 0
 
     @property
+    def open_count(self) -> int | None:
+        return linux.device_mapper_opens(os.fstat(self._fd).st_rdev)
+
+    @property
     def version(self) -> Version:
         return Version((self.volume.uuid,))  # its device may be another next time
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -89,6 +90,52 @@ def test_a_loop_device_is_on_it(image: virtstore.Image) -> None:
 def test_it_is_swap(image: virtstore.Image) -> None:
     with between(f"mkswap -q {image.path} && swapon {image.path}", f"swapoff {image.path}"):
         check_refused(image, "swap", "/dev/")
+
+
+MAPPED_AND_CLOSED = """
+import ctypes, os, sys, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+fd = os.open(sys.argv[1], os.O_RDONLY)
+assert libc.mmap(None, ctypes.c_size_t(4096), 1, 1, fd, ctypes.c_long(0)) != -1
+os.close(fd)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_somebody_has_it_open_whom_nothing_shows(
+    image: virtstore.Image, here: virtstore.Host
+) -> None:
+    with running(sys.executable, "-c", MAPPED_AND_CLOSED, image.path):
+        check_refused(image, "open-count", "nothing more is known")
+        with pytest.raises(virtstore.InUse, match="nothing more is known"):
+            image.copy(here.image("/mnt/images/x.img"))
+        # Whoever is shown reads only, and there is one more.
+        with running("sh", "-c", f"exec 7<{image.path}; echo ready; exec sleep 60"):
+            assert {use.by for use in image.info().in_use} == {"process", "open-count"}
+    image.delete()
+    assert lvs() == set()
+
+
+def test_readers_that_are_all_shown_do_not_keep_it_from_being_read(
+    image: virtstore.Image, here: virtstore.Host
+) -> None:
+    with running("sh", "-c", f"exec 7<{image.path} 8<{image.path}; echo ready; exec sleep 60"):
+        assert [use.by for use in image.info().in_use] == ["process"]
+        target = here.image("/mnt/images/x.img")
+        image.copy(target)
+        target.delete()
+
+
+def test_a_btrfs_in_it_is_mounted(image: virtstore.Image) -> None:
+    image.delete()
+    image = image.host.create(image.path, 128 * MIB)
+    sh(f"mkfs.btrfs -q {image.path} && mkdir -p /mnt/guest")
+    with between(f"mount {image.path} /mnt/guest", "umount /mnt/guest"):
+        assert "/mnt/guest" in [use.detail for use in image.info().in_use if use.by == "mount"]
+        with pytest.raises(virtstore.InUse, match="/mnt/guest"):
+            image.delete()
 
 
 def test_snapshots_depend_on_it(image: virtstore.Image) -> None:

@@ -104,7 +104,7 @@ class Scan:
         for provider in self._providers:
             for identity, use in provider.gather(images):
                 known[identity].append(use)
-        return {i.identity: Uses(tuple(known[i.identity]), self._is_told(i)) for i in images}
+        return {i.identity: Uses(_named(known[i.identity]), self._is_told(i)) for i in images}
 
     def _is_told(self, image: Image) -> bool:
         return any(provider.speaks_for(image) for provider in self._providers)
@@ -118,6 +118,14 @@ def list_uses(uses: Iterable[InUse]) -> str:
 def _look() -> list[Provider]:
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return [import_module(f"{__name__}.{name}").look() for name in names]
+
+
+def _named(uses: Sequence[Use]) -> tuple[Use, ...]:
+    """Without as many of those that were only counted as there are others: a store counts those
+    users, too, that another provider names."""
+    named = [use for use in uses if use.evidence.by != "open-count"]
+    counted = [use for use in uses if use.evidence.by == "open-count"]
+    return (*named, *counted[len(named) :])
 
 
 def _each_once(uses: Iterable[Use]) -> tuple[InUse, ...]:

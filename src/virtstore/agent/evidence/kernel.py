@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from virtstore.agent import locks, processes
 from virtstore.agent.evidence import Use
-from virtstore.agent.processes import Descriptor, identity_of, read
+from virtstore.agent.processes import Descriptor, OpenFiles, identity_of, read
 from virtstore.backends.base import Identity, Image
 from virtstore.model import InUse
 
@@ -48,24 +48,25 @@ class Kernel:
         for source in (_mounted(mounts), _loops(mounts), _holders(), _swaps(), _locks()):
             for identity, use in source:
                 self._uses[identity].append(use)
-        self._open = processes.open_files()
+        self._open = processes.open_files(set(processes.numbers()) - {os.getpid()})
 
     def speaks_for(self, image: Image) -> bool:
         device = image.identity[0]
         return isinstance(device, int) and device != 0  # no device has that number
 
     def gather(self, images: Sequence[Image]) -> Iterator[tuple[Identity, Use]]:
+        own = processes.open_files([os.getpid()])  # these images may have been opened since
         for image in images:
-            for use in self._of(image.identity):
+            for use in self._of(image.identity, own):
                 yield image.identity, use
             for relative, what in relatives(image.identity):
-                for use in self._of(relative):
+                for use in self._of(relative, own):
                     told = InUse(use.evidence.by, f"{use.evidence.detail} ({what})")
                     yield image.identity, use._replace(evidence=told)
 
-    def _of(self, identity: Identity) -> Iterator[Use]:
+    def _of(self, identity: Identity, own: OpenFiles) -> Iterator[Use]:
         yield from self._uses.get(identity, ())
-        for descriptor in self._open.get(identity, ()):
+        for descriptor in (*self._open.get(identity, ()), *own.get(identity, ())):
             with suppress(OSError):  # it is closed by now
                 yield from self._by(descriptor)
 

@@ -4,7 +4,7 @@ of what an image contains."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from virtstore import formats
 from virtstore.agent.container import looks_foreign, looks_like, warnings_of, what_is
 from virtstore.agent.context import Agent, stored, unzeroed_from
-from virtstore.agent.evidence import Scan, Uses
+from virtstore.agent.evidence import Scan
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
 from virtstore.agent.operations.images import NEITHER
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Identity, Image, Store, Stored
+from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
@@ -189,7 +189,13 @@ def _describe_all(
                 packed[index], inside[id(o)] = _unfolded(o.image, p, p.compression)
     uses = scan.of_each([o.image for o in opened if o.image])
     return [
-        _describe(store, o, p, inside.get(id(o), Contents()), _shown(o, uses))
+        _describe(
+            store,
+            o,
+            p,
+            inside.get(id(o), Contents()),
+            uses[o.image.identity].shown if o.image else (),
+        )
         for o, p in zip(opened, packed, strict=True)
     ]
 
@@ -200,14 +206,6 @@ def _unfolded(image: Image, packed: _Packed, name: Compression) -> tuple[_Packed
         told = f"it is an archive of {foreign.kind.what}"
         return packed._replace(foreign=foreign, warnings=(*packed.warnings, told)), Contents()
     return packed, look_into(image) if name == "zstd" and packed.size else Contents()
-
-
-def _shown(opened: _Opened, uses: Mapping[Identity, Uses]) -> tuple[InUse, ...]:
-    """The evidence that somebody uses an image."""
-    shown = uses[opened.image.identity].shown if opened.image else ()
-    if opened.found.open and not shown:
-        return (InUse("open-count", "the device is open; nothing more is known"),)
-    return shown
 
 
 def _describe(

@@ -1,0 +1,34 @@
+"""What an image's store itself knows of who has it open: how often, for LVM, and not by whom.
+
+A count is the only sign of whom the kernel shows nowhere else: a target of iSCSI or NVMe, a process
+in another container, one that closed what it has mapped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Final
+
+from virtstore.agent.evidence import Use
+from virtstore.backends.base import Identity, Image
+from virtstore.model import InUse
+
+#: It may be udev's. Whoever it is, nothing tells that he only reads.
+_OPEN: Final = Use(
+    InUse("open-count", "the device is open; nothing more is known"), writes=True, passing=True
+)
+
+
+class Counted:
+    """What the stores count when they are asked."""
+
+    def speaks_for(self, image: Image) -> bool:
+        return image.open_count is not None
+
+    def gather(self, images: Sequence[Image]) -> Iterator[tuple[Identity, Use]]:
+        for image in images:
+            yield from repeat((image.identity, _OPEN), image.open_count or 0)
+
+
+look = Counted
