@@ -24,7 +24,8 @@ from virtstore.errors import (
 from virtstore.version import __version__
 
 if TYPE_CHECKING:
-    from virtstore.client import Copied, Host, Image, Made, Rate, Size, connect
+    from virtstore.client import Copied, Host, Image, Made, Size, connect
+    from virtstore.copy_options import ContentsKeywords, CopyKeywords, Rate
     from virtstore.location import HostAddress
     from virtstore.model import (
         Access,
@@ -64,7 +65,9 @@ __all__ = [
     "Compression",
     "ConnectionFailed",
     "ContainerFormat",
+    "ContentsKeywords",
     "Copied",
+    "CopyKeywords",
     "CopyResult",
     "Corrupt",
     "Denied",
@@ -118,9 +121,11 @@ _ELSEWHERE = {
     "Host": "client:Host",
     "Image": "client:Image",
     "Made": "client:Made",
-    "Rate": "client:Rate",
     "Size": "client:Size",
     "connect": "client:connect",
+    "ContentsKeywords": "copy_options:ContentsKeywords",
+    "CopyKeywords": "copy_options:CopyKeywords",
+    "Rate": "copy_options:Rate",
     "HostAddress": "location:HostAddress",
     "Access": "model:Access",
     "Changed": "model:Changed",

@@ -21,13 +21,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from functools import partial
+from typing import Self, TypeVar, Unpack
 
 import msgspec
 
 from virtstore import answers, protocol, reach
 from virtstore.comparison import compare
 from virtstore.connection import Connection
+from virtstore.copy_options import ContentsKeywords, CopyKeywords, CopyOptions
 from virtstore.errors import ConnectionFailed, Corrupt, UsageError, spelled
 from virtstore.location import HostAddress, canonical, parse_host
 from virtstore.model import (
@@ -41,16 +43,12 @@ from virtstore.model import (
     StorageInfo,
     Verified,
 )
-from virtstore.names import archive_format
 from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, answer_to
 from virtstore.relay import relay
 from virtstore.requests import check_fields
-from virtstore.units import parse_rate
 
 Size = str | int
-#: Bytes a second, with their unit ("10M", "10M/s", "5000B"); 0 is no limit.
-Rate = str | int
 Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified)
 
 
@@ -201,7 +199,7 @@ class Host:
         raise AssertionError("an exchange ends with a reply")
 
     def _copy_within(self, request: protocol.CopyHere, tell: _Teller) -> protocol.Received:
-        if not request.nice:
+        if not request.options.nice:
             if self._session is None:
                 tell("connecting")
             return self._answer(request, tell)
@@ -325,8 +323,7 @@ class Image:
         or the last one with a file system that is meant to grow. Raises `Unsafe`, `Unsupported`
         where something lies between it and the end of the disk; a swap partition alone is moved
         to the new end with `move_swap`."""
-        kind = protocol.ResizeMovingSwap if move_swap else protocol.ResizeImage
-        request = kind(self.path, _text(size), dry_run, partition)
+        request = protocol.ResizeImage(self.path, _text(size), partition, move_swap, dry_run)
         return self.host._change(request, "resize", progress)
 
     def snapshot(
@@ -346,64 +343,31 @@ class Image:
         self,
         target: Image,
         *,
-        snapshot: bool = False,
-        archive: bool = False,
-        overwrite: bool = False,
-        format: Compression | None = None,
-        level: int | None = None,
-        bwlimit: Rate | None = None,
-        allow_in_use: bool = False,
-        nice: bool = False,
-        raw: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
+        **options: Unpack[CopyKeywords],
     ) -> Copied:
         """Make `target` a copy. `archive`: compressed, in the format that its name says unless
-        `format` does; otherwise a mountable image, even if this is an archive. `nice`: the agents
-        leave processor and disks to others. `raw`: what is copied is a raw disk, even if it looks
-        like a container. Raises `Exists` (nothing was changed) unless `overwrite`."""
-        if format and not archive:
-            raise UsageError("a format is for an archive; ask for one (--archive, archive=True)")
-        request = protocol.CopyHere(
-            self.path,
-            target.path,
-            "overwrite" if overwrite else "new",
-            snapshot=snapshot,
-            archive=(format or archive_format(str(target.path)) or "zstd") if archive else None,
-            level=level,
-            bwlimit=None if bwlimit is None else parse_rate(bwlimit),
-            allow_in_use=allow_in_use,
-            dry_run=dry_run,
-            nice=nice,
-            raw=raw,
-        )
+        `format` does; otherwise a mountable image, even if this is an archive. What each of the
+        `options` means is said in `CopyKeywords`. Raises `Exists` (nothing was changed) unless
+        `overwrite`."""
+        wanted = CopyOptions(**options).for_target(str(target.path))
+        request = protocol.CopyHere(self.path, target.path, wanted, dry_run=dry_run)
         return self._copied(target, request, "copy", progress)
 
     def copy_contents(
         self,
         target: Image,
         *,
-        snapshot: bool = False,
-        bwlimit: Rate | None = None,
-        allow_in_use: bool = False,
-        nice: bool = False,
-        raw: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
+        **options: Unpack[ContentsKeywords],
     ) -> Copied:
         """Overwrite an existing image, at least as large, and zero the rest of it; only
-        chunks that differ are moved. `raw` as for `copy`. Raises `NotFound`, `NoSpace`, `InUse`."""
-        request = protocol.CopyHere(
-            self.path,
-            target.path,
-            "contents",
-            snapshot=snapshot,
-            bwlimit=None if bwlimit is None else parse_rate(bwlimit),
-            allow_in_use=allow_in_use,
-            dry_run=dry_run,
-            nice=nice,
-            raw=raw,
-        )
+        chunks that differ are moved. The `options` are those of `copy` that are about the source
+        and the way. Raises `NotFound`, `NoSpace`, `InUse`."""
+        wanted = CopyOptions(**options)
+        request = protocol.CopyHere(self.path, target.path, wanted, contents=True, dry_run=dry_run)
         return self._copied(target, request, "copy-contents", progress)
 
     def compress(
@@ -559,33 +523,6 @@ def _copy_between(
 ) -> tuple[protocol.Received, int]:
     """A copy from one host to another; what the target received, and the bytes of payload
     that crossed the wire for it."""
-    for_zstd = request.archive in (None, "zstd")
-    send = protocol.Send(
-        request.source,
-        snapshot=request.snapshot,
-        level=request.level if for_zstd else None,
-        bwlimit=request.bwlimit,
-        allow_in_use=request.allow_in_use,
-        check=request.mode == "contents",
-        whole_frames=request.archive == "zstd",
-        nice=request.nice,
-        raw=request.raw,
-    )
-
-    def receive(begin: protocol.Begin) -> protocol.Receive:
-        return protocol.Receive(
-            request.target,
-            # Not the one that the source tells: it is the user who says what is overwritten.
-            name=canonical(request.source).rpartition("/")[2],
-            size=begin.size,
-            mode=request.mode,
-            archive=request.archive,
-            level=request.level,
-            dry_run=request.dry_run,
-            nice=request.nice,
-            holds=begin.holds,
-            lost=begin.lost,
-        )
 
     def told(done: int, total: int) -> None:
         other.heard = _unheard  # from now on it is listened to in a thread of the relay's
@@ -596,15 +533,37 @@ def _copy_between(
     tell("connecting")
     with _sessions(source, target, for_copy=True) as (one, other):
         one.heard = other.heard = tell.heard
-        try:
-            received = relay(one, send, other, receive, told)
-        except answers.Untrue:  # an agent's fault, and it is said whose
-            raise
-        except Corrupt as error:
-            # An archive's frames go on as they lie: what the target finds, the source has.
-            error.host, error.path = source.name, request.source
-            raise
+        send = protocol.Send(request.source, request.options, request.contents)
+        with _blamed_on_source(source, request.source):
+            received = relay(one, send, other, partial(_receive, request), told)
         return received, one.channel.received + other.channel.received
+
+
+def _receive(request: protocol.CopyHere, begin: protocol.Begin) -> protocol.Receive:
+    """What the target is asked, once it is known what the source has."""
+    return protocol.Receive(
+        request.target,
+        # Not the one that the source tells: it is the user who says what is overwritten.
+        name=canonical(request.source).rpartition("/")[2],
+        size=begin.size,
+        options=request.options,
+        contents=request.contents,
+        dry_run=request.dry_run,
+        holds=begin.holds,
+        lost=begin.lost,
+    )
+
+
+@contextmanager
+def _blamed_on_source(source: Host, path: str) -> Iterator[None]:
+    """An archive's frames go on as they lie: what the target finds damaged, the source has."""
+    try:
+        yield
+    except answers.Untrue:  # an agent's fault, and it is said whose
+        raise
+    except Corrupt as error:
+        error.host, error.path = source.name, path
+        raise
 
 
 @contextmanager

@@ -25,9 +25,11 @@ from virtstore.answers import check_progress
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, from_code
 from virtstore.protocol import (
+    OLDEST,
     PREAMBLE,
     PROTOCOL,
     SILENCE,
+    STAGES,
     Alive,
     Failure,
     Frame,
@@ -35,6 +37,7 @@ from virtstore.protocol import (
     Message,
     Nonsense,
     Progressed,
+    Unknown,
 )
 from virtstore.text import printable
 from virtstore.version import __version__
@@ -53,6 +56,7 @@ class Connection:
     def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
         self.name = name
         self._verbose = verbose
+        self._version = ""  # of the agent
         self._said: deque[str] = deque(maxlen=40)
         self.heard: Callable[[Progressed], None] | None = None
         self._began = time.monotonic()
@@ -123,6 +127,12 @@ class Connection:
                 raise
         if frame is None:
             self._fail_with_log()
+        if isinstance(frame[0], Unknown):
+            raise ConnectionFailed(
+                f"its agent (virtstore {self._version}) answered with {frame[0].lacks}, which is"
+                f" not known here (virtstore {__version__}). Install the same version at both ends",
+                host=self.name,
+            )
         return frame
 
     def end(self) -> None:
@@ -152,7 +162,8 @@ class Connection:
         if frame is None or not isinstance(frame[0], Hello):
             self._fail_with_log("no session could be opened")
         hello = frame[0]
-        if hello.protocol != PROTOCOL:
+        self._version = hello.version
+        if not hello.understood:
             raise ConnectionFailed(
                 f"its agent is virtstore {hello.version}, which speaks protocol {hello.protocol};"
                 f" this is virtstore {__version__}, which speaks {PROTOCOL}. Install the same"
@@ -161,7 +172,9 @@ class Connection:
             )
         after = time.monotonic() - self._began
         self._note(f"virtstore {hello.version}, protocol {hello.protocol}, after {after:.2f} s")
-        self.channel.send(Hello(__version__, PROTOCOL, stages=True, verbose=self._verbose))
+        self.channel.send(
+            Hello(__version__, PROTOCOL, OLDEST, features=(STAGES,), verbose=self._verbose)
+        )
         self.channel.keep_alive(self._fail)
 
     def _alive(self, alive: Alive) -> None:

@@ -2,12 +2,14 @@
 
 Sizes are bytes. `host` is the host's name as the user wrote it, `local` for this
 machine; an agent leaves it empty and the client fills it in.
+
+Words that a host says are of the kinds named here; a newer host may have more of them (`Open`).
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +24,17 @@ State = Literal["complete", "partial"]
 Access = Literal["read", "append", "write"]
 ExtentKind = Literal["data", "zero", "unknown"]
 UseKind = Literal["mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock"]
+
+if TYPE_CHECKING:
+    Word = TypeVar("Word")
+    Open = Annotated[Word, "any text that a newer host says is taken as it is"]
+else:
+
+    class Open:
+        """`Open[Words]` is one of `Words`, or any text that a newer host says instead."""
+
+        def __class_getitem__(cls, words: object) -> type[str]:
+            return str
 
 
 class Extent(msgspec.Struct, frozen=True):
@@ -60,7 +73,7 @@ class Partition(msgspec.Struct, frozen=True):
 class InUse(msgspec.Struct, frozen=True):
     """One piece of evidence that somebody uses an image."""
 
-    by: UseKind
+    by: Open[UseKind]
     detail: str
 
 
@@ -74,14 +87,14 @@ class ImageInfo(msgspec.Struct, frozen=True):
 
     path: str
     host: str
-    type: ImageType
+    type: Open[ImageType]
     size: int | None
     allocated: int
-    compression: Compression | None = None
-    container: ContainerFormat | None = None
+    compression: Open[Compression] | None = None
+    container: Open[ContainerFormat] | None = None
     backing: str | None = None
     modified: datetime | None = None
-    state: State = "complete"
+    state: Open[State] = "complete"
     snapshot_of: str | None = None
     snapshots: tuple[str, ...] = ()
     filesystem: Filesystem | None = None
@@ -97,8 +110,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     path: str
     host: str
-    type: EntryType
-    state: State = "complete"
+    type: Open[EntryType]
+    state: Open[State] = "complete"
 
 
 class DirectoryInfo(msgspec.Struct, frozen=True):
@@ -107,7 +120,7 @@ class DirectoryInfo(msgspec.Struct, frozen=True):
     nothing may be written."""
 
     path: str
-    access: Access
+    access: Open[Access]
     filesystem: str
     total: int
     free: int
@@ -119,8 +132,8 @@ class PlaceInfo(msgspec.Struct, frozen=True):
     """A root of which there is no more to say than this. `type`: what `list` calls it."""
 
     path: str
-    access: Access
-    type: EntryType
+    access: Open[Access]
+    type: Open[EntryType]
     total: int
     free: int
 
@@ -141,7 +154,7 @@ class ThinPool(msgspec.Struct, frozen=True):
 
 class VolumeGroup(msgspec.Struct, frozen=True):
     path: str
-    access: Access
+    access: Open[Access]
     total: int
     free: int
     extent_size: int
@@ -170,7 +183,7 @@ class FilesystemSupport(msgspec.Struct, frozen=True):
 
 
 class FormatSupport(msgspec.Struct, frozen=True):
-    name: Compression
+    name: Open[Compression]
     read: bool
     write: bool
 
@@ -252,9 +265,9 @@ class Verified(msgspec.Struct, frozen=True):
     path: str
     host: str
     size: int
-    compression: Compression | None
+    compression: Open[Compression] | None
     digest: str
-    checked: Literal["digest", "checksums", "nothing"]
+    checked: Open[Literal["digest", "checksums", "nothing"]]
     warnings: tuple[str, ...] = ()
 
 

@@ -9,10 +9,17 @@ Both lengths are capped before anything is read. The agent speaks first: `PREAMB
 that whatever a host's login scripts print is told apart from an agent, and a `Hello`.
 The order of the messages of each operation is in docs/protocol.md. This module only
 encodes and decodes; it knows no file and no process.
+
+Two versions understand each other in what both have. A message is sent with those of its fields
+that are not at their default. Who does not know a field of a request refuses the request
+(`Unknown`): what a user asked for is done, or nothing is. In any other message such a field is
+passed over. So a new field has a default, under which all is as it was before. What may be left
+out where the other side does not know it is one of the features in `Hello`.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import (
@@ -29,6 +36,7 @@ from typing import (
 
 import msgspec
 
+from virtstore.copy_options import CopyOptions
 from virtstore.errors import ConnectionFailed, UsageError
 from virtstore.model import (
     Changed,
@@ -36,13 +44,16 @@ from virtstore.model import (
     Compression,
     Entry,
     ImageInfo,
+    Open,
     StorageInfo,
     Verified,
 )
 from virtstore.progress import Stage
 
-#: Raised by one whenever an older peer would misunderstand.
-PROTOCOL: Final = 2
+#: Raised by one whenever a message means something else than before.
+PROTOCOL: Final = 3
+#: The oldest one that this version speaks as well.
+OLDEST: Final = 3
 PREAMBLE: Final = b"virtstore agent\n"
 
 _HEADER: Final = struct.Struct(">II")
@@ -55,26 +66,35 @@ MAX_PAYLOAD: Final = (1 << 20) + (1 << 14)
 HEARTBEAT: Final = 10.0
 SILENCE: Final = 60.0
 
-CopyMode = Literal["new", "overwrite", "contents"]
+#: Of a client, in its `Hello`: it takes `Progressed` with nothing but a stage, in answer to any
+#: request that takes long.
+STAGES: Final = "stages"
+
 Answer = TypeVar("Answer", bound="Message")
 
 
-class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """Base of all messages; on the wire an array that begins with the class's name."""
+class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Base of all messages; on the wire a map, with the class's name as `type`."""
 
 
 # Both sides ----------------------------------------------------------------------------
 
 
 class Hello(Message, frozen=True):
-    """Who speaks: virtstore's version, and the protocol that it speaks. Of a client: whether it
-    takes `Progressed` with nothing but a stage, in answer to any request that takes long, and
-    whether the agent is to log what it does."""
+    """Who speaks: virtstore's version, the newest protocol that it speaks and the oldest, and the
+    features that the other side may use, and does without where they are not named. `verbose`, of
+    a client: the agent is to log what it does."""
 
     version: str
     protocol: int
-    stages: bool = False
+    oldest: int
+    features: tuple[str, ...] = ()
     verbose: bool = False
+
+    @property
+    def understood(self) -> bool:
+        """Whether there is a protocol that both speak. They speak the newest such one."""
+        return self.oldest <= PROTOCOL and self.protocol >= OLDEST
 
 
 class Alive(Message, frozen=True):
@@ -129,7 +149,7 @@ class Progressed(Message, frozen=True):
 
     done: int
     total: int
-    stage: Stage = "copying"
+    stage: Open[Stage] = "copying"
 
 
 class Failure(Message, frozen=True):
@@ -236,7 +256,7 @@ class Received(Message, frozen=True):
 # units.py reads it: what `+1G` is relative to is known only on the host.
 
 
-class Ask(Message, Generic[Answer], frozen=True):
+class Ask(Message, Generic[Answer], frozen=True, forbid_unknown_fields=True):
     """Base of requests; each names what it is answered with, at its end, if it does not fail."""
 
 
@@ -299,22 +319,13 @@ class ShrinkFilesystem(Ask[Done], frozen=True):
 
 
 class ResizeImage(Ask[Done], frozen=True):
-    """`size` is also `minimum`."""
+    """`size` is also `minimum`. `move_swap`: a swap partition that is in the way is moved."""
 
     path: str
     size: str
-    dry_run: bool = False
     partition: int | None = None
-
-
-class ResizeMovingSwap(Ask[Done], frozen=True):
-    """As `ResizeImage`; a swap partition that is in the way is moved. A request of its own, as an
-    agent that does not know it must not take it for the other."""
-
-    path: str
-    size: str
+    move_swap: bool = False
     dry_run: bool = False
-    partition: int | None = None
 
 
 class TakeSnapshot(Ask[Done], frozen=True):
@@ -357,36 +368,24 @@ class HashImage(Ask[End], frozen=True):
 
 
 class CopyHere(Ask[Received], frozen=True):
-    """A copy within this host; answered by `Progressed` and `Received`. `nice`, here and in
-    `Send` and `Receive`: the agent lowers its priority, for good. `raw`, here and in `Send`: what
-    is copied is a raw disk, even if it looks like a container."""
+    """A copy within this host; answered by `Progressed` and `Received`. `contents`, here and in
+    `Send` and `Receive`: it is written into an image that is there. With `options.nice` an agent
+    lowers its priority, for good."""
 
     source: str
     target: str
-    mode: CopyMode
-    snapshot: bool = False
-    archive: Compression | None = None
-    level: int | None = None
-    bwlimit: int | None = None
-    allow_in_use: bool = False
+    options: CopyOptions = CopyOptions()
+    contents: bool = False
     dry_run: bool = False
-    nice: bool = False
-    raw: bool = False
 
 
 class Send(Ask[End], frozen=True):
-    """The source's end of a copy. `check`: an archive is read through before `Begin`.
-    `whole_frames`: the target keeps what it gets, so each chunk has to be one zstd frame."""
+    """The source's end of a copy. Where its target keeps our frames (`options.compression`), each
+    chunk is one. An archive that goes into an image is read through before `Begin`."""
 
     path: str
-    snapshot: bool = False
-    level: int | None = None
-    bwlimit: int | None = None
-    allow_in_use: bool = False
-    check: bool = False
-    whole_frames: bool = False
-    nice: bool = False
-    raw: bool = False
+    options: CopyOptions = CopyOptions()
+    contents: bool = False
 
 
 class Receive(Ask[Received | Ready], frozen=True):
@@ -396,11 +395,9 @@ class Receive(Ask[Received | Ready], frozen=True):
     path: str
     name: str
     size: int
-    mode: CopyMode
-    archive: Compression | None = None
-    level: int | None = None
+    options: CopyOptions = CopyOptions()
+    contents: bool = False
     dry_run: bool = False
-    nice: bool = False
     holds: str | None = None
     lost: str = ""
 
@@ -418,7 +415,6 @@ Requests = (
     | GrowFilesystem
     | ShrinkFilesystem
     | ResizeImage
-    | ResizeMovingSwap
     | TakeSnapshot
     | CompressImage
     | UncompressImage
@@ -444,7 +440,8 @@ Reply = (
 CopyMessage = (
     Begin | Start | Ready | Digests | Existing | Data | Patch | Zero | Same | End | Abandon
 )
-AnyMessage = Hello | Alive | Requests | Reply | CopyMessage
+#: What is sent.
+Known = Hello | Alive | Requests | Reply | CopyMessage
 
 
 def answers_of(request: type[Ask[Any]]) -> tuple[type[Message], ...]:
@@ -459,6 +456,16 @@ def answer_to(request: Ask[Answer], message: Message) -> Answer | None:
     return cast(Answer, message) if isinstance(message, answers_of(type(request))) else None
 
 
+class Unknown(Message, frozen=True):
+    """A message of a newer peer's, of which this version does not know all. Never sent."""
+
+    name: str
+    lacks: str
+
+
+#: What may arrive.
+AnyMessage = Known | Unknown
+
 #: A message with its payload.
 Frame = tuple[AnyMessage, bytes]
 
@@ -467,7 +474,7 @@ Part = tuple[Data | Patch | Zero | Same, bytes]
 Sent = Part | tuple[End, bytes]
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(AnyMessage)
+_decoder: Final = msgspec.msgpack.Decoder(Known)
 
 
 def encode(message: Message, payload_length: int = 0) -> bytes:
@@ -479,16 +486,19 @@ def encode(message: Message, payload_length: int = 0) -> bytes:
 
 
 def _wrong_field(request: Request, error: str) -> str:
-    """What is wrong with a field, by its name; msgspec counts them, the message's own as 0."""
-    what, _, where = error.partition(" - at `$[")
-    number = where.partition("]")[0]
-    if not number.isdigit():
+    """What is wrong with a field, by its name."""
+    what, _, where = error.partition(" - at `$.")
+    names = re.findall(r"\w+", where)
+    if not names:
         return what
-    name = request.__struct_fields__[int(number) - 1]
-    choices = _choices(get_type_hints(type(request))[name])
+    value: object = request
+    kind: object = type(request)
+    for name in names:
+        kind = get_type_hints(kind)[name]
+        value = getattr(value, name)
+    choices = _choices(kind)
     may = f"; it is {' or '.join(choices)}" if choices else f": {what.replace('`', '')}"
-    called = "format" if name == "archive" else name  # as users know it
-    return f"{called} cannot be {getattr(request, name)!r}{may}"
+    return f"{names[-1]} cannot be {value!r}{may}"
 
 
 def _choices(kind: object) -> list[str]:
@@ -543,5 +553,27 @@ def read_frame(read: Callable[[int], bytes]) -> Frame | None:
         raise ConnectionFailed("the connection ended in the middle of a message")
     try:
         return _decoder.decode(body), payload
+    except msgspec.ValidationError as error:
+        if unknown := _unknown(body, str(error)):
+            return unknown, payload
+        raise _nonsense(body[:256], f" ({error})") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _nonsense(body[:256], f" ({error})") from None
+
+
+class _Named(msgspec.Struct):
+    """What all messages have, of whatever version."""
+
+    type: str
+
+
+def _unknown(body: bytes, error: str) -> Unknown | None:
+    """The message that a newer peer may have meant; None where it is no message at all."""
+    try:
+        name = msgspec.msgpack.decode(body, type=_Named).type
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if f"{name!r} - at `$.type`" in error:
+        return Unknown(name, f"the message {name}")
+    found = re.search(r"unknown field `(\w+)`", error)
+    return Unknown(name, f"{found[1]} of {name}" if found else f"this {name}: {error}")

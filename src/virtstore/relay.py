@@ -87,7 +87,7 @@ def _check_received(
     require(received.path == ready.path, f"{ready.path} became {received.path}", host)
     require(received.size == begin.size, f"{begin.size} bytes became {received.size}", host)
     require(received.digest == digest, f"digest {digest} became {received.digest}", host)
-    most = 2 * begin.size + _ARCHIVE_ITSELF if request.archive else begin.size
+    most = 2 * begin.size + _ARCHIVE_ITSELF if request.options.archive else begin.size
     require(received.written <= most, f"it wrote {received.written} bytes", host)
 
 

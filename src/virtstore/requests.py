@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from virtstore.copy_options import CopyOptions
 from virtstore.errors import UsageError
-from virtstore.protocol import CopyHere, Message, Receive
+from virtstore.protocol import CopyHere, Message, Receive, Send
 from virtstore.units import MAX_SIZE
 
 #: Partitions that a table can have: a GPT's header has 32 bits for their number.
@@ -22,17 +23,14 @@ def check_fields(request: Message) -> None:
     partition: int | None = getattr(request, "partition", None)
     if partition is not None and not 1 <= partition <= _MOST_PARTITIONS:
         raise UsageError(f"partition {partition} cannot be: they are numbered from 1")
-    bwlimit: int | None = getattr(request, "bwlimit", None)
-    if bwlimit is not None and not 0 <= bwlimit <= MAX_SIZE:
-        raise UsageError(f"{bwlimit} is no number of bytes a second")
     if getattr(request, "thin", None) == "":
         raise UsageError("a thin pool has a name")
     if any(number < 0 for number in getattr(request, "chunks", None) or ()):
         raise UsageError("chunks are numbered from 0")
     if isinstance(request, Receive):
         _check_received(request)
-    if isinstance(request, (CopyHere, Receive)) and request.mode == "contents":
-        _check_contents(request)
+    if isinstance(request, (CopyHere, Send, Receive)):
+        _check_options(request.options, contents=request.contents)
 
 
 def _check_received(request: Receive) -> None:
@@ -42,11 +40,19 @@ def _check_received(request: Receive) -> None:
         raise UsageError(f"{request.name!r} is not the name of an image")
 
 
-def _check_contents(request: CopyHere | Receive) -> None:
-    if request.archive:
+def _check_options(options: CopyOptions, *, contents: bool) -> None:
+    _ = options.bytes_per_second  # is a rate
+    if options.format and not options.archive:
+        raise UsageError("a format is for an archive; ask for one (--archive, archive=True)")
+    if contents:
+        _check_contents(options)
+
+
+def _check_contents(options: CopyOptions) -> None:
+    if options.archive:
         raise UsageError(
             "contents are written into an image that is there, and that stays an image; to make"
             " an archive, copy with --archive"
         )
-    if isinstance(request, Receive) and request.level is not None:
+    if options.level is not None:
         raise UsageError("a level is for an archive, and contents are written into an image")

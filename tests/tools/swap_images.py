@@ -24,7 +24,7 @@ from virtstore.filesystems.gpt import Gpt, read_gpt
 from virtstore.filesystems.gpt_copies import SWAP, read_copies
 from virtstore.filesystems.table import end_of, is_container
 from virtstore.model import Changed, Partition
-from virtstore.protocol import ResizeMovingSwap
+from virtstore.protocol import ResizeImage
 
 FRONT: Final = 12 * MIB
 SWAPPED: Final = 4 * MIB
@@ -221,5 +221,5 @@ def resized(
         lambda: Policy(config.load(str(configuration(path.parent))), (), "write"),
         cast(Session, Quiet()),
     )
-    request = ResizeMovingSwap(str(path), str(size), dry_run, partition)
+    request = ResizeImage(str(path), str(size), partition, move_swap=True, dry_run=dry_run)
     return moving_swap.resize(agent, request).result

@@ -16,11 +16,11 @@ __all__ = ["images"]  # a fixture
 _MORTAL = """
 import sys
 from virtstore.channel import Channel
-from virtstore.protocol import PREAMBLE, PROTOCOL, Hello
+from virtstore.protocol import OLDEST, PREAMBLE, PROTOCOL, Hello
 sys.stdout.buffer.write(PREAMBLE)
 sys.stdout.flush()
 channel = Channel(0, 1)
-channel.send(Hello("1", PROTOCOL))
+channel.send(Hello("1", PROTOCOL, OLDEST))
 while not isinstance(channel.receive()[0], Hello):
     pass
 channel.receive()

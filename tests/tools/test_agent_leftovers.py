@@ -83,7 +83,7 @@ def left(images: Path) -> Path:
     old = (images / "x.img").read_bytes()
     argv = [sys.executable, "-P", "-m", "virtstore.agent"]
     session = Connection([*argv, "--config", configured(images, "write")], "local")
-    session.send(Receive(f"{images}/x.img", "", 4 * MIB, "contents"))
+    session.send(Receive(f"{images}/x.img", "", 4 * MIB, contents=True))
     assert isinstance(answer(session), Ready)
     session.send(Data(0, MIB, True), b"\1" * MIB)
     for _ in range(1000):
@@ -196,7 +196,7 @@ def test_with_access_to_append_a_draft_of_ones_own_is_gone_on_with(
 ) -> None:
     argv = [sys.executable, "-P", "-m", "virtstore.agent"]
     session = Connection([*argv, "--config", configured(images, "append")], "local")
-    session.send(Receive(f"{images}/z.img", "", 4 * MIB, "new"))
+    session.send(Receive(f"{images}/z.img", "", 4 * MIB))
     assert isinstance(answer(session), Ready)
     session.send(Data(0, MIB, True), b"\1" * MIB)
     path = images / "z.img.virtstore-partial"

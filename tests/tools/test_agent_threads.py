@@ -15,12 +15,11 @@ import pytest
 
 from virtstore.comparison import compare
 from virtstore.connection import Connection
+from virtstore.copy_options import CopyOptions
 from virtstore.errors import ConnectionFailed, Error
-from virtstore.model import Compression
 from virtstore.protocol import (
     AnyMessage,
     CopyHere,
-    CopyMode,
     DoneVerifying,
     Listed,
     ListEnd,
@@ -95,18 +94,18 @@ def copy(
     source: Connection,
     target: Connection,
     images: Path,
-    mode: CopyMode,
     *,
+    contents: bool = False,
     archive: bool = False,
-    bwlimit: int | None = None,
+    bwlimit: str | None = None,
 ) -> Received:
-    send = Send(f"{images}/source", whole_frames=archive, bwlimit=bwlimit)
-    form: Compression | None = "zstd" if archive else None
+    options = CopyOptions(archive=archive, bwlimit=bwlimit)
+    send = Send(f"{images}/source", options)
     return relay(
         source,
         send,
         target,
-        lambda begin: Receive(f"{images}/target", "source", begin.size, mode, form),
+        lambda begin: Receive(f"{images}/target", "source", begin.size, options, contents),
         lambda done, size: None,
     )
 
@@ -151,7 +150,7 @@ def test_each_part_of_a_copy_is_there_to_fail(
 ) -> None:
     noise(images / "source", 1)
     noise(images / "target", 2)
-    copy(opened("source"), opened("target"), images, "contents")
+    copy(opened("source"), opened("target"), images, contents=True)
     assert (images / "target").read_bytes() == (images / "source").read_bytes()
 
 
@@ -172,8 +171,8 @@ def test_a_thread_that_fails_ends_the_copy_with_its_reason(
     source = opened("source", faulty if end == "source" else None)
     target = opened("target", faulty if end == "target" else None)
     # Slow enough for a heartbeat to come in between.
-    rate = 10 * MIB if thread == "heartbeat" else None
-    failure = failure_of(lambda: copy(source, target, images, "contents", bwlimit=rate))
+    rate = "10M" if thread == "heartbeat" else None
+    failure = failure_of(lambda: copy(source, target, images, contents=True, bwlimit=rate))
     assert isinstance(failure, Error)
     assert _TOLD[fault] in failure.message, failure
     assert failure.host == end
@@ -188,13 +187,13 @@ def test_a_copy_that_goes_on_ends_where_what_it_had_left_cannot_be_read(
 ) -> None:
     noise(images / "source", 1)
     if archive:
-        copy(opened("source"), opened("target"), images, "new", archive=True)
+        copy(opened("source"), opened("target"), images, archive=True)
         (images / "target").rename(images / "target.virtstore-partial")
     else:
         noise(images / "target.virtstore-partial", 1)
     reader = "survey" if archive else "transfer"
     target = opened("target", (reader, "os:pread", fault, "1"))
-    failure = failure_of(lambda: copy(opened("source"), target, images, "new", archive=archive))
+    failure = failure_of(lambda: copy(opened("source"), target, images, archive=archive))
     assert isinstance(failure, Error)
     assert _TOLD[fault] in failure.message
     assert not (images / "target").exists()
@@ -226,8 +225,8 @@ def test_a_thread_of_an_operation_within_one_host_fails_with_its_reason(
     if request_ == "contents":
         noise(images / "target", 2)
     requests: dict[str, AnyMessage] = {
-        "contents": CopyHere(f"{images}/source", f"{images}/target", "contents"),
-        "new": CopyHere(f"{images}/source", f"{images}/target", "new"),
+        "contents": CopyHere(f"{images}/source", f"{images}/target", contents=True),
+        "new": CopyHere(f"{images}/source", f"{images}/target"),
         "verify": VerifyImage(f"{images}/source"),
         "list": ListImages(str(images), long=True),
     }
@@ -249,7 +248,7 @@ def test_after_a_survey_that_failed_the_session_goes_on(
     noise(images / "source", 1)
     noise(images / "target", 2)
     agent = opened("a", ("survey", "virtstore.transfer.compare:Fingerprints.add", "EIO", "1"))
-    request = CopyHere(f"{images}/source", f"{images}/target", "contents")
+    request = CopyHere(f"{images}/source", f"{images}/target", contents=True)
     for _ in range(2):
         agent.send(request)
         failure = failure_of(agent.receive)

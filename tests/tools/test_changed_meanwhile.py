@@ -13,6 +13,7 @@ from tests.tools.meanwhile import Meanwhile
 
 import virtstore
 from virtstore.connection import Connection
+from virtstore.copy_options import CopyOptions
 from virtstore.digest import ImageDigest, chunk_digest
 from virtstore.model import Compression
 from virtstore.protocol import Data, End, Existing, Ready, Receive, Same
@@ -116,7 +117,7 @@ def test_who_opens_an_image_before_the_first_byte_of_it_changes_keeps_it(images:
     path = images / "x.img"
     contents = noise(path, 4 * MIB)
     session = agent(images)
-    session.send(Receive(str(path), "", 4 * MIB, "contents"))
+    session.send(Receive(str(path), "", 4 * MIB, contents=True))
     message = session.receive()[0]
     assert isinstance(message, Ready)
     digest = ImageDigest()
@@ -142,7 +143,7 @@ def _until_answered(session: Connection) -> None:
 def test_with_access_to_append_nothing_is_replaced_that_came_meanwhile(images: Path) -> None:
     path = images / "x.img"
     session = agent(images, "append")
-    session.send(Receive(str(path), "", MIB, "overwrite"))
+    session.send(Receive(str(path), "", MIB, CopyOptions(overwrite=True)))
     assert isinstance(session.receive()[0], Ready)
     kept = noise(path, MIB)
     digest = ImageDigest()
@@ -163,7 +164,7 @@ from virtstore.protocol import *
 reading, writing = os.dup(0), os.dup(1)
 channel = Channel(reading, writing)
 os.write(writing, PREAMBLE)
-channel.send(Hello("0.1.0", PROTOCOL))
+channel.send(Hello("0.1.0", PROTOCOL, OLDEST))
 contents = b"EVIL" * (1 << 18)
 while (frame := channel.receive()) is not None:
     if isinstance(frame[0], Send):

@@ -33,7 +33,7 @@ def hear():
     while isinstance(message := read_frame(sys.stdin.buffer.read)[0], Alive): pass
     return message
 os.write(1, PREAMBLE)
-say(Hello("0", PROTOCOL))
+say(Hello("0", PROTOCOL, OLDEST))
 hear()
 """
 _FOR_EVER = "\nwhile True:\n    time.sleep(0.05)\n    say({})\n"
@@ -50,7 +50,7 @@ def agent(name: str, script: str) -> Iterator[Connection]:
 
 def copy(source: Connection, target: Connection) -> None:
     def receive(begin: object) -> Receive:
-        return Receive("/t", "s", 1 << 30, "new")
+        return Receive("/t", "s", 1 << 30)
 
     relay(source, Send("/s"), target, receive, lambda done, size: None)
 

@@ -43,7 +43,7 @@ def cleaned(path: str, *removed: str, freed: int = 0) -> protocol.DoneCleaning:
     return protocol.DoneCleaning(Cleaned(path, "", removed, freed))
 
 
-COPY = protocol.CopyHere("/s", "/t", "new")
+COPY = protocol.CopyHere("/s", "/t")
 STORAGE = StorageInfo("", "1", (DirectoryInfo("/i", "read", "xfs", 5, 3, False),), (), (), ())
 
 
@@ -56,7 +56,7 @@ STORAGE = StorageInfo("", "1", (DirectoryInfo("/i", "read", "xfs", 5, 3, False),
         (protocol.DeleteImage("/x"), changed("/x", None), True),
         (protocol.ResizeImage("/x", "1G"), protocol.Progressed(0, 0), False),
         (protocol.ResizeImage("/x", "1G"), protocol.Progressed(3, 3), False),
-        (protocol.ResizeMovingSwap("/x", "1G"), changed("/x"), True),
+        (protocol.ResizeImage("/x", "1G", move_swap=True), changed("/x"), True),
         (protocol.TakeSnapshot("/d/x"), changed("/d/x-s1"), True),
         (protocol.CompressImage("/d/x"), changed("/d/x.zst"), True),
         (protocol.UncompressImage("/d/x.zst"), changed("/d/x"), True),
@@ -74,7 +74,7 @@ STORAGE = StorageInfo("", "1", (DirectoryInfo("/i", "read", "xfs", 5, 3, False),
         (COPY, protocol.Received("/t", 5, 5, DIGEST), True),
         (COPY, protocol.Received("/t/s", 5, 5, DIGEST), True),
         (
-            protocol.CopyHere("/s", "/t", "new", dry_run=True),
+            protocol.CopyHere("/s", "/t", dry_run=True),
             protocol.Received("/t", 5, 0, ""),
             True,
         ),
@@ -144,7 +144,7 @@ def test_an_answer_about_something_else_or_with_absurd_numbers_is_not(
         (protocol.GetInfo("/x"), listed("/x")),
         (protocol.GetStorageInfo(), protocol.Begin("/x", 1)),
         (protocol.GetInfo("/x"), protocol.GetInfo("/x")),
-        (protocol.GetInfo("/x"), protocol.Hello("1", 1)),
+        (protocol.GetInfo("/x"), protocol.Hello("1", 1, 1)),
     ],
 )
 def test_an_answer_to_another_kind_of_request_is_out_of_order(

@@ -16,8 +16,8 @@ import virtstore
 from virtstore.agent import __main__ as agent
 from virtstore.agent import config, hints
 from virtstore.agent.policy import Policy
-from virtstore.cli.commands import COMMANDS, VALUED
-from virtstore.cli.main import app
+from virtstore.cli.commands import COMMANDS
+from virtstore.cli.main import _has_value, app
 from virtstore.errors import Denied, Error
 from virtstore.hosts_file import read as read_hosts
 from virtstore.model import Access
@@ -59,7 +59,7 @@ def test_a_command_that_a_message_names_is_one(hint: str) -> None:
     if "--help" in (verb, *words):
         return
     assert verb in COMMANDS
-    values = [word for option, word in pairwise(words) if option in VALUED]
+    values = [word for option, word in pairwise(words) if _has_value(option)]
     named = [word for word in words if word[0] != "-" and word not in values]
     parse([verb, *([] if named else ARGUMENTS.get(verb, ["/x"])), *words])
 

@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from importlib.resources import files
+from typing import is_typeddict
 
 import msgspec
 import pytest
@@ -22,8 +23,19 @@ ERRORS = {
 }  # fmt: skip
 #: What `model` calls otherwise than the package.
 _CALLED = {"InUse": "Use"}
-#: Names in annotations that are Python's own.
-_PYTHONS = {"Callable", "ClassVar", "Final", "Literal", "None", "Self", "datetime", *vars(builtins)}
+#: Names in annotations that are Python's own, and one that type checkers do not see.
+_PYTHONS = {
+    "Open",
+    "Callable",
+    "ClassVar",
+    "Final",
+    "Literal",
+    "None",
+    "Self",
+    "Unpack",
+    "datetime",
+    *vars(builtins),
+}
 
 
 def hints(thing: object) -> Iterator[str]:
@@ -37,7 +49,8 @@ def hints(thing: object) -> Iterator[str]:
             yield from hints(member)
         elif isinstance(member, property) and not name.startswith("_"):
             yield from hints(member.fget)
-    if issubclass(thing, (msgspec.Struct, tuple)) or dataclasses.is_dataclass(thing):
+    fields = issubclass(thing, (msgspec.Struct, tuple)) or dataclasses.is_dataclass(thing)
+    if fields or is_typeddict(thing):
         yield from inspect.get_annotations(thing).values()
 
 

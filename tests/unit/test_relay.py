@@ -11,14 +11,13 @@ import pytest
 
 from virtstore.answers import Untrue
 from virtstore.connection import Connection
+from virtstore.copy_options import CopyOptions
 from virtstore.digest import CHUNK, FINGERPRINT_SIZE
 from virtstore.errors import ConnectionFailed, Corrupt, Denied, Error
-from virtstore.model import Compression
 from virtstore.protocol import (
     Abandon,
     AnyMessage,
     Begin,
-    CopyMode,
     Data,
     End,
     Existing,
@@ -37,6 +36,7 @@ from virtstore.relay import relay
 
 DIGEST: Final = "ab" * 32
 SIZE: Final = 3 * CHUNK
+IMAGE: Final = CopyOptions()
 
 #: What an honest source and an honest target say, each when it has heard what comes before.
 SOURCE: Final[list[AnyMessage]] = [
@@ -104,15 +104,15 @@ def copy(
     target: Host,
     *,
     path: str = "/t",
-    mode: CopyMode = "new",
-    archive: Compression | None = None,
+    options: CopyOptions = IMAGE,
+    contents: bool = False,
     told: Callable[[int, int], None] = lambda done, size: None,
 ) -> Received:
     return relay(
         cast(Connection, source),
         Send("/s"),
         cast(Connection, target),
-        lambda begin: Receive(path, "s", begin.size, mode, archive),
+        lambda begin: Receive(path, "s", begin.size, options, contents),
         told,
     )
 
@@ -151,7 +151,8 @@ def test_a_target_that_has_something_else_is_not_believed(received: Received) ->
 
 def test_an_archive_may_be_a_little_larger_than_its_image() -> None:
     received = Received("/t", SIZE, SIZE + 500, DIGEST)
-    assert copy(a_source(), a_target(received=received), archive="gzip") == received
+    options = CopyOptions(archive=True, format="gzip")
+    assert copy(a_source(), a_target(received=received), options=options) == received
 
 
 @pytest.mark.parametrize("early", [RECEIVED, Ready("/t", compare=False), ListEnd(), Begin("/s", 1)])

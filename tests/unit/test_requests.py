@@ -5,26 +5,29 @@ from __future__ import annotations
 import pytest
 
 from virtstore import protocol
+from virtstore.copy_options import CopyOptions
 from virtstore.errors import UsageError
 from virtstore.protocol import Request
 from virtstore.requests import check_fields
+
+ARCHIVE = CopyOptions(archive=True, format="zstd")
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        protocol.Receive("/t", "s", 1, "contents", archive="zstd"),
-        protocol.Receive("/t", "s", 1, "contents", archive="gzip"),
-        protocol.Receive("/t", "s", 1, "contents", level=3),
-        protocol.Receive("/t", "s", -1, "new"),
-        protocol.Receive("/t", "s", 1 << 63, "new"),
-        protocol.Receive("/t", "a/b", 1, "new"),
-        protocol.Receive("/t", "..", 1, "new"),
-        protocol.Receive("/t", "a\0b", 1, "new"),
-        protocol.CopyHere("/s", "/t", "contents", archive="zstd"),
-        protocol.CopyHere("/s", "/t", "new", bwlimit=-1),
-        protocol.Send("/s", bwlimit=-5),
-        protocol.Send("/s", bwlimit=1 << 63),
+        protocol.Receive("/t", "s", 1, ARCHIVE, contents=True),
+        protocol.Send("/s", CopyOptions(format="gzip")),
+        protocol.Receive("/t", "s", 1, CopyOptions(level=3), contents=True),
+        protocol.Receive("/t", "s", -1),
+        protocol.Receive("/t", "s", 1 << 63),
+        protocol.Receive("/t", "a/b", 1),
+        protocol.Receive("/t", "..", 1),
+        protocol.Receive("/t", "a\0b", 1),
+        protocol.CopyHere("/s", "/t", ARCHIVE, contents=True),
+        protocol.CopyHere("/s", "/t", CopyOptions(bwlimit=-1)),
+        protocol.Send("/s", CopyOptions(bwlimit="-5B")),
+        protocol.Send("/s", CopyOptions(bwlimit=f"{1 << 63}B")),
         protocol.GrowFilesystem("/x", partition=0),
         protocol.GrowFilesystem("/x", partition=-1),
         protocol.ShrinkFilesystem("/x", "1G", partition=1 << 32),
@@ -40,11 +43,11 @@ def test_what_makes_no_sense_on_any_host_is_refused(request_: Request) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        protocol.Receive("/t", "s", 1, "new", archive="zstd", level=3),
-        protocol.Receive("/t", "", 1, "contents"),
-        protocol.Receive("/t", "..s", (1 << 63) - 1, "overwrite"),
-        protocol.CopyHere("/s", "/t", "new", archive="gzip", bwlimit=1),
-        protocol.Send("/s", bwlimit=0),
+        protocol.Receive("/t", "s", 1, CopyOptions(archive=True, format="zstd", level=3)),
+        protocol.Receive("/t", "", 1, contents=True),
+        protocol.Receive("/t", "..s", (1 << 63) - 1, CopyOptions(overwrite=True)),
+        protocol.CopyHere("/s", "/t", CopyOptions(archive=True, format="gzip", bwlimit="1B")),
+        protocol.Send("/s", CopyOptions(bwlimit=0)),
         protocol.GrowFilesystem("/x", "1G", partition=1),
         protocol.GetStorageInfo(),
         protocol.ListImages(None),

@@ -12,8 +12,18 @@ from virtstore.agent.context import Agent
 from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
-from virtstore.errors import Error, Interrupted, from_os_error
-from virtstore.protocol import PREAMBLE, PROTOCOL, Ask, Failure, Hello, Message
+from virtstore.errors import Error, Interrupted, Unsupported, from_os_error
+from virtstore.protocol import (
+    OLDEST,
+    PREAMBLE,
+    PROTOCOL,
+    STAGES,
+    Ask,
+    Failure,
+    Hello,
+    Message,
+    Unknown,
+)
 from virtstore.requests import check_fields
 from virtstore.version import __version__
 
@@ -30,11 +40,11 @@ def serve(
     if signalled is not None:
         signals.heed(signalled, session)
     os.write(writing, PREAMBLE)
-    session.channel.send(Hello(__version__, PROTOCOL))
+    session.channel.send(Hello(__version__, PROTOCOL, OLDEST))
     hello = session.channel.receive()
     if hello is None or not isinstance(hello[0], Hello):
         return
-    if hello[0].protocol != PROTOCOL:
+    if not hello[0].understood:
         log.error(
             "this agent (virtstore %s) speaks protocol %d, the client (virtstore %s) %d",
             __version__,
@@ -43,7 +53,8 @@ def serve(
             hello[0].protocol,
         )
         return
-    session.tells_stages = hello[0].stages
+    session.client = hello[0].version
+    session.tells_stages = STAGES in hello[0].features
     if hello[0].verbose:
         logging.getLogger().setLevel(logging.DEBUG)
     agent = Agent(load, session)
@@ -58,6 +69,9 @@ def serve(
 
 
 def _answer(agent: Agent, request: Message) -> None:
+    if isinstance(request, Unknown):
+        _fail(agent, _unsupported(request, agent.session.client))
+        return
     if not isinstance(request, Ask):
         # What was still under way when an operation failed: its frames are of no use now.
         return
@@ -70,6 +84,16 @@ def _answer(agent: Agent, request: Message) -> None:
         return
     except BaseException as error:  # of whatever thread
         _fail(agent, _told(error, _path(request)))
+
+
+def _unsupported(request: Unknown, client: str) -> Failure:
+    """Nothing is done of what is not wholly understood: what is not may be what restricts it."""
+    return Failure(
+        Unsupported.code,
+        f"this host has virtstore {__version__}, which does not know {request.lacks}; virtstore"
+        f" {client}, which asked for it, does. Nothing was done: install that version on the host,"
+        " or do without",
+    )
 
 
 def _told(error: BaseException, path: str | None) -> Failure:

@@ -54,6 +54,7 @@ class Session:
         self._stage: Stage = "checking"
         self._far = (0, 0)
         self.tells_stages = False  # the client wants to know them
+        self.client = ""  # its version
 
     def start(self) -> None:
         """Begin to listen. The client's hello has been read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 
@@ -36,16 +37,21 @@ COMMANDS: Final[dict[str, Command]] = {
 }
 
 
-#: Options that have a value, in the same word (`--level=3`) or in the next.
-VALUED: Final = ("--bwlimit", "--config", "--format", "--level", "--partition", "--size", "--thin")
+#: The options of every command; whether a value follows in the next word.
+COMMON: Final = {
+    **dict.fromkeys(("--json", "--quiet", "-q", "--verbose", "-v", "--dry-run", "-n"), False),
+    **dict.fromkeys(("--progress", "--no-progress"), False),
+    "--config": True,
+}
 
 
-def verb_first(words: list[str]) -> list[str]:
-    """The words of a command line with the verb in front of the options that stand before it."""
+def verb_first(words: list[str], has_value: Callable[[str], bool]) -> list[str]:
+    """The words of a command line with the verb in front of the options that stand before it.
+    `has_value`: whether the word behind an option is its value."""
     value = False
     for at, word in enumerate(words):
         if value or (word.startswith("-") and word != "-"):
-            value = not value and word in VALUED
+            value = not value and has_value(word)
             continue
         return [word, *words[:at], *words[at + 1 :]]
     return words

@@ -15,6 +15,7 @@ from virtstore.cli.options import Changing, Number, image_at, located
 from virtstore.cli.render import copy_text
 from virtstore.cli.several import for_each, sessions
 from virtstore.client import Copied, Image
+from virtstore.copy_options import ContentsKeywords, TargetKeywords
 from virtstore.errors import UsageError
 from virtstore.location import Location, canonical
 from virtstore.model import Changed, Compression, CopyResult
@@ -26,6 +27,10 @@ _SUFFIX: Final = re.compile(r"\.(zst|lz4|lzo|gz|xz)$")
 #: As nice(1) makes a command.
 _NICE: Final = 10
 _Flag = Annotated[bool, Parameter(negative=())]
+#: The options of a copy, each a flag.
+_FLAGS: Final = Parameter(name="*", negative=(), allow_leading_hyphen=True)
+_NONE: Final[ContentsKeywords] = {}
+_NONE_OF_TARGET: Final[TargetKeywords] = {}
 _Copying = Callable[[Image, Image, ProgressCallback | None], Copied]
 
 
@@ -34,15 +39,8 @@ def copy(
     target: str,
     /,
     *more: str,
-    snapshot: _Flag = False,
-    archive: _Flag = False,
-    overwrite: _Flag = False,
-    format: Compression | None = None,
-    level: Number = None,
-    bwlimit: str | None = None,
-    allow_in_use: _Flag = False,
-    nice: _Flag = False,
-    raw: _Flag = False,
+    how: Annotated[ContentsKeywords, _FLAGS] = _NONE,
+    made: Annotated[TargetKeywords, _FLAGS] = _NONE_OF_TARGET,
     options: Changing = _DEFAULTS,
 ) -> int:
     """Make TARGET a copy of SOURCE, on any two hosts.
@@ -58,44 +56,12 @@ def copy(
         suffix of an archive (.zst or the like), which the copy gets or loses.
     more
         With several sources the last is the target, an existing directory or volume group.
-    snapshot
-        Copy the image as it is at this moment, from a snapshot.
-    archive
-        Compress the target.
-    overwrite
-        Replace an existing target, once the copy is whole.
-    format
-        The archive's format (default: what the target's name says, else zstd).
-    level
-        The compression level. Unless it is given, it falls on the way to an image where the
-        link is faster than the compressor.
-    bwlimit
-        What to move at the most in a second (500K, 10M, 10M/s); 0 is no limit.
-    allow_in_use
-        Copy an image that somebody may be writing to.
-    nice
-        Leave processor and disks to others, on both hosts.
-    raw
-        What is copied is a raw disk, even if it looks like a container: a guest wrote that.
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
-        return one.copy(
-            other,
-            snapshot=snapshot,
-            archive=archive,
-            overwrite=overwrite,
-            format=format,
-            level=level,
-            bwlimit=bwlimit,
-            allow_in_use=allow_in_use,
-            nice=nice,
-            raw=raw,
-            dry_run=options.dry_run,
-            progress=progress,
-        )
+        return one.copy(other, dry_run=options.dry_run, progress=progress, **how, **made)
 
-    return _between((source, target, *more), run, options, nice=nice)
+    return _between((source, target, *more), run, options, nice=how.get("nice", False))
 
 
 def copy_contents(
@@ -103,13 +69,9 @@ def copy_contents(
     target: str,
     /,
     *,
-    snapshot: _Flag = False,
-    bwlimit: str | None = None,
-    allow_in_use: _Flag = False,
-    nice: _Flag = False,
-    raw: _Flag = False,
+    how: Annotated[ContentsKeywords, _FLAGS] = _NONE,
     options: Changing = _DEFAULTS,
-) -> None:
+) -> int:
     """Overwrite an existing image, at least as large, with SOURCE's contents.
 
     Only the chunks that differ are moved; the rest of the target is zeroed.
@@ -120,31 +82,12 @@ def copy_contents(
         An image or archive.
     target
         The image to overwrite.
-    snapshot
-        Copy the image as it is at this moment, from a snapshot.
-    bwlimit
-        What to move at the most in a second (500K, 10M, 10M/s); 0 is no limit.
-    allow_in_use
-        Copy an image that somebody may be writing to.
-    nice
-        Leave processor and disks to others, on both hosts.
-    raw
-        What is copied is a raw disk, even if it looks like a container: a guest wrote that.
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
-        return one.copy_contents(
-            other,
-            snapshot=snapshot,
-            bwlimit=bwlimit,
-            allow_in_use=allow_in_use,
-            nice=nice,
-            raw=raw,
-            dry_run=options.dry_run,
-            progress=progress,
-        )
+        return one.copy_contents(other, dry_run=options.dry_run, progress=progress, **how)
 
-    _between((source, target), run, options, nice=nice)
+    return _between((source, target), run, options, nice=how.get("nice", False))
 
 
 def compress(

@@ -10,7 +10,7 @@ from typing import Final
 
 from cyclopts import App, CycloptsError, Parameter
 
-from virtstore.cli.commands import COMMANDS, verb_first
+from virtstore.cli.commands import COMMANDS, COMMON, verb_first
 from virtstore.cli.render import print_error
 from virtstore.cli.usage import refuse_no_verb, usage_error
 from virtstore.errors import Error, Interrupted
@@ -34,7 +34,7 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """The entry point; exits with a status of the table in errors.py."""
-    arguments = verb_first(sys.argv[1:])
+    arguments = verb_first(sys.argv[1:], _has_value)
     as_json = "--json" in arguments
     try:
         refuse_no_verb(arguments)
@@ -52,6 +52,19 @@ def main() -> None:
         sys.exit(1)  # whoever read our output has seen enough
     except OSError as error:
         _exit(Error(f"what was done, if anything, could not be told: {error.strerror}"), as_json)
+
+
+def _has_value(option: str) -> bool:
+    """Whether an option that stands before the verb has its value in the next word."""
+    if option in COMMON or "=" in option:
+        return COMMON.get(option, False)
+    return option in {  # it takes long to find out
+        name
+        for command in COMMANDS
+        for argument in app[command].assemble_argument_collection()
+        if argument.token_count()[0]
+        for name in argument.names
+    }
 
 
 _INTERRUPTED: Final = Interrupted(

@@ -14,7 +14,7 @@ import msgspec
 from virtstore.cli import signals
 from virtstore.cli.options import Common
 from virtstore.progress import Progress, ProgressCallback
-from virtstore.text import json_printable
+from virtstore.text import json_printable, remark
 from virtstore.units import format_size
 
 #: Seconds that an operation may take without a bar.
@@ -42,9 +42,10 @@ def meter(options: Common) -> Iterator[ProgressCallback]:
 
 
 def _noted(told: ProgressCallback) -> ProgressCallback:
-    """The same, and the answer to a signal that asks how far it is."""
+    """The same, and the answer to a signal that asks how far it is. A host names the stage."""
 
     def noted(event: Progress) -> None:
+        event = msgspec.structs.replace(event, stage=remark(event.stage))
         signals.how_far = _text(event)
         told(event)
 

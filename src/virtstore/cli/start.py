@@ -14,7 +14,7 @@ from typing import Final
 
 from virtstore import ahead, reach, streams
 from virtstore.cli import signals
-from virtstore.cli.commands import COMMANDS, verb_first
+from virtstore.cli.commands import COMMANDS
 from virtstore.errors import Interrupted, UsageError
 from virtstore.location import LOCAL, parse_location
 
@@ -28,7 +28,7 @@ def main() -> None:
     signals.install()
     status = 0
     try:
-        _start_agents(verb_first(sys.argv[1:]))
+        _start_agents(sys.argv[1:])
         from virtstore.cli.main import main as run
 
         run()
@@ -48,12 +48,11 @@ def main() -> None:
 
 
 def _start_agents(arguments: list[str]) -> None:
-    if not arguments or any(argument.startswith(_NOT_WITH) for argument in arguments):
+    verb = next((argument for argument in arguments if argument in COMMANDS), None)
+    if verb is None or any(argument.startswith(_NOT_WITH) for argument in arguments):
         return
-    command = COMMANDS.get(arguments[0])
-    locations = [text for text in arguments[1:] if text[0:1] != "-" and re.search("[:/]", text)]
-    if command is None:
-        return
+    command = COMMANDS[verb]
+    locations = [text for text in arguments if text[0:1] != "-" and re.search("[:/]", text)]
     if not command.copies:
         locations = locations[: command.locations]
     with suppress(UsageError, OSError):

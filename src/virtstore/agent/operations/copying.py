@@ -34,6 +34,7 @@ from virtstore.agent.operations.targets import (
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Stored, Version
 from virtstore.backends.version import written
+from virtstore.copy_options import CopyOptions
 from virtstore.digest import CHUNK
 from virtstore.errors import (
     ConnectionFailed,
@@ -54,7 +55,6 @@ from virtstore.protocol import (
     AnyMessage,
     Begin,
     CopyHere,
-    CopyMode,
     Data,
     End,
     Existing,
@@ -76,9 +76,7 @@ from virtstore.units import format_size
 
 
 def send_image(agent: Agent, request: Send) -> End:
-    if request.nice:
-        priority.lower()
-    level = level_for(formats.by_name("zstd"), request.level)
+    encoding = _encoding(request.options)
     with opened_source(agent, request) as (place, source):
         session = agent.session
         holds = held(place, source)
@@ -87,12 +85,6 @@ def send_image(agent: Agent, request: Send) -> End:
         start, _ = session.expect()
         if not isinstance(start, Start):
             raise _out_of_order(start)
-        encoding = Encoding(
-            whole_frames=request.whole_frames,
-            level=level,
-            adaptive=request.level is None and not request.whole_frames,
-            bwlimit=request.bwlimit,
-        )
         # Closed before what it reads is: its threads may be at work.
         with closing(send(source, encoding, target if start.compare else None)) as frames:
             for message, payload in frames:
@@ -104,21 +96,24 @@ def send_image(agent: Agent, request: Send) -> End:
     raise AssertionError("what is sent ends with an End")
 
 
+def _encoding(options: CopyOptions) -> Encoding:
+    """What is sent to another host: frames as its archive keeps them, or what moves fastest."""
+    whole = options.compression == "zstd"
+    level = options.level if options.compression in (None, "zstd") else None
+    return Encoding(
+        whole_frames=whole,
+        level=level_for(formats.by_name("zstd"), level),
+        adaptive=level is None and not whole,
+        bwlimit=options.bytes_per_second,
+    )
+
+
 def receive_image(agent: Agent, request: Receive) -> Received | Ready:
-    if request.nice:
+    if request.options.nice:
         priority.lower()
     session = agent.session
-    _require(agent, request.path, request.mode)
-    path = _below(agent, request.path, request.name, request.archive)
-    wanted = Wanted(
-        path,
-        request.mode,
-        request.size,
-        request.archive,
-        request.level,
-        holds=_known(request.holds),
-        lost=request.lost,
-    )
+    path = _target_path(agent, request.path, request.name, request)
+    wanted = _wanted(request, path, request.size, _known(request.holds), request.lost)
     with _target_place(agent, wanted) as place:
         if request.dry_run:
             _require_room(place, wanted)
@@ -138,32 +133,14 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
 
 
 def copy_here(agent: Agent, request: CopyHere) -> Received:
-    if request.nice:
-        priority.lower()
-    check_archive = request.mode == "contents"
-    reading = Send(
-        request.source,
-        snapshot=request.snapshot,
-        allow_in_use=request.allow_in_use,
-        check=check_archive,
-        raw=request.raw,
-    )
     name = canonical(request.source).rpartition("/")[2]
-    _require(agent, request.target, request.mode)
-    path = _below(agent, request.target, name, request.archive)
+    path = _target_path(agent, request.target, name, request)
     if canonical(path) == canonical(request.source):
         raise UsageError("source and target are the same image")
+    reading = Send(request.source, request.options, request.contents)
     with opened_source(agent, reading) as (origin, source):
-        holds = held(origin, source)
-        wanted = Wanted(
-            path,
-            request.mode,
-            source.size,
-            request.archive,
-            request.level,
-            holds=holds,
-            lost=origin.store.losses(origin.name),
-        )
+        holds, lost = held(origin, source), origin.store.losses(origin.name)
+        wanted = _wanted(request, path, source.size, holds, lost)
         with _target_place(agent, wanted) as place:
             if request.dry_run:
                 _require_room(place, wanted)
@@ -173,11 +150,25 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
                 replaced = _seen(place, wanted)
                 with opened_target(agent, place, wanted) as opened:
                     agent.session.stage("copying")
-                    encoding = local_encoding(wanted, request.bwlimit)
+                    encoding = local_encoding(wanted, request.options.bytes_per_second)
                     outcome = copy_within(agent, origin, source, place, opened, encoding)
                     noted = _publish(agent, place, wanted, opened, replaced)
                 received = _received(place, wanted, outcome, noted)
     return received
+
+
+def _target_path(agent: Agent, path: str, name: str, request: CopyHere | Receive) -> str:
+    """The path of the target of a copy of the image that is called `name`. Raises `Denied`."""
+    agent.policy.require(path, "write" if request.contents else "append")
+    return _below(agent, path, name, request.options.compression)
+
+
+def _wanted(
+    request: CopyHere | Receive, path: str, size: int, holds: str | None, lost: str
+) -> Wanted:
+    options = request.options
+    mode = options.mode(contents=request.contents)
+    return Wanted(path, mode, size, options.compression, options.level, holds=holds, lost=lost)
 
 
 def held(place: Place, source: Source) -> str | None:
@@ -253,24 +244,27 @@ def _publish(
 @contextmanager
 def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]:
     """The source of a copy, locked against change for as long as it is read."""
+    options = request.options
+    if options.nice:
+        priority.lower()
     with ExitStack() as stack:
         with blamed_on(request.path):
             place = stack.enter_context(agent.locked(request.path, "read", shared=True))
-            image = stack.enter_context(_frozen_or_open(agent, place, request))
-            steady = not request.allow_in_use
-            source = source_of(place, image, steady=steady, raw=request.raw)
-            if request.check and source.compression:
+            image = stack.enter_context(_frozen_or_open(agent, place, options))
+            steady = not options.allow_in_use
+            source = source_of(place, image, steady=steady, raw=options.raw)
+            if request.contents and source.compression:
                 # An image is about to be overwritten in place: a damaged archive is found now.
                 check(source, lambda done, total: agent.session.check())
         yield place, source
 
 
-def _frozen_or_open(agent: Agent, place: Place, request: Send) -> Image:
-    if request.snapshot:
+def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions) -> Image:
+    if options.snapshot:
         agent.session.stage("snapshot")
         return place.store.frozen(place.name)
     image = place.store.open(place.name)
-    if not request.allow_in_use:
+    if not options.allow_in_use:
         try:
             agent.refuse_use(image, writers_only=True)
         except Error as error:
@@ -281,10 +275,6 @@ def _frozen_or_open(agent: Agent, place: Place, request: Send) -> Image:
             )
             raise
     return image
-
-
-def _require(agent: Agent, target: str, mode: CopyMode) -> None:
-    agent.policy.require(target, "write" if mode == "contents" else "append")
 
 
 def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from virtstore.agent.context import Agent
+from virtstore.agent.operations import resizing
 from virtstore.agent.operations.contents import (
     device_of,
     first_data,
@@ -49,13 +50,15 @@ from virtstore.filesystems.subject import Subject
 from virtstore.filesystems.table import Regions, Table, Write, end_of, rounded_up
 from virtstore.filesystems.trailing_swap import TrailingSwap, trailing_swap
 from virtstore.model import MovedPartition
-from virtstore.protocol import Done, ResizeMovingSwap
+from virtstore.protocol import Done, ResizeImage
 from virtstore.units import format_size
 
 _NOTHING: Final = "no swap partition lies between it and the end of the disk: none was moved"
 
 
-def resize(agent: Agent, request: ResizeMovingSwap) -> Done:
+def resize(agent: Agent, request: ResizeImage) -> Done:
+    if not request.move_swap:
+        return resizing.resize(agent, request)
     with work_on(agent, request.path, request.partition) as work:
         size = target_size(work, request.size)
         if (swap := _in_the_way(work)) is None:

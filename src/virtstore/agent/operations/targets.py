@@ -12,6 +12,7 @@ from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveSink, Displaced, Draft, Image, ImageDraft
+from virtstore.copy_options import CopyMode
 from virtstore.errors import (
     ConnectionFailed,
     Error,
@@ -22,7 +23,6 @@ from virtstore.errors import (
 )
 from virtstore.formats.base import Format, StreamFormat
 from virtstore.model import Compression
-from virtstore.protocol import CopyMode
 from virtstore.transfer.compare import Fingerprints
 from virtstore.transfer.partial import PartialArchive
 from virtstore.transfer.receive import Target

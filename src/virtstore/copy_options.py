@@ -1,0 +1,91 @@
+"""The options of a copy, each written once.
+
+The Python API takes them as keywords, the command line makes flags of those, with the lines below
+them as help, and a request carries them to the agents as one value, `CopyOptions`. A new option is
+a keyword and a field here, and what acts on it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypedDict
+
+import msgspec
+
+from virtstore.model import Compression
+from virtstore.names import archive_format
+from virtstore.units import parse_rate
+
+#: What a copy does with its target: makes it, replaces one that is there, or writes into it.
+CopyMode = Literal["new", "overwrite", "contents"]
+
+#: Bytes a second, with their unit ("10M", "10M/s", "5000B"); 0 is no limit.
+Rate = str | int
+
+
+class ContentsKeywords(TypedDict, total=False):
+    """What both `copy` and `copy_contents` take."""
+
+    snapshot: bool
+    "Copy the image as it is at this moment, from a snapshot."
+    bwlimit: Rate | None
+    "What to move at the most in a second (500K, 10M, 10M/s); 0 is no limit."
+    allow_in_use: bool
+    "Copy an image that somebody may be writing to."
+    nice: bool
+    "Leave processor and disks to others, on both hosts."
+    raw: bool
+    "What is copied is a raw disk, even if it looks like a container: a guest wrote that."
+
+
+class TargetKeywords(TypedDict, total=False):
+    """What only `copy` takes: what becomes of its target."""
+
+    archive: bool
+    "Compress the target."
+    overwrite: bool
+    "Replace an existing target, once the copy is whole."
+    format: Compression | None
+    "The archive's format (default: what the target's name says, else zstd)."
+    level: int | None
+    """The compression level. Unless it is given, it falls on the way to an image where the link is
+    faster than the compressor."""
+
+
+class CopyKeywords(ContentsKeywords, TargetKeywords, total=False):
+    """What `copy` takes."""
+
+
+class CopyOptions(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """The same as one value. An agent that does not know an option refuses the request."""
+
+    snapshot: bool = False
+    bwlimit: Rate | None = None
+    allow_in_use: bool = False
+    nice: bool = False
+    raw: bool = False
+    archive: bool = False
+    overwrite: bool = False
+    format: Compression | None = None
+    level: int | None = None
+
+    def for_target(self, path: str) -> CopyOptions:
+        """The same, with the format of the archive that a target of this path becomes."""
+        if not self.archive or self.format:
+            return self
+        return msgspec.structs.replace(self, format=archive_format(path) or "zstd")
+
+    @property
+    def compression(self) -> Compression | None:
+        """The format of the archive that the target becomes; None for an image."""
+        return (self.format or "zstd") if self.archive else None
+
+    @property
+    def bytes_per_second(self) -> int | None:
+        """What may be moved in a second; None for any number. Raises `UsageError`."""
+        return None if self.bwlimit is None else parse_rate(self.bwlimit)
+
+    def mode(self, *, contents: bool) -> CopyMode:
+        """What the copy does with its target. `contents`: it writes into an image."""
+        return "contents" if contents else "overwrite" if self.overwrite else "new"
