@@ -38,7 +38,7 @@ HANDLERS: Final[dict[type[Ask[Any]], str]] = {
     protocol.UncompressImage: "archives.uncompress",
     protocol.VerifyImage: "archives.verify",
     protocol.CleanUp: "images.clean",
-    protocol.HashImage: "comparing.hash_image",
+    protocol.HashImage: "copying.hash_image",
     protocol.CopyHere: "copying.copy_here",
     protocol.Send: "copying.send_image",
     protocol.Receive: "copying.receive_image",

@@ -19,9 +19,10 @@ from virtstore.agent.container import (
     what_is,
 )
 from virtstore.agent.context import Agent, changed, planned, require_room, stored
-from virtstore.agent.operations.copying import copy_within, held
-from virtstore.agent.operations.images import refuse_existing
+from virtstore.agent.operations.copy_source import held
+from virtstore.agent.operations.copy_within import copy_within
 from virtstore.agent.operations.lost import note_in_copy
+from virtstore.agent.operations.refusals import refuse_existing
 from virtstore.agent.operations.targets import (
     Wanted,
     level_for,

@@ -1,9 +1,10 @@
-"""Copies: the source's end, the target's end, and both at once within one host."""
+"""Copies: the source's end, the target's end, and both at once within one host; and the half of
+`diff` that each host does, hashing an image where it lies."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 
 from virtstore import formats, names
 from virtstore.agent import priority
@@ -13,15 +14,15 @@ from virtstore.agent.container import (
     refuse_misleading_name,
     remarks,
     require_raw,
-    require_whole,
-    source_of,
 )
 from virtstore.agent.context import (
     Agent,
     require_room,
 )
-from virtstore.agent.operations.images import refuse_dependents, refuse_existing
+from virtstore.agent.operations.copy_source import held, opened_source
+from virtstore.agent.operations.copy_within import copy_within
 from virtstore.agent.operations.lost import note_in_copy
+from virtstore.agent.operations.refusals import refuse_dependents, refuse_existing
 from virtstore.agent.operations.targets import (
     Opened,
     Wanted,
@@ -32,14 +33,13 @@ from virtstore.agent.operations.targets import (
     surveyed,
 )
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Image, Stored, Version
+from virtstore.backends.base import Stored, Version
 from virtstore.backends.version import written
 from virtstore.copy_options import CopyOptions
-from virtstore.digest import CHUNK
+from virtstore.digest import CHUNK, DIGEST_SIZE
 from virtstore.errors import (
     ConnectionFailed,
     Corrupt,
-    Error,
     InUse,
     NoSpace,
     NotFound,
@@ -56,8 +56,10 @@ from virtstore.protocol import (
     Begin,
     CopyHere,
     Data,
+    Digests,
     End,
     Existing,
+    HashImage,
     Patch,
     Ready,
     Receive,
@@ -70,8 +72,7 @@ from virtstore.protocol import (
 )
 from virtstore.transfer.receive import Outcome, receive
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.sources import Source
-from virtstore.transfer.survey import check
+from virtstore.transfer.survey import survey
 from virtstore.units import format_size
 
 
@@ -171,15 +172,6 @@ def _wanted(
     return Wanted(path, mode, size, options.compression, options.level, holds=holds, lost=lost)
 
 
-def held(place: Place, source: Source) -> str | None:
-    """The foreign kind that a source's bytes are of, if they are. Raises `Unsupported` where
-    they are not all of it."""
-    with blamed_on(place.path):
-        foreign = source.holds
-        require_whole(foreign, place.path)
-    return foreign.name if foreign else None
-
-
 def _known(holds: str | None) -> str | None:
     if holds is not None and holds not in KINDS:
         raise UsageError(f"the source says that it holds {holds!r}, which is not known here")
@@ -189,26 +181,6 @@ def _known(holds: str | None) -> str | None:
 def _received(place: Place, wanted: Wanted, outcome: Outcome, noted: tuple[str, ...]) -> Received:
     told = (*remarks(place.path, wanted.holds, wanted.archive), *noted)
     return Received(place.path, wanted.size, outcome.written, outcome.digest, told)
-
-
-def copy_within(
-    agent: Agent, origin: Place, source: Source, place: Place, opened: Opened, encoding: Encoding
-) -> Outcome:
-    """A copy between two images of this host, up to but not including its publishing."""
-
-    def frames() -> Iterator[Sent]:
-        with blamed_on(origin.path):
-            yield from send(source, encoding, opened.existing)
-
-    with (
-        surveyed(agent, opened, place, lambda zeros, fingerprints, last: agent.session.check()),
-        closing(_reported(agent, frames(), source.size)) as reported,
-    ):
-        try:
-            return receive(reported, source.size, opened.target, agent.session.fail)
-        except Corrupt as error:  # frames go on as they lie: what is found there was here
-            error.path = error.path or origin.path
-            raise
 
 
 def _seen(place: Place, wanted: Wanted) -> Version | None:
@@ -239,42 +211,6 @@ def _publish(
                 )
     draft.publish(overwrite=replaces)
     return noted
-
-
-@contextmanager
-def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]:
-    """The source of a copy, locked against change for as long as it is read."""
-    options = request.options
-    if options.nice:
-        priority.lower()
-    with ExitStack() as stack:
-        with blamed_on(request.path):
-            place = stack.enter_context(agent.locked(request.path, "read", shared=True))
-            image = stack.enter_context(_frozen_or_open(agent, place, options))
-            steady = not options.allow_in_use
-            source = source_of(place, image, steady=steady, raw=options.raw)
-            if request.contents and source.compression:
-                # An image is about to be overwritten in place: a damaged archive is found now.
-                check(source, lambda done, total: agent.session.check())
-        yield place, source
-
-
-def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions) -> Image:
-    if options.snapshot:
-        agent.session.stage("snapshot")
-        return place.store.frozen(place.name)
-    image = place.store.open(place.name)
-    if not options.allow_in_use:
-        try:
-            agent.refuse_use(image, writers_only=True)
-        except Error as error:
-            image.close()
-            error.message += (
-                "; --snapshot copies it as it is at one moment, --allow-in-use copies it"
-                " while it changes"
-            )
-            raise
-    return image
 
 
 def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> str:
@@ -367,9 +303,16 @@ def _out_of_order(message: AnyMessage) -> ConnectionFailed:
     return ConnectionFailed(f"a {type(message).__name__} in the middle of a copy")
 
 
-def _reported(agent: Agent, frames: Iterator[Sent], size: int) -> Generator[Sent, None, None]:
-    """The same frames, with progress told to the client."""
-    for frame in frames:
-        yield frame
-        if not isinstance(frame[0], End):
-            agent.session.progress(frame[0].offset + frame[0].length, size)
+def hash_image(agent: Agent, request: HashImage) -> End:
+    if not DIGEST_SIZE <= request.block <= CHUNK or CHUNK % request.block:
+        raise UsageError(f"a block of {request.block} bytes does not divide a chunk")
+    chunks = None if request.chunks is None else frozenset(request.chunks)
+    reading = Send(request.path, CopyOptions(allow_in_use=True))
+    with opened_source(agent, reading) as (place, source):
+        with blamed_on(place.path):
+            foreign = source.holds
+        agent.session.send(Begin(place.path, source.size, foreign.name if foreign else None))
+        for zeros, digests in survey(source, request.block, chunks):
+            agent.session.send(Digests(zeros), digests)
+        source.check()
+        return End(source.digest or "")

@@ -20,7 +20,7 @@ from virtstore.agent.evidence import Scan
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
-from virtstore.agent.operations.images import NEITHER
+from virtstore.agent.operations.refusals import NEITHER
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Store, Stored
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported

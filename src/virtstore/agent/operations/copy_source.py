@@ -1,0 +1,62 @@
+"""What a copy reads: an image or archive of this host, locked against change, or a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from virtstore.agent import priority
+from virtstore.agent.container import require_whole, source_of
+from virtstore.agent.context import Agent
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Image
+from virtstore.copy_options import CopyOptions
+from virtstore.errors import Error, blamed_on
+from virtstore.protocol import Send
+from virtstore.transfer.sources import Source
+from virtstore.transfer.survey import check
+
+
+@contextmanager
+def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]:
+    """The source of a copy, locked against change for as long as it is read."""
+    options = request.options
+    if options.nice:
+        priority.lower()
+    with ExitStack() as stack:
+        with blamed_on(request.path):
+            place = stack.enter_context(agent.locked(request.path, "read", shared=True))
+            image = stack.enter_context(_frozen_or_open(agent, place, options))
+            steady = not options.allow_in_use
+            source = source_of(place, image, steady=steady, raw=options.raw)
+            if request.contents and source.compression:
+                # An image is about to be overwritten in place: a damaged archive is found now.
+                check(source, lambda done, total: agent.session.check())
+        yield place, source
+
+
+def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions) -> Image:
+    if options.snapshot:
+        agent.session.stage("snapshot")
+        return place.store.frozen(place.name)
+    image = place.store.open(place.name)
+    if not options.allow_in_use:
+        try:
+            agent.refuse_use(image, writers_only=True)
+        except Error as error:
+            image.close()
+            error.message += (
+                "; --snapshot copies it as it is at one moment, --allow-in-use copies it"
+                " while it changes"
+            )
+            raise
+    return image
+
+
+def held(place: Place, source: Source) -> str | None:
+    """The foreign kind that a source's bytes are of, if they are. Raises `Unsupported` where
+    they are not all of it."""
+    with blamed_on(place.path):
+        foreign = source.holds
+        require_whole(foreign, place.path)
+    return foreign.name if foreign else None

@@ -1,0 +1,58 @@
+"""What several verbs refuse: a name that is taken, an image that others depend on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from virtstore.agent.context import Agent
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Stored
+from virtstore.errors import Denied, Exists, InUse, blamed_on
+
+#: What is to be said of an image that was being changed in place.
+NEITHER: Final = (
+    "an interrupted 'virtstore copy-contents' left neither old nor new; the same command makes it"
+    " whole, and 'virtstore clean' removes it for good"
+)
+
+
+def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
+    """Raises `Exists` if the final name is taken by anything, `UsageError` if nothing can have
+    it, `Unsupported` if nothing can get it safely; `remedy`: what to do if an image has it. What
+    is left of one counts as one, and `Denied` is raised where it may be one and this session may
+    not change images."""
+    with blamed_on(place.path):
+        place.store.require_name(place.name)
+    found = place.store.find(place.name)
+    if found and found.was_image != "no":
+        require_changing(agent, place)
+    if found and found.was_image == "yes":
+        raise Exists(
+            f"an image of that name is there, which {NEITHER}; 'virtstore copy --overwrite' puts"
+            " another in its place once that is whole",
+            path=place.path,
+        )
+    if found and found.state == "complete":
+        kind = {"directory": "a directory", "other": "something that is no image"}
+        what = kind.get(found.type, "an image")
+        told = f"{what} of that name is there already"
+        raise Exists(told if found.type in kind else told + remedy, path=place.path)
+    with blamed_on(place.path):
+        place.store.require_new_names()
+
+
+def require_changing(agent: Agent, place: Place) -> None:
+    """Raises `Denied` where what may be left of an image must not be touched by this session."""
+    try:
+        agent.policy.require(place.path, "write")
+    except Denied as error:
+        error.message += (
+            f"; what has that name may be an image which {NEITHER}, and only who may change"
+            " images may go on with it, replace it or remove it"
+        )
+        raise
+
+
+def refuse_dependents(found: Stored, remedy: str) -> None:
+    """Raises `InUse`: snapshots would be lost with an image."""
+    raise InUse(f"snapshots depend on it ({', '.join(found.dependents)}); {remedy}")
