@@ -142,13 +142,13 @@ class Host:
         return Made(self, done.path, done)
 
     def _open_session(self, *, for_copy: bool = False) -> Connection:
-        """A session of one's own with this host's agent. `for_copy`: much is going to move, as
-        it may over a connection that is shared."""
+        """A session of one's own with this host's agent. `for_copy`: an image is going to move."""
         if self._closed:
             raise UsageError("this session was closed; open another one", host=self.name)
         control = f"{self._shared}/s" if self._shared else None
-        ciphers = reach.fast_ciphers(self.address) if for_copy or control else None
-        argv = reach.agent_argv(self.address, config=self._config, control=control, ciphers=ciphers)
+        argv = reach.session_argv(
+            self.address, config=self._config, control=control, moves_much=for_copy
+        )
         return Connection(argv, self.name, verbose=self._verbose)
 
     def close(self) -> None:

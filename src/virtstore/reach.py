@@ -35,6 +35,20 @@ def hosts_file() -> str:
     return f"{base}/virtstore/hosts.toml"
 
 
+def session_argv(
+    address: HostAddress,
+    *,
+    config: str | None = None,
+    control: str | None = None,
+    moves_much: bool = False,
+) -> list[str]:
+    """What starts an agent for one session. `config`: for a local agent, its `--config`;
+    `control`: a socket by which this run's sessions share one ssh connection. `moves_much`:
+    images are going to move over it, as they may over a connection that is shared."""
+    ciphers = fast_ciphers(address) if moves_much or control else None
+    return agent_argv(address, config=config, control=control, ciphers=ciphers)
+
+
 def agent_argv(
     address: HostAddress,
     *,
@@ -42,9 +56,7 @@ def agent_argv(
     control: str | None = None,
     ciphers: str | None = None,
 ) -> list[str]:
-    """What starts an agent for one session. `config`: for a local agent, its `--config`;
-    `control`: a socket by which this run's sessions share one ssh connection; `ciphers`: in
-    the order in which they are asked for, of ssh."""
+    """`session_argv`, with the ciphers that ssh is asked for, in this order."""
     elsewhere, agent = _entry(address)
     command = agent or os.environ.get("VIRTSTORE_AGENT")
     if address.host is None:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.errors import UsageError
+from virtstore import ahead, client, reach
+from virtstore.cli import main as cli
+from virtstore.cli import start
+from virtstore.errors import ConnectionFailed, UsageError
 from virtstore.location import LOCAL, HostAddress
 from virtstore.reach import agent_argv, can_share, hosts_file
 
@@ -115,3 +118,50 @@ def test_a_hosts_file_that_makes_no_sense_is_refused(hosts: Path, text: str) -> 
     hosts.write_text(text)
     with pytest.raises(UsageError):
         agent_argv(HostAddress("a"))
+
+
+@pytest.mark.parametrize(
+    ("line", "agents"),
+    [
+        ("info /x", 1),
+        ("info a:/x", 1),
+        ("-q info a:/x", 1),
+        ("list a:", 1),
+        ("storage-info a:", 1),
+        ("grow u@a:/x 1G", 1),
+        ("verify ssh://a:2222/x", 1),
+        ("copy /x /y", 1),
+        ("copy a:/x a:/y", 1),
+        ("copy /x a:/y", 2),
+        ("copy --level 3 a:/x /y --archive", 2),
+        ("copy-contents a:/x /y", 2),
+        ("diff /x a:/y", 2),
+        ("diff a:/x a:/y", 1),
+        ("copy a:/x b:/y", 0),
+        ("copy --nice /x a:/y", 0),
+        ("info /x --config /c.toml", 0),
+    ],
+)
+def test_an_agent_that_is_started_ahead_is_the_one_that_is_wanted(
+    monkeypatch: pytest.MonkeyPatch, line: str, agents: int
+) -> None:
+    """Another argv would be another agent, and the one that was started of no use."""
+    started: list[list[str]] = []
+    opened: list[list[str]] = []
+
+    def fail(argv: list[str], *_: object, **__: object) -> None:
+        opened.append(argv)
+        raise ConnectionFailed("nobody is there")
+
+    settings = {"ciphers": "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com"}
+    monkeypatch.setattr(reach, "_settings", lambda argv: settings)
+    monkeypatch.setattr(reach, "_processor_has_aes", lambda: True)
+    monkeypatch.setattr(ahead, "start", started.append)
+    monkeypatch.setattr(client, "Connection", fail)
+    monkeypatch.setattr("os.nice", lambda more: 0)
+    monkeypatch.setattr(sys, "argv", ["virtstore", *line.split()])
+    start._start_agents(sys.argv[1:])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert len(started) == agents
+    assert all(argv in opened for argv in started)

@@ -18,7 +18,7 @@ from virtstore.client import Copied, Image
 from virtstore.copy_options import ContentsKeywords, TargetKeywords
 from virtstore.errors import UsageError
 from virtstore.location import Location, canonical
-from virtstore.model import Changed, Compression, CopyResult
+from virtstore.model import Compression, CopyResult
 from virtstore.progress import ProgressCallback
 
 _DEFAULTS = Changing()
@@ -114,13 +114,12 @@ def compress(
     keep
         Keep the image beside the archive.
     """
-
-    def made(image: Image, progress: ProgressCallback) -> Changed:
-        return image.compress(
-            format=format, level=level, keep=keep, dry_run=options.dry_run, progress=progress
-        ).result
-
-    return change(made, options, location, *more)
+    return change(
+        lambda image, how: image.compress(format=format, level=level, keep=keep, **how).result,
+        options,
+        location,
+        *more,
+    )
 
 
 def uncompress(
@@ -137,11 +136,9 @@ def uncompress(
     keep
         Keep the archive beside the image.
     """
-
-    def made(image: Image, progress: ProgressCallback) -> Changed:
-        return image.uncompress(keep=keep, dry_run=options.dry_run, progress=progress).result
-
-    return change(made, options, location, *more)
+    return change(
+        lambda image, how: image.uncompress(keep=keep, **how).result, options, location, *more
+    )
 
 
 def _between(texts: Sequence[str], run: _Copying, options: Changing, *, nice: bool) -> int:

@@ -4,7 +4,7 @@ snapshot, clean."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from cyclopts import Parameter
 
@@ -37,13 +37,11 @@ def create(
         In a volume group: allocate from this thin pool.
     """
     check_size(size)
-
-    def made(image: Image, progress: ProgressCallback) -> Changed:
-        return image.host.create(
-            image.path, size, thin=thin, dry_run=options.dry_run, progress=progress
-        ).result
-
-    change(made, options, location)
+    change(
+        lambda image, how: image.host.create(image.path, size, thin=thin, **how).result,
+        options,
+        location,
+    )
 
 
 def delete(
@@ -65,9 +63,7 @@ def delete(
         Remove its snapshots, too.
     """
     return change(
-        lambda image, progress: image.delete(
-            with_snapshots=with_snapshots, dry_run=options.dry_run, progress=progress
-        ),
+        lambda image, how: image.delete(with_snapshots=with_snapshots, **how),
         options,
         location,
         *more,
@@ -85,11 +81,7 @@ def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) 
         The size that it is to have, or +SIZE for so much more.
     """
     check_size(size, "+SIZE")
-    change(
-        lambda image, progress: image.grow(size, dry_run=options.dry_run, progress=progress),
-        options,
-        location,
-    )
+    change(lambda image, how: image.grow(size, **how), options, location)
 
 
 def shrink(
@@ -113,9 +105,7 @@ def shrink(
     """
     check_size(size, "-SIZE")
     change(
-        lambda image, progress: image.shrink(
-            size, discard_data=discard_data, dry_run=options.dry_run, progress=progress
-        ),
+        lambda image, how: image.shrink(size, discard_data=discard_data, **how),
         options,
         location,
     )
@@ -140,11 +130,7 @@ def snapshot(
     size
         Of a volume's snapshot: how much of the origin may change.
     """
-
-    def made(image: Image, progress: ProgressCallback) -> Changed:
-        return image.snapshot(name, size=size, dry_run=options.dry_run, progress=progress).result
-
-    change(made, options, location)
+    change(lambda image, how: image.snapshot(name, size=size, **how).result, options, location)
 
 
 def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
@@ -172,15 +158,21 @@ def _cleaned_text(cleaned: Cleaned) -> str:
     return "\n".join([*lines, f"{format_size(cleaned.freed)} freed"])
 
 
-def change(
-    do: Callable[[Image, ProgressCallback], Changed], options: Changing, *locations: str
-) -> int:
+class How(TypedDict):
+    """What every method that changes an image takes."""
+
+    dry_run: bool
+    progress: ProgressCallback
+
+
+def change(do: Callable[[Image, How], Changed], options: Changing, *locations: str) -> int:
     """Do it to the image at each location, and print what it led to. Returns the exit status."""
     with sessions(options) as host_of:
 
         def done(at: Location) -> Changed:
             with meter(options) as progress:
-                return do(image_at(host_of(at), at), progress)
+                how = How(dry_run=options.dry_run, progress=progress)
+                return do(image_at(host_of(at), at), how)
 
         return for_each(
             [located(text) for text in locations],

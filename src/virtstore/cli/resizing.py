@@ -37,13 +37,7 @@ def growfs(
     """
     if size is not None:
         check_size(size)
-    change(
-        lambda image, progress: image.growfs(
-            size, partition=partition, dry_run=options.dry_run, progress=progress
-        ),
-        options,
-        location,
-    )
+    change(lambda image, how: image.growfs(size, partition=partition, **how), options, location)
 
 
 def shrinkfs(
@@ -66,13 +60,7 @@ def shrinkfs(
         The number of the partition that it is in (default: the one that 'resize' takes).
     """
     _check(size, _MINIMUM)
-    change(
-        lambda image, progress: image.shrinkfs(
-            size, partition=partition, dry_run=options.dry_run, progress=progress
-        ),
-        options,
-        location,
-    )
+    change(lambda image, how: image.shrinkfs(size, partition=partition, **how), options, location)
 
 
 def resize(
@@ -108,13 +96,7 @@ def resize(
     """
     _check(size, "+SIZE", "-SIZE", _MINIMUM)
     change(
-        lambda image, progress: image.resize(
-            size,
-            partition=partition,
-            move_swap=move_swap,
-            dry_run=options.dry_run,
-            progress=progress,
-        ),
+        lambda image, how: image.resize(size, partition=partition, move_swap=move_swap, **how),
         options,
         location,
     )

@@ -63,7 +63,6 @@ def _start_agents(arguments: list[str]) -> None:
         far = [address for address in wanted if address.host is not None]
         if len(far) == 1:  # ssh may ask for a password: never two of them at once
             between = command.copies and len(wanted) == 2
-            ciphers = reach.fast_ciphers(far[0]) if between else None
-            ahead.start(reach.agent_argv(far[0], ciphers=ciphers))
+            ahead.start(reach.session_argv(far[0], moves_much=between))
         if LOCAL in wanted:
-            ahead.start(reach.agent_argv(LOCAL))
+            ahead.start(reach.session_argv(LOCAL))
