@@ -24,7 +24,7 @@ _EVERY: Final = 32
 
 
 class AdaptiveLevel:
-    """One of `levels`: the first, to begin with. With one only, it is that."""
+    """The level to compress at, one of `levels`. It begins with the first; a single one stays."""
 
     def __init__(self, levels: tuple[int, ...]) -> None:
         self._levels = levels
@@ -37,14 +37,15 @@ class AdaptiveLevel:
 
     @contextmanager
     def compressing(self) -> Iterator[int]:
-        """While a thread compresses; gives the level to do it at."""
+        """Measures how long the block, in which a thread compresses, takes. Gives the level."""
         begun = time.monotonic()
         yield self.now
         self._compressing += time.monotonic() - begun
 
     def follow(self, results: Iterator[Told]) -> Iterator[Told]:
-        """The same results, of threads that compress. How long each is waited for, and how
-        long the next one is not asked for, tells what is slow."""
+        """Passes on the results of compressing threads, and adjusts the level. The time that each
+        result is waited for is the compressor's; the time until the next is asked for is the
+        link's."""
         waited = sent = 0.0
         before = time.monotonic()
         for count, result in enumerate(results, 1):
@@ -58,7 +59,8 @@ class AdaptiveLevel:
                 waited = sent = 0.0
 
     def _think(self, waited: float, sent: float) -> None:
-        """Not the disk: where that is slow, the compressing threads are idle, too."""
+        """Lower the level where the copy waited for its compressor, raise it where it waited for
+        the link. A slow disk changes nothing: the compressing threads are idle then."""
         busy = self._compressing > (waited + sent) * WORKERS / 2
         self._compressing = 0.0
         if busy and waited > sent:

@@ -24,12 +24,12 @@ from virtstore.errors import Interrupted
 
 #: Chunks that are known of ahead of the copy: 8 GiB of an image, in some MiB of memory.
 WINDOW: Final = 8192
-#: Chunks of which a thread may ask at once (see `all_zero`): they must fit the window.
+#: Chunks that a thread may ask for at once (see `all_zero`). The window must have room for them.
 MOST_AT_ONCE: Final = 256
 
 
 class Fingerprints:
-    """Those of the first `size` bytes of an image."""
+    """The fingerprints of the chunks of an image's first `size` bytes."""
 
     def __init__(self, size: int) -> None:
         self.count = -(-size // CHUNK)
@@ -41,9 +41,9 @@ class Fingerprints:
         self._changed = threading.Condition()
 
     def add(self, fingerprints: bytes, zeros: int = 0) -> None:
-        """Learn the next: `zeros` chunks of zeros, then those in `fingerprints`. Raises
-        `ValueError` where there are more than the image has chunks, or than fit; and what
-        `close` was given."""
+        """Learn the fingerprints of the next chunks: `zeros` chunks of zeros, then those in
+        `fingerprints`. Raises `ValueError` where there are more than the image has chunks, or more
+        than the window has room for; raises the failure that `close` was given."""
         count, odd = divmod(len(fingerprints), FINGERPRINT_SIZE)
         with self._changed:
             start = self._told + zeros
@@ -60,24 +60,25 @@ class Fingerprints:
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Of the chunks that were not told of, there is nothing."""
+        """All fingerprints were added: the target has nothing of the chunks behind them."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()
 
     @property
     def closed(self) -> bool:
-        """Whether nobody wants to know any more."""
+        """Whether `close` was called: nobody asks for fingerprints any more."""
         return self._failure is not None
 
     def close(self, failure: BaseException | None = None) -> None:
-        """Nothing more will come: who waits gets `failure`, or `Interrupted`."""
+        """End it before all fingerprints are known. Threads that wait for one, or ask later, get
+        `failure` raised, or `Interrupted`."""
         with self._changed:
             self._failure = self._failure or failure or Interrupted("the comparison was cut short")
             self._changed.notify_all()
 
     def wait_for_room(self) -> None:
-        """Wait until fewer than `WINDOW` chunks are known of, or nobody asks any more."""
+        """Wait until fewer than `WINDOW` fingerprints are held, or `close` is called."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._known) < WINDOW or self._failure)
 
@@ -90,15 +91,15 @@ class Fingerprints:
             self._changed.notify_all()
 
     def get(self, chunk: int) -> bytes:
-        """The fingerprint of chunk number `chunk`, waiting for it; empty where there is
-        nothing."""
+        """The fingerprint of chunk number `chunk`, once it is known; empty where the target has
+        nothing of that chunk."""
         with self._changed:
             self._wait_for(chunk)
             return self._get(chunk)
 
     def all_zero(self, first: int, count: int) -> bool:
-        """Whether `count` chunks (`MOST_AT_ONCE` at the most) from number `first` are all
-        zeros, waiting for them."""
+        """Whether the `count` chunks from number `first` on are all zeros, once that is known.
+        `count` is `MOST_AT_ONCE` at the most."""
         with self._changed:
             if count:
                 self._wait_for(first + count - 1)
@@ -117,7 +118,7 @@ class Fingerprints:
 
 
 def differing_blocks(contents: bytes | bytearray, there: bytes) -> tuple[int, ...]:
-    """The numbers of the blocks of a chunk whose digests are not those in the fingerprint
+    """The numbers of those blocks of a chunk whose digests differ from the fingerprint's,
     `there`."""
     size = BLOCK_DIGEST_SIZE
     known = [there[at : at + size] for at in range(DIGEST_SIZE, FINGERPRINT_SIZE, size)]

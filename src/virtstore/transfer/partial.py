@@ -1,13 +1,13 @@
 """What a cut copy left of an archive in our own format, to go on with.
 
-The archive is written anew from its start, in the same draft: as long as what is written is
-what is there, nothing is. From the first byte that is not, what lies behind is set aside in
-a file without a name, because frames of it may be wanted further on. So every frame that
-the source still has is used again, wherever the source has changed, and a copy that was cut
-twice goes on where the second one was.
+The archive is composed anew from its start, and compared with the draft. Bytes that the draft
+has already are not written again. At the first byte that differs, the rest of the draft is set
+aside in a file without a name, and frames are taken from there if the copy needs them further on.
+So every frame that the source still has is used again, wherever the source has changed, and a copy
+that was cut twice goes on where the second one was.
 
-What is looked at is the draft as it was: the `_View`, which does not change under whoever
-reads it. A frame is moved only if it is, byte for byte, the one that was looked at.
+Frames are looked up in the draft as it was before this copy: the `_View`, which does not change
+while it is read. A frame is moved only if it is, byte for byte, the one that was looked at.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _STEP: Final = 1 << 20
 
 
 class _Kept(NamedTuple):
-    """Where a chunk's frame lies, its checksum, and the digest of its bytes."""
+    """A chunk's frame in the view: its position, stored length and checksum. `seal` is the digest
+    of its stored bytes."""
 
     position: int
     stored: int
@@ -40,11 +41,10 @@ class _Kept(NamedTuple):
 
 
 class PartialArchive:
-    """A draft that an earlier copy, of an image of `size` bytes, may have written a part of.
+    """A draft of which an earlier copy, of an image of `size` bytes, may have written a part.
 
-    As a `Source` it is that part of the image; what cannot be read of it is told as chunks of
-    no contents, which equal no other. `scratch` is where things are set aside; `sink` is what
-    the archive is written to, from its start.
+    As a `Source` it gives the chunks of that part. A chunk that cannot be read has no contents, and
+    equals no other. `scratch` holds what is set aside; the archive is written to `sink`.
     """
 
     compression: Compression | None = "zstd"
@@ -59,7 +59,7 @@ class PartialArchive:
         self._lock = threading.Lock()
 
     def check(self) -> None:
-        """Archives are files: nothing can be lost."""
+        """Nothing: an archive lies in a file, which cannot get lost like a snapshot."""
 
     def again(self) -> Source | None:
         return None
@@ -91,8 +91,8 @@ class PartialArchive:
         return Piece(offset, length, read)
 
     def put(self, chunk: int, length: int, writer: SeekableWriter) -> None:
-        """The frame of a chunk that was read is the archive's next. Raises `Corrupt` if it has
-        to be moved and is not what it was."""
+        """Make the frame of a chunk that was read the archive's next. Raises `Corrupt` if the frame
+        has to be moved and has changed since it was read."""
         kept = self._kept.get(chunk)
         if kept and self.sink.passes(kept.position, kept.stored):
             writer.add_stored(kept.stored, kept.checksum, length)
@@ -110,8 +110,8 @@ class PartialArchive:
 
 
 class Rewriting:
-    """Writes an archive's bytes one after the other, where they are not there already.
-    `written`: bytes that were written; `position`: bytes that the archive has."""
+    """Writes an archive's bytes one after the other, but for those that the draft has already.
+    `written`: bytes that were written; `position`: bytes that the archive has so far."""
 
     def __init__(self, draft: ResumableSink, view: _View) -> None:
         self._draft = draft
@@ -130,14 +130,15 @@ class Rewriting:
         self.position += len(data)
 
     def passes(self, position: int, length: int) -> bool:
-        """Whether what was there at `position` is the archive's next, so that it can stay."""
+        """Move on over a frame of the draft that stays where it is. False if it cannot: it does not
+        lie where the archive's next frame has to, or the archive differs by now."""
         if self._differs or position != self.position:
             return False
         self.position += length
         return True
 
     def finish(self) -> None:
-        """The archive ends here."""
+        """Cut the draft where the archive ends."""
         self._draft.cut(self.position)
 
 
@@ -163,7 +164,7 @@ class _View:
             return data
 
     def set_aside(self, start: int) -> None:
-        """From `start` on the draft is going to be written."""
+        """Keep the draft's bytes from `start` on, which are going to be overwritten."""
         for offset in range(start, self.size, _STEP):
             self._scratch.write_at(offset - start, self._draft.read_at(offset, _STEP))
         with self._lock:

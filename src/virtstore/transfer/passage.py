@@ -34,7 +34,8 @@ class _Run(msgspec.Struct):
 
 
 class Reading:
-    """For one thread, which says what is read next, by whatever thread."""
+    """Lets go of what a copy has read of an image. One thread announces what is read next; any
+    thread may read it."""
 
     def __init__(self, image: Readable) -> None:
         self._cache = image.cache
@@ -42,7 +43,8 @@ class Reading:
         self._absent: deque[_Run] = deque()  # what was not cached then
 
     def next(self, offset: int, length: int) -> None:
-        """A range is going to be read; what lies far enough behind it is let go of."""
+        """Announce that a range is going to be read. The cache lets go of what lies far enough
+        before it."""
         self._let_go(offset - _BEHIND)
         start, end = max(self._seen, offset), offset + length + _AHEAD
         if start >= end:
@@ -55,7 +57,8 @@ class Reading:
                 self._absent.append(_Run(begin, begin + count))
 
     def end(self) -> None:
-        """Everything was read. What is read from now on is another passage."""
+        """Let go of the rest: everything was read. What is announced from now on is a new passage
+        from the image's start."""
         for run in self._absent:
             self._cache.let_go(run.start, run.end - run.start)
         self._absent.clear()
@@ -75,7 +78,7 @@ class Reading:
 
 
 class ReadThrough:
-    """An archive that one thread reads from start to end, and says nothing."""
+    """An archive that one thread reads from start to end, without announcing anything."""
 
     def __init__(self, image: Readable, reading: Reading) -> None:
         self._image = image
@@ -92,7 +95,8 @@ class ReadThrough:
 
 
 class Writing:
-    """For one thread, which says what was written, in the draft's order."""
+    """Has a draft's bytes written to the disk while the copy goes on, and lets go of them then. One
+    thread tells what was written, in the draft's order."""
 
     def __init__(self, draft: Handle) -> None:
         self._cache = draft.cache
@@ -101,14 +105,14 @@ class Writing:
         self._older: deque[tuple[int, int]] = deque()
 
     def wrote(self, offset: int, length: int) -> None:
-        """A range was written."""
+        """Tell that a range was written."""
         if self._newer and sum(self._newer[-1]) == offset:
             start, before = self._newer.pop()
             offset, length = start, before + length
         self._newer.append((offset, length))
 
     def reached(self, position: int) -> None:
-        """Nothing before `position` will be written any more."""
+        """Tell that nothing before `position` will be written any more."""
         if position - self._begun < _WINDOW:
             return
         for part in self._newer:

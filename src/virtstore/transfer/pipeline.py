@@ -31,8 +31,8 @@ def in_order(
     depth: int = 2 * WORKERS,
     batch: int = 1,
 ) -> Generator[Result, None, None]:
-    """`work(item)` of each item, in the items' order, computed ahead by `WORKERS` threads, of
-    which each takes `batch` at once: at most `depth` batches.
+    """`work(item)` of each item, in the items' order. `WORKERS` threads compute them ahead, each
+    `batch` items at once, and at most `depth` batches.
 
     The first exception, of `work` or of `items`, is raised where its result would have
     come, and nothing more is started. Closing the iterator waits for what is being worked on.
@@ -52,7 +52,7 @@ def in_order(
 
 
 class _Done(NamedTuple, Generic[Result]):
-    """What became of a batch: of all of it, or of what came before the first failure."""
+    """The results of a batch, up to its first failure if it has one."""
 
     done: list[Result]
     failure: Exception | None

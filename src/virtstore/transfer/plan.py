@@ -14,8 +14,9 @@ from virtstore.model import Extent
 
 
 def steps(extents: Iterable[Extent], size: int) -> Iterator[Extent]:
-    """The image of `size` bytes from start to end, without gaps: `zero` runs that begin on
-    a chunk boundary and end on one or with the image, and single chunks of kind `unknown`."""
+    """The image of `size` bytes from start to end, without gaps, as runs of kind `zero` and single
+    chunks of kind `unknown`. A run begins on a chunk boundary, and ends on one or with the
+    image."""
     position = 0
     for start, end in _to_look_at(extents, size):
         if start > position:
@@ -28,7 +29,7 @@ def steps(extents: Iterable[Extent], size: int) -> Iterator[Extent]:
 
 
 def _to_look_at(extents: Iterable[Extent], size: int) -> Iterator[tuple[int, int]]:
-    """The extents that may not be zeros, widened to whole chunks (but not beyond `size`)."""
+    """Where an extent is not zeros for certain: whole chunks, cut at `size`, as (start, end)."""
     for extent in extents:
         if extent.kind != "zero" and extent.length:
             start = extent.offset // CHUNK * CHUNK

@@ -21,15 +21,17 @@ from virtstore.transfer.pipeline import in_order
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """`written`: bytes written to the target; `digest`: the image's, as computed here."""
+    """What a copy came to. `written`: bytes written to the target; `digest`: the image's, as
+    computed from what arrived."""
 
     written: int
     digest: str
 
 
 class Taken(NamedTuple):
-    """What a worker made of a frame: how long it is, its digest (None for zeros), the bytes
-    that it wrote, and what is left to be written in order (None where that is there)."""
+    """What a worker made of a frame. `length`: bytes of the image; `digest`: of the chunk, None for
+    zeros; `written`: bytes that the worker wrote; `rest`: bytes that `commit` is to write in the
+    image's order, None for none."""
 
     length: int
     digest: bytes | None = None
@@ -46,15 +48,16 @@ class Target(Protocol):
         ...
 
     def take(self, part: Part) -> Taken:
-        """Deal with one frame, in any thread and in any order."""
+        """Check and decompress one frame, and write what needs no order. Called in any thread and
+        any order."""
         ...
 
     def commit(self, taken: Taken) -> None:
-        """Called for each in the image's order, by one thread."""
+        """Write what needs order. Called by one thread, for each frame in the image's order."""
         ...
 
     def finish(self, digest: str) -> None:
-        """The image is whole and has this digest."""
+        """End the image, which is whole and has this digest."""
         ...
 
 
@@ -64,9 +67,10 @@ def receive(
     target: Target,
     failed: Callable[[BaseException], None] = lambda _: None,
 ) -> Outcome:
-    """Take a whole image of `size` bytes. Raises `Corrupt` where it is not whole, or not
-    what the source says that it is. `failed` is told at once, in whatever thread, what is going
-    to be raised: the next frame may be long in coming."""
+    """Write a whole image of `size` bytes to the target. Raises `Corrupt` where what arrives is not
+    whole, or does not have the source's digest. `failed` is called with an error as soon as a
+    thread meets it: the error is raised here only when the next frame arrives, which may take
+    long."""
     sequence = _Sequence(frames, size)
     digest = ImageDigest()
 
@@ -101,7 +105,7 @@ class _Sequence:
         self.digest: str | None = None
 
     def data(self) -> Iterator[Part]:
-        """Zeros come in runs of at most `MOST_AT_ONCE` chunks."""
+        """The frames in order, up to `End`. Zeros come in runs of at most `MOST_AT_ONCE` chunks."""
         position = 0
         for message, payload in self._frames:
             if isinstance(message, End):

@@ -29,10 +29,13 @@ _WORTH_IT: Final = 15 / 16
 
 
 class Encoding(msgspec.Struct, frozen=True):
-    """How chunks are sent: as zstd frames of `level`, or raw (between the two ends of a copy
-    within one host). `adaptive`: the level may fall. `whole_frames`: each chunk is one frame,
-    whatever the target has of it and however badly it compresses; `proven`: and is checked here,
-    for a target in this process (proven.py). `bwlimit`: bytes of payload a second."""
+    """How chunks are sent.
+
+    `frames`: as zstd frames of `level`, else raw, as between the two ends of a copy within one
+    host. `adaptive`: the level may fall. `whole_frames`: each chunk is one frame, whatever the
+    target has of it and however badly it compresses. `proven`: each frame is checked by its maker,
+    for a target in this process (proven.py). `bwlimit`: bytes of payload a second.
+    """
 
     frames: bool = True
     whole_frames: bool = False
@@ -51,7 +54,7 @@ class _Told(NamedTuple):
 def send(
     source: Source, encoding: Encoding, target: Fingerprints | None
 ) -> Generator[Sent, None, None]:
-    """The whole image, ending with `End`. `target`: what the target has already, which is told
+    """The frames of a whole image, ending with `End`. Chunks that the `target` has already are sent
     as `Same`. Raises `Corrupt` where an archive does not hold what it says."""
 
     packer = _Packer(encoding)
@@ -82,7 +85,7 @@ def send(
 
 
 class _Packer:
-    """Makes what is sent of some bytes."""
+    """Compresses what is sent, if it is to be compressed."""
 
     def __init__(self, encoding: Encoding) -> None:
         self.frames = encoding.frames
@@ -91,7 +94,7 @@ class _Packer:
         self.level = AdaptiveLevel(FALLING if encoding.adaptive else (encoding.level,))
 
     def pack(self, contents: bytes) -> tuple[bytes, bool]:
-        """What is sent for these bytes, and whether that is just them."""
+        """The payload for these bytes, and whether it is the bytes themselves."""
         if self.frames:
             with self.level.compressing() as level:
                 frame = compress_block(contents, level)
@@ -124,7 +127,7 @@ def _tell(piece: Piece, packer: _Packer, target: Fingerprints | None) -> _Told:
 
 
 def _patch(piece: Piece, contents: bytes, there: bytes, packer: _Packer) -> _Told | None:
-    """Those blocks of a chunk that the target has not; None if that is all of them."""
+    """The blocks of a chunk that the target lacks, as a message; None if it lacks all or none."""
     blocks = differing_blocks(contents, there)
     ranges = [block_range(number, piece.length) for number in blocks]
     differing = b"".join(contents[begin:end] for begin, end in ranges)
@@ -135,7 +138,8 @@ def _patch(piece: Piece, contents: bytes, there: bytes, packer: _Packer) -> _Tol
 
 
 def _settle(source: Source, computed: str | None) -> str:
-    """The digest to be held to: what was computed, or what the archive records."""
+    """The digest that the target has to find: the computed one, or the one that the archive records
+    if frames were passed on unread."""
     if computed and source.digest and computed != source.digest:
         raise Corrupt("the archive's contents are not those that its digest was made of")
     digest = computed or source.digest
@@ -145,7 +149,7 @@ def _settle(source: Source, computed: str | None) -> str:
 
 
 def _merged(told: Iterable[_Told]) -> Iterator[_Told]:
-    """Neighbouring runs of zeros told as one."""
+    """The same messages, with neighbouring runs of zeros joined."""
     zeros: Zero | None = None
     for one in told:
         if isinstance(one.message, Zero):

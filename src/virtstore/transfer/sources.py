@@ -32,8 +32,8 @@ _FOOT: Final = 512
 
 
 class Piece(NamedTuple):
-    """A run of zeros (`read` is None), or one chunk. `frame`: the chunk as a zstd frame.
-    `announce` says that it is going to be read."""
+    """A run of zeros, of which `read` is None, or one chunk. `read` gives its bytes; `frame` gives
+    it as the zstd frame that an archive stores; `announce` is called before it is read."""
 
     offset: int
     length: int
@@ -58,17 +58,17 @@ class Source(Protocol):
 
     @property
     def holds(self) -> Foreign | None:
-        """What its bytes are, if not those of a raw disk."""
+        """The foreign thing that the image's bytes are; None for a raw disk's."""
         ...
 
     def check(self) -> None:
-        """Everything was read, or reading failed; see `backends.base.Image.check`. Raises `InUse`
-        where somebody is seen to have written to it meanwhile."""
+        """Called once everything was read, or reading failed (see `backends.base.Readable.check`).
+        Raises `InUse` where somebody is seen to have written to it meanwhile."""
         ...
 
     def again(self) -> Source | None:
-        """The same once more, where it may have been written to while it was read, and only its
-        contents can tell: called after `check`. None where nothing was changed."""
+        """The same image to be read once more, where only its contents can tell whether somebody
+        wrote to it while it was read. None where nobody did. Called after `check`."""
         ...
 
     def pieces(self) -> Iterator[Piece]:
@@ -89,8 +89,9 @@ def open_source(
 
     Where `name` promises an archive, or anything else that is
     no image, and the contents are none, raises `Corrupt`: what has a damaged beginning is not to
-    pass for an image. `steady`: nobody may write to an image while it is read. `raw`: what it is,
-    or what an archive holds, is not asked whether it is something foreign.
+    pass for an image. `steady`: raise where somebody writes to a raw image while it is read.
+    `raw`: take the bytes for a raw disk's, whatever foreign thing they look like, also within an
+    archive.
     """
     if image.size == 0:
         # Taken for an image, it would zero whatever it was copied onto.
@@ -163,7 +164,7 @@ class RawSource:
 
 
 class FrameSource:
-    """An archive of ours: its frames can go on as they are."""
+    """An archive of ours, whose frames can be sent as they are stored."""
 
     compression: Compression | None = "zstd"
 
@@ -176,7 +177,7 @@ class FrameSource:
 
     @cached_property
     def holds(self) -> Foreign | None:
-        """Found by decompressing a few frames: only for who asks."""
+        """See `Source`. It takes the decompression of a few frames."""
         return None if self._raw else formats.foreign.detect(Unpacked(self._archive))
 
     def check(self) -> None:
@@ -209,11 +210,11 @@ class FrameSource:
 
 
 class StreamSource:
-    """Any other archive: decompressed from start to end, by one thread. Where its format
-    does not say how long the image is, it is read through once to find out.
+    """Any other archive, decompressed from start to end by one thread. Where its format does not
+    say how long the image is, it is read through once to find out.
 
-    `padded`: zeros may follow the archive. They may where it is called one; a raw disk that
-    begins with an archive, and is zeros behind it, is not to be taken for that archive."""
+    `padded`: zeros may follow the archive, as they may where the file is called an archive. A raw
+    disk that begins with an archive, and is zeros behind that, is not taken for the archive."""
 
     digest: str | None = None
 
@@ -241,7 +242,7 @@ class StreamSource:
 
     @cached_property
     def holds(self) -> Foreign | None:
-        """By the first bytes, and by the last where they were seen already."""
+        """See `Source`. The first bytes tell, and the last if the archive was read through."""
         if self._raw:
             return None
         with closing(self._contents()) as contents:
@@ -280,7 +281,7 @@ class StreamSource:
 
 
 def announced(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """The same pieces, all of which are going to be read."""
+    """The same pieces, each announced just before it is given."""
     for piece in pieces:
         if piece.announce:
             piece.announce()

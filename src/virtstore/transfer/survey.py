@@ -36,15 +36,16 @@ _BATCH: Final = 64
 def survey(
     source: Source, block: int = CHUNK, chunks: frozenset[int] | None = None
 ) -> Iterator[Batch]:
-    """The digests of every block of `block` bytes (a divisor of a chunk) in each of `chunks`
-    (chunk numbers; None: all), in order."""
+    """The digests of the blocks of an image, in order. `block`: bytes of one, a divisor of a chunk;
+    `chunks`: the numbers of the chunks to hash, None for all."""
     pieces = announced(_wanted(source, chunks))
     digests = in_order(partial(_digests, block=block), pieces, batch=BATCH)
     return _batched(digests, _BATCH * DIGEST_SIZE)
 
 
 def fingerprints(source: Source, *, blocks: bool) -> Iterator[Batch]:
-    """The fingerprints of all chunks, in order, with the digests of their `blocks` or not."""
+    """The fingerprints of all chunks, in order. `blocks`: with the digests of their blocks, else
+    those are zeros."""
     pieces = announced(source.pieces())
     found = in_order(partial(_fingerprint, blocks=blocks), pieces, batch=BATCH)
     return _batched(found, _BATCH * FINGERPRINT_SIZE)
@@ -69,7 +70,7 @@ def _fingerprint(piece: Piece, *, blocks: bool) -> Batch:
 
 
 def _contents(piece: Piece) -> bytes | None:
-    """None for zeros."""
+    """A piece's bytes; None where all of them are zero."""
     contents = piece.read() if piece.read else None
     return None if contents == ZEROS[: piece.length] else contents
 
@@ -85,7 +86,7 @@ def check(source: Source, told: Callable[[int, int], None]) -> str:
 
 
 def confirm(source: Source, digest: str) -> None:
-    """Raises `InUse` where a source that was read, with this digest, is another by now."""
+    """Raises `InUse` where a source has changed since it was read. `digest`: of what was read."""
     again = source.again()
     if again and _digest(again, lambda done, size: None) != digest:
         raise InUse(
@@ -119,7 +120,7 @@ def _wanted(source: Source, chunks: frozenset[int] | None) -> Iterator[Piece]:
 
 
 def _batched(results: Iterable[Batch], most: int) -> Iterator[Batch]:
-    """Neighbours in one batch, of `most` bytes or little more."""
+    """The same results, joined into batches of `most` bytes of digests or little more."""
     zeros, held = 0, bytearray()
     for more, digests in results:
         if (more and held) or len(held) >= most:

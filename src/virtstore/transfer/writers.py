@@ -1,8 +1,7 @@
 """What a copy's target becomes: a raw image, an archive of ours, or an archive in another format.
 
-Each takes frames of the protocol as `receive.Target` says: the work of a frame in any thread,
-and what has to come in order one after the other. None of them believes what a frame says of
-itself.
+Each keeps `receive.Target`: it does the work of a frame in any thread, and writes in order what
+has to come in order. None of them believes what a frame says of itself.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from virtstore.transfer.receive import Taken
 class ImageTarget:
     """A raw image, written at offsets by several threads at once.
 
-    `existing`: what the draft holds already, if that is worth comparing; `blank`: it holds
-    nothing but zeros. What lies behind the source's end is zeroed.
+    `existing`: the fingerprints of what the draft holds already, if they are compared. `blank`: the
+    draft holds nothing but zeros. What lies behind the source's end is zeroed.
     """
 
     def __init__(
@@ -106,8 +105,8 @@ class Appending:
 
 
 class FrameTarget:
-    """An archive in our own format: frames are taken as they are, once they are shown to
-    hold what they say. `partial`: what a copy that was cut left of it, in the same draft."""
+    """An archive in our own format. A frame is stored as it came, once it was seen to hold what it
+    says. `partial`: what a copy that was cut left in the same draft."""
 
     def __init__(
         self,
@@ -188,7 +187,7 @@ class StreamTarget:
 
 
 def _known(existing: Fingerprints | None, offset: int) -> bytes:
-    """The digest of a chunk that the target has."""
+    """The digest of a chunk that the target has already. Raises `Corrupt` where it has not."""
     there = existing.get(offset // CHUNK) if existing else b""
     if not there:
         raise Corrupt("the source left out a chunk that was never compared")

@@ -30,7 +30,7 @@ _MOST_PARTITIONS: Final = 32
 
 
 class _Blocks:
-    """The archive's image in the memory file `fd`, as far as it was asked for."""
+    """Decompresses blocks of an archive's image into the memory file `fd`, each once."""
 
     def __init__(self, archive: SeekableArchive, fd: int) -> None:
         self._archive = archive
@@ -38,7 +38,8 @@ class _Blocks:
         self._there: set[int] = set()
 
     def fetch(self, offset: int, length: int) -> None:
-        """Raises `Corrupt` for a block that is damaged, and for more than are allowed."""
+        """Have a range in the memory file. Raises `Corrupt` for a damaged block, and where more
+        than `MOST_BLOCKS` would be decompressed."""
         offset, end = max(offset, 0), min(offset + length, self._archive.size)
         while offset < end:
             index = self._archive.frames.find(offset)
@@ -57,7 +58,7 @@ class _Blocks:
 
 
 class _Fetching(Device, frozen=True, kw_only=True):
-    """A device that has each block fetched before it is read."""
+    """The memory file as a device; each block is fetched before it is read."""
 
     blocks: _Blocks
 
@@ -84,8 +85,8 @@ def look_into(source: ArchiveSource) -> Contents:
 
 
 def foreign_in(source: ArchiveSource, form: Format) -> Foreign | None:
-    """What foreign thing an archive is of, if it is; of a format that cannot be read at random,
-    only its beginning is looked at. Damage does not make it raise."""
+    """The foreign thing that an archive's image is, if it is one. Of a format that cannot be read
+    at random only the beginning is looked at. Damage does not make it raise."""
     with suppress(Error):
         archive = SeekableArchive.open(source) if form.name == "zstd" else None
         if archive:

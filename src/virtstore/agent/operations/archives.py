@@ -109,7 +109,7 @@ def _held_against(source: Source) -> Literal["digest", "checksums", "nothing"]:
 
 
 def _unchecked(place: Place, source: Source) -> tuple[str, ...]:
-    """What there is to say of a file that was read through and is no raw image."""
+    """The warnings for a file that was read through, is no archive, and may be no raw image."""
     if source.compression or place.store.capabilities.always_raw:
         return ()
     return warnings_of(place.path, source.holds)
@@ -118,7 +118,8 @@ def _unchecked(place: Place, source: Source) -> tuple[str, ...]:
 def _replace(
     agent: Agent, old: Place, image: Image, source: Source, wanted: Wanted, *, keep: bool
 ) -> Done:
-    """Make `wanted` of the source beside it, or in its place, and answer."""
+    """Make `wanted` of the source, beside the original or in its place, and remove the original
+    unless `keep`."""
     agent.refuse_use(image)
     _require_replaceable(old, keep=keep)
     original = _Original(agent, old, image, source)
@@ -136,8 +137,8 @@ def _replace(
 
 
 class _Original:
-    """What is to go for its archive, or the archive for its image. `digest`: of the image in it,
-    once that was read."""
+    """The image that goes once it has an archive, or the archive that goes once it was unpacked.
+    `digest`: of the image, once that was read."""
 
     def __init__(self, agent: Agent, place: Place, image: Image, source: Source) -> None:
         self.place = place
@@ -147,7 +148,7 @@ class _Original:
         self._version = settled(image)
 
     def require_same(self) -> None:
-        """Raises `InUse` where somebody came, wrote to it, or put another in its place."""
+        """Raises `InUse` where somebody uses it now, wrote to it, or put another in its place."""
         place = self.place
         try:
             now = place.store.open(place.name)
@@ -161,8 +162,9 @@ class _Original:
                 self._look_again(now)
 
     def _look_again(self, now: Image) -> None:
-        """Its owner, mode, name or labels changed; or its contents, by somebody who set its time
-        of modification back."""
+        """Read it again, and raise `InUse` where its contents changed. Its times tell only that
+        something did: its owner, mode, name or labels; or its contents, if somebody set its time of
+        modification back."""
         self._version = settled(now)
         source = (
             source_of(self.place, now, steady=True)
@@ -219,7 +221,8 @@ def _write(
 
 
 def _require_contents(agent: Agent, place: Place, digest: str) -> None:
-    """Read an archive back, of which nothing has shown yet that it holds what was compressed."""
+    """Read an archive back that another program's format keeps. Raises `Corrupt` unless it holds
+    what was compressed."""
     agent.session.stage("verifying")
     with place.store.open(place.name, partial=True) as draft:
         held = check(open_source(draft), lambda done, total: agent.session.check())

@@ -54,8 +54,8 @@ def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions) -> Image:
 
 
 def held(place: Place, source: Source) -> str | None:
-    """The foreign kind that a source's bytes are of, if they are. Raises `Unsupported` where
-    they are not all of it."""
+    """The name of the foreign kind that a source's bytes are of; None for a raw disk's. Raises
+    `Unsupported` where they are of no use alone, as an overlay's."""
     with blamed_on(place.path):
         foreign = source.holds
         require_whole(foreign, place.path)

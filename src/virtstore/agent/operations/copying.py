@@ -184,7 +184,7 @@ def _received(place: Place, wanted: Wanted, outcome: Outcome, noted: tuple[str, 
 
 
 def _seen(place: Place, wanted: Wanted) -> Version | None:
-    """What is to be replaced, as it is now; None for nothing."""
+    """The version of the image that is to be replaced; None where there is none."""
     if wanted.mode == "overwrite":
         with suppress(NotFound), place.store.open(place.name) as old:
             return old.version
@@ -194,7 +194,7 @@ def _seen(place: Place, wanted: Wanted) -> Version | None:
 def _publish(
     agent: Agent, place: Place, wanted: Wanted, opened: Opened, replaced: Version | None
 ) -> tuple[str, ...]:
-    """Give it its name; what there is to say of it."""
+    """Give the draft its final name. Returns warnings for its user."""
     noted, draft = note_in_copy(agent, opened, wanted.size, wanted.lost), opened.draft
     agent.session.stage("flushing")
     # One that came while the copy was made is not ours to replace with access to append only.
@@ -224,7 +224,7 @@ def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> s
 
 @contextmanager
 def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
-    """The target's place, locked, with everything refused that can be refused beforehand."""
+    """The target's place, locked, once everything was refused that can be refused beforehand."""
     replaces = wanted.mode == "overwrite"
     with agent.locked(wanted.path, "append", unzeroed=replaces) as place:
         if wanted.archive and not place.store.capabilities.archives:
@@ -284,7 +284,7 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
 
 
 def _arriving(agent: Agent) -> Iterator[Sent]:
-    """What the source says, as the client passes it on."""
+    """The source's frames, as the client passes them on."""
     while True:
         message, payload = agent.session.expect()
         match message:

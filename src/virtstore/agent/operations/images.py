@@ -116,8 +116,8 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
 
 
 def _image_size(source: Place, target: Place) -> int | None:
-    """Bytes of what is in an archive of which a snapshot is to be taken, None for an image. The
-    name must not promise something else than what it is."""
+    """Bytes of the image in an archive of which a snapshot is to be taken; None for an image.
+    Raises where the snapshot's name promises something else than what it will be."""
     with source.store.open(source.name) as image:
         found, foreign = what_is(source, image)
         if found:
@@ -152,7 +152,7 @@ def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
 
 @contextmanager
 def _locked_beside(place: Place, paths: Iterable[str]) -> Iterator[None]:
-    """Hold the locks of images beside one's own. Raises `InUse`."""
+    """Hold the locks of other images of the same store. Raises `InUse`."""
     with ExitStack() as held:
         for path in paths:
             held.enter_context(locks.hold(place.store.identity(path.rpartition("/")[2])))
@@ -168,7 +168,7 @@ def _zero(agent: Agent, draft: ImageDraft) -> None:
 
 
 def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
-    """Whether a leftover could be removed: one that an operation is working on cannot."""
+    """Remove a leftover, unless an operation is working on it. Whether it was removed."""
     try:
         with locks.hold(store.identity(partial.name)):
             if not request.dry_run:

@@ -123,7 +123,7 @@ def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) 
 def _look_at(
     store: Store, parent: str, scan: Scan | None, found: Sequence[Stored]
 ) -> tuple[list[Entry], list[ImageInfo]]:
-    """What there is to say of some objects; with a scan, what is known of the images among them."""
+    """The entries of some objects of a store; with a scan, the images among them described."""
     paths = [f"{parent.rstrip('/')}/{each.name}" for each in found]
     if scan is None:
         return [Entry(p, "", s.type, s.state) for p, s in zip(paths, found, strict=True)], []
@@ -158,8 +158,9 @@ def _open(store: Store, found: Stored, stack: ExitStack) -> Image | None:
 
 
 class _Packed(NamedTuple):
-    """What kind of thing a file holds: an archive's format, or something foreign, the size of the
-    image in it or of the raw image, and what is wrong with it."""
+    """What a file holds, as far as its first bytes tell. `compression`: an archive's format;
+    `size`: bytes of the image in it, or of the raw image; `foreign`: what else it is; `warnings`:
+    what is wrong with it."""
 
     compression: Compression | None
     size: int | None
@@ -174,8 +175,8 @@ class _Packed(NamedTuple):
 def _describe_all(
     store: Store, opened: Sequence[_Opened], scan: Scan, *, deep: bool
 ) -> list[ImageInfo]:
-    """`deep`: also what costs a tool of its own, such as a file system's minimum, and what is
-    in an archive."""
+    """What `info` and `list -l` tell of some images of a store. `deep`: also what costs a tool of
+    its own for each, such as a file system's minimum, and what is in an archive."""
     packed = [_packed(o) for o in opened]
     raw = [
         o
@@ -201,7 +202,7 @@ def _describe_all(
 
 
 def _unfolded(image: Image, packed: _Packed, name: Compression) -> tuple[_Packed, Contents]:
-    """What is in an archive, as far as that costs little."""
+    """What is in an archive, as far as a few of its blocks tell."""
     if foreign := foreign_in(image, formats.FORMATS[name]):
         told = f"it is an archive of {foreign.kind.what}"
         return packed._replace(foreign=foreign, warnings=(*packed.warnings, told)), Contents()
@@ -245,7 +246,7 @@ def _describe(
 
 
 def _modified(found: Stored) -> datetime | None:
-    """When it was last written to. A file's time can be any that somebody set."""
+    """When it was last written to; None for a time that somebody set and no calendar has."""
     if found.modified is None:
         return None
     with suppress(ValueError, OverflowError, OSError):  # before the year 1, or behind 9999
@@ -254,7 +255,7 @@ def _modified(found: Stored) -> datetime | None:
 
 
 def _neither(found: Stored) -> tuple[str, ...]:
-    """What there is to say of what may be left of an image."""
+    """The warning for what an interrupted copy-contents may have left of an image."""
     may = {"yes": "it is an image which", "maybe": "it may be an image which"}
     return (f"{may[found.was_image]} {NEITHER}",) if found.was_image in may else ()
 
@@ -272,7 +273,7 @@ def _lost(store: Store, opened: _Opened, inside: Contents, size: int | None) -> 
 
 
 def _lacking(found: Stored) -> tuple[str, ...]:
-    """That a part of the image cannot be read, as far as the store knows."""
+    """The warning for an image of which a part lies on a disk that is missing."""
     if found.lacks is None:
         return ()
     return (f"{found.lacks}; what lay on it cannot be read, unless it lies elsewhere, too",)
@@ -298,7 +299,7 @@ def _packed(opened: _Opened) -> _Packed:
 
 
 def _unpacked(opened: _Opened, image: Image, foreign: Foreign | None) -> _Packed:
-    """What is no archive: a raw image, or something foreign."""
+    """What a file holds that is no archive: a raw image, or something foreign."""
     if opened.found.state != "complete":
         return _Packed(None, image.size)
     if opened.place.store.capabilities.always_raw:
@@ -312,7 +313,7 @@ def _unpacked(opened: _Opened, image: Image, foreign: Foreign | None) -> _Packed
 
 
 def _inside(opened: Sequence[_Opened], *, deep: bool) -> list[Contents]:
-    """What is in each raw image; where this host lacks the tools, nothing and the reason."""
+    """What is in each raw image; where this host lacks the tools, a warning instead."""
     with ExitStack() as stack:
         images = [o.image for o in opened if o.image]
         devices = [stack.enter_context(device_of(image)) for image in images]
@@ -326,7 +327,7 @@ def _inside(opened: Sequence[_Opened], *, deep: bool) -> list[Contents]:
 
 
 def _with_minimum(device: Device, contents: Contents) -> Contents:
-    """With what each file system says of its minimum, for as long as that does not take long."""
+    """The same with each file system's minimum, of those that were asked within `_MEASURING`."""
     deadline = time.monotonic() + _MEASURING
 
     def measured(part: Device, filesystem: Filesystem | None) -> Filesystem | None:

@@ -25,7 +25,7 @@ _OF_A_COPY: Final = "what is missing of the source is missing of it, too; 'virts
 
 
 def told(store: Store, path: str, name: str, contents: Contents, size: int) -> Iterator[Loss]:
-    """What an image that has `size` bytes and holds `contents` had lost before it grew."""
+    """What an image of `size` bytes, which holds `contents`, had lost before it grew."""
     note = valid(store.losses(name))
     forget = store.capabilities.unnote.format(note=note, path=shlex.quote(path))
     for loss in losses_noted(note, contents, size):
@@ -42,8 +42,8 @@ def warnings(place: Place, contents: Contents, size: int) -> tuple[str, ...]:
 
 
 def note_before_growth(place: Place, contents: Contents, size: int) -> tuple[str, ...]:
-    """Note what is missing of an image of `size` bytes that is about to grow. What there is to
-    say where that cannot be noted."""
+    """Note what is missing of an image of `size` bytes that is about to grow. Returns what there is
+    to say where that cannot be noted."""
     noted = place.store.losses(place.name)
     note = after_growth(noted, contents, size)
     if note == noted or place.store.note_losses(place.name, note):
@@ -53,8 +53,8 @@ def note_before_growth(place: Place, contents: Contents, size: int) -> tuple[str
 
 def note_in_copy(agent: Agent, opened: Opened, size: int, note: str) -> tuple[str, ...]:
     """Give a finished copy of an image of `size` bytes the source's note. A raw one that is
-    longer than its source hides, as a growth does, that the source was cut. What there is to say
-    of it."""
+    longer than its source hides, as a growth does, that the source was cut. Returns
+    warnings for its user."""
     note = valid(note)
     if opened.image and opened.image.size > size:
         agent.session.stage("checking")

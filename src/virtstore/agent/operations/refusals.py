@@ -17,10 +17,10 @@ NEITHER: Final = (
 
 
 def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
-    """Raises `Exists` if the final name is taken by anything, `UsageError` if nothing can have
-    it, `Unsupported` if nothing can get it safely; `remedy`: what to do if an image has it. What
-    is left of one counts as one, and `Denied` is raised where it may be one and this session may
-    not change images."""
+    """Raises where no new image can have this name: `Exists` if anything has it, what is left of an
+    image included; `Denied` if what has it may be left of an image, and this session may not change
+    images; `UsageError` if no image can be called so; `Unsupported` if the name cannot be given
+    safely. `remedy`: what to do if an image has it."""
     with blamed_on(place.path):
         place.store.require_name(place.name)
     found = place.store.find(place.name)
@@ -42,7 +42,8 @@ def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
 
 
 def require_changing(agent: Agent, place: Place) -> None:
-    """Raises `Denied` where what may be left of an image must not be touched by this session."""
+    """Raises `Denied` where this session may not change images: what has the name may be left of
+    one."""
     try:
         agent.policy.require(place.path, "write")
     except Denied as error:
@@ -54,5 +55,5 @@ def require_changing(agent: Agent, place: Place) -> None:
 
 
 def refuse_dependents(found: Stored, remedy: str) -> None:
-    """Raises `InUse`: snapshots would be lost with an image."""
+    """Raises `InUse`, for an image with which snapshots would be lost."""
     raise InUse(f"snapshots depend on it ({', '.join(found.dependents)}); {remedy}")

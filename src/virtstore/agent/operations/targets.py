@@ -33,9 +33,9 @@ from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 
 class Wanted(NamedTuple):
-    """What a target is to become; `like`: the name of what it is the same as, in another form;
-    `holds`: the foreign kind that its bytes are of, if any; `lost`: the note of what the source had
-    lost (`Store.losses`)."""
+    """What a target is to become. `like`: the name of the image or archive that it is made of,
+    beside it; `holds`: the foreign kind that its bytes are of, if any; `lost`: the note of what the
+    source had lost (`Store.losses`)."""
 
     path: str
     mode: CopyMode
@@ -48,10 +48,11 @@ class Wanted(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A target that is ready. `image`: the draft, unless it is an archive. `there`: what it has
-    already, if that is worth looking at, and `existing`: what is known of it, as it is being found
-    out. `blocks`: whether some blocks of a chunk may be the source's where others are not; what a
-    copy that was cut left has whole chunks."""
+    """A target that is ready to be written.
+
+    `image`: the draft, unless it is an archive. `there`: what the draft holds already, to be
+    compared with the source. `existing`: the fingerprints of that, as they become known. `blocks`:
+    blocks are compared as well as chunks; what a copy that was cut left has whole chunks only."""
 
     draft: Draft
     target: Target
@@ -86,7 +87,8 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
 
 
 def _say_that_it_stays(error: BaseException, place: Place) -> None:
-    """What keeps a whole draft from its name is no reason to throw it away."""
+    """Add to the error that the draft is whole and stays: what keeps it from its name is no reason
+    to throw it away."""
     told = error if isinstance(error, Error) else None
     if isinstance(error, OSError):
         told = from_os_error(error, path=place.path)
@@ -99,7 +101,7 @@ def _say_that_it_stays(error: BaseException, place: Place) -> None:
 
 
 def require_attributes(place: Place, wanted: Wanted) -> None:
-    """Raises `Denied` where the target could not be its owner's, and readable to the same."""
+    """Raises `Denied` where the target could not be given its owner, mode and labels."""
     if wanted.mode != "contents":
         place.store.require_attributes(place.name, wanted.like)
 
@@ -186,9 +188,9 @@ def level_for(form: Format, level: int | None) -> int:
 def surveyed(
     agent: Agent, opened: Opened, place: Place, tell: Callable[[int, bytes, bool], None]
 ) -> Iterator[None]:
-    """Find out, beside the copy, what the target has already. `tell` gets each batch (as
-    `Existing` tells it); what it raises ends the survey. Whatever ends it before its end is the
-    operation's failure."""
+    """Hash what the target holds already, in a thread beside the copy in the block. `tell` gets
+    each batch of fingerprints, as `Existing` has it. An error of that thread, or of `tell`, is the
+    operation's."""
     existing, there = opened.existing, opened.there
     if existing is None or there is None:
         yield
