@@ -24,6 +24,7 @@ import struct
 from collections.abc import Callable
 from typing import (
     Any,
+    ClassVar,
     Final,
     Generic,
     Literal,
@@ -257,10 +258,14 @@ class Received(Message, frozen=True):
 
 
 class Ask(Message, Generic[Answer], frozen=True, forbid_unknown_fields=True):
-    """Base of requests; each names what it is answered with, at its end, if it does not fail."""
+    """Base of requests; each names what it is answered with, at its end, if it does not fail, and
+    its `handler`: the module and function of `agent.operations` that does it."""
+
+    handler: ClassVar[str]
 
 
 class CreateImage(Ask[Done], frozen=True):
+    handler = "images.create"
     path: str
     size: str
     thin: str | None = None
@@ -270,32 +275,37 @@ class CreateImage(Ask[Done], frozen=True):
 class ListImages(Ask[ListEnd], frozen=True):
     """Answered by any number of `Listed` and a `ListEnd`. `path` None: the host's roots."""
 
+    handler = "inspect.list_images"
     path: str | None
     long: bool = False
     recursive: bool = False
 
 
 class GetInfo(Ask[Told], frozen=True):
+    handler = "inspect.info"
     path: str
 
 
 class GetStorageInfo(Ask[ToldStorage], frozen=True):
-    pass
+    handler = "storage.storage_info"
 
 
 class DeleteImage(Ask[Done], frozen=True):
+    handler = "images.delete"
     path: str
     with_snapshots: bool = False
     dry_run: bool = False
 
 
 class GrowImage(Ask[Done], frozen=True):
+    handler = "lengths.grow"
     path: str
     size: str
     dry_run: bool = False
 
 
 class ShrinkImage(Ask[Done], frozen=True):
+    handler = "lengths.shrink"
     path: str
     size: str
     discard_data: bool = False
@@ -303,6 +313,7 @@ class ShrinkImage(Ask[Done], frozen=True):
 
 
 class GrowFilesystem(Ask[Done], frozen=True):
+    handler = "resizing.grow_filesystem"
     path: str
     size: str | None = None
     partition: int | None = None
@@ -312,6 +323,7 @@ class GrowFilesystem(Ask[Done], frozen=True):
 class ShrinkFilesystem(Ask[Done], frozen=True):
     """`size` is also `minimum`."""
 
+    handler = "resizing.shrink_filesystem"
     path: str
     size: str
     partition: int | None = None
@@ -321,6 +333,7 @@ class ShrinkFilesystem(Ask[Done], frozen=True):
 class ResizeImage(Ask[Done], frozen=True):
     """`size` is also `minimum`. `move_swap`: a swap partition that is in the way is moved."""
 
+    handler = "moving_swap.resize"
     path: str
     size: str
     partition: int | None = None
@@ -329,6 +342,7 @@ class ResizeImage(Ask[Done], frozen=True):
 
 
 class TakeSnapshot(Ask[Done], frozen=True):
+    handler = "images.snapshot"
     path: str
     name: str | None = None
     size: str | None = None
@@ -336,6 +350,7 @@ class TakeSnapshot(Ask[Done], frozen=True):
 
 
 class CompressImage(Ask[Done], frozen=True):
+    handler = "archives.compress"
     path: str
     format: Compression = "zstd"
     level: int | None = None
@@ -344,16 +359,19 @@ class CompressImage(Ask[Done], frozen=True):
 
 
 class UncompressImage(Ask[Done], frozen=True):
+    handler = "archives.uncompress"
     path: str
     keep: bool = False
     dry_run: bool = False
 
 
 class VerifyImage(Ask[DoneVerifying], frozen=True):
+    handler = "archives.verify"
     path: str
 
 
 class CleanUp(Ask[DoneCleaning], frozen=True):
+    handler = "images.clean"
     path: str
     dry_run: bool = False
 
@@ -362,6 +380,7 @@ class HashImage(Ask[End], frozen=True):
     """Answered by `Begin`, then `Digests` of every block of `block` bytes in each of `chunks`
     (chunk numbers; None: all), in order, then `End`."""
 
+    handler = "copying.hash_image"
     path: str
     block: int
     chunks: tuple[int, ...] | None = None
@@ -372,6 +391,7 @@ class CopyHere(Ask[Received], frozen=True):
     `Send` and `Receive`: it is written into an image that is there. With `options.nice` an agent
     lowers its priority, for good."""
 
+    handler = "copying.copy_here"
     source: str
     target: str
     options: CopyOptions = CopyOptions()
@@ -383,6 +403,7 @@ class Send(Ask[End], frozen=True):
     """The source's end of a copy. Where its target keeps our frames (`options.compression`), each
     chunk is one. An archive that goes into an image is read through before `Begin`."""
 
+    handler = "copying.send_image"
     path: str
     options: CopyOptions = CopyOptions()
     contents: bool = False
@@ -392,6 +413,7 @@ class Receive(Ask[Received | Ready], frozen=True):
     """The target's end of a copy of `size` bytes. `name` is the source's, for a `path` that
     is a directory, `holds` and `lost` what `Begin` said."""
 
+    handler = "copying.receive_image"
     path: str
     name: str
     size: int
