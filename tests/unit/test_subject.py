@@ -89,7 +89,7 @@ def test_what_ends_behind_its_image_is_not_grown_over_what_is_lost() -> None:
 
 def fail_in(disk: Device, error: Error, written: bytes = b"") -> None:
     """Growing goes wrong, after so much of the file system was written."""
-    with choose(contents(disk), None).grown(disk, None):
+    with choose(contents(disk), None).grown(disk, 15 * MIB):
         assert size_of_partition(disk) == 15 * MIB
         os.pwrite(disk.fd, written, MIB + 1024)
         raise error

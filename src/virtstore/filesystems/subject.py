@@ -168,62 +168,21 @@ class Subject(msgspec.Struct, frozen=True):
             )
         return end - self.partition.start
 
-    def kept_end(self, disk_size: int | None) -> int:
-        """The byte of the disk where the partition ends, or the file system, once the disk was
-        cut to `disk_size` (None: as far as it goes)."""
-        if disk_size is None:
-            return self.end
-        return max(self.end, self.start + self.room(disk_size))
-
-    def smallest_image(self, size: int) -> int:
-        """Bytes that an image needs for the file system to have `size`."""
+    def smallest_disk(self, size: int) -> int:
+        """Bytes that a disk needs for the file system to have `size`."""
         if self.partition is None or self.table is None:
             return rounded_up(size, _SECTOR)
         wanted = min(rounded_up(size, ALIGNMENT), max(size, self.partition.size))
         return self.table.smallest_disk(self.partition.number, wanted)
 
-    def grown_size(self, disk_size: int, size: int | None) -> int:
-        """Bytes that it is to have once it has grown to `size` (None: all there is room for)."""
-        return max(self.room(disk_size), self.present or 0) if size is None else size
-
-    def shrunk_size(self, size: int | None) -> int | None:
-        """Bytes that it is to have once it has shrunk to `size` (None: as far as it goes); None
-        where only doing it tells."""
-        target = self.minimum if size is None else size
-        return target if target is None or self.present is None else min(target, self.present)
-
-    def growing(self, disk_size: int, size: int | None) -> list[str]:
-        """The steps of growing it to `size` (None: all there is room for) on such a disk."""
+    def require_growth(self, size: int | None, disk_size: int) -> None:
+        """Raises what keeps it from growing to `size` bytes (None: as far as there is room) on a
+        disk that is to have `disk_size`."""
         self.require_able_inside()
         if self.partition and self.end > end_of(self.partition):
             self._require_place(self.partition)
         self.require_undisputed(disk_size)
         self._require_growth(size, disk_size)
-        target = self.grown_size(disk_size, size)
-        if self.partition and self.table:
-            wanted = max(target, self.partition.size)
-            self.table.resized(self.partition.number, wanted, disk_size)  # or it raises
-        steps = []
-        if self.partition and target > self.partition.size:
-            steps.append(self._step("grow", f"partition {self.partition.number}", target))
-        if self.filesystem and target != self.present:
-            steps.append(self._step("grow", f"the {self.kind} file system", target))
-        return steps
-
-    def shrinking(self, size: int | None) -> list[str]:
-        """The steps of shrinking it to `size` (None: as far as it goes)."""
-        target = self.minimum if size is None else size
-        steps = []
-        if target is None or self.shrunk_size(size) != self.present:
-            steps.append(self._step("shrink", f"the {self.kind} file system", target))
-        if self.partition and (target is None or target < self.partition.size):
-            steps.append(self._step("shrink", f"partition {self.partition.number}", target))
-        return steps
-
-    def _step(self, verb: str, what: str, target: int | None) -> str:
-        return f"{verb} {what} " + (
-            "as far as it goes" if target is None else f"to {target} bytes ({format_size(target)})"
-        )
 
     def _require_place(self, partition: Partition) -> None:
         """Raises `Unsafe` where another partition lies upon the end of its file system."""
@@ -307,22 +266,20 @@ class Subject(msgspec.Struct, frozen=True):
             raise Unsafe(
                 f"its {self.kind} file system needs at least {self.minimum} bytes"
                 f" ({format_size(self.minimum)}), as far as it can tell beforehand; the smallest"
-                f" image for that has {self.smallest_image(self.minimum)} bytes. 'minimum' goes as"
+                f" image for that has {self.smallest_disk(self.minimum)} bytes. 'minimum' goes as"
                 " far as it gets, which may be further"
             )
 
     @contextmanager
     def grown(self, disk: Device, size: int | None) -> Iterator[tuple[Device, bool]]:
-        """The partition, grown so that the file system can have `size` bytes (None: all there
-        is room for), as a device, and whether it has grown. An error within the block puts the
-        table back."""
-        if self.partition is None or self.table is None:
+        """The partition, grown to `size` bytes (None: the disk, where there is none), as a device,
+        and whether it has grown. An error within the block puts the table back."""
+        if self.partition is None or size is None:
             yield disk, False
             return
-        wanted = max(size or self.room(disk.size), self.partition.size, self.present or 0)
-        writes = self._moved(disk, wanted, disk.size)
+        writes = self._moved(disk, size, disk.size)
         with changed(disk, writes, disk.part(self.partition.start, _HEAD)):
-            yield disk.part(self.partition.start, wanted), wanted > self.partition.size
+            yield disk.part(self.partition.start, size), size > self.partition.size
 
     @property
     def _can_tell_more(self) -> bool:
@@ -339,14 +296,12 @@ class Subject(msgspec.Struct, frozen=True):
         assert self.filesystem  # require_fit
         return self.filesystem.shrink(self._device(disk), size, watch)
 
-    def shrink_partition(self, disk: Device, size: int, disk_size: int) -> bool:
-        """Shrink the partition to `size` bytes, and put the table's own data where a disk of
-        `disk_size` ends. Whether that changed anything."""
-        if self.partition is None or self.table is None:
+    def shrink_partition(self, disk: Device, size: int | None, disk_size: int) -> bool:
+        """Shrink the partition, where it is in one, to `size` bytes, and put the table's own data
+        where a disk of `disk_size` ends. Whether that changed anything."""
+        if size is None:
             return False
-        room = self.table.room(self.partition.number, disk_size) - self.partition.start
-        wanted = min(max(size, min(rounded_up(size, ALIGNMENT), room)), self.partition.size)
-        return apply(disk, self._moved(disk, wanted, disk_size))
+        return apply(disk, self._moved(disk, size, disk_size))
 
     def _moved(self, disk: Device, size: int, disk_size: int) -> Writes:
         """What makes the partition one of `size` bytes on a disk of `disk_size`, and leaves no

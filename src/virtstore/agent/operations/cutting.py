@@ -11,9 +11,10 @@ from virtstore.agent.operations.contents import (
     refuse_to_cut_the_unknown,
     require_end,
 )
-from virtstore.agent.operations.resizing_work import Work, allocatable, answer, plan, writing
+from virtstore.agent.operations.resizing_work import Work, allocatable, answer, promise, writing
 from virtstore.agent.policy import Place
 from virtstore.errors import Error, InUse
+from virtstore.filesystems import resize_plan
 from virtstore.filesystems.claims import refuse_to_write_into
 from virtstore.filesystems.partitions import apply
 from virtstore.filesystems.roles import OF_THE_GUEST
@@ -35,14 +36,12 @@ def cut_free_space(work: Work, size: int | None, why: Error, *, dry_run: bool) -
             f" ({format_size(least)}), by 'virtstore resize' to that size"
         )
     notes = () if size is not None else (f"nothing in its partitions was shrunk: {why.message}",)
-    if target == present:
-        if not dry_run:
-            return answer(work, None, notes=notes)
-        return plan(work, present, inside=work.subject.present, notes=notes)
-    _refuse(work, target)
+    if target < present:
+        _refuse(work, target)
     if dry_run:
-        step = cut_step(work, target)
-        return plan(work, target, step, inside=work.subject.present, notes=notes)
+        return promise(work, resize_plan.cut(work.subject, present, target), notes)
+    if target == present:
+        return answer(work, None, notes=notes)
     with writing(work, work.place.name) as image:
         with device_of(image, lock=work.place.lock) as disk:
             apply(disk, table.moved(target))
@@ -65,12 +64,6 @@ def _refuse(work: Work, size: int) -> None:
     work.refuse_to_write_upon_the_unknown(size)
     with work.place.store.open(work.place.name) as image:
         refuse_to_cut_the_unknown(image, size, work.remnants)
-
-
-def cut_step(work: Work, size: int) -> str:
-    """The step of a plan that cuts the image."""
-    before, after = format_size(work.present), format_size(size)
-    return f"cut {work.place.path} from {before} to {size} bytes ({after})"
 
 
 def refuse_dependents(place: Place) -> None:

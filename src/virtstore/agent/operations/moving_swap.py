@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec.structs import replace
+
 from virtstore.agent.context import Agent
 from virtstore.agent.operations import resizing
 from virtstore.agent.operations.contents import (
@@ -20,7 +22,7 @@ from virtstore.agent.operations.contents import (
     require_end,
     zero_data,
 )
-from virtstore.agent.operations.cutting import cut_step, refuse_dependents
+from virtstore.agent.operations.cutting import refuse_dependents
 from virtstore.agent.operations.resizing import (
     grow_inside,
     grown_image,
@@ -33,7 +35,7 @@ from virtstore.agent.operations.resizing_work import (
     answer,
     fill_holes,
     guarded,
-    plan,
+    promise,
     work_on,
     writing,
 )
@@ -45,9 +47,10 @@ from virtstore.filesystems.claims import claimed_end, refuse_to_write_into
 from virtstore.filesystems.detect import detect
 from virtstore.filesystems.partitions import apply, read_table
 from virtstore.filesystems.relocation import require_free
+from virtstore.filesystems.resize_plan import ResizePlan, cut, growth, shrinking
 from virtstore.filesystems.roles import OF_THE_GUEST, described
 from virtstore.filesystems.subject import Subject
-from virtstore.filesystems.table import Regions, Table, Write, end_of, rounded_up
+from virtstore.filesystems.table import Regions, Table, Write, end_of
 from virtstore.filesystems.trailing_swap import TrailingSwap, trailing_swap
 from virtstore.model import MovedPartition
 from virtstore.protocol import Done, ResizeImage
@@ -86,21 +89,16 @@ def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> Done:
             f" makes room before it is {least} bytes ({format_size(least)})"
         )
     subject = swap.out_of_the_way(work.subject, start)
-    steps = subject.growing(size, None)
+    plan = replace(growth(subject, present, size, None), move=_move_step(swap, start))
     work.require_mounting()
     work.refuse_to_write_upon_the_unknown(size)
     strays = _strays(work, swap)
-    if start != swap.partition.start:
-        steps.insert(0, _move_step(swap, start))
-    if size > present:
-        steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
     if dry_run:
-        return plan(work, size, *steps, inside=subject.grown_size(size, None))
+        return promise(work, plan)
     with grown_image(work, size):
         fill_holes(work)
         moved = _move(work, place.name, start, strays)
-        work = work._replace(subject=_seen(work, place.name))
-        grown = grow_inside(work, None)
+        grown = grow_inside(work._replace(subject=_seen(work, place.name)), plan)
     return answer(work, grown, resized_image=size > present, moved=moved)
 
 
@@ -117,32 +115,46 @@ def _shrink(work: Work, swap: TrailingSwap, size: int | None, *, dry_run: bool) 
     room = None if size is None else subject.room(size)
     why = subject.only_cut(None)
     if why is None:
-        subject.require_fit(room, size or present)
+        plan = shrinking(subject, present, size or present, room)
     else:
         _require_fit_as_it_is(work, swap, room, why)
         subject.require_undisputed(size or present)
+        plan = cut(subject, present, size or present)
+    plan = _with_swap(work, swap, plan, size)
     work.require_mounting()
     for each in {size or present, present}:
         work.refuse_to_write_upon_the_unknown(each)
     if why is None:
         with place.store.open(place.name) as image:
-            refuse_to_cut_inside(image, front, max(subject.kept_end(size), work.remnants))
+            refuse_to_cut_inside(image, front, max(plan.kept_end, work.remnants))
     strays = _strays(work, swap)
     notes = () if why is None else (f"partition {front.number} was not shrunk: {why.message}",)
     if dry_run:
-        told, steps = _steps_to_shrink(work, swap, room, size, shrinks=why is None)
-        inside = subject.shrunk_size(room) if why is None else subject.present
-        return plan(work, told, *steps, inside=inside, notes=notes)
+        return promise(work, plan, notes)
     fill_holes(work)
     with guarded(work) as name:
-        shrunk = None if why else _shrink_front(work, swap, name, room)
-        end = end_of(_seen(work, name).partition or front)
-        target = min(allocatable(place, swap.smallest_disk(end)), present) if size is None else size
+        shrunk = None if why else _shrink_front(work, swap, name, plan)
+        if shrunk:
+            plan = _with_swap(work, swap, replace(plan, after=plan.shrunk(shrunk.size)), size)
+        assert plan.after
+        target = plan.after.disk
         moved = _move(work, name, swap.nearer(target), strays)
     place.store.refresh()
     if target < present:
         _cut(work, target)
     return answer(work, shrunk, resized_image=target < present, moved=moved, notes=notes)
+
+
+def _with_swap(work: Work, swap: TrailingSwap, plan: ResizePlan, size: int | None) -> ResizePlan:
+    """The plan for a disk that ends with the swap partition, and has `size` bytes, or (None) as few
+    as that allows."""
+    if plan.after is None:
+        return replace(plan, disk=None, move=f"move {described(swap.partition)} behind it")
+    if size is None:
+        end = swap.front.start + (plan.after.partition or 0)
+        size = min(allocatable(work.place, swap.smallest_disk(end)), work.present)
+    after = replace(plan.after, disk=size)
+    return replace(plan, after=after, move=_move_step(swap, swap.nearer(size)))
 
 
 def _require_fit_as_it_is(work: Work, swap: TrailingSwap, room: int | None, why: Error) -> None:
@@ -158,27 +170,10 @@ def _require_fit_as_it_is(work: Work, swap: TrailingSwap, room: int | None, why:
     )
 
 
-def _steps_to_shrink(
-    work: Work, swap: TrailingSwap, room: int | None, size: int | None, *, shrinks: bool
-) -> tuple[int | None, list[str]]:
-    """The image's size afterwards, where that can be told, and the steps of a plan."""
-    subject, front = work.subject, swap.front
-    steps = subject.shrinking(room) if shrinks else []
-    if size is None and (not shrinks or subject.minimum is not None):
-        kept = min(rounded_up(subject.minimum or 0), front.size) if shrinks else front.size
-        size = min(allocatable(work.place, swap.smallest_disk(front.start + kept)), work.present)
-    if size is None:
-        behind = f"move {described(swap.partition)} behind it, and cut {work.place.path} there"
-        return None, [*steps, behind]
-    start = swap.nearer(size)
-    if start != swap.partition.start:
-        steps.append(_move_step(swap, start))
-    if size < work.present:
-        steps.append(cut_step(work, size))
-    return size, steps
-
-
 def _move_step(swap: TrailingSwap, start: int) -> str:
+    """The step of a plan that moves it to byte `start`, if it is not there."""
+    if start == swap.partition.start:
+        return ""
     return (
         f"move {described(swap.partition)} from byte {swap.partition.start} to byte {start}, and"
         " zero what was swapped to it"
@@ -219,16 +214,15 @@ def _strays_in(
             )
 
 
-def _shrink_front(work: Work, swap: TrailingSwap, name: str, room: int | None) -> Resized:
+def _shrink_front(work: Work, swap: TrailingSwap, name: str, plan: ResizePlan) -> Resized:
     """What lies before the swap partition, and its partition; what it has moved away from is
     zeroed."""
     subject, table, front, remnants = work.subject, swap.table, swap.front, work.remnants
     with writing(work, name) as image:
         with device_of(image, lock=work.place.lock) as disk:
-            shrunk = subject.shrink(disk, room, work.watch)
+            shrunk = subject.shrink(disk, plan.size, work.watch)
             image.flush()
-            keeps = max(shrunk.size, rounded_up(shrunk.size) if room is None else room)
-            size = min(keeps, front.size)
+            size = plan.shrunk(shrunk.size).partition or front.size
             left = table.left_behind(disk, disk.size)
             apply(disk, table.resized(front.number, size, disk.size) + left)
         zero_data(image, front.start + shrunk.size, min(max(subject.end, remnants), swap.edge))

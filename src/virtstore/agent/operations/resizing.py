@@ -20,20 +20,21 @@ from virtstore.agent.operations.contents import (
     unknown_inside,
     zero_data,
 )
-from virtstore.agent.operations.cutting import cut_free_space, cut_step, refuse_dependents
+from virtstore.agent.operations.cutting import cut_free_space, refuse_dependents
 from virtstore.agent.operations.resizing_work import (
     Work,
     allocatable,
     answer,
     fill_holes,
     guarded,
-    plan,
-    smallest,
+    promise,
+    unit,
     work_on,
     writing,
 )
 from virtstore.errors import UsageError
 from virtstore.filesystems.base import Resized
+from virtstore.filesystems.resize_plan import ResizePlan, growth, shrinking
 from virtstore.protocol import Done, GrowFilesystem, ResizeImage, ShrinkFilesystem
 from virtstore.undo import undone_by
 from virtstore.units import format_size, parse_size, parse_target_size
@@ -46,14 +47,13 @@ def grow_filesystem(agent: Agent, request: GrowFilesystem) -> Done:
     size = None if request.size is None else parse_size(request.size)
     with work_on(agent, request.path, request.partition, shrinks=False) as work:
         work.subject.require_able_inside()
-        steps = work.subject.growing(work.present, size)
+        plan = growth(work.subject, work.present, work.present, size)
         work.require_mounting()
         work.refuse_to_write_upon_the_unknown(work.present)
         if request.dry_run:
-            notes = _why_no_more(work, request, changed=bool(steps))
-            inside = work.subject.grown_size(work.present, size)
-            return plan(work, work.present, *steps, inside=inside, notes=notes)
-        grown = grow_inside(work, size)
+            changes = bool(plan.steps(work.place.path))
+            return promise(work, plan, _why_no_more(work, request, changed=changes))
+        grown = grow_inside(work, plan)
         return answer(work, grown, notes=_why_no_more(work, request, changed=grown.changed))
 
 
@@ -78,16 +78,15 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> Done:
                 f"{format_size(size)} is more than its {format_size(subject.present)};"
                 " 'virtstore growfs' makes it larger"
             )
-        subject.require_fit(size, work.present)
+        plan = shrinking(subject, work.present, work.present, size)
         work.require_mounting()
         work.refuse_to_write_upon_the_unknown(work.present)
         notes = _left_behind(work)
         if request.dry_run:
-            steps, inside = subject.shrinking(size), subject.shrunk_size(size)
-            return plan(work, work.present, *steps, inside=inside, notes=notes)
+            return promise(work, plan, notes)
         fill_holes(work)
         with guarded(work) as name:
-            shrunk = _shrink_inside(work, name, size, work.present)
+            shrunk = _shrink_inside(work, name, plan)
         _zero_what_was_left(work, shrunk.size, work.present)
         return answer(work, shrunk, notes=notes)
 
@@ -126,20 +125,18 @@ def resize_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
 
 
 def _grow_image(work: Work, size: int, *, dry_run: bool) -> Done:
-    place, present = work.place, work.present
+    present = work.present
     work.agent.policy.check_size(size)
     work.subject.require_able_inside()
     if size > present:
         work.subject.require_way()
-    steps = work.subject.growing(size, None)
+    plan = growth(work.subject, present, size, None)
     work.require_mounting()
     work.refuse_to_write_upon_the_unknown(size)
-    if size > present:
-        steps.insert(0, f"grow {place.path} from {format_size(present)} to {format_size(size)}")
     if dry_run:
-        return plan(work, size, *steps, inside=work.subject.grown_size(size, None))
+        return promise(work, plan)
     with grown_image(work, size):
-        grown = grow_inside(work, None)
+        grown = grow_inside(work, plan)
     return answer(work, grown, resized_image=size > present)
 
 
@@ -165,21 +162,20 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
     place, subject = work.place, work.subject
     refuse_dependents(place)
     room = None if size is None else subject.room(size)
-    subject.require_fit(room, size or work.present)
+    plan = shrinking(subject, work.present, size, room, unit(place))
     work.require_mounting()
     if size is not None:  # else it goes where there are zeros, as is seen to next
         work.refuse_to_write_upon_the_unknown(size)
     with place.store.open(place.name) as image:
         refuse_to_cut_the_unknown(image, size or 0, work.remnants)
         if subject.partition:
-            end = max(subject.kept_end(size), work.remnants)
-            refuse_to_cut_inside(image, subject.partition, end)
+            refuse_to_cut_inside(image, subject.partition, max(plan.kept_end, work.remnants))
     if dry_run:
-        return _plan_to_shrink(work, size, room)
+        return promise(work, plan)
     fill_holes(work)
     with guarded(work) as name:
-        shrunk = _shrink_inside(work, name, room, size)
-        target = size or smallest(work, shrunk.size)
+        shrunk = _shrink_inside(work, name, plan)
+        target = plan.shrunk(shrunk.size).disk
         with place.store.open(name) as image:
             require_end(image, target)
     place.store.refresh()
@@ -189,44 +185,31 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
     return answer(work, shrunk, resized_image=target < work.present)
 
 
-def _plan_to_shrink(work: Work, size: int | None, room: int | None) -> Done:
-    subject, place = work.subject, work.place
-    steps = subject.shrinking(room)
-    if size is None and subject.minimum is not None:
-        size = smallest(work, subject.minimum)
-    if size is None:
-        steps.append(f"cut {place.path} behind it")
-    elif size < work.present:
-        steps.append(cut_step(work, size))
-    return plan(work, size, *steps, inside=subject.shrunk_size(room))
-
-
-def grow_inside(work: Work, size: int | None) -> Resized:
+def grow_inside(work: Work, plan: ResizePlan) -> Resized:
     """The partition, if it is in one, and then the file system; if that fails, the table is
     as it was."""
     subject, place = work.subject, work.place
+    assert plan.after
     work.agent.session.stage("resizing")
     fill_holes(work)
     with writing(work, place.name) as image, device_of(image, lock=place.lock) as disk:
-        with subject.grown(disk, size) as (part, moved):
+        with subject.grown(disk, plan.after.partition) as (part, moved):
             if subject.filesystem is None:
                 return Resized(part.size, changed=moved)
-            grown = subject.filesystem.grow(part, size, work.watch)
+            grown = subject.filesystem.grow(part, plan.size, work.watch)
         image.flush()
     return Resized(grown.size, changed=grown.changed or moved)
 
 
-def _shrink_inside(work: Work, name: str, size: int | None, disk_size: int | None) -> Resized:
-    """The file system, and then its partition; `disk_size`: where the disk is to end."""
+def _shrink_inside(work: Work, name: str, plan: ResizePlan) -> Resized:
+    """The file system, and then its partition."""
     subject, place = work.subject, work.place
     work.agent.session.stage("resizing")
     with writing(work, name) as image, device_of(image, lock=place.lock) as disk:
-        shrunk = subject.shrink(disk, size, work.watch)
+        shrunk = subject.shrink(disk, plan.size, work.watch)
         image.flush()
-        # A partition in which there is free space keeps what it can of it.
-        keeps = shrunk.size if size is None else max(size, shrunk.size)
-        end = smallest(work, keeps) if disk_size is None else disk_size
-        moved = subject.shrink_partition(disk, keeps, end)
+        after = plan.shrunk(shrunk.size)
+        moved = subject.shrink_partition(disk, after.partition, after.disk)
         image.flush()
     return Resized(shrunk.size, changed=shrunk.changed or moved)
 

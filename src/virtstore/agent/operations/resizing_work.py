@@ -20,8 +20,10 @@ from virtstore.errors import Corrupt, Interrupted
 from virtstore.filesystems.base import Resized
 from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.detect import Contents, detect
+from virtstore.filesystems.resize_plan import ResizePlan
 from virtstore.filesystems.signs import signs_of_a_cut
 from virtstore.filesystems.subject import Subject
+from virtstore.filesystems.table import rounded_up
 from virtstore.model import MovedPartition, ResizedFilesystem
 from virtstore.protocol import Done
 from virtstore.undo import undone_by
@@ -107,16 +109,14 @@ def writing(work: Work, name: str) -> Iterator[Image]:
         yield image
 
 
-def smallest(work: Work, size: int) -> int:
-    """Bytes of the smallest image, of those that its store can have, for a file system of
-    `size`; never more than it has."""
-    return min(allocatable(work.place, work.subject.smallest_image(size)), work.present)
+def unit(place: Place) -> int:
+    """What the size of an image there is a multiple of: an extent, where it is a volume."""
+    return place.store.capabilities.granularity
 
 
 def allocatable(place: Place, size: int) -> int:
     """Whole extents, where it is a volume."""
-    unit = place.store.capabilities.granularity
-    return -(-size // unit) * unit
+    return rounded_up(size, unit(place))
 
 
 @contextmanager
@@ -152,17 +152,14 @@ def fill_holes(work: Work) -> None:
     work.place.store.grow(work.place.name, size)
 
 
-def plan(
-    work: Work, size: int | None, *steps: str, inside: int | None, notes: tuple[str, ...] = ()
-) -> Done:
-    """The answer to a dry run after which the image is to have `size` bytes, and the file system
-    `inside`; None: only doing it tells."""
+def promise(work: Work, plan: ResizePlan, notes: tuple[str, ...] = ()) -> Done:
+    """The answer to a dry run."""
     told = planned(
         work.place,
-        size,
-        *steps,
+        plan.after.disk if plan.after else plan.disk,
+        *plan.steps(work.place.path),
         partition=work.subject.number,
-        filesystem=_named(work, inside),
+        filesystem=_named(work, plan.after.filesystem if plan.after else None),
         warnings=(*work.notes, *notes),
     )
     return Done(told)
