@@ -50,6 +50,7 @@ from virtstore.model import (
     Verified,
 )
 from virtstore.progress import Stage
+from virtstore.text import remark
 
 #: Raised by one whenever a message means something else than before.
 PROTOCOL: Final = 3
@@ -596,6 +597,9 @@ def _unknown(body: bytes, error: str) -> Unknown | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if f"{name!r} - at `$.type`" in error:
-        return Unknown(name, f"the message {name}")
-    found = re.search(r"unknown field `(\w+)`", error)
-    return Unknown(name, f"{found[1]} of {name}" if found else f"this {name}: {error}")
+        lacks = f"the message {name}"
+    elif found := re.search(r"unknown field `(\w+)`", error):
+        lacks = f"{found[1]} of {name}"
+    else:
+        lacks = f"this {name}: {error}"
+    return Unknown(remark(name), remark(lacks))

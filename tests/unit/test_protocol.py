@@ -184,6 +184,16 @@ def test_a_message_that_is_not_wholly_known_says_what_is_lacking(
     assert found[0].lacks.startswith(lacks)
 
 
+def test_what_is_said_of_an_unknown_message_is_short_and_printable() -> None:
+    """It is told to whoever sent it, in a message that has a longest length too."""
+    body = msgspec.msgpack.encode({"type": "\x1b[2J" + "x" * (MAX_MESSAGE - 100)})
+    found = _read(struct.pack(">II", len(body), 0) + body)
+    assert found
+    assert isinstance(found[0], Unknown)
+    assert encode(protocol.Failure("unsupported", found[0].name + found[0].lacks))
+    assert found[0].lacks.isprintable()
+
+
 @given(st.binary(max_size=200))
 def test_garbage_is_never_more_than_a_broken_connection(data: bytes) -> None:
     _survives(data)
