@@ -73,7 +73,8 @@ class Attributes(msgspec.Struct, frozen=True):
 
 
 def read(fd: int) -> Attributes:
-    """Those of an open file; O_PATH is enough. Raises `Denied` where they cannot be read."""
+    """The attributes of an open file; O_PATH is enough. Raises `Denied` where they cannot be
+    read."""
     status = os.fstat(fd)
     return Attributes(
         mode=stat.S_IMODE(status.st_mode) & ~_POWER,
@@ -86,7 +87,8 @@ def read(fd: int) -> Attributes:
 
 
 def of_name(directory: int, name: str) -> Attributes:
-    """Those of what has that name, whatever it is. Raises `FileNotFoundError`; `Denied`."""
+    """The attributes of what has this name, whatever it is. Raises `FileNotFoundError`, and
+    `Denied` where they cannot be read."""
     found = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         return read(found)
@@ -95,8 +97,8 @@ def of_name(directory: int, name: str) -> Attributes:
 
 
 def of_new(directory: int, mode: int, owner: int, group: int) -> Attributes:
-    """Those of a new file in `directory`: with the access list that the directory has for new
-    files (acl(5), "OBJECT CREATION AND DEFAULT ACLs"), bounded by `mode`."""
+    """The attributes of a new file in `directory`: with the access list that the directory has for
+    new files (acl(5), "OBJECT CREATION AND DEFAULT ACLs"), bounded by `mode`."""
     extended = {}
     with suppress(OSError):  # it has none
         given = _bounded(os.getxattr(directory, _LIST_OF_NEW), mode)
@@ -105,8 +107,8 @@ def of_new(directory: int, mode: int, owner: int, group: int) -> Attributes:
 
 
 def give(fd: int, wanted: Attributes) -> None:
-    """Make them those of an open file. Raises `Denied` where that cannot be, with nothing
-    opened to anybody."""
+    """Give an open file these attributes. Raises `Denied` where that cannot be; nobody can read
+    more then than before."""
     _give_owner(fd, wanted)
     present = _extended(fd)
     for name in present.keys() - wanted.extended.keys():
@@ -137,7 +139,8 @@ def set_mode(fd: int, mode: int) -> None:
 
 
 def take_power(fd: int) -> None:
-    """Make a file of ours that gets other contents one that runs as nobody else."""
+    """Take set-user-ID, set-group-ID and capabilities from a file of ours that gets other
+    contents."""
     mode = stat.S_IMODE(os.fstat(fd).st_mode)
     if mode & _POWER:
         set_mode(fd, mode & ~_POWER)
@@ -230,7 +233,7 @@ def _bounded(found: bytes, mode: int) -> bytes | None:
 
 
 def _flags(fd: int) -> int:
-    """Flags as chattr(1) shows them; 0 where the file system has none, or we may not look."""
+    """The flags that lsattr(1) shows; 0 where the file system has none, or they cannot be read."""
     with suppress(OSError):
         looking = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

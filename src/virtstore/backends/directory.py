@@ -111,7 +111,7 @@ class Directory(Store):
                         yield self._stored(entry.name, entry.stat(follow_symlinks=False), device)
 
     def _is_shown(self, file: str) -> bool:
-        """Whether a file is an image's only name, or no image."""
+        """Whether a listing shows a file: not if it is one of our own, or an image's other name."""
         internal = final_names.is_internal(file)
         return not internal and not final_names.is_other_name(self._fd, file)
 
@@ -213,7 +213,7 @@ class Directory(Store):
             )
 
     def _left(self, name: str) -> str:
-        """What is there of a partial image; of a draft and of what was an image, the latter."""
+        """The file name of a partial image. What is left of an image goes before a draft."""
         *files, last = leftovers.names(name)
         return next((file for file in files if self._exists(file)), last)
 
@@ -298,9 +298,9 @@ class Directory(Store):
 
     @contextmanager
     def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
-        """Nothing is undone here; where the file system has extended attributes, one says that
-        a change was begun. It outlasts the block, since what is left behind does: until that is
-        cut off, or forgotten."""
+        """See the contract. A directory undoes nothing. Where its file system has extended
+        attributes, one notes that the change was begun. The note stays until the image is cut or
+        `forget_remnants` is called, as what the change left behind does."""
         with self.open(name, writable=True) as image:
             image.mark(max(end, image.marked(contents)), contents)
         yield name
@@ -338,7 +338,7 @@ class Directory(Store):
         return True
 
     def _or_as_configured(self, like: str) -> str | None:
-        """`like`, if what a file of this agent's is to have can be what that file has."""
+        """`like`, if a file of this agent's can be given that file's attributes; else None."""
         with suppress(Denied):
             self.require_attributes(like, like)
             return like

@@ -77,20 +77,21 @@ class FileImage(DescriptorImage):
         attributes.refuse_locked(self._fd)
 
     def match_copy_on_write(self, like: FileImage) -> None:
-        """While it is empty: be subject to copy-on-write, or exempt from it, as `like` is."""
+        """Be subject to copy-on-write, or exempt from it, as `like` is. The file is empty."""
         attributes.match_copy_on_write(self._fd, like._fd)
 
     def mark(self, end: int, contents: str) -> None:
-        """Note, for good, that these contents, which end at byte `end`, are being moved."""
+        """Note on the disk that the contents known as `contents`, which end at byte `end`, are
+        being moved within the file."""
         file_marks.mark(self._fd, end, contents)
         self.flush()
 
     def marked(self, contents: str) -> int:
-        """The end that `mark` noted of these contents; 0 for nothing."""
+        """The end that `mark` noted for these contents; 0 if it noted none."""
         return file_marks.marked(self._fd, contents)
 
     def unmark(self) -> None:
-        """Forget, for good, what `mark` noted."""
+        """Take the note of `mark` away, on the disk."""
         if file_marks.unmark(self._fd):
             self.flush()
 
@@ -118,10 +119,10 @@ class FileImage(DescriptorImage):
             offset = hole
 
     def reserve(self, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
-        """Make the file `size` bytes long, all of it allocated; holes become zeros. On failure
-        the file is as long as before. `in_use`: somebody may be writing to it, so holes need not
-        be filled, and what is new and zero stays. `between` is called now and then while zeros
-        are written, and may raise."""
+        """Make the file `size` bytes long, with all its space allocated. Holes become zeros. A
+        failure leaves the old length. `in_use`: somebody may be writing to it; so its holes are not
+        filled, and a failure leaves the length up to which it was zeroed. `between` is called now
+        and then while zeros are written, and may raise."""
         present = self.size
         try:
             self._allocate(size, present, in_use=in_use, between=between)
@@ -151,7 +152,7 @@ class FileImage(DescriptorImage):
         os.ftruncate(self._fd, size)
 
     def clone_from(self, source: FileImage) -> None:
-        """Become what `source` is at this moment by sharing its blocks. `Unsupported` where
+        """Become what `source` is at this moment, by sharing its blocks. Raises `Unsupported` where
         the file system has no reflinks."""
         try:
             self.match_copy_on_write(source)
@@ -165,8 +166,8 @@ class FileImage(DescriptorImage):
             ) from None
 
     def _fill_holes(self, end: int, between: Look) -> None:
-        """Write zeros to what reads as zeros before `end`. What is a hole is not asked: where no
-        space can be reserved, holes are often not told from data."""
+        """Write zeros wherever the file reads as zeros before `end`. The file system is not asked
+        for holes: one that cannot reserve space often cannot tell them from data."""
         for offset in range(0, end, CHUNK):
             if offset % _STEP == 0:
                 between()
@@ -199,9 +200,9 @@ class FileDraft(FileImage, ImageDraft):
         self.whole = False
 
     def claim(self, *, ours: bool = False) -> None:
-        """Have it alone, by whatever name, directory, user or host it was reached. `ours`: it was
-        made a moment ago, or is to be renamed before it changes, and only one succeeds in that.
-        Raises `InUse`."""
+        """Lock the file against other agents, also those that reach it by another name, as another
+        user or from another host. Raises `InUse`. `ours`: no lock is needed, since this agent has
+        just made the file, or will rename it before it changes, in which one agent succeeds."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -236,7 +237,7 @@ class FileDraft(FileImage, ImageDraft):
         leftovers.unmark_draft(self._fd)
 
     def _remove_what_was_left(self) -> None:
-        """Of an image that this one replaces."""
+        """Remove what an interrupted copy-contents left of the image that this one replaces."""
         with suppress(FileNotFoundError):
             os.unlink(self._name + REWORK_SUFFIX, dir_fd=self._directory)
 
@@ -270,7 +271,7 @@ class FileArchive(FileDraft, ResumableSink):
 
 
 class ReworkedFile(Reworked, FileDraft):
-    """A file that is its own draft: it keeps its mode and owner, too."""
+    """A file that is changed in place. It keeps its mode and owner."""
 
     _suffix = REWORK_SUFFIX
 
@@ -294,9 +295,9 @@ class ReworkedFile(Reworked, FileDraft):
 def to_have(
     directory: int, new: NewFiles, replaced: str | None, like: str | None = None
 ) -> Attributes:
-    """What a new file is to have beside its contents: that of the file `like`, with its times, as
-    gzip and zstd do it; or that of the image that it replaces, or of what is left of one; or
-    what is configured."""
+    """The attributes that a new file is to have: those of the file `like`, with its times, as gzip
+    and zstd do it; else those of the image that it replaces, or of what is left of that; else the
+    configured ones."""
     if like is not None:
         return attributes.of_name(directory, like)
     for file in (replaced, replaced + REWORK_SUFFIX) if replaced else ():

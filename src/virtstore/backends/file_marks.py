@@ -20,13 +20,13 @@ LOST: Final = "user.virtstore.lost"
 
 
 def mark(fd: int, end: int, contents: str) -> None:
-    """Note that these contents, which end at byte `end`, are being moved."""
+    """Note that the contents known as `contents`, which end at byte `end`, are being moved."""
     with suppress(OSError):  # not every file system has extended attributes
         os.setxattr(fd, _SHRINKING, f"{end} {contents}".encode())
 
 
 def marked(fd: int, contents: str) -> int:
-    """The end that `mark` noted of these contents; 0 for nothing."""
+    """The end that `mark` noted for these contents; 0 if it noted none."""
     try:
         end, _, noted = os.getxattr(fd, _SHRINKING).partition(b" ")
     except OSError:
@@ -35,12 +35,12 @@ def marked(fd: int, contents: str) -> int:
 
 
 def unmark(fd: int) -> bool:
-    """Forget what `mark` noted; whether there was anything."""
+    """Take the note of `mark` away. Whether there was one."""
     return _remove(fd, _SHRINKING)
 
 
 def losses(directory: int, file: str) -> str:
-    """The note that a file has."""
+    """The note of losses that a file has; "" for none."""
     try:
         path = f"/proc/self/fd/{directory}/{file}"
         return os.getxattr(path, LOST, follow_symlinks=False).decode("ascii", "replace")
@@ -49,7 +49,7 @@ def losses(directory: int, file: str) -> str:
 
 
 def note_losses(fd: int, note: str) -> bool:
-    """Give a file that note, or take it away; whether it could be had."""
+    """Give a file this note of losses; "" takes it away. Whether the file system can keep one."""
     if not note:
         _remove(fd, LOST)
         return True

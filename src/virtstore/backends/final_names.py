@@ -50,12 +50,12 @@ _INTERNAL: Final = re.compile(
 
 
 def is_internal(file: str) -> bool:
-    """Whether a file is nobody's image, and not shown."""
+    """Whether a file is one of virtstore's own, which no listing shows."""
     return _INTERNAL.fullmatch(file) is not None
 
 
 def is_named(directory: int, file: str, fd: int) -> bool:
-    """Whether what `fd` is on is called so, as far as the file system tells."""
+    """Whether the open file `fd` has this name, as far as the file system tells."""
     with suppress(FileNotFoundError):
         return _may_be_same(_status(directory, file), os.fstat(fd))
     return False
@@ -70,9 +70,9 @@ def exists(directory: int, name: str) -> bool:
 
 
 def give(directory: int, name: str, fd: int, suffix: str = PARTIAL_SUFFIX) -> None:
-    """The partial image of that name and `suffix`, which `fd` is on, has its final one, for good.
-    Raises FileExistsError, and `Unsupported` where that cannot be done; it is partial still.
-    Raises `Displaced` where another file has its partial name."""
+    """Give the partial image `fd`, whose name is `name` and `suffix`, its final name, on the disk.
+    Raises FileExistsError where the name is taken, and `Unsupported` where it cannot be given
+    safely: the image stays partial. Raises `Displaced` where another file has the partial name."""
     _require_named(directory, name + suffix, fd)
     try:
         linux.rename_noreplace(directory, name + suffix, name)
@@ -84,14 +84,15 @@ def give(directory: int, name: str, fd: int, suffix: str = PARTIAL_SUFFIX) -> No
 
 
 def give_over(directory: int, name: str, fd: int) -> None:
-    """The same, in place of whatever has that name."""
+    """The same, replacing whatever has that name."""
     _require_named(directory, name + PARTIAL_SUFFIX, fd)
     _rename(directory, name + PARTIAL_SUFFIX, name)
     flush(directory)
 
 
 def take(directory: int, name: str, suffix: str = PARTIAL_SUFFIX) -> None:
-    """An image is partial, for good. Raises FileExistsError if there is a partial one."""
+    """Take an image's final name away, on the disk: it is partial. Raises FileExistsError if there
+    is a partial one already."""
     partial = name + suffix
     try:
         linux.rename_noreplace(directory, name, partial)
@@ -106,14 +107,14 @@ def take(directory: int, name: str, suffix: str = PARTIAL_SUFFIX) -> None:
 
 
 def interrupted(directory: int) -> list[str]:
-    """The names of images that a crash left between two names."""
+    """The names of images that a crash left while they were given or lost a name."""
     with opened_anew(directory) as fd:
         found = [file for file in os.listdir(fd) if file.endswith(STEPS)]
     return sorted({_of_step(file) for file in found})
 
 
 def mend(directory: int, name: str) -> None:
-    """One name is left of each. The caller has the image's lock."""
+    """Leave such an image with one name. The caller has the image's lock."""
     for before, after in _STEPS.items():
         step = name + after
         with suppress(FileNotFoundError):  # it is not there, or was mended since
@@ -137,7 +138,7 @@ def require_new(directory: int) -> None:
 
 
 def way_to_new(directory: int) -> Way | None:
-    """How new names can be given here: found by trying it."""
+    """The call by which a new name can be given here, found by trying; None where there is none."""
     with named_apart(directory) as one:
         other = one + "0"
         try:
@@ -159,7 +160,7 @@ def way_to_new(directory: int) -> Way | None:
 
 
 def is_other_name(directory: int, file: str) -> bool:
-    """Whether a file on its way to a final name has that already."""
+    """Whether a file under a name between two steps has its final name already."""
     return file.endswith(STEPS) and _is_given(directory, _of_step(file), file)
 
 
@@ -168,8 +169,8 @@ def _of_step(file: str) -> str:
 
 
 def _is_given(directory: int, name: str, step: str) -> bool:
-    """Whether `name` is there, and the other name of `step`. What was an image, and is seen to be
-    another file, may be all that there is of it."""
+    """Whether `name` is there and may be the same file as `step`. Where `step` was an image, and is
+    seen to be another file, it may be all that is left of that image."""
     if not exists(directory, name):
         return False
     if not step.endswith(RETURN_SUFFIX):
@@ -264,8 +265,8 @@ def _give_by_link(directory: int, name: str, fd: int, suffix: str) -> None:
 
 
 def _open_by(directory: int, name: str, fd: int) -> None:
-    """Let `fd` be on the file by that name of it: some servers know an open file by the name that
-    it was opened by, and others keep that name for as long as it is open."""
+    """Open the file of the descriptor `fd` anew, by this name. Some servers know an open file by
+    the name that it was opened by, and others keep that name for as long as it is open."""
     with suppress(OSError):  # it may not be ours to open any more
         again = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
         os.dup2(again, fd, inheritable=False)
@@ -314,7 +315,7 @@ def _same(directory: int, one: str, other: str) -> bool:
 
 
 def _may_be_same(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether it may be one file, also where a file system gives each name a number of its own."""
+    """Whether two names may be one file's, also where the file system numbers each name."""
     like = [(status.st_size, status.st_mtime_ns) for status in (one, other)]
     return os.path.samestat(one, other) or like[0] == like[1]
 

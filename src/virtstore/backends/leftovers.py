@@ -21,23 +21,23 @@ _SUFFIXES: Final = (REWORK_SUFFIX, RETURN_SUFFIX, PARTIAL_SUFFIX, PUBLISH_SUFFIX
 
 
 def names(name: str) -> tuple[str, ...]:
-    """What may be left of `name`: of an image, also on its way back to that name, and of a draft,
-    also on its way there."""
+    """The file names that an interrupted operation may have left for `name`: of an image that was
+    changed in place, and of a draft; each also of one that was about to get its final name."""
     return tuple(name + suffix for suffix in _SUFFIXES)
 
 
 def is_named(file: str) -> bool:
-    """Whether it is called like what is left."""
+    """Whether a file has such a name."""
     return file.endswith(_SUFFIXES)
 
 
 def image_name(file: str) -> str:
-    """The final name of what is left."""
+    """The final name of an image whose file has such a name."""
     return next(file.removesuffix(suffix) for suffix in _SUFFIXES if file.endswith(suffix))
 
 
 def was_image(directory: int, file: str) -> WasImage:
-    """Whether something partial is what is left of an image."""
+    """Whether a partial file is what is left of an image, and no draft."""
     if file.endswith((REWORK_SUFFIX, RETURN_SUFFIX)):
         return "yes"
     try:
@@ -50,12 +50,12 @@ def was_image(directory: int, file: str) -> WasImage:
 
 
 def mark_draft(fd: int) -> None:
-    """It is one, whatever it was."""
+    """Mark an open file as a draft, whatever it was."""
     with suppress(OSError):
         os.setxattr(fd, _DRAFT, b"")
 
 
 def unmark_draft(fd: int) -> None:
-    """It has its final name."""
+    """Take that mark away: the file has its final name."""
     with suppress(OSError):
         os.removexattr(fd, _DRAFT)

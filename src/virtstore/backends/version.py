@@ -33,7 +33,7 @@ def of_status(status: os.stat_result) -> Version:
 
 
 def settled(image: Readable) -> Version:
-    """The version, once a later write will make another one of it."""
+    """The version of an image. Waits until a later write is sure to make another version of it."""
     if not image.version.changed:
         return image.version
     with suppress(OSError):  # then reading will say what is wrong
@@ -50,7 +50,8 @@ def settled(image: Readable) -> Version:
 
 
 def written(before: Version, now: Version) -> str | None:
-    """In words, what shows that somebody wrote to an image, or put another in its place."""
+    """What shows that somebody wrote to an image, or put another in its place, in words; None if
+    nothing does."""
     if now.identity != before.identity:
         return "another file has its name"
     if now.size != before.size:
@@ -62,7 +63,7 @@ def written(before: Version, now: Version) -> str | None:
 
 
 def touched(before: Version, now: Version) -> bool:
-    """Whether something about it was changed, maybe its contents."""
+    """Whether anything of an image was changed, its contents maybe."""
     return now.changed != before.changed
 
 

@@ -24,7 +24,7 @@ _MOST_SKIPPED: Final = 64
 
 
 class Foreign(NamedTuple):
-    """`name`: as `names.KINDS` has it; `container`: what one says of itself."""
+    """Something foreign. `name`: as `names.KINDS` has it; `container`: a container's header."""
 
     name: str
     container: Container | None = None
@@ -35,7 +35,8 @@ class Foreign(NamedTuple):
 
 
 def detect(source: ArchiveSource) -> Foreign | None:
-    """What foreign thing `source` is; None for a raw image, and for archives that are read."""
+    """The foreign thing that `source` is; None for a raw image, and for an archive that is read
+    here."""
     if container := containers.detect(source):
         return Foreign(container.format, container)
     head = source.read_at(0, _HEAD)
@@ -48,8 +49,8 @@ def detect(source: ArchiveSource) -> Foreign | None:
 
 
 class Ends(NamedTuple):
-    """As much of an archive's image as foreign things are known by, of which the rest was not
-    read. `size`: that of the image, where the `foot` is known."""
+    """The beginning of an archive's image, and its end where that was read. `size` is the image's
+    if the `foot` is known, else that of the `head`."""
 
     head: bytes
     foot: bytes = b""
@@ -65,7 +66,7 @@ class Ends(NamedTuple):
 
 
 def first_of(pieces: Iterator[bytes]) -> bytes:
-    """The beginning of an image that comes in pieces: a chunk at the most, and enough."""
+    """The beginning of an image that comes in pieces: enough to recognise it, at most a chunk."""
     head = b""
     for piece in pieces:
         head += piece
@@ -107,7 +108,7 @@ def _is_lzma(head: bytes) -> bool:
 
 
 def _is_only_skippable(source: ArchiveSource, head: bytes) -> bool:
-    """Whether it is skippable frames of zstd and lz4 from its first to its last byte."""
+    """Whether a file consists of skippable frames of zstd and lz4 only."""
     position = 0
     for _ in range(_MOST_SKIPPED):
         if len(head) < 8 or not is_skippable(head):

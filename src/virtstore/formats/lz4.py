@@ -75,7 +75,8 @@ class Lz4:
 
 
 def _frames(cursor: Cursor, steps: Steps) -> Iterator[None]:
-    """Stops at each frame that has contents. Whoever asks for the next has moved on."""
+    """The header of each frame that has contents. The caller moves the cursor to the frame's end
+    before it asks for the next."""
     found = 0
     while not cursor.at_end:
         steps.take()
@@ -115,7 +116,7 @@ def _refuse_dictionary(head: bytes) -> None:
 
 
 def _skip_frame(cursor: Cursor, steps: Steps) -> int | None:
-    """Move over a frame; its content size, if it says it."""
+    """Move over a frame. Returns its content size, None if it does not say it."""
     header = _parse_header(cursor.peek(19))
     cursor.skip(header.length)
     capacity = 0

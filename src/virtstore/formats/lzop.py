@@ -156,7 +156,8 @@ class _Filter:
             yield piece
 
     def _ready(self) -> set[int]:
-        """Waits until the process takes or gives something; hears what it complains of."""
+        """Wait until the process reads or writes something. What it writes to its standard error is
+        kept."""
         ready = {descriptor for descriptor, _ in self._poll.poll()}
         if self._err in ready:
             said = os.read(self._err, PAGE)
@@ -166,7 +167,8 @@ class _Filter:
         return ready
 
     def complaint(self) -> str:
-        """What the process said if it failed, after its end; empty if it did its work."""
+        """What the process wrote to its standard error if it failed; empty if it did its work.
+        Called after its end."""
         status = self._process.wait()
         while len(self._said) < PAGE and (said := os.read(self._err, PAGE)):
             self._said += said
@@ -177,14 +179,15 @@ class _Filter:
 
 
 class _Member(NamedTuple):
-    """What a member's header says of its blocks: which checksums stand before each."""
+    """A member's header: the checksums that stand before each of its blocks."""
 
     contents_checksums: int
     stored_checksums: int
 
 
 class _Found(NamedTuple):
-    """The bytes that all members hold, where the last ends, and what is wrong with what follows."""
+    """What the members hold together, in bytes, where the last ends, and why what follows is
+    none."""
 
     size: int
     end: int
@@ -192,8 +195,8 @@ class _Found(NamedTuple):
 
 
 def _walk(source: ArchiveSource, steps: Steps) -> _Found:
-    """What the members' headers say. Raises `Corrupt` where the structure of one is not sound, and
-    `OutOfSteps`."""
+    """Walk over the members by their headers. Raises `Corrupt` where the structure of one is not
+    sound, and `OutOfSteps`."""
     if not source.size:
         raise Corrupt("the archive is empty")
     cursor = Cursor(source, ahead=PAGE)
@@ -207,7 +210,7 @@ def _walk(source: ArchiveSource, steps: Steps) -> _Found:
 
 
 def _skip_member(cursor: Cursor, steps: Steps) -> int:
-    """Move over a member; the bytes that it holds."""
+    """Move over a member. Returns the bytes that it holds."""
     steps.take()
     member = _take_header(cursor)
     total = 0

@@ -44,7 +44,7 @@ def read_member(
     cursor: Cursor, decoder: Decoder, failure: type[Exception] | tuple[type[Exception], ...]
 ) -> Iterator[bytes]:
     """The contents of the member at `cursor`, which ends up behind it; `failure` is what
-    the decoder raises. Raises `Corrupt` for a member that is damaged or does not end."""
+    the decoder raises for damage. Raises `Corrupt` for a member that is damaged or does not end."""
     given, wanted = _FIRST, _MOST_FROM_FIRST
     while not decoder.eof:
         data = cursor.take_some(given) if decoder.needs_input else b""
@@ -76,7 +76,7 @@ class MemberWriter:
         self._put(self._encoder.flush())
 
     def abandon(self) -> None:
-        """Nothing is held but memory."""
+        """Nothing: the writer holds memory only."""
 
     def _put(self, data: bytes) -> None:
         if data:

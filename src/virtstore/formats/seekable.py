@@ -88,7 +88,7 @@ class SeekableWriter:
         self._sink(frame)
 
     def add_stored(self, stored: int, checksum: bytes, length: int) -> None:
-        """The same of a frame of `stored` bytes, ending in `checksum`, that is there already."""
+        """The same for a frame of `stored` bytes, ending in `checksum`, that is in its place."""
         if self.image_size % CHUNK:
             raise ValueError("a frame follows one that did not end on a chunk boundary")
         if len(self._table) // 3 >= MAX_FRAMES - 1:
@@ -216,10 +216,10 @@ class Unpacked:
 
 
 def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, bytes, int]]:
-    """The frames of an archive of ours that was not finished, each with its position and the
-    bytes that it stands for, of an image of `size` bytes: as far as they lie on chunk
-    boundaries. Raises `Corrupt` where what follows is no frame, or is cut off. What is in
-    them, only decompressing them tells."""
+    """The frames of an archive of ours that was not finished, of an image of `size` bytes: each
+    frame's position, its bytes, and how many bytes of the image it stands for. Raises `Corrupt` at
+    the first that is cut off, is no frame, or lies on no chunk boundary. Only decompressing a frame
+    tells what is in it."""
     cursor = Cursor(source, ahead=_AHEAD)
     offset = 0
     while offset < size and not cursor.at_end:
@@ -239,7 +239,7 @@ def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, byt
 
 
 def _table_at(source: ArchiveSource) -> int | None:
-    """Where the seek table begins; None if the archive has not a table such as ours."""
+    """The byte where the seek table begins; None if the archive has no table such as ours."""
     if source.size < SKIPPABLE.size + FOOTER.size:
         return None
     count, descriptor, magic = FOOTER.unpack(source.read_at(source.size - FOOTER.size, FOOTER.size))

@@ -1,4 +1,4 @@
-"""How far the walk over an archive's headers goes, to learn how large its image is.
+"""A budget for the walk over an archive's headers, by which the size of its image is learnt.
 
 A guest can make its image look like an archive of billions of headers with nothing between
 them, and whoever lists a directory asks every image in it. So that question has a budget, the
@@ -21,12 +21,12 @@ MOST_STEPS: Final = 1 << 20
 
 
 class OutOfSteps(Exception):
-    """The budget is used up: how large the image is, is not told."""
+    """The budget is used up before the size of the image is known."""
 
 
 class Steps:
-    """What is left of a budget of `most` steps (None: `MOST_STEPS`), each a header (of a frame,
-    a block, a record of an index) that is looked at."""
+    """A budget of `most` steps (None: `MOST_STEPS`). To read one header, of a frame, a block or a
+    record of an index, is a step."""
 
     def __init__(self, most: int | None = None) -> None:
         self._left = MOST_STEPS if most is None else most
@@ -36,7 +36,7 @@ class Steps:
         return cls(sys.maxsize)
 
     def take(self, count: int = 1) -> None:
-        """Raises `OutOfSteps` where fewer than `count` are left."""
+        """Use up `count` steps. Raises `OutOfSteps` where fewer are left."""
         self._left -= count
         if self._left < 0:
             raise OutOfSteps

@@ -103,7 +103,7 @@ def _skip_padding(cursor: Cursor) -> None:
 
 
 def _size(source: ArchiveSource, steps: Steps) -> int:
-    """The sum over the streams. Raises `OutOfSteps`."""
+    """Bytes that all streams hold together. Raises `OutOfSteps`."""
     total, end = 0, source.size
     while end:
         end = _without_padding(source, end, steps)
@@ -119,7 +119,8 @@ def _size(source: ArchiveSource, steps: Steps) -> int:
 
 
 def _without_padding(source: ArchiveSource, end: int, steps: Steps) -> int:
-    """Where the last stream ends, of those that end before `end`. A page is a step."""
+    """The byte where the last stream before `end` ends, without the zeros behind it. A page of
+    zeros is a step."""
     while end >= PAGE and source.read_at(end - PAGE, PAGE) == _PADDING:
         steps.take()
         end -= PAGE
@@ -130,7 +131,7 @@ def _without_padding(source: ArchiveSource, end: int, steps: Steps) -> int:
 
 
 def _last_stream(source: ArchiveSource, end: int, steps: Steps) -> tuple[int, int]:
-    """Where the stream that ends at `end` begins, and the size of its contents."""
+    """The byte where the stream that ends at `end` begins, and the size of its contents."""
     steps.take(_STEPS_OF_A_STREAM)
     if end < 2 * _HEADER:
         raise Corrupt("the archive is truncated, or is not xz")

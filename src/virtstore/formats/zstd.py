@@ -76,8 +76,8 @@ def _read_stream(source: ArchiveSource) -> Iterator[bytes]:
 
 
 def _frames(source: ArchiveSource, cursor: Cursor, steps: Steps) -> Iterator[FrameHeader]:
-    """The header of each frame that has contents. Whoever asks for the next has moved
-    `cursor` from behind the header to the frame's end.
+    """The header of each frame that has contents. The caller moves `cursor` from behind the header
+    to the frame's end before it asks for the next.
 
     Raises `Corrupt` for an empty archive, for anything that is not a frame, and for
     frames of ours whose seek table does not follow. Raises `OutOfSteps`: a frame is a step, and

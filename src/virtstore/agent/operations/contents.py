@@ -24,14 +24,14 @@ _SECTOR: Final = 512
 
 @contextmanager
 def device_of(image: Image, *, lock: int = -1) -> Iterator[Device]:
-    """The image as tools take it."""
+    """The image as a device that tools can open."""
     with image.lend() as fd:
         yield Device(fd, image.size, lock=lock)
 
 
 def refuse_to_cut(image: Image, size: int) -> None:
-    """Raises `Unsafe` unless everything from byte `size` on is of no use to anyone: behind
-    every file system and partition, and zeros."""
+    """Raises `Unsafe` unless everything from byte `size` on lies behind every file system and
+    partition, and is zeros."""
     held = looks_like(image)
     if held and held.container:  # on a volume: a file that is one was refused before
         raise Unsafe(
@@ -76,9 +76,9 @@ def refuse_to_cut(image: Image, size: int) -> None:
 
 
 def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
-    """Raises `Unsafe` where there is data from byte `size` on that is behind all that was
-    recognised: before anything is shrunk, for afterwards it cannot be told from what a file
-    system left there. Before byte `remnants` it did, in a resize that was interrupted."""
+    """Raises `Unsafe` where there is data from byte `size` on that lies behind everything that was
+    recognised. Called before anything is shrunk: afterwards such data cannot be told from what the
+    file system left there. Data before byte `remnants` is what an interrupted resize left there."""
     with device_of(image) as disk:
         found = detect(disk)
     end = end_of_contents(found)
@@ -94,8 +94,8 @@ def refuse_to_cut_the_unknown(image: Image, size: int, remnants: int) -> None:
 
 
 def unknown_inside(image: Image, partition: Partition, start: int) -> str | None:
-    """That there is data in a partition from byte `start` on, which is behind the file system in
-    it; None where there is none."""
+    """A sentence about the data that a partition has from byte `start` on, behind its file system;
+    None where there is none."""
     with device_of(image) as disk:
         head = disk.read(partition.start, _SECTOR)
     while (offset := first_data(image, start, end_of(partition))) is not None:
@@ -110,8 +110,8 @@ def unknown_inside(image: Image, partition: Partition, start: int) -> str | None
 
 
 def refuse_to_cut_inside(image: Image, partition: Partition, start: int) -> None:
-    """Raises `Unsafe` where a partition that is to end before byte `start` has unknown data there:
-    as `refuse_to_cut_the_unknown`, before anything is shrunk."""
+    """Raises `Unsafe` where a partition that is to end before byte `start` has unknown data behind
+    that. Called before anything is shrunk, as `refuse_to_cut_the_unknown`."""
     if found := unknown_inside(image, partition, start):
         raise Unsafe(
             f"{found}. If it is of no use, 'virtstore shrinkfs' has the partition end with its file"
@@ -122,8 +122,8 @@ def refuse_to_cut_inside(image: Image, partition: Partition, start: int) -> None
 def refuse_to_write_upon_the_unknown(
     image: Image, table: Table | None, size: int, remnants: int
 ) -> None:
-    """Raises `Unsafe` where there is data that is behind all partitions, and upon which the table
-    would be written that a disk of `size` bytes has at its end (a GPT)."""
+    """Raises `Unsafe` where data behind all partitions would be overwritten by the second copy of a
+    GPT, at the end of a disk of `size` bytes."""
     if table is None:
         return
     end = max((end_of(p) for p in table.partitions), default=0)
@@ -150,14 +150,14 @@ def require_end(image: Image, size: int) -> None:
 
 
 def zero_data(image: Image, start: int, end: int) -> None:
-    """Have a range read as zeros, writing only where it does not."""
+    """Zero a range; only what is not zero is written."""
     while (offset := first_data(image, start, end)) is not None:
         start = min(end, offset - offset % CHUNK + CHUNK)
         image.zero(offset, start - offset)
 
 
 def _unmeasured(found: Contents) -> str:
-    """Why it cannot be told where what is in an image ends."""
+    """Why the end of an image's contents is not known."""
     if found.warnings:
         return "; ".join(found.warnings)
     if found.filesystem:
@@ -166,7 +166,7 @@ def _unmeasured(found: Contents) -> str:
 
 
 def _smaller(found: Contents) -> str:
-    """Where what ends last can be shrunk, the command that does it."""
+    """The advice to shrink what ends last, where it can be shrunk; else ""."""
     last = _last(found)
     inside = last.filesystem if last else found.filesystem
     if inside is None or not registry.can_shrink(inside.type):
@@ -183,13 +183,13 @@ def _names(found: Contents) -> str:
 
 
 def _last(found: Contents) -> Partition | None:
-    """The partition that reaches furthest, with the file system in it."""
+    """The partition that reaches furthest, its file system included."""
     inside = [p for p in found.partitions if not is_container(p)] or found.partitions
     return max(inside, key=claimed_end, default=None)
 
 
 def _first_unknown(image: Image, table: Table | None, start: int, end: int) -> int | None:
-    """As `first_data`, but for what is the table's own."""
+    """As `first_data`, without data that the partition table has there itself."""
     while (offset := first_data(image, start, end)) is not None and table is not None:
         with device_of(image) as disk:
             start = table.own(disk, offset, end)
