@@ -41,9 +41,10 @@ _COLUMNS = {
     "lv_kernel_minor": "7",
     "lv_snapshot_invalid": "unknown",
     "lv_health_status": "",
-    "zero": "unknown",
-    "transaction_id": "7",
 }
+_SEGMENT = {"zero": "unknown", "transaction_id": ""}
+_GROUP = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
+_POOL = {"lv_name": "pool", "lv_role": "private", "lv_layout": "thin,pool", "transaction_id": "7"}
 
 Fake = Callable[[str, int, str], None]
 
@@ -67,14 +68,23 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
 
 
 def rows(*changes: dict[str, str]) -> str:
+    """A report of as many volumes, in which these columns are other ones."""
     uuids = [_COLUMNS["lv_uuid"], *(f"other-{number}" for number, _ in enumerate(changes[1:]))]
-    told = [{"lv_uuid": uuid} | change for uuid, change in zip(uuids, changes, strict=True)]
-    return json.dumps({"report": [{"lv": [_COLUMNS | each for each in told]}]})
+    volumes = [_COLUMNS | {"lv_uuid": uuid} for uuid in uuids]
+    segments = [_SEGMENT | {"lv_uuid": uuid} for uuid in uuids]
+    for volume, segment, change in zip(volumes, segments, changes, strict=True):
+        for column, value in change.items():
+            (segment if column in _SEGMENT else volume)[column] = value
+    return section(lv=volumes, seg=segments)
+
+
+def section(**parts: list[dict[str, str]]) -> str:
+    return json.dumps({"report": [{"vg": [_GROUP], "lv": [], "seg": []} | parts]})
 
 
 def volume(fake: Fake, **changes: str) -> Volume:
     fake(rows(changes), 0, "")
-    [found] = lvm_report.volumes("vg0")
+    [found] = lvm_report.report("vg0").volumes
     return found
 
 
@@ -145,19 +155,21 @@ def test_a_thin_snapshot(fake: Fake) -> None:
     ],
 )
 def test_pools_and_parts_of_other_volumes_are_no_images(fake: Fake, role: str, layout: str) -> None:
-    assert volume(fake, lv_role=role, lv_layout=layout).type is None
+    found = volume(fake, lv_role=role, lv_layout=layout, transaction_id="7")
+    assert found.type is None
 
 
 def test_pools_are_told_with_the_room_that_is_left(fake: Fake) -> None:
-    pool = {"lv_name": "pool", "lv_role": "private", "lv_layout": "thin,pool", "data_percent": "25"}
-    fake(rows(pool, {"lv_layout": "thin,sparse"}, {}), 0, "")
-    assert lvm_report.thin_pools("vg0") == (ThinPool("pool", 32 << 20, 24 << 20),)
+    fake(rows(_POOL | {"data_percent": "25"}, {"lv_layout": "thin,sparse"}, {}), 0, "")
+    report = lvm_report.report("vg0")
+    assert lvm_report.thin_pools(report) == (ThinPool("pool", 32 << 20, 24 << 20),)
+    assert [volume.transaction for volume in report.volumes] == [7, None, None]
 
 
 def test_a_volume_of_many_segments_is_one_volume(fake: Fake) -> None:
-    segment = {"lv_uuid": "one"}
-    fake(rows(segment, segment, segment | {"lv_name": "web"}, {"lv_name": "other"}), 0, "")
-    assert [found.name for found in lvm_report.volumes("vg0")] == ["web", "other"]
+    segments = [_SEGMENT | {"lv_uuid": _COLUMNS["lv_uuid"]}] * 3
+    fake(section(lv=[_COLUMNS], seg=segments), 0, "")
+    assert [found.name for found in lvm_report.report("vg0").volumes] == ["web"]
 
 
 def test_a_volume_on_a_missing_disk_is_partial(fake: Fake) -> None:
@@ -166,36 +178,33 @@ def test_a_volume_on_a_missing_disk_is_partial(fake: Fake) -> None:
 
 
 def test_a_volume_group(fake: Fake) -> None:
-    row = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
-    fake(json.dumps({"report": [{"vg": [row]}]}), 0, "")
-    found = lvm_report.group("vg0")
+    fake(section(), 0, "")
+    found = lvm_report.report("vg0").group
     assert (found.size, found.free, found.extent_size, found.missing) == (100, 60, 4, "")
 
 
 def test_a_missing_disk_of_a_volume_group_is_named_once(fake: Fake) -> None:
-    row = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
     said = (
         "  WARNING: Couldn't find device with uuid uTo9qS-b70H.\n"
         "  WARNING: VG vg0 is missing PV uTo9qS-b70H (last written to /dev/sdb).\n"
         "  WARNING: VG vg0 is missing PV uTo9qS-b70H (last written to /dev/sdb).\n"
     )
-    fake(json.dumps({"report": [{"vg": [row]}]}), 0, said)
-    missing = lvm_report.group("vg0").missing
+    fake(section(), 0, said)
+    missing = lvm_report.report("vg0").group.missing
     assert missing == "the physical volume uTo9qS-b70H is missing (it was /dev/sdb)"
 
 
 def test_two_groups_of_one_name_are_refused(fake: Fake) -> None:
-    row = {"vg_size": "100", "vg_free": "60", "vg_extent_size": "4"}
-    fake(json.dumps({"report": [{"vg": [row, row]}]}), 0, "")
+    said = json.loads(section())
+    fake(json.dumps({"report": said["report"] * 2}), 0, "")
     with pytest.raises(Error, match="2 volume groups called vg0"):
-        lvm_report.group("vg0")
+        lvm_report.report("vg0")
 
 
 def test_an_unknown_group_is_not_found(fake: Fake) -> None:
     fake("", 5, 'Volume group "vg9" not found')
-    for ask in (lvm_report.group, lvm_report.volumes, lvm_report.thin_pools):
-        with pytest.raises(NotFound, match="vg9"):
-            ask("vg9")
+    with pytest.raises(NotFound, match="vg9"):
+        lvm_report.report("vg9")
 
 
 @pytest.mark.parametrize(
@@ -206,8 +215,12 @@ def test_an_unknown_group_is_not_found(fake: Fake) -> None:
         "[]",
         "{}",
         '{"report": {}}',
-        '{"report": [{"lv": [{"lv_name": "web"}]}]}',
-        '{"report": [{"lv": [{"lv_name": 7}]}]}',
+        '{"report": [{"vg": [], "lv": []}]}',
+        section(lv=[{"lv_name": "web"}]),
+        section(vg=[{"vg_size": "1"}]),
+        section(vg=[_GROUP | {"vg_free": "60.00m"}]),
+        rows({"lv_name": 7}),  # type: ignore[dict-item]
+        rows(_POOL | {"transaction_id": ""}),
         rows({"lv_size": "32.00m"}),
         rows({"data_percent": "Invalid", "lv_layout": "thin,sparse"}),
         rows({"lv_kernel_major": ""}),
@@ -218,14 +231,14 @@ def test_an_unknown_group_is_not_found(fake: Fake) -> None:
 def test_what_is_no_report_is_an_error_that_says_so(fake: Fake, said: str) -> None:
     fake(said, 0, "")
     with pytest.raises(Error, match="lvm answered with something that is no report") as raised:
-        lvm_report.volumes("vg0")
+        lvm_report.report("vg0")
     assert raised.value.code == "failed"
 
 
 def test_a_failure_is_told_with_what_lvm_said(fake: Fake) -> None:
     fake("", 5, "  /run/lock/lvm/V_vg0: open failed: No space left on device")
-    with pytest.raises(Error, match="lvm lvs failed: /run/lock/lvm/V_vg0: open failed"):
-        lvm_report.volumes("vg0")
+    with pytest.raises(Error, match="lvm fullreport failed: /run/lock/lvm/V_vg0: open failed"):
+        lvm_report.report("vg0")
 
 
 def test_an_lvm_that_hangs_is_stopped_and_told(
@@ -235,4 +248,4 @@ def test_an_lvm_that_hangs_is_stopped_and_told(
     (tmp_path / "lvm").write_text(f"#!{sys.executable}\nimport signal\nsignal.pause()\n")
     monkeypatch.setattr(lvm_report, "_TIMEOUT", 0.5)
     with pytest.raises(Error, match="lvm did not end within"):
-        lvm_report.volumes("vg0")
+        lvm_report.report("vg0")

@@ -7,7 +7,7 @@ import pytest
 
 from virtstore.backends import lvm_report, lvm_steps
 from virtstore.backends.lvm import VolumeGroup
-from virtstore.backends.lvm_report import Group, Volume
+from virtstore.backends.lvm_report import Group, Report, Volume
 from virtstore.errors import Error, LeftRunning, Unsupported
 
 GIB = 1 << 30
@@ -43,8 +43,7 @@ class Lvm:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Lvm:
     fake = Lvm()
     room = Group(100 * GIB, 50 * GIB, 4 << 20, "")
-    monkeypatch.setattr(lvm_report, "group", lambda name: room)
-    monkeypatch.setattr(lvm_report, "volumes", lambda name: [fake.volume])
+    monkeypatch.setattr(lvm_report, "report", lambda name: Report(room, (fake.volume,)))
     monkeypatch.setattr(lvm_steps, "lvm", fake.run)
     return fake
 

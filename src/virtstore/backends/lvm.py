@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from virtstore.backends import lvm_growth, lvm_mending, lvm_names, lvm_undo
+from virtstore.backends import lvm_growth, lvm_mending, lvm_names, lvm_report, lvm_undo
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
@@ -56,7 +56,8 @@ from virtstore.backends.lvm_steps import Volumes
 from virtstore.backends.lvm_volumes import ReworkedVolume, Snapshot, VolumeDraft
 from virtstore.backends.owner import Owner
 from virtstore.backends.volume import VolumeImage
-from virtstore.errors import Exists, InUse, NotFound, Unsupported
+from virtstore.errors import Error, Exists, InUse, LeftRunning, NotFound, Unsupported
+from virtstore.model import ThinPool
 from virtstore.undo import undone_by
 
 _FIXED: Final = (
@@ -93,6 +94,9 @@ class VolumeGroup(Store):
     def room(self) -> Group:
         """What LVM says of the group as a whole."""
         return self._volumes.room
+
+    def thin_pools(self) -> tuple[ThinPool, ...]:
+        return lvm_report.thin_pools(self._volumes.report())
 
     def free(self) -> int:
         return self.room.free
@@ -161,32 +165,39 @@ class VolumeGroup(Store):
 
     def show(self, name: str) -> None:
         """Give an image its final name back."""
-        self.refresh()
         self._volumes.rename(name + REWORK_SUFFIX, name)
         self._volumes.untag(name, REWORK)
 
     def publish(self, name: str, *, overwrite: bool) -> None:
         """Give the draft of `name` that name. The image that had the name is removed, and so is an
         image that an interrupted change left hidden."""
-        self.refresh()
+        gone = self._out_of_the_way(name) if overwrite else []
+        try:
+            self._volumes.rename(name + PARTIAL_SUFFIX, name)  # replaces nothing
+        except LeftRunning:
+            raise
+        except Error:
+            if self._volumes.find(name):
+                raise FileExistsError(errno.EEXIST, "File exists", name) from None
+            raise
+        self._volumes.untag(name, PARTIAL, DRAFT)
+        # Whoever reads the old image goes on reading it; it goes when `mend` can remove it.
+        for volume in gone:
+            with suppress(InUse):
+                lvm_mending.remove(self._volumes, volume)
+
+    def _out_of_the_way(self, name: str) -> list[str]:
+        """The image of that name loses it. Returns what is to be removed once the draft has it."""
+        self.refresh()  # to make the draft took its time
         replaced, left = self._volumes.find(name), self._reworked(name)
-        if replaced and not overwrite:
-            raise FileExistsError(errno.EEXIST, "File exists", name)
         old = replaced or left
-        if overwrite and old and (kept := strange_tags(old)):
+        if old and (kept := strange_tags(old)):
             self._volumes.tag(name + PARTIAL_SUFFIX, *kept)
         if replaced:
             self._volumes.tag(name, REPLACED)
             self._volumes.rename(name, name + REPLACED_SUFFIX)
-        self._volumes.rename(name + PARTIAL_SUFFIX, name)
-        self._volumes.untag(name, PARTIAL, DRAFT)
-        # Whoever reads the old image goes on reading it; it goes when `mend` can remove it.
         gone = [name + REPLACED_SUFFIX] if replaced else []
-        if overwrite and left:
-            gone.append(left.name)
-        for volume in gone:
-            with suppress(InUse):
-                lvm_mending.remove(self._volumes, volume)
+        return [*gone, left.name] if left else gone
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         self._volumes.get(name)
@@ -198,7 +209,6 @@ class VolumeGroup(Store):
         lvm_mending.remove(self._volumes, name)
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
-        self.refresh()
         found = [self._draft_of(name), self._reworked(name) if was_image else None]
         for volume in filter(None, found):
             lvm_mending.remove(self._volumes, volume.name)

@@ -70,13 +70,13 @@ def unzeroed(volume: Volume) -> int | None:
 
 def _settle(volumes: Volumes, name: str, hidden: str) -> None:
     """It has its name again, if there is nothing left to be zeroed."""
-    if unzeroed(volumes.fresh(hidden)) is None:
+    if unzeroed(volumes.get(hidden)) is None:
         _show(volumes, name, hidden)
 
 
 def _show(volumes: Volumes, name: str, hidden: str) -> None:
     """All of it is zeroed: it has its name, and no mark."""
-    volume = volumes.fresh(hidden)
+    volume = volumes.get(hidden)
     start = zero_from(volume)
     if hidden != name:
         if start is not None and start < volume.size:
@@ -89,7 +89,7 @@ def _show(volumes: Volumes, name: str, hidden: str) -> None:
 
 
 def _zero(volumes: Volumes, name: str, start: int, between: Look) -> None:
-    volume = volumes.fresh(name)
+    volume = volumes.get(name)
     if volume.size <= start:
         return
     with volumes.opened(name, partial(VolumeImage, writable=True)) as image:

@@ -47,7 +47,6 @@ def interrupted(volumes: Volumes) -> list[str]:
 
 def mend(volumes: Volumes, name: str) -> None:
     """Finish or undo what was interrupted. The caller holds the image's lock."""
-    volumes.refresh()
     if any(v.name == name and v.transaction is not None for v in volumes.all()):
         _bring_up_to_date(volumes, name)
     else:

@@ -1,15 +1,16 @@
-"""What LVM says of a volume group, as values: `lvs` and `vgs` in their JSON form.
+"""What LVM says of a volume group, as values: one `lvm fullreport` in its JSON form, so that the
+group and all of its volumes are those of one moment.
 
 Explicit columns, bytes without suffix. Logical volumes are not scanned for physical ones
 (`devices/scan_lvs=0`), so a guest's own volume groups are never seen.
 
 What the kernel is to do in a thin pool (make a volume, delete one) LVM first writes down in
-its metadata, with a transaction number that the pool has only once it is done. lvs waits for
+its metadata, with a transaction number that the pool has only once it is done. A report waits for
 whoever is changing the group; so a pool whose own number is one less, asked afterwards, was
 left behind by a crash.
 
-Source: lvs(8), lvmreport(7); the kernel's thin-provisioning.rst, "Status". Host tools needed:
-lvm, dmsetup.
+Source: lvm-fullreport(8), lvmreport(7); the kernel's thin-provisioning.rst, "Status". Host tools
+needed: lvm, dmsetup.
 """
 
 from __future__ import annotations
@@ -35,16 +36,22 @@ CONFIG: Final = (
     " log { report_command_log=0 }"
     ' report { output_format="basic" compact_output=0 compact_output_cols="" aligned=1 buffered=1'
     ' headings=1 list_item_separator="," prefixes=0 quoted=1 columns_as_rows=0'
-    ' binary_values_as_numeric=0 lvs_sort="lv_name" vgs_sort="vg_name" mark_hidden_devices=1 }',
+    ' binary_values_as_numeric=0 mark_hidden_devices=1 vgs_sort_full="vg_name"'
+    ' pvs_sort_full="pv_uuid" lvs_sort_full="lv_name" pvsegs_sort_full="pvseg_start"'
+    ' segs_sort_full="seg_start" }',
 )
 
 _UNITS: Final = ("--reportformat", "json", "--units", "b", "--nosuffix")
-_LV_COLUMNS: Final = (
-    "lv_name,lv_uuid,vg_uuid,lv_size,lv_tags,lv_role,lv_layout,origin,origin_size,pool_lv,"
+#: Of the parts that a full report has: all of them, as there is no leaving out of one.
+_COLUMNS: Final = {
+    "vg": "vg_size,vg_free,vg_extent_size",
+    "lv": "lv_name,lv_uuid,vg_uuid,lv_size,lv_tags,lv_role,lv_layout,origin,origin_size,pool_lv,"
     "data_percent,lv_active,lv_device_open,lv_kernel_major,lv_kernel_minor,lv_snapshot_invalid,"
-    "lv_health_status,zero,transaction_id"
-)
-_VG_COLUMNS: Final = "vg_size,vg_free,vg_extent_size"
+    "lv_health_status",
+    "seg": "lv_uuid,zero,transaction_id",
+    "pv": "pv_uuid",
+    "pvseg": "pv_uuid",
+}
 _TIMEOUT: Final = 120
 _MISSING: Final = re.compile(rb"is missing PV (\S+) \(last written to ([^)]+)\)")
 
@@ -82,6 +89,13 @@ class Group(msgspec.Struct, frozen=True):
     missing: str
 
 
+class Report(msgspec.Struct, frozen=True):
+    """A volume group and its volumes, but for internal ones, as they were at one moment."""
+
+    group: Group
+    volumes: tuple[Volume, ...]
+
+
 class _LvRow(msgspec.Struct, frozen=True):
     lv_name: str
     lv_uuid: str
@@ -100,8 +114,14 @@ class _LvRow(msgspec.Struct, frozen=True):
     lv_kernel_minor: str
     lv_snapshot_invalid: str
     lv_health_status: str
-    zero: str
-    transaction_id: str
+
+
+class _SegmentRow(msgspec.Struct, frozen=True):
+    """A volume has several; those of a thin pool or volume have the same in each."""
+
+    lv_uuid: str = ""
+    zero: str = ""
+    transaction_id: str = ""
 
 
 class _VgRow(msgspec.Struct, frozen=True):
@@ -111,40 +131,39 @@ class _VgRow(msgspec.Struct, frozen=True):
 
 
 class _Section(msgspec.Struct, frozen=True):
-    lv: tuple[_LvRow, ...] = ()
-    vg: tuple[_VgRow, ...] = ()
+    vg: tuple[_VgRow, ...]
+    lv: tuple[_LvRow, ...]
+    seg: tuple[_SegmentRow, ...]
 
 
 class _Output(msgspec.Struct, frozen=True):
     report: tuple[_Section, ...]
 
 
-def volumes(group: str) -> list[Volume]:
-    """All volumes of a VG but internal ones; one call, however many there are. Raises
-    `NotFound` if there is no such VG."""
+def report(group: str) -> Report:
+    """One call, however many volumes there are. Raises `NotFound` if there is no such VG."""
+    said = _said(group)
+    found = [(row, section) for section in parse(said.stdout) for row in section.vg]
+    if len(found) != 1:
+        raise Error(f"LVM reports {len(found)} volume groups called {group}")
+    row, section = found[0]
+    segments = {segment.lv_uuid: segment for segment in section.seg}
     with _refusing_nonsense():
-        return [_volume(row) for row in _rows(group)]
-
-
-def group(name: str) -> Group:
-    """Raises `NotFound`."""
-    said = _report(("vgs", "-o", _VG_COLUMNS), name)
-    rows = [row for section in parse(said.stdout) for row in section.vg]
-    if len(rows) != 1:
-        raise Error(f"LVM reports {len(rows)} volume groups called {name}")
-    row, missing = rows[0], missing_from(said.stderr)
-    with _refusing_nonsense():
-        return Group(int(row.vg_size), int(row.vg_free), int(row.vg_extent_size), missing)
-
-
-def thin_pools(group: str) -> tuple[ThinPool, ...]:
-    """The thin pools of a VG, with the room that is left in them."""
-    with _refusing_nonsense():
-        return tuple(
-            ThinPool(row.lv_name, int(row.lv_size), int(row.lv_size) - _percent(row))
-            for row in _rows(group)
-            if _is_pool(row)
+        return Report(
+            Group(
+                size=int(row.vg_size),
+                free=int(row.vg_free),
+                extent_size=int(row.vg_extent_size),
+                missing=missing_from(said.stderr),
+            ),
+            tuple(_volume(lv, segments.get(lv.lv_uuid, _SegmentRow())) for lv in section.lv),
         )
+
+
+def thin_pools(report: Report) -> tuple[ThinPool, ...]:
+    """The thin pools of a VG, with the room that is left in them."""
+    pools = [volume for volume in report.volumes if volume.transaction is not None]
+    return tuple(ThinPool(pool.name, pool.size, pool.size - pool.allocated) for pool in pools)
 
 
 def missing_from(complaint: bytes) -> str:
@@ -168,16 +187,9 @@ def is_behind(pool: Volume) -> bool:
         return target == b"thin-pool" and int(transaction) + 1 == pool.transaction
 
 
-def _rows(group: str) -> list[_LvRow]:
-    """One row a volume. LVM gives one for each segment, since `zero` and `transaction_id` are
-    columns of segments: those rows differ in nothing that is asked for here."""
-    said = _report(("lvs", "-o", _LV_COLUMNS), group)
-    rows = {row.lv_uuid: row for section in parse(said.stdout) for row in section.lv}
-    return list(rows.values())
-
-
-def _report(command: tuple[str, ...], group: str) -> run.Completed:
-    argv = ("lvm", *command, *_UNITS, *CONFIG, "--", group)
+def _said(group: str) -> run.Completed:
+    columns = [word for part, of in _COLUMNS.items() for word in ("--configreport", part, "-o", of)]
+    argv = ("lvm", "fullreport", *_UNITS, *CONFIG, *columns, "--", group)
     for attempt in range(3):
         said = run.run(argv, timeout=_TIMEOUT)
         if said.status == 0:
@@ -185,7 +197,7 @@ def _report(command: tuple[str, ...], group: str) -> run.Completed:
         if b"not found" in said.stderr:
             raise NotFound(f"there is no volume group {group} ({said.complaint})")
         time.sleep(attempt)  # a report can fail because something is being changed
-    raise Error(f"lvm {command[0]} failed: {said.complaint}")
+    raise Error(f"lvm fullreport failed: {said.complaint}")
 
 
 def parse(output: bytes) -> tuple[_Section, ...]:
@@ -202,7 +214,7 @@ def _refusing_nonsense() -> Iterator[None]:
         raise Error(f"lvm answered with something that is no report ({error})") from None
 
 
-def _volume(row: _LvRow) -> Volume:
+def _volume(row: _LvRow, segment: _SegmentRow) -> Volume:
     size = int(row.lv_size)
     thin = "thin" in row.lv_layout.split(",")
     thick_snapshot = "thicksnapshot" in row.lv_role.split(",")
@@ -219,8 +231,8 @@ def _volume(row: _LvRow) -> Volume:
         open=row.lv_device_open == "open",
         device=(int(row.lv_kernel_major), int(row.lv_kernel_minor)),
         invalid=row.lv_snapshot_invalid not in ("", "unknown"),
-        zeroes=row.zero == "zero",
-        transaction=int(row.transaction_id) if _is_pool(row) else None,
+        zeroes=segment.zero == "zero",
+        transaction=int(segment.transaction_id) if _is_pool(row) else None,
         partial=row.lv_health_status == "partial",
     )
 

@@ -55,7 +55,7 @@ class VolumeGroupRoot(Root, frozen=True):
         return lvm.VolumeGroup(self.name)
 
     def describe(self, store: Store, access: Access) -> tuple[VolumeGroup, str]:
-        from virtstore.backends import lvm, lvm_report
+        from virtstore.backends import lvm
 
         assert isinstance(store, lvm.VolumeGroup)
         told = VolumeGroup(
@@ -64,7 +64,7 @@ class VolumeGroupRoot(Root, frozen=True):
             total=store.room.size,
             free=store.room.free,
             extent_size=store.room.extent_size,
-            thin_pools=lvm_report.thin_pools(self.name),
+            thin_pools=store.thin_pools(),
         )
         return told, store.room.missing
 

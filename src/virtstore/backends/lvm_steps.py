@@ -20,13 +20,15 @@ Sources: lvcreate(8), lvrename(8), lvconvert(8), lvmthin(7). Host tools needed: 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from msgspec.structs import replace
+
 from virtstore.backends import lvm_report
 from virtstore.backends.lvm_command import lvm
-from virtstore.backends.lvm_report import Volume
+from virtstore.backends.lvm_report import Group, Report, Volume
 from virtstore.errors import Denied, Error, InUse, NoSpace, NotFound
 from virtstore.units import format_size
 
@@ -37,21 +39,28 @@ _Opened = TypeVar("_Opened")
 
 
 class Volumes:
-    """LVM is asked anew after each change, and when `refresh` is called."""
+    """LVM is asked once, and anew when `refresh` is called and after each change but those of
+    names and tags, which are what the command said."""
 
     def __init__(self, group: str) -> None:
         self.group = group
-        self.room = lvm_report.group(group)
-        self._known: list[Volume] | None = None
+        self._known: Report | None = None
         self._activated: set[str] = set()
 
     def refresh(self) -> None:
         self._known = None
 
-    def all(self) -> list[Volume]:
+    def report(self) -> Report:
         if self._known is None:
-            self._known = lvm_report.volumes(self.group)
+            self._known = lvm_report.report(self.group)
         return self._known
+
+    @property
+    def room(self) -> Group:
+        return self.report().group
+
+    def all(self) -> tuple[Volume, ...]:
+        return self.report().volumes
 
     def find(self, name: str) -> Volume | None:
         """Raises `Denied` for what is no image and no part of one's making."""
@@ -159,17 +168,27 @@ class Volumes:
         self.change("lvreduce", "--force", "-L", f"{size}b", f"{self.group}/{name}")
 
     def tag(self, name: str, *tags: str) -> None:
-        self.change("lvchange", *_adding(tags), f"{self.group}/{name}")
+        self.retag(name, (), tags)
 
     def untag(self, name: str, *tags: str) -> None:
         self.retag(name, tags, ())
 
-    def retag(self, name: str, old: Iterable[str], new: Iterable[str]) -> None:
+    def retag(self, name: str, old: Collection[str], new: Collection[str]) -> None:
         taking = [word for tag in old for word in ("--deltag", tag)]
-        self.change("lvchange", *taking, *_adding(new), f"{self.group}/{name}")
+
+        def tagged(volume: Volume) -> Volume:
+            tags = (volume.tags - set(old)) | set(new)
+            return replace(volume, tags=tags) if volume.name == name else volume
+
+        words = (*taking, *_adding(new), f"{self.group}/{name}")
+        self.change("lvchange", *words, outcome=tagged)
 
     def rename(self, old: str, new: str) -> None:
-        self.change("lvrename", self.group, old, new)
+        def renamed(volume: Volume) -> Volume:
+            name, origin = (new if each == old else each for each in (volume.name, volume.origin))
+            return replace(volume, name=name, origin=origin)
+
+        self.change("lvrename", self.group, old, new, outcome=renamed)
 
     def split(self, name: str) -> None:
         """Make a thick snapshot's exception store a volume of its own, of the same name."""
@@ -184,14 +203,15 @@ class Volumes:
             )
         self.change("lvremove", f"{self.group}/{name}")
 
-    def change(self, *command: str) -> None:
-        try:
-            lvm(*command)
-        finally:
-            self.refresh()
+    def change(self, *command: str, outcome: Callable[[Volume], Volume] | None = None) -> None:
+        """Run one LVM command. `outcome`: what it makes of each volume, where that is all that it
+        changes."""
+        known, self._known = self._known, None
+        lvm(*command)
+        if known and outcome:
+            self._known = replace(known, volumes=tuple(map(outcome, known.volumes)))
 
     def _refuse_what_does_not_fit(self, size: int) -> None:
-        self.room = lvm_report.group(self.group)
         if self.rounded(size) > self.room.free:
             raise NoSpace(
                 f"{format_size(self.rounded(size))} are needed and"
@@ -213,7 +233,6 @@ class Volumes:
 
     def _exception_store(self, origin: Volume, size: int | None) -> int:
         """As large as the origin where there is room, so that it cannot run full."""
-        self.room = lvm_report.group(self.group)
         if size is not None:
             return self.rounded(size)
         if self.room.free < self.room.extent_size:
@@ -222,7 +241,6 @@ class Volumes:
 
     def has_room_for_a_whole_snapshot(self, origin: Volume) -> bool:
         """Whether a thick snapshot's exception store could hold all of its origin."""
-        self.room = lvm_report.group(self.group)
         return self.room.free >= self._whole_exception_store(origin)
 
     def _whole_exception_store(self, origin: Volume) -> int:

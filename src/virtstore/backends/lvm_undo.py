@@ -24,8 +24,9 @@ from virtstore.errors import Error
 
 
 def has_room(volumes: Volumes, name: str) -> bool:
-    """Whether a snapshot of it could not run full, whatever is written to it."""
-    volume = volumes.get(name)
+    """Whether a snapshot of it could not run full, whatever is written to it. What there is room
+    for is asked now: to look into an image takes its time."""
+    volume = volumes.fresh(name)
     if volume.pool is None:
         return volumes.has_room_for_a_whole_snapshot(volume)
     pool = next(v for v in volumes.all() if v.name == volume.pool)

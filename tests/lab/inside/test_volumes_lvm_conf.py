@@ -10,8 +10,6 @@ import pytest
 
 import virtstore
 from virtstore.backends import lvm_report
-from virtstore.backends.lvm_report import Group, Volume
-from virtstore.model import ThinPool
 
 from .shell import MIB, sh
 
@@ -20,7 +18,10 @@ _LVM_CONF: Final = Path("/etc/lvm/lvm.conf")
 #: Another value for each kind of setting, in place of its default.
 _OTHERS: Final = {"0": "1", "1": "0", '","': '";"', '" "': '"|"', '"basic"': '"json"'}
 #: Of settings that take names of columns: columns of segments, of which a volume has several.
-_COLUMNS: Final = {"lvs_sort": '"seg_start"', "vgs_sort": '"pv_name"', "lvs_cols": '"seg_start"'}
+_COLUMNS: Final = {
+    "lvs_sort": '"seg_start"', "vgs_sort": '"pv_name"', "lvs_cols": '"seg_start"',
+    "lvs_sort_full": '"seg_start"', "vgs_sort_full": '"lv_name"', "segs_sort_full": '"pv_name"',
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -52,23 +53,19 @@ def changed_settings() -> dict[str, str]:
     return found
 
 
-def reported() -> tuple[list[Volume], Group, tuple[ThinPool, ...]]:
-    return lvm_report.volumes("vg0"), lvm_report.group("vg0"), lvm_report.thin_pools("vg0")
-
-
 def test_no_setting_of_reports_changes_what_is_reported(volumes: None, lvm_conf: Path) -> None:
-    before, original = reported(), lvm_conf.read_text()
-    assert {v.name: v.type for v in before[0]} == {
+    before, original = lvm_report.report("vg0"), lvm_conf.read_text()
+    assert {v.name: v.type for v in before.volumes} == {
         "one": "lvm", "two": "lvm", "two-s1": "lvm-snapshot",
         "pool": None, "thin": "lvm-thin", "thin-s1": "lvm-thin-snapshot",
     }  # fmt: skip
     everything = changed_settings()
     # Some alone: what one of them does, another might hide.
-    alone = ("list_item_separator", "compact_output", "binary_values_as_numeric", "lvs_sort")
+    alone = ("list_item_separator", "compact_output", "binary_values_as_numeric", "lvs_sort_full")
     for settings in (everything, *({name: everything[name]} for name in alone)):
         lines = " ".join(f"{name}={value}" for name, value in settings.items())
         lvm_conf.write_text(f"{original}\nreport {{ {lines} }}\nlog {{ report_command_log=1 }}\n")
-        assert reported() == before, lines
+        assert lvm_report.report("vg0") == before, lines
 
 
 def test_a_snapshot_is_made_and_removed_whatever_separates_items(

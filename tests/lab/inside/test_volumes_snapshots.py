@@ -20,7 +20,7 @@ import pytest
 import virtstore
 from virtstore.backends import lvm
 from virtstore.backends.guard import Guard
-from virtstore.backends.lvm_report import Volume, volumes
+from virtstore.backends.lvm_report import Volume, report
 from virtstore.backends.lvm_volumes import Snapshot
 
 from ...waiting import PATIENCE
@@ -41,7 +41,7 @@ def image(here: virtstore.Host) -> virtstore.Image:
 
 def snapshots() -> set[str]:
     """Snapshots that a copy needs, by LVM's own account."""
-    return {v.name for v in volumes("vg0") if any(tag.startswith(_COPY) for tag in v.tags)}
+    return {v.name for v in report("vg0").volumes if any(tag.startswith(_COPY) for tag in v.tags)}
 
 
 def wait_for_snapshot(*, there: bool) -> None:

@@ -201,6 +201,7 @@ def _publish(
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
     draft.finish()  # what fails from now on leaves it as partial
     if replaces:  # somebody may have begun to use it
+        place.store.refresh()
         with suppress(NotFound), place.store.open(place.name) as old:
             agent.refuse_use(old)
             if seen := written(replaced, old.version) if replaced else "it was not there":

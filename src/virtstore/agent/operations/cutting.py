@@ -47,7 +47,6 @@ def cut_free_space(work: Work, size: int | None, why: Error, *, dry_run: bool) -
             apply(disk, table.moved(target))
         image.flush()
         require_end(image, target)
-    work.place.store.refresh()
     work.place.store.shrink(work.place.name, target)
     return answer(work, None, resized_image=True, notes=notes)
 

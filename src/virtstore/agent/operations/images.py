@@ -108,8 +108,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
                 return Done(planned(target, None, step))
             agent.session.stage("snapshot")
             target.store.discard(target.name)
-            source.store.snapshot(source.name, target.name, size)
-            target.store.refresh()
+            target.store.snapshot(source.name, target.name, size)
             with target.store.open(target.name) as image:
                 told = changed(target, image)
                 return Done(msgspec.structs.replace(told, size=size_seen or told.size))
@@ -156,6 +155,7 @@ def _locked_beside(place: Place, paths: Iterable[str]) -> Iterator[None]:
     with ExitStack() as held:
         for path in paths:
             held.enter_context(locks.hold(place.store.identity(path.rpartition("/")[2])))
+            place.store.refresh()
         yield
 
 
@@ -172,6 +172,7 @@ def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
     try:
         with locks.hold(store.identity(partial.name)):
             if not request.dry_run:
+                store.refresh()
                 store.discard(partial.name, was_image=partial.was_image == "yes")
             return True
     except InUse:

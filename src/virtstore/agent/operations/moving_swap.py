@@ -139,7 +139,6 @@ def _shrink(work: Work, swap: TrailingSwap, size: int | None, *, dry_run: bool) 
         assert plan.after
         target = plan.after.disk
         moved = _move(work, name, swap.nearer(target), strays)
-    place.store.refresh()
     if target < present:
         _cut(work, target)
     return answer(work, shrunk, resized_image=target < present, moved=moved, notes=notes)
@@ -281,7 +280,6 @@ def _cut(work: Work, size: int) -> None:
             apply(disk, table.moved(size) + table.left_behind(disk, size))
         image.flush()
         require_end(image, size)
-    place.store.refresh()
     place.store.shrink(place.name, size)
 
 

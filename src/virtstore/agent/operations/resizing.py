@@ -154,7 +154,6 @@ def _cut_back(work: Work) -> None:
     place = work.place
     with place.store.open(place.name) as image:
         refuse_to_cut(image, work.present)
-    place.store.refresh()
     place.store.shrink(place.name, work.present)
 
 
@@ -178,7 +177,6 @@ def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
         target = plan.shrunk(shrunk.size).disk
         with place.store.open(name) as image:
             require_end(image, target)
-    place.store.refresh()
     _zero_what_was_left(work, shrunk.size, target)
     if target < work.present:
         place.store.shrink(place.name, target)

@@ -82,6 +82,7 @@ def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened
             if draft.whole:
                 _say_that_it_stays(error, place)
             elif not (left and wanted.archive in (None, "zstd")):
+                place.store.refresh()  # that may have taken hours
                 discard()
         raise
 
