@@ -162,7 +162,7 @@ class ReworkedMemory(MemoryDraft):
 class Memory(Store):
     """A store of at most `capacity` bytes."""
 
-    capabilities = Capabilities(granularity=1, archives=True)
+    capabilities = Capabilities(archives=True)
 
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.capacity = capacity

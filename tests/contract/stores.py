@@ -173,8 +173,7 @@ def make(store: Store, name: str = "x.img", data: bytes = DATA, size: int = SIZE
 
 def rounded(store: Store, size: int = SIZE) -> int:
     """How many bytes an image has of which `size` were wanted."""
-    step = store.capabilities.granularity
-    return -(-size // step) * step
+    return store.rounded(size)
 
 
 def reserved(store: Store, size: int = SIZE) -> int:

@@ -15,7 +15,7 @@ _DIRECTORY: Final = Path("/run/cut")
 _LVM: Final = """#!/bin/sh
 # Before each command that changes something, and after it, we say so; `hold` stops us there.
 real=/usr/sbin/lvm
-case $1 in lvs|vgs|pvs) exec $real "$@" ;; esac
+case $1 in fullreport|lvs|vgs|pvs) exec $real "$@" ;; esac
 say() {
     read -r hold </run/cut/hold || return
     echo "$1" >/run/stdout

@@ -41,17 +41,29 @@ class Agent:
         """An allowed place, with its lock held; what `need` stands for is checked first. Raises
         `Unsafe` where a part of the image may hold old data of others, unless `unzeroed`."""
         self.session.stage("checking")
-        with self.policy.image(path, need) as place:
-            self.mend(place.store, path, place.name)
-            with locks.hold(place.store.identity(place.name), shared=shared) as lock:
-                place.store.refresh()
-                if not unzeroed:
-                    _refuse_unzeroed(place)
-                try:
-                    yield place._replace(lock=lock)
-                except NotFound as error:
-                    _say_what_is_left(place, error)
-                    raise
+        with self.policy.image(path, need) as place, self._held(place, shared=shared) as lock:
+            if not unzeroed:
+                _refuse_unzeroed(place)
+            try:
+                yield place._replace(lock=lock)
+            except NotFound as error:
+                _say_what_is_left(place, error)
+                raise
+
+    @contextmanager
+    def _held(self, place: Place, *, shared: bool) -> Iterator[int]:
+        """Hold a place's lock, once what crashes left in its store is mended. Who mends an image
+        has its lock alone: so where there is anything to mend, the lock is given up for that."""
+        identity = place.store.identity(place.name)
+        with locks.hold(identity, shared=shared) as lock:
+            place.store.refresh()
+            if not place.store.interrupted():
+                yield lock
+                return
+        self.mend(place.store, place.path, place.name)
+        with locks.hold(identity, shared=shared) as lock:
+            place.store.refresh()
+            yield lock
 
     def mend(self, store: Store, path: str, wanted: str | None = None) -> None:
         """Finish or undo what crashes left in a store that `path` lies in, but for what somebody is

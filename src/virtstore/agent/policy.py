@@ -85,11 +85,12 @@ class Policy:
 
     @contextmanager
     def image(self, path: str, need: Access) -> Iterator[Place]:
-        """The place of an image, which need not exist; its directory or VG must."""
+        """The place of an image, which need not exist; its directory must."""
         root, inside = self._allowed(path, need)
         parent, _, name = inside.rpartition("/")
         if not name:
-            with self._open(root, ""):  # unless it is missing: then that is said
+            with self._open(root, "") as store:
+                store.free()  # where it is missing, that is said
                 raise NotFound(f"it is {root.what}, not an image", path=canonical(path))
         if path.endswith("/"):
             raise NotFound(
@@ -102,7 +103,7 @@ class Policy:
 
     @contextmanager
     def store(self, path: str, need: Access) -> Iterator[Store]:
-        """An existing directory, or a volume group."""
+        """An existing directory, or a volume group, which need not exist."""
         root, inside = self._allowed(path, need, directory=True)
         with self._open(root, inside) as store:
             yield store
@@ -115,7 +116,7 @@ class Policy:
             yield store
 
     def is_store(self, path: str) -> bool:
-        """Whether `path` is an existing directory or VG that this session may see."""
+        """Whether `path` is an existing directory, or a VG, that this session may see."""
         with suppress(NotFound), self.store(path, "read"):
             return True
         return False
@@ -129,7 +130,8 @@ class Policy:
         """Raises `Exists` for a configured directory or VG, which is no place for an image."""
         root, inside = self._allowed(path, "append")
         if not inside:
-            with self._open(root, ""):
+            with self._open(root, "") as store:
+                store.free()
                 raise Exists(
                     f"it is {root.what} that is there already; name the image as well:"
                     f" {canonical(path)}/NAME",

@@ -61,15 +61,14 @@ class Displaced(InUse):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What a kind of store can do. `granularity`: sizes are rounded up to it (bytes).
-    `archives`: it can hold compressed images, whose length is known only at their end.
+    """What a kind of store can do. `archives`: it can hold compressed images, whose length is known
+    only at their end.
     `always_raw`: an image is raw, whatever its contents or its name look like.
     `sized_snapshots`: a snapshot is always possible, and has room of its own for what changes after
     it; elsewhere it shares blocks with its image, and trying tells whether it can.
     `thin_pools`: images can be made in a thin pool. `unnote`: the command that takes the note
     `{note}` (`Store.losses`) from what has the path `{path}`."""
 
-    granularity: int
     archives: bool = False
     always_raw: bool = False
     sized_snapshots: bool = False
@@ -316,6 +315,10 @@ class Store(Protocol):
     def free(self) -> int:
         """Bytes that new images can take."""
         ...
+
+    def rounded(self, size: int) -> int:
+        """The bytes that an image has of which `size` are wanted: the next size that can be."""
+        return size
 
     def scan(self) -> Iterator[Stored]:
         """All objects, in no order. Internal ones are never shown."""

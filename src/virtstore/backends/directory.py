@@ -56,7 +56,6 @@ class Directory(Store):
     """One directory below a root; `fd` is an ordinary descriptor on it, which it owns."""
 
     capabilities = Capabilities(
-        granularity=1,
         archives=True,
         unnote=f"setfattr -x {file_marks.LOST} {{path}}",
     )

@@ -69,16 +69,17 @@ _FIXED: Final = (
 class VolumeGroup(Store):
     """A volume group."""
 
+    capabilities = Capabilities(
+        always_raw=True,
+        sized_snapshots=True,
+        thin_pools=True,
+        unnote=f"lvchange --deltag {LOST}{{note}} {{path}}",
+    )
+
     def __init__(self, name: str) -> None:
+        """Asks nothing of LVM: where there is no such group, the first use says so."""
         self.name = name
         self._volumes = Volumes(name)
-        self.capabilities = Capabilities(
-            granularity=self._volumes.rounded(1),
-            always_raw=True,
-            sized_snapshots=True,
-            thin_pools=True,
-            unnote=f"lvchange --deltag {LOST}{{note}} {{path}}",
-        )
 
     def close(self) -> None:
         """Nothing is held open; what was inactive is so again."""
@@ -100,6 +101,9 @@ class VolumeGroup(Store):
 
     def free(self) -> int:
         return self.room.free
+
+    def rounded(self, size: int) -> int:
+        return self._volumes.rounded(size)
 
     def scan(self) -> Iterator[Stored]:
         for volume in self._volumes.all():
@@ -188,7 +192,6 @@ class VolumeGroup(Store):
 
     def _out_of_the_way(self, name: str) -> list[str]:
         """The image of that name loses it. Returns what is to be removed once the draft has it."""
-        self.refresh()  # to make the draft took its time
         replaced, left = self._volumes.find(name), self._reworked(name)
         old = replaced or left
         if old and (kept := strange_tags(old)):

@@ -200,7 +200,7 @@ def _publish(
     # One that came while the copy was made is not ours to replace with access to append only.
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
     draft.finish()  # what fails from now on leaves it as partial
-    if replaces:  # somebody may have begun to use it
+    if replaces:  # somebody may have begun to use it, or put another in its place
         place.store.refresh()
         with suppress(NotFound), place.store.open(place.name) as old:
             agent.refuse_use(old)

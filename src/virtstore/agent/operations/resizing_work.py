@@ -111,12 +111,12 @@ def writing(work: Work, name: str) -> Iterator[Image]:
 
 def unit(place: Place) -> int:
     """What the size of an image there is a multiple of: an extent, where it is a volume."""
-    return place.store.capabilities.granularity
+    return place.store.rounded(1)
 
 
 def allocatable(place: Place, size: int) -> int:
     """Whole extents, where it is a volume."""
-    return rounded_up(size, unit(place))
+    return place.store.rounded(size)
 
 
 @contextmanager
