@@ -3,16 +3,21 @@ something swapped out to it."""
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
+import pytest
 from tests.tools.ext_images import MIB, Tree, files_in, fsck, opened, tool
 from tests.tools.partitioned import SWAP_UUID, seen, sfdisk, swap_is_whole
 from tests.tools.resize_images import configuration
 from tests.unit.test_filesystems_gpt import gpt_image
 
+from virtstore import linux
 from virtstore.agent import config
 from virtstore.agent.context import Agent
 from virtstore.agent.operations import moving_swap
@@ -223,3 +228,34 @@ def resized(
     )
     request = ResizeImage(str(path), str(size), partition, move_swap=True, dry_run=dry_run)
     return moving_swap.resize(agent, request).result
+
+
+@contextmanager
+def watched(path: Path, between: Callable[[int, bytes], None]) -> Iterator[None]:
+    """`between` is called before each write to the file, with what that is to be."""
+    inode = path.stat().st_ino
+    pwrite, zero_range, ftruncate = os.pwrite, linux.zero_range, os.ftruncate
+
+    def is_it(fd: int) -> bool:
+        return os.fstat(fd).st_ino == inode
+
+    def writing(fd: int, data: Any, offset: int) -> int:
+        if is_it(fd):
+            between(offset, bytes(data))
+        return pwrite(fd, data, offset)
+
+    def zeroing(fd: int, offset: int, length: int) -> None:
+        if is_it(fd):
+            between(offset, bytes(length))
+        zero_range(fd, offset, length)
+
+    def cutting(fd: int, length: int) -> None:
+        if is_it(fd):
+            between(0, b"")
+        ftruncate(fd, length)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "pwrite", writing)
+        patched.setattr(linux, "zero_range", zeroing)
+        patched.setattr(os, "ftruncate", cutting)
+        yield

@@ -8,9 +8,11 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from tests.contract.stores import mounted
 from tests.tools.ext_images import MIB, Tree, new_tree, tool
 from tests.tools.partitioned import (
     BIOS_BOOT,
@@ -23,7 +25,7 @@ from tests.tools.partitioned import (
     new_image,
     starts,
 )
-from tests.tools.resize_images import configuration, virtstore
+from tests.tools.resize_images import configuration, virtstore, write_configuration
 from tests.tools.swap_images import (
     DISKS,
     PAGE,
@@ -35,6 +37,7 @@ from tests.tools.swap_images import (
     put,
     resized,
     swap_area,
+    watched,
 )
 
 import virtstore as api
@@ -275,3 +278,61 @@ def test_the_label_and_uuid_are_what_swaplabel_finds(image: Path, tree: Tree) ->
     assert SWAP_UUID in told
     assert "swap é" in told
     bootable(image, "debian", tree)
+
+
+@pytest.mark.parametrize("size", ["40M", "minimum"])
+def test_a_second_one_is_refused_from_the_first_write_of_the_first_to_its_last(
+    image: Path, tree: Tree, size: str
+) -> None:
+    make(image, "gpt", tree)
+    moments = 0
+
+    def second(*_: object) -> None:
+        nonlocal moments
+        moments += 1
+        assert isinstance(refused(image, "30M"), api.InUse)
+
+    with watched(image, second):
+        assert resized(image, size).moved
+    assert moments > 8
+    finished(image, "gpt", tree)
+
+
+def test_of_two_at_once_one_is_done_or_one_after_the_other(image: Path, tree: Tree) -> None:
+    make(image, "gpt", tree)
+    config = str(configuration(image.parent))
+
+    def resize(size: int) -> int | None:
+        with api.connect(config=config) as host:
+            try:
+                return host.image(str(image)).resize(size, move_swap=True).size
+            except api.InUse:
+                return None
+
+    sizes = {30 * MIB, 40 * MIB}
+    with ThreadPoolExecutor(2) as pool:
+        done = set(pool.map(resize, sizes)) - {None}
+    assert done <= sizes
+    assert image.stat().st_size in done
+    finished(image, "gpt", tree)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system that can be filled")
+def test_on_a_full_disk_nothing_is_begun_and_with_room_the_same_command_does_it(
+    tmp_path: Path, tree: Tree
+) -> None:
+    with mounted(tmp_path, 64 * MIB, "mke2fs", "-q", "-t", "ext4", "-m", "0") as place:
+        place.chmod(0o700)
+        write_configuration(place)
+        image, filler = place / "x.img", place / "filler"
+        make(image, "gpt", tree)
+        tool("fallocate", "-d", str(image))
+        for size in ("40M", "minimum"):
+            with filler.open("wb") as file:
+                room = os.statvfs(place)
+                os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - MIB)
+            assert isinstance(refused(image, size), api.NoSpace)
+            filler.unlink()
+            assert resized(image, size).moved
+            finished(image, "gpt", tree)
+            tool("fallocate", "-d", str(image))

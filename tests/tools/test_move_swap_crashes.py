@@ -3,19 +3,24 @@ and the same command finishes it."""
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from tests.tools.ext_images import MIB, TORTURE, Tree, new_tree
 from tests.tools.resize_images import new_root
-from tests.tools.swap_images import DISKS, SWAPPED, bootable, finished, make, put, resized
-
-from virtstore import linux
+from tests.tools.swap_images import (
+    DISKS,
+    SWAPPED,
+    bootable,
+    finished,
+    make,
+    put,
+    resized,
+    watched,
+)
 
 #: By more than the swap partition's size and by less, in MiB, growing and shrinking.
 SIZES: Final = (12, 3, -2, -6, None)
@@ -38,37 +43,6 @@ def tree() -> Iterator[Tree]:
 def image() -> Iterator[Path]:
     with new_root() as root:
         yield root / "x.img"
-
-
-@contextmanager
-def watched(path: Path, between: Callable[[int, bytes], None]) -> Iterator[None]:
-    """`between` is called before each write to the file, with what that is to be."""
-    inode = path.stat().st_ino
-    pwrite, zero_range, ftruncate = os.pwrite, linux.zero_range, os.ftruncate
-
-    def is_it(fd: int) -> bool:
-        return os.fstat(fd).st_ino == inode
-
-    def writing(fd: int, data: Any, offset: int) -> int:
-        if is_it(fd):
-            between(offset, bytes(data))
-        return pwrite(fd, data, offset)
-
-    def zeroing(fd: int, offset: int, length: int) -> None:
-        if is_it(fd):
-            between(offset, bytes(length))
-        zero_range(fd, offset, length)
-
-    def cutting(fd: int, length: int) -> None:
-        if is_it(fd):
-            between(0, b"")
-        ftruncate(fd, length)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "pwrite", writing)
-        patched.setattr(linux, "zero_range", zeroing)
-        patched.setattr(os, "ftruncate", cutting)
-        yield
 
 
 def torn(data: bytes) -> tuple[bytes, ...]:
