@@ -23,7 +23,6 @@ from virtstore.filesystems.detect import Contents, detect
 from virtstore.filesystems.resize_plan import ResizePlan
 from virtstore.filesystems.signs import signs_of_a_cut
 from virtstore.filesystems.subject import Subject
-from virtstore.filesystems.table import rounded_up
 from virtstore.model import MovedPartition, ResizedFilesystem
 from virtstore.protocol import Done
 from virtstore.undo import undone_by
