@@ -43,7 +43,8 @@ class TargetKeywords(TypedDict, total=False):
     archive: bool
     "Compress the target."
     overwrite: bool
-    "Replace an existing target, once the copy is whole."
+    """Replace an existing target, once the copy is whole. A block device is overwritten in place:
+    what is on it is lost, and a copy that is cut short leaves neither old nor new."""
     format: Compression | None
     "The archive's format (default: what the target's name says, else zstd)."
     level: int | None

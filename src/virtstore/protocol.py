@@ -177,16 +177,20 @@ class Begin(Message, frozen=True):
 
 
 class Start(Message, frozen=True):
-    """The target is ready. `compare`: `Existing` follow."""
+    """The target is ready. `compare`: `Existing` follow. `check`: an archive is read through before
+    anything of it is sent."""
 
     compare: bool
+    check: bool = False
 
 
 class Ready(Message, frozen=True):
-    """The target is checked, locked and reserved; its final path. `compare`: `Existing` follow."""
+    """The target is checked, locked and reserved; its final path. `compare`: `Existing` follow.
+    `in_place`: an image is overwritten, and not replaced once the new one is whole."""
 
     path: str
     compare: bool
+    in_place: bool = False
 
 
 class Digests(Message, frozen=True):

@@ -58,7 +58,8 @@ def relay(
     check_target(ready.path, request.path, target.name)
     if request.dry_run:
         return Received(ready.path, begin.size, 0, "")
-    source.send(Start(ready.compare))
+    # What is overwritten in place is lost: an archive that is damaged shall change nothing.
+    source.send(Start(ready.compare, check=ready.in_place and not send.contents))
     back = _Back(source, target, -(-begin.size // CHUNK) if ready.compare else 0)
     back.start()
     try:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from .stores import Subject, directory, memory, mounted
+from .stores import Subject, device, directory, memory, mounted
 from .stores import store as store
 
 _MKFS = {"xfs": ("mkfs.xfs", "-q"), "btrfs": ("mkfs.btrfs", "-q")}
-_PLACES = ["memory", "tmp", "shm", *_MKFS]
+_PLACES = ["memory", "tmp", "shm", *_MKFS, "device"]
 _NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts file systems")
+_BY_ROOT = (*_MKFS, "device")
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +34,17 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
         made.__exit__(None, None, None)
 
 
-@pytest.fixture(params=[pytest.param(p, marks=_NEEDS_ROOT if p in _MKFS else ()) for p in _PLACES])
+@pytest.fixture(
+    params=[pytest.param(p, marks=_NEEDS_ROOT if p in _BY_ROOT else ()) for p in _PLACES]
+)
 def subject(
     request: pytest.FixtureRequest, tmp_path: Path, places: Callable[[str], Path]
 ) -> Iterator[Subject]:
     kind: str = request.param
     if kind == "memory":
         opened = memory()
+    elif kind == "device":
+        opened = device(tmp_path)
     elif kind in _MKFS:
         opened = directory(str(places(kind)))
     else:

@@ -26,10 +26,12 @@ import msgspec
 import pytest
 
 from virtstore.backends.base import Store
+from virtstore.backends.block_device import BlockDevice
 from virtstore.backends.directory import Directory
 from virtstore.backends.lvm import VolumeGroup
 from virtstore.backends.lvm_volumes import VolumeDraft
 from virtstore.digest import CHUNK
+from virtstore.errors import Unsupported
 from virtstore.model import ImageType
 
 from .memory import Memory
@@ -163,8 +165,73 @@ def mounted(tmp_path: Path, size: int, *mkfs: str) -> Iterator[Path]:
         subprocess.run(["umount", str(point)], check=True)
 
 
+class Disk(BlockDevice):
+    """A device that is called x.img. A test that asks for what no device can do ends there."""
+
+    def rounded(self, size: int) -> int:
+        return 8 * CHUNK
+
+
+def _or_end(verb: str) -> Callable[..., object]:
+    def tried(store: Disk, *arguments: object, **options: object) -> object:
+        try:
+            return getattr(BlockDevice, verb)(store, *arguments, **options)
+        except Unsupported as error:
+            pytest.skip(f"{verb}: {error}")
+
+    return tried
+
+
+for _verb in ("draft", "archive", "remove", "discard", "grow", "shrink", "snapshot", "frozen"):
+    setattr(Disk, _verb, _or_end(_verb))
+
+
+@contextmanager
+def device(tmp_path: Path) -> Iterator[Subject]:
+    """A loop device, by two nodes of it."""
+    backing = tmp_path / "disk"
+    with backing.open("wb") as file:
+        file.truncate(8 * CHUNK)
+    with looped(backing) as path, closing(_node(path)) as node, closing(_node(path)) as other:
+        yield Subject(
+            Disk(node.fd, "x.img"),
+            lambda: Disk(other.fd, "x.img"),
+            snapshots=False,
+            marks=False,
+            type="block",
+        )
+
+
+class _node:
+    """An O_PATH descriptor."""
+
+    def __init__(self, path: str) -> None:
+        self.fd = os.open(path, os.O_PATH)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+@contextmanager
+def looped(backing: Path, *options: str) -> Iterator[str]:
+    """The path of a loop device on a file."""
+    told = subprocess.run(
+        ["losetup", "--find", "--show", *options, str(backing)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    try:
+        yield told.stdout.strip()
+    finally:
+        subprocess.run(["losetup", "--detach", told.stdout.strip()], check=True)
+
+
 def make(store: Store, name: str = "x.img", data: bytes = DATA, size: int = SIZE) -> None:
-    with store.draft(name, size) as draft:
+    if name != "x.img":
+        require_several(store)
+    fixed = store.capabilities.fixed
+    with store.rework(name) if fixed else store.draft(name, size) as draft:
         if draft.holds != "zeros":
             draft.zero(0, draft.size)
         draft.write_at(0, data)
@@ -184,6 +251,18 @@ def reserved(store: Store, size: int = SIZE) -> int:
 def padded(store: Store, data: bytes = DATA, size: int = SIZE) -> bytes:
     """`data` and then zeros, up to the end of an image of which `size` bytes were wanted."""
     return data.ljust(rounded(store, size), b"\0")
+
+
+def require_several(store: Store) -> None:
+    """A test that needs images that come and go ends where there is one that stays."""
+    if store.capabilities.fixed:
+        pytest.skip("a device is one image, and stays")
+
+
+def kept(store: Store) -> int:
+    """The byte from which on an image has what was written to it while it is neither old nor new:
+    what has no names is marked at its beginning."""
+    return 128 << 10 if store.capabilities.fixed else 0
 
 
 def contents(store: Store, name: str = "x.img", *, partial: bool = False) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from virtstore.backends.base import Image, ImageDraft, Store
 from virtstore.errors import InUse, NotFound
 
-from .stores import DATA, SIZE, Stopped, contents, listed, make, padded, rounded, state, stop
+from .stores import DATA, SIZE, Stopped, contents, kept, listed, make, padded, rounded, state, stop
 
 CHANGES: dict[str, Callable[[ImageDraft], None]] = {
     "write_at": lambda draft: draft.write_at(0, b"half"),
@@ -25,15 +25,19 @@ def refuse(image: Image) -> None:
 
 def test_a_reworked_image_has_no_final_name_until_it_is_whole_again(store: Store) -> None:
     make(store)
+    at = kept(store)
+    changed = DATA[:at] + b"half" + DATA[at + 4 :]
     with store.rework("x.img") as draft:
         assert draft.read_at(0, len(DATA)) == DATA
-        draft.write_at(0, b"half")
+        draft.write_at(at, b"half")
+        assert draft.read_at(0, len(DATA)) == changed
         assert listed(store) == {("x.img", "partial")}
     with store.rework("x.img") as again:  # as after a crash
-        assert again.read_at(0, 4) == b"half"
+        assert again.read_at(at, 4) == b"half"
+        again.write_at(0, DATA[:at])
         again.publish(overwrite=False)
     assert listed(store) == {("x.img", "complete")}
-    assert contents(store) == padded(store, b"half" + DATA[4:])
+    assert contents(store) == padded(store, changed)
     with pytest.raises(NotFound):
         store.rework("y.img")
 
@@ -128,14 +132,16 @@ def test_an_image_to_which_nothing_is_written_keeps_its_name(store: Store, publi
 
 def test_what_an_earlier_rework_left_stays_partial_and_is_asked_about_no_more(store: Store) -> None:
     make(store)
+    at = kept(store)
     with store.rework("x.img") as draft:
-        draft.write_at(0, b"half")
+        draft.write_at(at, b"half")
     with store.rework("x.img", refuse) as again:
-        assert (again.holds, again.read_at(0, 4)) == ("kept", b"half")
+        assert (again.holds, again.read_at(at, 4)) == ("kept", b"half")
         assert listed(store) == {("x.img", "partial")}
-        again.write_at(4, b"more")
+        again.write_at(at + 4, b"more")
     assert listed(store) == {("x.img", "partial")}
-    assert contents(store, partial=True) == padded(store, b"halfmore" + DATA[8:])
+    changed = padded(store, DATA[:at] + b"halfmore" + DATA[at + 8 :])
+    assert contents(store, partial=True)[at:] == changed[at:]
 
 
 def test_of_several_threads_one_finds_the_image_as_it_was(store: Store) -> None:

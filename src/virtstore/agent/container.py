@@ -116,9 +116,8 @@ def refuse_misleading_name(
         if holds is None or archive or names.fits(stem, holds):
             return
     if holds:
-        why = (
-            "a volume is raw" if place.store.capabilities.always_raw else "its name does not say so"
-        )
+        can = place.store.capabilities
+        why = f"{can.noun} is raw" if can.always_raw else "its name does not say so"
         raise Unsupported(_unfit(holds, why), path=place.path)
 
 
@@ -183,12 +182,12 @@ def warnings_of(path: str, foreign: Foreign | None) -> tuple[str, ...]:
     return tuple(told)
 
 
-def looks_foreign(foreign: Foreign | None) -> tuple[str, ...]:
-    """What `info` says of a volume, which is raw whatever is in it."""
+def looks_foreign(foreign: Foreign | None, noun: str) -> tuple[str, ...]:
+    """What `info` says of what is raw whatever is in it: a volume, say."""
     if foreign is None:
         return ()
     return (
-        f"what is in it looks like {foreign.kind.what}; a volume is taken for raw, so its bytes are"
+        f"what is in it looks like {foreign.kind.what}; {noun} is taken for raw, so its bytes are"
         " copied, and it is lengthened without regard to that",
     )
 

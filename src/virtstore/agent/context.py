@@ -87,6 +87,20 @@ class Agent:
             self.session.check()
         return uses
 
+    @contextmanager
+    def to_change(self, place: Place, name: str) -> Iterator[Image]:
+        """An image of the place, opened to be changed, that nobody uses. Called with the lock
+        held."""
+        try:
+            image = place.store.open(name, writable=True)
+        except InUse:  # the kernel says so, and not who it is
+            with place.store.open(name) as looked_at:
+                self.refuse_use(looked_at)
+            raise
+        with image:
+            self.refuse_use(image)
+            yield image
+
 
 def _say_what_is_left(place: Place, error: NotFound) -> None:
     """Where an image is missing, that an interrupted operation left a part of it."""
@@ -95,8 +109,10 @@ def _say_what_is_left(place: Place, error: NotFound) -> None:
         if found.state == "partial":
             error.message += (
                 "; an interrupted operation left a partial one, which it makes whole if it is"
-                " run again; 'virtstore clean' removes it for good"
+                " run again"
             )
+            if not place.store.capabilities.fixed:
+                error.message += "; 'virtstore clean' removes it for good"
 
 
 def _refuse_unzeroed(place: Place) -> None:

@@ -98,7 +98,7 @@ class Policy:
                 " without '/' at its end is an image's)",
                 path=canonical(path),
             )
-        with self._open(root, parent) as store:
+        with self._open(root, parent, name) as store:
             yield Place(store, name, canonical(path))
 
     @contextmanager
@@ -112,7 +112,8 @@ class Policy:
     def opened(self, shown: Root) -> Iterator[Store]:
         """What `roots` showed, or the part of a root that it showed."""
         root, inside = self._found(plain_path(shown.path)) or (shown, "")
-        with self._open(root, inside) as store:
+        parent, _, name = inside.rpartition("/") if root.is_image else (inside, "", "")
+        with self._open(root, parent, name) as store:
             yield store
 
     def is_store(self, path: str) -> bool:
@@ -137,6 +138,11 @@ class Policy:
                     f" {canonical(path)}/NAME",
                     path=canonical(path),
                 )
+
+    def address(self, path: str) -> str:
+        """The path by which an image is told, whatever it was called; it need not be allowed."""
+        found = self._found(canonical(path)) or self._found(plain_path(path))
+        return found[0].address(found[1]) if found else canonical(path)
 
     def check_size(self, size: int) -> None:
         """Raises `Denied` for an image larger than the host's configuration allows."""
@@ -177,9 +183,10 @@ class Policy:
         """The root of a path, and the path below it. `directory`: it names one, or a VG."""
         refuse_odd(path)
         wanted = canonical(path)
-        if self._restrict_to and not any(within(wanted, r) for r in self._restrict_to):
+        found = self._found(wanted) or self._found(plain_path(path))
+        names = (wanted, found[0].address(found[1])) if found else (wanted,)
+        if self._restrict_to and not any(within(n, r) for n in names for r in self._restrict_to):
             raise Denied(self.restricted, path=wanted)
-        found = self._found(wanted)
         if found is None:
             self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
         root, inside = found
@@ -226,8 +233,8 @@ class Policy:
         raise Denied(f'{how}; {_MEANINGS[need]} needs "{need}"', path=path)
 
     @contextmanager
-    def _open(self, root: Root, inside: str) -> Iterator[Store]:
-        store = root.open(self._anchor(root), inside)
+    def _open(self, root: Root, inside: str, name: str = "") -> Iterator[Store]:
+        store = root.open(self._anchor(root), inside, name)
         try:
             yield store
         finally:
@@ -237,6 +244,7 @@ class Policy:
         if root.path not in self._anchors:
             for tool in root.tools:
                 run.require(tool)
+            root.refuse_overlap(other for other in self.config.roots if other is not root)
             self._anchors[root.path] = root.anchor(self.config.file_to_write)
         return self._anchors[root.path]
 

@@ -66,12 +66,16 @@ class Capabilities(msgspec.Struct, frozen=True):
     `always_raw`: an image is raw, whatever its contents or its name look like.
     `sized_snapshots`: a snapshot is always possible, and has room of its own for what changes after
     it; elsewhere it shares blocks with its image, and trying tells whether it can.
+    `fixed`: why images are neither made nor removed, but overwritten in place, and what to do
+    instead; "" where they are. `noun`: what an image is, in a sentence.
     `thin_pools`: images can be made in a thin pool. `unnote`: the command that takes the note
     `{note}` (`Store.losses`) from what has the path `{path}`."""
 
     archives: bool = False
     always_raw: bool = False
     sized_snapshots: bool = False
+    fixed: str = ""
+    noun: str = "a file"
     thin_pools: bool = False
     unnote: str = ""
 

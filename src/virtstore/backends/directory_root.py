@@ -89,7 +89,7 @@ class DirectoryRoot(Root, frozen=True):
             raise
         return fd
 
-    def open(self, anchor: int, inside: str) -> Directory:
+    def open(self, anchor: int, inside: str, name: str = "") -> Directory:
         try:
             fd = linux.open_beneath(anchor, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:

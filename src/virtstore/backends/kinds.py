@@ -10,6 +10,7 @@ from typing import Final
 
 from virtstore.backends import final_names
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
+from virtstore.backends.block_device import BlockDeviceRoot
 from virtstore.backends.directory_root import DirectoryRoot
 from virtstore.backends.lvm_root import VolumeGroupRoot
 from virtstore.backends.root import Root, WrongValue
@@ -19,6 +20,7 @@ __all__ = ["KINDS", "RESERVED_SUFFIXES", "Root", "WrongValue"]
 #: In the order in which a path is claimed and roots are listed.
 KINDS: Final[tuple[type[Root], ...]] = (
     DirectoryRoot,
+    BlockDeviceRoot,
     VolumeGroupRoot,
 )
 

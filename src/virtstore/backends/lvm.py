@@ -71,6 +71,7 @@ class VolumeGroup(Store):
 
     capabilities = Capabilities(
         always_raw=True,
+        noun="a volume",
         sized_snapshots=True,
         thin_pools=True,
         unnote=f"lvchange --deltag {LOST}{{note}} {{path}}",

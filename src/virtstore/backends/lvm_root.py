@@ -47,7 +47,7 @@ class VolumeGroupRoot(Root, frozen=True):
                 "name", f'{self.name!r} is no volume group\'s name; it is what vgs shows, as "vg0"'
             )
 
-    def open(self, anchor: int, inside: str) -> Store:
+    def open(self, anchor: int, inside: str, name: str = "") -> Store:
         if inside:
             raise NotFound("a volume group has no directories", path=f"{self.path}/{inside}")
         from virtstore.backends import lvm

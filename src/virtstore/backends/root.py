@@ -8,6 +8,7 @@ is a file with a subclass and its store, and a line in kinds.py; nobody asks whi
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import ClassVar, Self
 
 import msgspec
@@ -31,13 +32,14 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
     `section`: what the table is called. `listed`: its type in a listing. `what`: what it is, in a
     sentence. `spelled`: what a path of one of its images looks like. `tools`: the programs of the
-    host without which nothing in it can be reached."""
+    host without which nothing in it can be reached. `is_image`: it holds no images, but is one."""
 
     section: ClassVar[str]
     listed: ClassVar[EntryType]
     what: ClassVar[str]
     spelled: ClassVar[str]
     tools: ClassVar[tuple[str, ...]] = ()
+    is_image: ClassVar[bool] = False
 
     @property
     def path(self) -> str:
@@ -67,6 +69,10 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         here = plain_path(self.path)
         return path.removeprefix(here).strip("/") if within(path, here) else None
 
+    def address(self, inside: str) -> str:
+        """The path by which is told what `below` gave."""
+        return plain_path(f"{self.path}/{inside}")
+
     def part(self, path: str) -> Self:
         """As much of it as a session may see that is restricted to `path`, which lies in it."""
         return self
@@ -77,8 +83,13 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         no root; `file` is where an administrator would mend that."""
         return -1
 
-    def open(self, anchor: int, inside: str) -> Store:
-        """The store that holds what lies directly below `inside`. Raises `NotFound`."""
+    def refuse_overlap(self, others: Iterable[Root]) -> None:
+        """Raises `Denied` where another root has bytes of this one by another name: lock and access
+        of the one would not count for the other."""
+
+    def open(self, anchor: int, inside: str, name: str = "") -> Store:
+        """The store that holds what lies directly below `inside`, of which `name` is wanted; all of
+        it where that is empty. Raises `NotFound`."""
         raise NotImplementedError
 
     def describe(self, store: Store, access: Access) -> tuple[RootInfo, str]:

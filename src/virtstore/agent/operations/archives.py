@@ -46,7 +46,8 @@ def compress(agent: Agent, request: CompressImage) -> Done:
     level_for(form, request.level)
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
         if not place.store.capabilities.archives:
-            raise Unsupported("a volume holds no archive; copy it to a file with --archive")
+            noun = place.store.capabilities.noun
+            raise Unsupported(f"{noun} holds no archive; copy it to a file with --archive")
         if found := what_is(place, image).archive:
             raise Unsupported(f"it is a compressed archive already ({found.name})")
         source = source_of(place, image, steady=True)

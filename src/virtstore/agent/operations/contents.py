@@ -9,7 +9,7 @@ from typing import Final
 from virtstore.agent.container import looks_like
 from virtstore.backends.base import Image
 from virtstore.digest import CHUNK, ZEROS
-from virtstore.errors import Unsafe
+from virtstore.errors import Error, Unsafe
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.claims import claimed_end, outgrown
@@ -135,6 +135,19 @@ def refuse_to_write_upon_the_unknown(
             " where the second copy of its partition table (GPT) would have to go, at the end of"
             f" {size} bytes; resize the image to another size, or zero that data if it is of no use"
         )
+
+
+def what_is_in(image: Image) -> str:
+    """What is recognised in an image, as a message lists it to who is about to lose it."""
+    try:
+        with device_of(image) as device:
+            found = detect(device)
+    except Error as error:
+        return f"that could not be looked at ({error.message})"
+    inside = [found.filesystem, *(part.filesystem for part in found.partitions)]
+    told = [f"{len(found.partitions)} partitions"] if found.table else []
+    told += [" ".join(filter(None, (each.type, each.label, each.uuid))) for each in inside if each]
+    return ", ".join(told) or "nothing that is recognised, so it may be anything"
 
 
 def require_end(image: Image, size: int) -> None:

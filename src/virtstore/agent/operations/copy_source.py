@@ -29,10 +29,15 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]
             image = stack.enter_context(_frozen_or_open(agent, place, options))
             steady = not options.allow_in_use
             source = source_of(place, image, steady=steady, raw=options.raw)
-            if request.contents and source.compression:
-                # An image is about to be overwritten in place: a damaged archive is found now.
-                check(source, lambda done, total: agent.session.check())
+            if request.contents:
+                check_archive(agent, source)
         yield place, source
+
+
+def check_archive(agent: Agent, source: Source) -> None:
+    """Raises `Corrupt` for a damaged archive, before an image is overwritten in place."""
+    if source.compression:
+        check(source, lambda done, total: agent.session.check())
 
 
 def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions) -> Image:

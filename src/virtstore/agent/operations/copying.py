@@ -19,7 +19,8 @@ from virtstore.agent.context import (
     Agent,
     require_room,
 )
-from virtstore.agent.operations.copy_source import held, opened_source
+from virtstore.agent.operations.contents import what_is_in
+from virtstore.agent.operations.copy_source import check_archive, held, opened_source
 from virtstore.agent.operations.copy_within import copy_within
 from virtstore.agent.operations.lost import note_in_copy
 from virtstore.agent.operations.refusals import refuse_dependents, refuse_existing
@@ -86,6 +87,8 @@ def send_image(agent: Agent, request: Send) -> End:
         start, _ = session.expect()
         if not isinstance(start, Start):
             raise _out_of_order(start)
+        if start.check:
+            check_archive(agent, source)
         # Closed before what it reads is: its threads may be at work.
         with closing(send(source, encoding, target if start.compare else None)) as frames:
             for message, payload in frames:
@@ -115,14 +118,15 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
     session = agent.session
     path = _target_path(agent, request.path, request.name, request)
     wanted = _wanted(request, path, request.size, _known(request.holds), request.lost)
-    with _target_place(agent, wanted) as place:
+    with _target_place(agent, wanted) as (place, wanted):
         if request.dry_run:
             _require_room(place, wanted)
             return Ready(place.path, compare=False)
         session.stage("allocating")
         replaced = _seen(place, wanted)
         with opened_target(agent, place, wanted) as opened:
-            session.send(Ready(place.path, compare=opened.existing is not None))
+            in_place = wanted.mode == "contents"
+            session.send(Ready(place.path, opened.existing is not None, in_place=in_place))
 
             def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
                 session.send(Existing(zeros, last), fingerprints)
@@ -136,13 +140,14 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
 def copy_here(agent: Agent, request: CopyHere) -> Received:
     name = canonical(request.source).rpartition("/")[2]
     path = _target_path(agent, request.target, name, request)
-    if canonical(path) == canonical(request.source):
+    if agent.policy.address(path) == agent.policy.address(request.source):
         raise UsageError("source and target are the same image")
-    reading = Send(request.source, request.options, request.contents)
+    in_place = request.contents or _is_fixed(agent, request)
+    reading = Send(request.source, request.options, contents=in_place)
     with opened_source(agent, reading) as (origin, source):
         holds, lost = held(origin, source), origin.store.losses(origin.name)
         wanted = _wanted(request, path, source.size, holds, lost)
-        with _target_place(agent, wanted) as place:
+        with _target_place(agent, wanted) as (place, wanted):
             if request.dry_run:
                 _require_room(place, wanted)
                 received = Received(place.path, source.size, 0, "")
@@ -170,6 +175,14 @@ def _wanted(
     options = request.options
     mode = options.mode(contents=request.contents)
     return Wanted(path, mode, size, options.compression, options.level, holds=holds, lost=lost)
+
+
+def _is_fixed(agent: Agent, request: CopyHere) -> bool:
+    """Whether a copy overwrites its target in place, although it need not be asked for so."""
+    if not request.options.overwrite or agent.policy.is_store(request.target):
+        return False
+    with agent.policy.image(request.target, "append") as place:
+        return bool(place.store.capabilities.fixed)
 
 
 def _known(holds: str | None) -> str | None:
@@ -224,12 +237,17 @@ def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> s
 
 
 @contextmanager
-def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
-    """The target's place, locked, once everything was refused that can be refused beforehand."""
-    replaces = wanted.mode == "overwrite"
-    with agent.locked(wanted.path, "append", unzeroed=replaces) as place:
+def _target_place(agent: Agent, wanted: Wanted) -> Iterator[tuple[Place, Wanted]]:
+    """The target's place, locked, with everything refused that can be refused beforehand, and how
+    it is to be written: what is never replaced is overwritten in place."""
+    unzeroed = wanted.mode == "overwrite"
+    with agent.locked(wanted.path, "append", unzeroed=unzeroed) as place:
+        if place.store.capabilities.fixed and wanted.mode == "overwrite":
+            wanted = wanted._replace(mode="contents")
+        replaces = wanted.mode == "overwrite"
         if wanted.archive and not place.store.capabilities.archives:
-            raise Unsupported("a volume holds no archive; copy to a file")
+            noun = place.store.capabilities.noun
+            raise Unsupported(f"{noun} holds no archive; copy to a file")
         level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
         if wanted.mode != "contents":
             refuse_misleading_name(place, wanted.holds, wanted.archive)
@@ -237,7 +255,7 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
             refuse_as_contents(place, wanted.holds)
         found = place.store.find(place.name)
         if wanted.mode == "new":
-            refuse_existing(agent, place, "; --overwrite replaces it once the copy is whole")
+            refuse_existing(agent, place, _what_overwriting_does(place, found))
         elif found and not (replaces and _is_draft(found)):
             with blamed_on(place.path):
                 place.store.require_name(place.name)
@@ -251,7 +269,18 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[Place]:
         if wanted.size < 1:
             raise Corrupt("the source says that its image has no bytes at all")
         agent.policy.check_size(wanted.size)
-        yield place
+        yield place, wanted
+
+
+def _what_overwriting_does(place: Place, found: Stored | None) -> str:
+    """What there is to say to who would have to overwrite what is there."""
+    if not place.store.capabilities.fixed or found is None or found.state != "complete":
+        return "; --overwrite replaces it once the copy is whole"
+    with place.store.open(place.name) as image:
+        return (
+            f"; {place.store.capabilities.noun} is overwritten in place, with --overwrite, and what"
+            f" is on it is lost: {what_is_in(image)}"
+        )
 
 
 def _is_draft(found: Stored) -> bool:
@@ -277,11 +306,11 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
         if found is None or found.was_image != "yes":
             require_raw(place, image)  # what is left of an image was one, whatever it begins with
         if image.size < wanted.size:
-            raise NoSpace(
-                f"it has {format_size(image.size)}, the source {format_size(wanted.size)};"
-                f" grow it to at least {wanted.size} bytes first",
-                path=place.path,
-            )
+            remedy = f"grow it to at least {wanted.size} bytes first"
+            if place.store.capabilities.fixed:
+                remedy = "its size is what it is: make the source smaller ('virtstore resize')"
+            sizes = f"it has {format_size(image.size)}, the source {format_size(wanted.size)}"
+            raise NoSpace(f"{sizes}; {remedy}", path=place.path)
 
 
 def _arriving(agent: Agent) -> Iterator[Sent]:

@@ -20,6 +20,7 @@ from virtstore.agent.context import (
 from virtstore.agent.operations.refusals import (
     refuse_dependents,
     refuse_existing,
+    refuse_fixed_place,
 )
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ImageDraft, Store, Stored
@@ -44,6 +45,7 @@ def create(agent: Agent, request: CreateImage) -> Done:
     size = parse_size(request.size)
     agent.policy.refuse_root(request.path)
     with agent.locked(request.path, "append") as place:
+        refuse_fixed_place(place)
         if request.thin and not place.store.capabilities.thin_pools:
             raise Unsupported("--thin makes volumes in a volume group; this is a directory")
         refuse_existing(agent, place)
@@ -69,6 +71,7 @@ def create(agent: Agent, request: CreateImage) -> Done:
 def delete(agent: Agent, request: DeleteImage) -> Done:
     with agent.locked(request.path, "write", unzeroed=True) as place:
         found = stored(place)
+        refuse_fixed_place(place)
         partial = found.state == "partial"
         if found.dependents and not request.with_snapshots:
             refuse_dependents(found, "--with-snapshots removes them too")
@@ -91,6 +94,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
     agent.policy.require(request.path, "append")  # it will lie beside its image
     with agent.locked(request.path, "read", shared=True) as source:
         stored(source)
+        refuse_fixed_place(source)
         name = request.name or _next_snapshot_name(source)
         if "/" in name or name in ("", ".", ".."):
             raise UsageError(f"{name!r} is not a name: a snapshot lies beside its image")
@@ -138,6 +142,8 @@ def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
             here = [s for s in place.store.scan() if s.name == place.name and s.state == "partial"]
             if not here:
                 stored(place)
+            else:
+                refuse_fixed_place(place)
             found = [(place.path, s) for s in here if _clean_up(place.store, s, request)]
     result = Cleaned(
         path=request.path,

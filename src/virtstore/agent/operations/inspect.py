@@ -20,9 +20,10 @@ from virtstore.agent.evidence import Scan
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.archived import foreign_in, look_into
 from virtstore.agent.operations.contents import device_of
-from virtstore.agent.operations.refusals import NEITHER
+from virtstore.agent.operations.refusals import neither
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Store, Stored
+from virtstore.backends.kinds import Root
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
@@ -76,31 +77,42 @@ def info(agent: Agent, request: GetInfo) -> Told:
 
 
 def list_images(agent: Agent, request: ListImages) -> ListEnd:
+    scan = Scan() if request.long else None
     if request.path is None:
         if agent.policy.leaves_nothing:
             raise Denied(agent.policy.restricted)
-        entries = [Entry(root.path, "", root.listed) for root, _ in agent.policy.roots()]
+        roots = [root for root, _ in agent.policy.roots()]
+        entries = [Entry(r.path, "", r.listed) for r in roots if not (r.is_image and request.long)]
         agent.session.send(Listed(tuple(entries)))
-        trees = [entry.path for entry in entries] if request.recursive else []
+        trees = [r.path for r in roots if not r.is_image] if request.recursive else []
+        for root in roots:
+            if root.is_image and scan:
+                _list_root(agent, root, scan)
     elif agent.policy.is_store(request.path):
         trees = [canonical(request.path)]
     else:
-        _list_one(agent, request)
+        _list_one(agent, request.path, scan)
         trees = []
-    scan = Scan() if request.long else None
     for tree in trees:
         _list_tree(agent, tree, request, scan)
     return ListEnd()
 
 
-def _list_one(agent: Agent, request: ListImages) -> None:
-    assert request.path is not None
-    with agent.policy.image(request.path, "read") as place:
+def _list_root(agent: Agent, root: Root, scan: Scan) -> None:
+    """A root that is an image itself; one that is not there, or not ours to read, by its name."""
+    try:
+        _list_one(agent, root.path, scan)
+    except (NotFound, Denied, PermissionError):
+        agent.session.send(Listed((Entry(root.path, "", root.listed),)))
+
+
+def _list_one(agent: Agent, path: str, scan: Scan | None) -> None:
+    with agent.policy.image(path, "read") as place:
         found = [s for s in place.store.scan() if s.name == place.name]
         if not found:
             raise NotFound("no such image or directory", path=place.path)
         parent = place.path.rpartition("/")[0]
-        _tell(agent, *_look_at(place.store, parent, Scan() if request.long else None, found))
+        _tell(agent, *_look_at(place.store, parent, scan, found))
 
 
 def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) -> None:
@@ -235,7 +247,7 @@ def _describe(
         mounted=any(use.by == "mount" for use in uses),
         in_use=uses,
         warnings=(
-            *_neither(opened.found),
+            *_neither(store, opened.found),
             *_unzeroed(store, opened.found),
             *_lacking(opened.found),
             *packed.warnings,
@@ -254,10 +266,10 @@ def _modified(found: Stored) -> datetime | None:
     return None
 
 
-def _neither(found: Stored) -> tuple[str, ...]:
+def _neither(store: Store, found: Stored) -> tuple[str, ...]:
     """The warning for what an interrupted copy-contents may have left of an image."""
     may = {"yes": "it is an image which", "maybe": "it may be an image which"}
-    return (f"{may[found.was_image]} {NEITHER}",) if found.was_image in may else ()
+    return (f"{may[found.was_image]} {neither(store)}",) if found.was_image in may else ()
 
 
 def _unzeroed(store: Store, found: Stored) -> tuple[str, ...]:
@@ -302,9 +314,10 @@ def _unpacked(opened: _Opened, image: Image, foreign: Foreign | None) -> _Packed
     """What a file holds that is no archive: a raw image, or something foreign."""
     if opened.found.state != "complete":
         return _Packed(None, image.size)
-    if opened.place.store.capabilities.always_raw:
+    can = opened.place.store.capabilities
+    if can.always_raw:
         with suppress(OSError):
-            return _Packed(None, image.size, looks_foreign(looks_like(image)))
+            return _Packed(None, image.size, looks_foreign(looks_like(image), can.noun))
         return _Packed(None, image.size)
     told = warnings_of(opened.place.path, foreign)
     if foreign is None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
-from virtstore.backends.base import Stored
-from virtstore.errors import Denied, Exists, InUse, blamed_on
+from virtstore.backends.base import Store, Stored
+from virtstore.errors import Denied, Exists, InUse, Unsupported, blamed_on
 
-#: What is to be said of an image that was being changed in place.
-NEITHER: Final = (
-    "an interrupted 'virtstore copy-contents' left neither old nor new; the same command makes it"
-    " whole, and 'virtstore clean' removes it for good"
-)
+
+def neither(store: Store) -> str:
+    """What is to be said of an image that was being changed in place."""
+    if store.capabilities.fixed:
+        return (
+            "an interrupted copy left neither old nor new; the same command makes it whole, and"
+            " so does a copy of another image"
+        )
+    return (
+        "an interrupted 'virtstore copy-contents' left neither old nor new; the same command makes"
+        " it whole, and 'virtstore clean' removes it for good"
+    )
+
+
+def refuse_fixed_place(place: Place) -> None:
+    """Raises `Unsupported` where images are neither made nor removed."""
+    if why := place.store.capabilities.fixed:
+        raise Unsupported(why, path=place.path)
 
 
 def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
@@ -28,8 +39,8 @@ def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
         require_changing(agent, place)
     if found and found.was_image == "yes":
         raise Exists(
-            f"an image of that name is there, which {NEITHER}; 'virtstore copy --overwrite' puts"
-            " another in its place once that is whole",
+            f"an image of that name is there, which {neither(place.store)};"
+            " 'virtstore copy --overwrite' puts another in its place",
             path=place.path,
         )
     if found and found.state == "complete":
@@ -48,8 +59,8 @@ def require_changing(agent: Agent, place: Place) -> None:
         agent.policy.require(place.path, "write")
     except Denied as error:
         error.message += (
-            f"; what has that name may be an image which {NEITHER}, and only who may change"
-            " images may go on with it, replace it or remove it"
+            f"; what has that name may be an image which {neither(place.store)}, and only who may"
+            " change images may go on with it, replace it or remove it"
         )
         raise
 

@@ -75,9 +75,8 @@ def work_on(
 ) -> Iterator[Work]:
     """The image is locked, and closed again: whoever undoes a change must have it alone."""
     with agent.locked(path, "write") as place:
-        with place.store.open(place.name, writable=True) as image:
+        with agent.to_change(place, place.name) as image:
             require_raw(place, image)
-            agent.refuse_use(image)
             present = image.size
             with device_of(image) as disk:
                 found = detect(disk)
@@ -103,8 +102,7 @@ def _losses(place: Place, found: Contents, subject: Subject, size: int) -> tuple
 @contextmanager
 def writing(work: Work, name: str) -> Iterator[Image]:
     """The image, opened for one step; a check may have taken hours since the last."""
-    with work.place.store.open(name, writable=True) as image:
-        work.agent.refuse_use(image)
+    with work.agent.to_change(work.place, name) as image:
         yield image
 
 
