@@ -24,7 +24,7 @@ from virtstore.errors import (
 from virtstore.version import __version__
 
 if TYPE_CHECKING:
-    from virtstore.client import Copied, Host, Image, Made, Size, connect
+    from virtstore.client.api import Copied, Host, Image, Made, Size, connect
     from virtstore.copy_options import ContentsKeywords, CopyKeywords, Rate
     from virtstore.location import HostAddress
     from virtstore.model import (
@@ -117,12 +117,12 @@ __all__ = [
 
 #: The module of each that is not imported yet. What an error is called, evidence of use cannot be.
 _ELSEWHERE = {
-    "Copied": "client:Copied",
-    "Host": "client:Host",
-    "Image": "client:Image",
-    "Made": "client:Made",
-    "Size": "client:Size",
-    "connect": "client:connect",
+    "Copied": "client.api:Copied",
+    "Host": "client.api:Host",
+    "Image": "client.api:Image",
+    "Made": "client.api:Made",
+    "Size": "client.api:Size",
+    "connect": "client.api:connect",
     "ContentsKeywords": "copy_options:ContentsKeywords",
     "CopyKeywords": "copy_options:CopyKeywords",
     "Rate": "copy_options:Rate",

@@ -15,7 +15,7 @@ import pytest
 
 import virtstore
 from virtstore.backends.leftovers import image_name, is_named
-from virtstore.connection import Connection
+from virtstore.client.connection import Connection
 
 MIB = 1 << 20
 TIMES = 20

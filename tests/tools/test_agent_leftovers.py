@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.connection import Connection
+from virtstore.client.connection import Connection
 from virtstore.model import Access
 from virtstore.protocol import AnyMessage, Data, Existing, Progressed, Ready, Receive
 

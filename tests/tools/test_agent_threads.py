@@ -13,8 +13,9 @@ from typing import Final
 
 import pytest
 
-from virtstore.comparison import compare
-from virtstore.connection import Connection
+from virtstore.client.connection import Connection
+from virtstore.client.copy_between import relay
+from virtstore.client.diff import compare
 from virtstore.copy_options import CopyOptions
 from virtstore.errors import ConnectionFailed, Error
 from virtstore.protocol import (
@@ -29,7 +30,6 @@ from virtstore.protocol import (
     Send,
     VerifyImage,
 )
-from virtstore.relay import relay
 
 MIB: Final = 1 << 20
 SIZE: Final = 12 * MIB

@@ -12,7 +12,7 @@ import pytest
 from tests.tools.meanwhile import Meanwhile
 
 import virtstore
-from virtstore.connection import Connection
+from virtstore.client.connection import Connection
 from virtstore.copy_options import CopyOptions
 from virtstore.digest import ImageDigest, chunk_digest
 from virtstore.model import Compression

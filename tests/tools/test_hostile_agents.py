@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore import connection as connection_module
 from virtstore.channel import Channel
-from virtstore.connection import Connection
+from virtstore.client import connection as connection_module
+from virtstore.client.connection import Connection
+from virtstore.client.copy_between import relay
 from virtstore.errors import ConnectionFailed, Corrupt, Denied
 from virtstore.protocol import AnyMessage, GetInfo, Receive, Send
-from virtstore.relay import relay
 
 from .test_agent_commands import images, told
 
@@ -142,7 +142,7 @@ def test_a_session_ends_with_an_answer_that_cannot_be_true(
     program.write_text(f"#!{sys.executable}\n{_AGENT}{script}\n")
     program.chmod(0o755)
     argv = [str(program)]
-    monkeypatch.setattr("virtstore.reach.agent_argv", lambda *_, **__: argv)
+    monkeypatch.setattr("virtstore.client.ssh.agent_argv", lambda *_, **__: argv)
     with virtstore.connect() as host:
         first = host._session
         with pytest.raises(error):

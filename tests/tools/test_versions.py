@@ -11,8 +11,8 @@ import pytest
 from tests.unit.message_set import Peer, described
 
 import virtstore
-from virtstore import reach
-from virtstore.connection import Connection
+from virtstore.client import ssh
+from virtstore.client.connection import Connection
 from virtstore.location import LOCAL
 from virtstore.protocol import OLDEST, PROTOCOL, Done, GetInfo, Told
 
@@ -24,7 +24,7 @@ __all__ = ["images"]  # a fixture
 @pytest.fixture
 def agent(images: Path) -> Iterator[Connection]:
     """One of this version, which is the older one here."""
-    opened = Connection(reach.agent_argv(LOCAL), "a")
+    opened = Connection(ssh.agent_argv(LOCAL), "a")
     try:
         yield opened
     finally:

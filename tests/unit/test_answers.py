@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from virtstore import answers, protocol
-from virtstore.answers import Untrue
+from virtstore import protocol
+from virtstore.client import answers
+from virtstore.client.answers import Untrue
 from virtstore.errors import ConnectionFailed
 from virtstore.model import (
     Changed,

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from virtstore import client
 from virtstore.cli import main as cli
 from virtstore.cli.commands import COMMON, verb_first
+from virtstore.client import api
 from virtstore.errors import Error
 from virtstore.version import __version__
 
@@ -24,7 +24,7 @@ def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object, **__: object) -> None:
         raise AssertionError("an agent was started")
 
-    monkeypatch.setattr(client, "Connection", start)
+    monkeypatch.setattr(api, "Connection", start)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
@@ -120,7 +120,7 @@ def test_each_error_ends_with_its_status(
     def fail(*_: object, **__: object) -> None:
         raise kind("why", host="a", path="/x")
 
-    monkeypatch.setattr(client, "Connection", fail)
+    monkeypatch.setattr(api, "Connection", fail)
     assert run(monkeypatch, "info", "a:/x") == kind.exit_status
     assert capsys.readouterr().err == "virtstore: a:/x: why\n"
     assert run(monkeypatch, "info", "a:/x", "--json") == kind.exit_status
@@ -133,7 +133,7 @@ def test_an_interruption_says_how_to_go_on(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(client, "Connection", interrupt)
+    monkeypatch.setattr(api, "Connection", interrupt)
     assert run(monkeypatch, "copy", "/x", "/y") == 130
     assert "virtstore clean" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtstore import complaints
+from virtstore.client import complaints
 
 
 @pytest.mark.parametrize(

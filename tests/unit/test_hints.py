@@ -18,8 +18,8 @@ from virtstore.agent import config, hints
 from virtstore.agent.policy import Policy
 from virtstore.cli.commands import COMMANDS
 from virtstore.cli.main import _has_value, app
+from virtstore.client.hosts_file import read as read_hosts
 from virtstore.errors import Denied, Error
-from virtstore.hosts_file import read as read_hosts
 from virtstore.model import Access
 
 SOURCES = Path(virtstore.__file__).parent
@@ -101,11 +101,11 @@ def test_the_configurations_of_the_readme_are_understood(tmp_path: Path) -> None
 
 
 def test_the_hosts_file_of_the_documentation_is_understood(tmp_path: Path) -> None:
-    from virtstore import reach
+    from virtstore.client import ssh
 
-    assert reach.__doc__
+    assert ssh.__doc__
     file = tmp_path / "hosts.toml"
-    file.write_text("\n".join(re.findall(r"^    (.*)", reach.__doc__, re.M)))
+    file.write_text("\n".join(re.findall(r"^    (.*)", ssh.__doc__, re.M)))
     assert read_hosts(str(file))["a"].agent == "sudo virtstore-agent"
 
 

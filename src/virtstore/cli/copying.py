@@ -14,7 +14,7 @@ from virtstore.cli.meter import meter
 from virtstore.cli.options import Changing, Number, image_at, located
 from virtstore.cli.render import copy_text
 from virtstore.cli.several import for_each, sessions
-from virtstore.client import Copied, Image
+from virtstore.client.api import Copied, Image
 from virtstore.copy_options import ContentsKeywords, TargetKeywords
 from virtstore.errors import UsageError
 from virtstore.location import Location, canonical

@@ -12,7 +12,7 @@ from virtstore.cli.meter import meter
 from virtstore.cli.options import Changing, image_at, located, open_at
 from virtstore.cli.render import changed_text, on, print_json
 from virtstore.cli.several import for_each, sessions
-from virtstore.client import Image
+from virtstore.client.api import Image
 from virtstore.location import Location
 from virtstore.model import Changed, Cleaned
 from virtstore.progress import ProgressCallback

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, Token
 
-from virtstore.client import Host, Image
+from virtstore.client.api import Host, Image
 from virtstore.errors import UsageError
 from virtstore.location import Location, parse_location
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from virtstore.cli.options import Common, open_at
 from virtstore.cli.render import error_json, print_error, print_json
-from virtstore.client import Host
+from virtstore.client.api import Host
 from virtstore.errors import Error
 from virtstore.location import HostAddress, Location
 

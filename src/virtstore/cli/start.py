@@ -12,9 +12,10 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from virtstore import ahead, reach, streams
+from virtstore import streams
 from virtstore.cli import signals
 from virtstore.cli.commands import COMMANDS
+from virtstore.client import prestarted, ssh
 from virtstore.errors import Interrupted, UsageError
 from virtstore.location import LOCAL, parse_location
 
@@ -40,7 +41,7 @@ def main() -> None:
         print_error(Interrupted("interrupted"), as_json="--json" in sys.argv)
         status = Interrupted.exit_status
     finally:
-        ahead.end()
+        prestarted.end()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()
@@ -63,6 +64,6 @@ def _start_agents(arguments: list[str]) -> None:
         far = [address for address in wanted if address.host is not None]
         if len(far) == 1:  # ssh may ask for a password: never two of them at once
             between = command.copies and len(wanted) == 2
-            ahead.start(reach.session_argv(far[0], moves_much=between))
+            prestarted.start(ssh.session_argv(far[0], moves_much=between))
         if LOCAL in wanted:
-            ahead.start(reach.session_argv(LOCAL))
+            prestarted.start(ssh.session_argv(LOCAL))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtstore.answers import Untrue
-from virtstore.comparison import GRANULARITY, compare
-from virtstore.connection import Connection
+from virtstore.client.answers import Untrue
+from virtstore.client.connection import Connection
+from virtstore.client.diff import GRANULARITY, compare
 from virtstore.digest import CHUNK, DIGEST_SIZE, chunk_digest, zero_digest
 from virtstore.errors import ConnectionFailed, Error, NotFound
 from virtstore.model import Difference

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from tests.waiting import until
 
-from virtstore import ahead
+from virtstore.client import prestarted
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     yield
-    ahead.end()
+    prestarted.end()
 
 
 def _wait_until(said: Callable[[], bool]) -> None:
@@ -25,7 +25,7 @@ def _wait_until(said: Callable[[], bool]) -> None:
 
 
 def _use_up(argv: list[str]) -> int:
-    process = ahead.take(argv)
+    process = prestarted.take(argv)
     process.communicate()
     return process.pid
 
@@ -33,7 +33,7 @@ def _use_up(argv: list[str]) -> int:
 def test_what_was_started_is_taken_once_by_the_same_words(tmp_path: Path) -> None:
     told = tmp_path / "told"
     argv = ["sh", "-c", f"echo $$ >> {told}; cat"]
-    ahead.start(argv)
+    prestarted.start(argv)
     other = _use_up([*argv, "other"])
     first, second = _use_up(argv), _use_up(argv)
     assert len({other, first, second}) == 3
@@ -42,10 +42,10 @@ def test_what_was_started_is_taken_once_by_the_same_words(tmp_path: Path) -> Non
 
 def test_what_nobody_takes_is_ended_and_not_waited_for(tmp_path: Path) -> None:
     """It would live for a minute more than its input."""
-    ahead.start(["sleep", "60"])
-    process = ahead.take(["sleep", "60"])
-    ahead.start(["sleep", "60"])
-    ahead.end()
+    prestarted.start(["sleep", "60"])
+    process = prestarted.take(["sleep", "60"])
+    prestarted.start(["sleep", "60"])
+    prestarted.end()
     assert process.poll() is None  # it is somebody's
     process.kill()
     process.communicate()
@@ -55,10 +55,10 @@ def test_what_nobody_takes_is_ended_and_not_waited_for(tmp_path: Path) -> None:
 def test_what_a_process_has_started_is_not_waited_for(tmp_path: Path) -> None:
     """As ssh's ProxyCommand, it has the other end of the pipes."""
     told = tmp_path / "told"
-    ahead.start(["sh", "-c", f"sleep 60 & echo $! > {told}; exec sleep 60"])
+    prestarted.start(["sh", "-c", f"sleep 60 & echo $! > {told}; exec sleep 60"])
     _wait_until(lambda: told.exists() and bool(told.read_text()))
     begun = time.monotonic()
-    ahead.end()
+    prestarted.end()
     child = int(told.read_text())
     os.kill(child, signal.SIGKILL)  # it is still there: the pipes had not ended
     assert time.monotonic() - begun < 30
@@ -66,16 +66,16 @@ def test_what_a_process_has_started_is_not_waited_for(tmp_path: Path) -> None:
 
 def test_what_does_not_want_to_end_is_killed(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
-    ahead.start(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done"])
+    prestarted.start(["sh", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 0.1; done"])
     _wait_until(ready.exists)
-    ahead.end()
+    prestarted.end()
     assert not _children_called("sh")
 
 
 def test_what_cannot_be_started_is_told_to_who_wants_it() -> None:
-    ahead.start(["/no/such/program"])
+    prestarted.start(["/no/such/program"])
     with pytest.raises(FileNotFoundError):
-        ahead.take(["/no/such/program"])
+        prestarted.take(["/no/such/program"])
 
 
 def _children_called(name: str) -> list[str]:

@@ -14,8 +14,14 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from virtstore.answers import check_digest, check_target, out_of_order, refuse_absurd, require
-from virtstore.connection import Connection
+from virtstore.client.answers import (
+    check_digest,
+    check_target,
+    out_of_order,
+    refuse_absurd,
+    require,
+)
+from virtstore.client.connection import Connection
 from virtstore.digest import CHUNK, FINGERPRINT_SIZE
 from virtstore.errors import ConnectionFailed, Error
 from virtstore.protocol import (

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from virtstore import ahead, client, reach
 from virtstore.cli import main as cli
 from virtstore.cli import start
+from virtstore.client import api, prestarted, ssh
+from virtstore.client.ssh import agent_argv, can_share, hosts_file
 from virtstore.errors import ConnectionFailed, UsageError
 from virtstore.location import LOCAL, HostAddress
-from virtstore.reach import agent_argv, can_share, hosts_file
 
 
 @pytest.fixture(autouse=True)
@@ -154,10 +154,10 @@ def test_an_agent_that_is_started_ahead_is_the_one_that_is_wanted(
         raise ConnectionFailed("nobody is there")
 
     settings = {"ciphers": "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com"}
-    monkeypatch.setattr(reach, "_settings", lambda argv: settings)
-    monkeypatch.setattr(reach, "_processor_has_aes", lambda: True)
-    monkeypatch.setattr(ahead, "start", started.append)
-    monkeypatch.setattr(client, "Connection", fail)
+    monkeypatch.setattr(ssh, "_settings", lambda argv: settings)
+    monkeypatch.setattr(ssh, "_processor_has_aes", lambda: True)
+    monkeypatch.setattr(prestarted, "start", started.append)
+    monkeypatch.setattr(api, "Connection", fail)
     monkeypatch.setattr("os.nice", lambda more: 0)
     monkeypatch.setattr(sys, "argv", ["virtstore", *line.split()])
     start._start_agents(sys.argv[1:])

@@ -26,9 +26,11 @@ from typing import Self, TypeVar, Unpack
 
 import msgspec
 
-from virtstore import answers, protocol, reach
-from virtstore.comparison import compare
-from virtstore.connection import Connection
+from virtstore import protocol
+from virtstore.client import answers, ssh
+from virtstore.client.connection import Connection
+from virtstore.client.copy_between import relay
+from virtstore.client.diff import compare
 from virtstore.copy_options import ContentsKeywords, CopyKeywords, CopyOptions
 from virtstore.errors import ConnectionFailed, Corrupt, UsageError, spelled
 from virtstore.location import HostAddress, canonical, parse_host
@@ -45,7 +47,6 @@ from virtstore.model import (
 )
 from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, answer_to
-from virtstore.relay import relay
 from virtstore.requests import check_fields
 
 Size = str | int
@@ -80,7 +81,7 @@ class Host:
     def open(self) -> None:
         """Open the session now, over a connection that all further ones share. Raises
         `ConnectionFailed`."""
-        if reach.can_share(self.address):
+        if ssh.can_share(self.address):
             self._shared = tempfile.mkdtemp(prefix="virtstore-")
         try:
             self._session = self._open_session()
@@ -146,7 +147,7 @@ class Host:
         if self._closed:
             raise UsageError("this session was closed; open another one", host=self.name)
         control = f"{self._shared}/s" if self._shared else None
-        argv = reach.session_argv(
+        argv = ssh.session_argv(
             self.address, config=self._config, control=control, moves_much=for_copy
         )
         return Connection(argv, self.name, verbose=self._verbose)

@@ -166,7 +166,7 @@ def _entry(address: HostAddress) -> tuple[str | None, str | None]:
     file = hosts_file()
     if not os.path.exists(file):
         return None, None
-    from virtstore import hosts_file as files  # few have one, and it takes long to import
+    from virtstore.client import hosts_file as files  # few have one, and it takes long to import
 
     entry = files.read(file).get(address.host or LOCAL_NAME)
     return (entry.address, entry.agent) if entry else (None, None)

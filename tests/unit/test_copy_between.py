@@ -9,8 +9,9 @@ from typing import Final, cast
 
 import pytest
 
-from virtstore.answers import Untrue
-from virtstore.connection import Connection
+from virtstore.client.answers import Untrue
+from virtstore.client.connection import Connection
+from virtstore.client.copy_between import relay
 from virtstore.copy_options import CopyOptions
 from virtstore.digest import CHUNK, FINGERPRINT_SIZE
 from virtstore.errors import ConnectionFailed, Corrupt, Denied, Error
@@ -32,7 +33,6 @@ from virtstore.protocol import (
     Start,
     Zero,
 )
-from virtstore.relay import relay
 
 DIGEST: Final = "ab" * 32
 SIZE: Final = 3 * CHUNK

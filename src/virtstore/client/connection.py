@@ -20,9 +20,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
-from virtstore import ahead, complaints
-from virtstore.answers import check_progress
 from virtstore.channel import Channel
+from virtstore.client import complaints, prestarted
+from virtstore.client.answers import check_progress
 from virtstore.errors import ConnectionFailed, from_code
 from virtstore.protocol import (
     OLDEST,
@@ -69,7 +69,7 @@ class Connection:
         self._sending = False
         self._note(f"started by: {shlex.join(argv)}")
         try:
-            self._process = ahead.take(argv)
+            self._process = prestarted.take(argv)
         except OSError as error:
             raise ConnectionFailed(f"{argv[0]}: {error.strerror}", host=name) from None
         assert self._process.stdin is not None

@@ -15,8 +15,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from virtstore.answers import out_of_order, refuse_absurd, require
-from virtstore.connection import Connection
+from virtstore.client.answers import out_of_order, refuse_absurd, require
+from virtstore.client.connection import Connection
 from virtstore.digest import CHUNK, DIGEST_SIZE, zero_digest
 from virtstore.errors import Error, spelled
 from virtstore.location import canonical
