@@ -23,7 +23,7 @@ from virtstore.agent.config import load
 from virtstore.agent.policy import Policy
 from virtstore.backends import block_device
 from virtstore.backends.block_device import BlockDevice, BlockDeviceRoot
-from virtstore.connection import Connection
+from virtstore.client.connection import Connection
 from virtstore.errors import Denied, NotFound
 
 from .test_agent_commands import MIB, told
