@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtstore import run
-from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.errors import Unsupported
 from virtstore.filesystems import mounted
 from virtstore.filesystems.base import Device
 
@@ -76,28 +76,6 @@ def test_a_checker_is_confined(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where_it_is_mounted_is_a_directory_that_is_there() -> None:
     assert Path(mounted.POINT).is_dir()
-
-
-@pytest.mark.parametrize(
-    ("size", "target"), [(None, 9728), (10_000, 9728), (9000, 8704), (6000, 6000), (6100, 6000)]
-)
-def test_it_grows_to_whole_blocks_and_never_below_what_it_has(
-    size: int | None, target: int
-) -> None:
-    assert mounted.grow_target(6000, DEVICE, size, 512) == target
-
-
-def test_what_would_shrink_it_or_leave_its_device_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="shrinkfs"):
-        mounted.grow_target(6000, DEVICE, 5999, 512)
-    with pytest.raises(UsageError, match="grow the image first"):
-        mounted.grow_target(6000, DEVICE, 10_001, 512)
-
-
-def test_one_that_ends_behind_its_device_was_cut() -> None:
-    mounted.require_whole(10_000, DEVICE)
-    with pytest.raises(Corrupt, match="the image was cut"):
-        mounted.require_whole(10_001, DEVICE)
 
 
 def test_a_complaint_is_the_first_line_that_can_be_printed() -> None:

@@ -36,6 +36,7 @@ import msgspec
 from virtstore.errors import Corrupt, Error, Unsafe, Unsupported
 from virtstore.filesystems import loop, mounted
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
+from virtstore.filesystems.bounds import grow_target, require_whole
 from virtstore.run import Completed
 from virtstore.units import MAX_SIZE, format_size
 
@@ -82,7 +83,7 @@ class Btrfs:
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
         """See the contract. It takes moments, whatever the size, and is not watched."""
         before = _superblock(device)
-        target = mounted.grow_target(before.size, device, size, before.sector)
+        target = grow_target(before.size, device, size, before.sector)
         if target == before.size:
             return Resized(before.size, changed=False)
         if target < SMALLEST:
@@ -157,7 +158,7 @@ def _superblock(device: Device) -> Superblock:
     superblock = parse_superblock(device.read(_SUPERBLOCK, 4096))
     if superblock is None:
         raise Corrupt(f"it has no Btrfs superblock that could be true; {_BY_HAND}")
-    mounted.require_whole(superblock.size, device)
+    require_whole(superblock.size, device)
     return superblock
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from virtstore.errors import Corrupt, Error, Unsafe, Unsupported, UsageError
+from virtstore.errors import Corrupt, Error, Unsafe, Unsupported
 from virtstore.filesystems import exttools
 from virtstore.filesystems.base import (
     CHECK_TIMEOUT,
@@ -28,6 +28,7 @@ from virtstore.filesystems.base import (
     Watch,
     unwatched,
 )
+from virtstore.filesystems.bounds import grow_target, require_whole
 from virtstore.filesystems.extsuper import Superblock, read_superblock
 from virtstore.seccomp import keeps_length
 from virtstore.units import format_size
@@ -98,27 +99,14 @@ def _superblock(device: Device) -> Superblock:
     superblock = read_superblock(device)
     if superblock is None:
         raise Corrupt("it has no ext superblock that could be true; e2fsck -b may find another one")
-    if superblock.size > device.size:
-        raise Corrupt(
-            f"its file system says {superblock.size} bytes and its place has {device.size}:"
-            " the image was cut, and resizing would not bring back what is lost"
-        )
+    require_whole(superblock.size, device)
     return superblock
 
 
 def _blocks_to_grow_to(superblock: Superblock, device: Device, size: int | None) -> int:
     """Those it has where it is as large as asked."""
-    if size is not None and size > device.size:
-        raise UsageError(
-            f"the file system cannot grow to {size} bytes: the image has {device.size}"
-            f" ({format_size(device.size)}), which is the most; grow the image first"
-        )
-    if size is not None and size < superblock.size:
-        raise UsageError(
-            f"the file system has {superblock.size} bytes ({format_size(superblock.size)}),"
-            f" more than the {size} asked for; shrinkfs makes it smaller"
-        )
-    return max((size or device.size) // superblock.block_size, superblock.blocks)
+    target = grow_target(superblock.size, device, size, superblock.block_size)
+    return target // superblock.block_size
 
 
 def _blocks_to_shrink_to(superblock: Superblock, device: Device, size: int | None) -> int:

@@ -28,10 +28,9 @@ from typing import Final
 import msgspec
 
 from virtstore import run
-from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.errors import Unsupported
 from virtstore.filesystems.base import CHANGE_TIMEOUT, CHECK_TIMEOUT, Device
 from virtstore.text import remark
-from virtstore.units import format_size
 
 #: Where the tool finds it. Every host has this directory, and no tool that is run here uses it.
 POINT: Final = "/tmp"
@@ -104,29 +103,3 @@ def complaint(output: bytes, banner: re.Pattern[bytes] | None = None) -> str:
         b"it does not say why",
     )
     return remark(said)
-
-
-def require_whole(present: int, device: Device) -> None:
-    """Raises `Corrupt` where the file system, of `present` bytes, ends behind its device."""
-    if present > device.size:
-        raise Corrupt(
-            f"its file system says {present} bytes and the image has {device.size}: the image"
-            " was cut, and resizing the file system would not bring back what is lost"
-        )
-
-
-def grow_target(present: int, device: Device, size: int | None, unit: int) -> int:
-    """Bytes to grow to, in whole units of `unit`; `present`, which it has, if that is as much.
-    Raises `UsageError` for a `size` that cannot be grown to."""
-    if size is not None and size > device.size:
-        raise UsageError(
-            f"the file system cannot grow to {size} bytes: the image has {device.size}"
-            f" ({format_size(device.size)}), which is the most; grow the image first"
-        )
-    if size is not None and size < present:
-        raise UsageError(
-            f"the file system has {present} bytes ({format_size(present)}), more than the {size}"
-            " asked for; shrinkfs makes it smaller, where it can be"
-        )
-    wanted = device.size if size is None else size
-    return max(wanted // unit * unit, present)

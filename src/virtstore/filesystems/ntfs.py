@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from virtstore import run
-from virtstore.errors import Corrupt, Error, Unsafe, Unsupported, UsageError
+from virtstore.errors import Corrupt, Error, Unsafe, Unsupported
 from virtstore.filesystems.base import (
     CHANGE_TIMEOUT,
     CHECK_TIMEOUT,
@@ -28,6 +28,7 @@ from virtstore.filesystems.base import (
     Watch,
     unwatched,
 )
+from virtstore.filesystems.bounds import grow_target, require_whole
 from virtstore.filesystems.loop import attached
 from virtstore.filesystems.ntfsresize import (
     DOES_NOT_FIT,
@@ -80,7 +81,7 @@ class Ntfs:
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
         """See the contract."""
         volume = _volume(device)
-        wanted = _rounded(volume, _grown(volume, device, size))
+        wanted = _rounded(volume, grow_target(volume.size, device, size))
         if wanted // volume.cluster_size - 1 <= volume.clusters:
             return Resized(volume.size, changed=False)
         with _whole(device) as whole:
@@ -119,27 +120,8 @@ def _volume(device: Device) -> Volume:
     volume = read_volume(device)
     if volume is None:
         raise Corrupt(f"its NTFS boot sector or file table is damaged; {_CHKDSK}")
-    if volume.size > device.size:
-        raise Corrupt(
-            f"its file system says {volume.size} bytes and the image has {device.size}:"
-            " the image was cut, and growing the file system would not bring back what is lost"
-        )
+    require_whole(volume.size, device)
     return volume
-
-
-def _grown(volume: Volume, device: Device, size: int | None) -> int:
-    """The bytes to grow into."""
-    if size is not None and size > device.size:
-        raise UsageError(
-            f"the file system cannot grow to {size} bytes: the image has {device.size}"
-            f" ({format_size(device.size)}), which is the most; grow the image first"
-        )
-    if size is not None and size < volume.size:
-        raise UsageError(
-            f"the file system has {volume.size} bytes ({format_size(volume.size)}),"
-            f" more than the {size} asked for; shrinkfs makes it smaller"
-        )
-    return size or device.size
 
 
 def _rounded(volume: Volume, size: int) -> int:

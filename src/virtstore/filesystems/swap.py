@@ -22,8 +22,9 @@ import os
 import struct
 from typing import Final, NoReturn
 
-from virtstore.errors import Corrupt, Unsafe, Unsupported, UsageError
+from virtstore.errors import Corrupt, Unsafe, Unsupported
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
+from virtstore.filesystems.bounds import grow_target
 from virtstore.units import format_size
 
 _PAGE: Final = 4096
@@ -58,18 +59,8 @@ class Swap:
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
         """See the contract."""
         pages = _pages(device)
-        if size is not None and size > device.size:
-            raise UsageError(
-                f"the swap area cannot grow to {size} bytes: the image has {device.size}"
-                f" ({format_size(device.size)}), which is the most; grow the image first"
-            )
-        if size is not None and size < pages * _PAGE:
-            raise UsageError(
-                f"the swap area has {pages * _PAGE} bytes ({format_size(pages * _PAGE)}),"
-                f" more than the {size} asked for; shrinkfs makes it smaller"
-            )
-        room = (device.size if size is None else size) // _PAGE
-        return _resize(device, pages, min(max(room, pages), _MOST_PAGES))
+        target = grow_target(pages * _PAGE, device, size, _PAGE, "swap area")
+        return _resize(device, pages, min(target // _PAGE, _MOST_PAGES))
 
     def shrink(self, device: Device, size: int | None, watch: Watch = unwatched) -> Resized:
         """See the contract. There is nothing in it that could be lost."""

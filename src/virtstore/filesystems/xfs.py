@@ -27,6 +27,7 @@ import msgspec
 from virtstore.errors import Corrupt, Error, Unsupported
 from virtstore.filesystems import loop, mounted
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
+from virtstore.filesystems.bounds import grow_target, require_whole
 from virtstore.units import MAX_SIZE
 
 #: A copy of an image has the UUID of the original, which may be mounted.
@@ -123,12 +124,12 @@ def _superblock(device: Device) -> Superblock:
     superblock = parse_superblock(device.read(0, 512))
     if superblock is None:
         raise Corrupt(f"it has no XFS superblock that could be true; {_BY_HAND}")
-    mounted.require_whole(superblock.size, device)
+    require_whole(superblock.size, device)
     return superblock
 
 
 def _target(superblock: Superblock, device: Device, size: int | None) -> int:
-    return mounted.grow_target(superblock.size, device, size, superblock.block_size)
+    return grow_target(superblock.size, device, size, superblock.block_size)
 
 
 def _require_resizable(superblock: Superblock) -> None:

@@ -30,8 +30,8 @@ def device_of(image: Image, *, lock: int = -1) -> Iterator[Device]:
 
 
 def refuse_to_cut(image: Image, size: int) -> None:
-    """Raises `Unsafe` unless everything from byte `size` on lies behind every file system and
-    partition, and is zeros."""
+    """Raises `Unsafe` unless everything from byte `size` on is of no use to anyone: behind
+    every file system and partition, and zeros."""
     held = looks_like(image)
     if held and held.container:  # on a volume: a file that is one was refused before
         raise Unsafe(
@@ -40,37 +40,48 @@ def refuse_to_cut(image: Image, size: int) -> None:
         )
     with device_of(image) as device:
         found = detect(device)
+    if why := _cuts_contents(image, found, size) or _cuts_data(image, found.table, size):
+        raise Unsafe(why)
+
+
+def _cuts_contents(image: Image, found: Contents, size: int) -> str | None:
+    """Why a cut to `size` bytes may take away a part of what was recognised."""
     end = end_of_contents(found)
     if end is None:
-        raise Unsafe(
+        return (
             f"what would be cut off cannot be shown to be empty: {_unmeasured(found)};"
             " --discard-data cuts it anyway"
         )
     copy = image.size if found.table is None else found.table.backup(image.size)
     if first_data(image, max(copy, size), image.size) is not None:
-        raise Unsafe(
+        return (
             "its partition table (GPT) keeps a copy of itself in the last sectors, which would be"
             " cut off; 'virtstore resize' moves that and shrinks what is in the image,"
             " --discard-data cuts it off"
         )
-    if end > size:
-        if (last := _last(found)) and claimed_end(last) > end_of(last):
-            raise Unsafe(f"{outgrown(last, found.partitions)}; --discard-data cuts it anyway")
-        raise Unsafe(
-            f"{_names(found)} ends at byte {end} ({format_size(end)}); the smallest size that"
-            f" keeps it is {end} bytes. {_smaller(found)}--discard-data cuts it anyway"
-        )
+    if end <= size:
+        return None
+    if (last := _last(found)) and claimed_end(last) > end_of(last):
+        return f"{outgrown(last, found.partitions)}; --discard-data cuts it anyway"
+    return (
+        f"{_names(found)} ends at byte {end} ({format_size(end)}); the smallest size that"
+        f" keeps it is {end} bytes. {_smaller(found)}--discard-data cuts it anyway"
+    )
+
+
+def _cuts_data(image: Image, table: Table | None, size: int) -> str | None:
+    """Why a cut to `size` bytes takes away data, which is behind all that was recognised."""
     offset = first_data(image, size, image.size)
     if offset is None:
-        return
+        return None
     where = f"at byte {offset} ({format_size(offset)})"
-    if _first_unknown(image, found.table, size, image.size) is None:
-        raise Unsafe(
+    if _first_unknown(image, table, size, image.size) is None:
+        return (
             f"its partition table (GPT) has a copy of itself {where}, left there when the disk had"
             " another size; 'virtstore resize' to the size that is wanted cuts that off, and"
             " --discard-data too"
         )
-    raise Unsafe(
+    return (
         f"there is data {where}, behind the end of what was recognised; --discard-data cuts it off"
     )
 
