@@ -30,6 +30,11 @@ class DeviceImage(DescriptorImage):
     def identity(self) -> Identity:
         return os.fstat(self._fd).st_rdev, 0
 
+    @property
+    def open_count(self) -> int | None:
+        """The device mapper's, of volumes, multipath, LUKS and the like; no other device counts."""
+        return linux.device_mapper_opens(os.fstat(self._fd).st_rdev)
+
     def zero(self, offset: int, length: int) -> None:
         end = offset + length
         first = min(-(-offset // _ALIGNMENT) * _ALIGNMENT, end)

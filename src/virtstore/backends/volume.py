@@ -14,7 +14,6 @@ import errno
 import os
 from pathlib import Path
 
-from virtstore import linux
 from virtstore.backends.base import Version
 from virtstore.backends.device import DeviceImage
 from virtstore.backends.lvm_report import Volume
@@ -32,10 +31,6 @@ class VolumeImage(DeviceImage):
     @property
     def allocated(self) -> int:
         return self.volume.allocated
-
-    @property
-    def open_count(self) -> int | None:
-        return linux.device_mapper_opens(os.fstat(self._fd).st_rdev)
 
     @property
     def version(self) -> Version:
