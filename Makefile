@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-lvm lab lab-shell torture bench check test clean
+.PHONY: help setup demo demo-lvm lab lab-shell torture bench bundle deb check test clean
 
 # For `make lab CMD='…'`: as it stands, whatever is in it.
 export CMD
@@ -20,6 +20,8 @@ help:
 	@echo 'make lab CMD="…", make lab-shell  a command or a shell in the lab'
 	@echo 'make torture  hundreds of power cuts, kills and damaged images; some hours'
 	@echo 'make bench   virtstore beside rsync, lzop, zstd, virsh, …: docs/benchmarks.md; half an hour'
+	@echo 'make deb     a Debian package in build/; make deb ARCH=arm64 for another architecture'
+	@echo 'make bundle  the same tree without a package: build/bundle'
 	@echo 'make check   ruff, mypy --strict, import-linter: seconds'
 	@echo 'make setup   the private environment in $(VENV)'
 
@@ -58,12 +60,21 @@ torture: setup
 	    tests/lab/inside/test_resize_volumes.py tests/lab/inside/test_volumes_snapshots.py \
 	    tests/tools/test_filesystems_ext_*.py tests/tools/test_filesystems_ntfs_hostile.py \
 	    tests/tools/test_move_swap_crashes.py tests/tools/test_resize_crashes.py \
-	    tests/tools/test_resize_damaged.py tests/tools/test_resize_sequences.py
+	    tests/tools/test_resize_damaged.py tests/tools/test_resize_sequences.py \
+	    tests/tools/test_fresh_root.py
 	$(BIN)/python -m tests.lab.torture
 
 bench: setup
 	@dev/packages bench
 	@$(BIN)/python -m bench
+
+bundle: setup
+	@dev/packages release $(ARCH)
+	@$(BIN)/python -m release.bundle $(if $(ARCH),--arch $(ARCH)) build/bundle
+
+deb: setup
+	@dev/packages release $(ARCH)
+	@$(BIN)/python -m release.deb $(if $(ARCH),--arch $(ARCH)) build
 
 check: setup
 	$(BIN)/ruff check .

@@ -94,12 +94,14 @@ class Directory(Store):
         return space.f_blocks * space.f_frsize
 
     def filesystem(self) -> str:
-        """The type of the file system that the directory is on, as mount(8) names it."""
+        """The type of the file system that the directory is on, as mount(8) names it; "" in a
+        chroot, whose own root may not be in its table of mounts."""
         with open(f"/proc/self/fdinfo/{self._fd}") as facts:
             mount = next(line.split()[1] for line in facts if line.startswith("mnt_id:"))
         with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
-            fields = next(line.split() for line in mounts if line.split()[0] == mount)
-        return fields[fields.index("-") + 1]  # proc(5): the type follows the separator
+            found = [line.split() for line in mounts if line.split()[0] == mount]
+        # proc(5): the type follows the separator.
+        return next((fields[fields.index("-") + 1] for fields in found), "")
 
     def scan(self) -> Iterator[Stored]:
         device = os.fstat(self._fd).st_dev

@@ -13,13 +13,14 @@ import time
 
 from virtstore import run
 from virtstore.errors import Error, NotFound
+from virtstore.own_programs import module_argv
 
 
 class Guard:
     """The agent's side: starts the process."""
 
     def __init__(self, group: str, name: str) -> None:
-        argv = [sys.executable, "-P", "-m", "virtstore.backends.guard", group, name]
+        argv = [*module_argv("virtstore.backends.guard"), group, name]
         self._process = run.companion(argv)
 
     def dismiss(self) -> None:
@@ -45,5 +46,9 @@ def watch(group: str, name: str) -> None:
             time.sleep(0.3 * attempt)
 
 
-if __name__ == "__main__":
+def main() -> None:
     watch(*sys.argv[1:])
+
+
+if __name__ == "__main__":
+    main()

@@ -15,11 +15,11 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from contextlib import suppress
 from functools import cache
 from typing import Final
 
+from virtstore import own_programs
 from virtstore.errors import LOCAL_NAME, UsageError
 from virtstore.location import HostAddress, parse_host
 
@@ -60,7 +60,7 @@ def agent_argv(
     elsewhere, agent = _entry(address)
     command = agent or os.environ.get("VIRTSTORE_AGENT")
     if address.host is None:
-        argv = _words(command, "agent") if command else _own_agent()
+        argv = _words(command, "agent") if command else own_programs.agent_argv()
         if config is None and not command:
             config = _configuration_of_a_login()
         return [*argv, *(["--config", config] if config is not None else [])]
@@ -142,12 +142,6 @@ def _words(command: str, of: str) -> list[str]:
 
 def _is_ssh(argv: list[str]) -> bool:
     return os.path.basename(argv[0]) == "ssh"
-
-
-def _own_agent() -> list[str]:
-    # -P: a directory called virtstore where the user happens to stand is not ours.
-    # -X utf8: it need not start itself anew for that, see streams.py.
-    return [sys.executable, "-X", "utf8", "-P", "-m", "virtstore.agent"]
 
 
 def _configuration_of_a_login() -> str | None:
