@@ -208,6 +208,31 @@ def test_a_mount_in_another_namespace_is_found(image: Path, tmp_path: Path) -> N
         assert {use.by for use in uses(image)} == {"loop"}
 
 
+_LOOPED_ELSEWHERE = """
+mount --bind "$1" "$2" && losetup --find --show "$2/x.img" && read -r _
+"""
+
+
+@AS_ROOT
+def test_a_loop_device_on_a_path_that_only_another_namespace_has_is_found(
+    image: Path, tmp_path: Path
+) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    argv = ["unshare", "-m", "sh", "-c", _LOOPED_ELSEWHERE, "sh", str(image.parent), str(elsewhere)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdin
+        device = holder.stdout.readline().strip()
+        try:
+            backing = Path(f"/sys/block/{Path(device).name}/loop/backing_file").read_text().strip()
+            assert not Path(backing).exists()
+            found = uses(image)
+        finally:
+            subprocess.run(["losetup", "--detach", device], check=True)
+            holder.stdin.close()
+    assert InUse("loop", device) in found
+
+
 def test_udev_which_looks_at_a_new_device_is_told_from_those_who_stay(image: Path) -> None:
     rename = "open('/proc/self/comm', 'w').write('(udev-worker)')\n"
     with child(rename + "file = os.open(path, os.O_RDONLY)", image):

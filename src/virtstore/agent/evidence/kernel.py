@@ -5,15 +5,17 @@ An image is known by device and inode. A whole disk is used where one of its par
 partition where its whole disk is. Without root the kernel shows less, and so does this.
 
 Sources: proc(5) on mountinfo, swaps, locks and fdinfo; the kernel's ABI documents on sysfs (block
-devices and their partitions, fs/btrfs); QEMU's block/file-posix.c for the bytes that it locks (100
-and up for permissions in use, 200 and up for those not shared).
+devices and their partitions, fs/btrfs); loop(4); QEMU's block/file-posix.c for the bytes that it
+locks (100 and up for permissions in use, 200 and up for those not shared).
 """
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import os
 import re
+import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -28,6 +30,9 @@ from virtstore.model import InUse
 _QEMU_LOCK_BYTES: Final = range(100, 300)
 #: What udev's workers call themselves (systemd 252's udevd; before that, as their daemon).
 _UDEV: Final = ("(udev-worker)", "systemd-udevd")
+_LOOP_GET_STATUS: Final = 0x4C05
+#: struct loop_info64: the numbers of the backing file's device, inode, and, of a device, its own.
+_LOOP_INFO: Final = struct.Struct("=3Q208x")
 _LOCK: Final = re.compile(
     r"\d+: OFDLCK +\S+ +(?P<kind>READ|WRITE) +\S+ +(?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):"
     r"(?P<inode>\d+) +(?P<start>\d+) "
@@ -135,12 +140,26 @@ def _loops(mounts: Sequence[_Mount]) -> Iterator[tuple[Identity, Use]]:
     for loop in glob.iglob("/sys/block/loop*/loop"):
         with suppress(OSError, ValueError):
             block = os.path.dirname(loop)
-            backing = identity_of(os.stat(read(f"{loop}/backing_file").rstrip("\n")))
-            read_only = read(f"{block}/ro").strip() == "1"
             device = f"/dev/{os.path.basename(block)}"
+            backing = _backing(loop, device)
+            read_only = read(f"{block}/ro").strip() == "1"
             yield backing, Use(InUse("loop", device), not read_only)
             if (where := mounted.get(_device(f"{block}/dev"))) is not None:
                 yield backing, Use(InUse("mount", f"{where} (by {device})"), not read_only)
+
+
+def _backing(loop: str, device: str) -> Identity:
+    """What a loop device is on. Its path means nothing where another mount namespace has it: then
+    the device itself is asked, which is opened for that."""
+    with suppress(OSError):
+        return identity_of(os.stat(read(f"{loop}/backing_file").rstrip("\n")))
+    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        told = fcntl.ioctl(fd, _LOOP_GET_STATUS, bytes(_LOOP_INFO.size))
+    finally:
+        os.close(fd)
+    file_system, inode, itself = _LOOP_INFO.unpack(told)
+    return (itself, 0) if itself else (file_system, inode)
 
 
 def _mounted(mounts: Sequence[_Mount]) -> Iterator[tuple[Identity, Use]]:
