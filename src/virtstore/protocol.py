@@ -11,10 +11,11 @@ The order of the messages of each operation is in docs/protocol.md. This module 
 encodes and decodes; it knows no file and no process.
 
 Two versions understand each other in what both have. A message is sent with those of its fields
-that are not at their default. Who does not know a field of a request refuses the request
-(`Unknown`): what a user asked for is done, or nothing is. In any other message such a field is
-passed over. So a new field has a default, under which all is as it was before. What may be left
-out where the other side does not know it is one of the features in `Hello`.
+that are not at their default. Who does not know a field of a request, or of `Start`, which goes on
+with one, refuses it (`Unknown`): what a user asked for is done, or nothing is. In any other
+message such a field is passed over. So a new field has a default, under which all is as it was
+before. What may be left out where the other side does not know it is one of the features in
+`Hello`.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class Begin(Message, frozen=True):
     lost: str = ""
 
 
-class Start(Message, frozen=True):
+class Start(Message, frozen=True, forbid_unknown_fields=True):
     """The target is ready. `compare`: `Existing` follow. `check`: an archive is read through before
     anything of it is sent."""
 

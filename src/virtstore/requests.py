@@ -54,5 +54,7 @@ def _check_contents(options: CopyOptions) -> None:
             "contents are written into an image that is there, and that stays an image; to make"
             " an archive, copy with --archive"
         )
+    if options.overwrite:
+        raise UsageError("contents are always written over what is there; leave overwrite out")
     if options.level is not None:
         raise UsageError("a level is for an archive, and contents are written into an image")

@@ -208,8 +208,17 @@ def test_its_minimum_is_one_that_it_can_be_shrunk_to(subject: Subject) -> None:
         subject.require_whole(device, minimum)
 
 
+def test_its_size_is_what_it_was_made_with_and_then_what_it_became(subject: Subject) -> None:
+    with subject.opened() as device:
+        made = subject.filesystem.size(device)
+        assert made is None or subject.sizes.made - MIB < made <= subject.sizes.made
+        if grows(subject):
+            assert made
+            assert subject.filesystem.grow(device).size == subject.filesystem.size(device)
+
+
 @pytest.mark.parametrize("what", ["zeros", "noise", "a part", "wrecked"])
-def test_no_contents_make_its_minimum_raise_or_write(subject: Subject, what: str) -> None:
+def test_no_contents_make_its_size_or_minimum_raise_or_write(subject: Subject, what: str) -> None:
     size = subject.sizes.made
     with subject.opened() as device:
         if what == "wrecked" and subject.kind.wreck:
@@ -221,6 +230,8 @@ def test_no_contents_make_its_minimum_raise_or_write(subject: Subject, what: str
         for length in (size, 5000, 512, 0):
             part = device.part(0, length)
             before = fingerprint(part)
+            said = subject.filesystem.size(part)
+            assert said is None or said > 0
             minimum = subject.filesystem.minimum(part)
             assert minimum is None or 0 < minimum <= length
             assert fingerprint(part) == before

@@ -133,6 +133,15 @@ def test_what_is_behind_the_source_is_zeros_of_an_archive_too(place: Place) -> N
     assert device_bytes(place) == source.read_bytes().ljust(SIZE, b"\0")
 
 
+def test_of_a_source_that_was_cut_it_is_said_that_something_is_missing(place: Place) -> None:
+    source = image(place, MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", source, "24M"], check=True)
+    os.truncate(source, 20 * MIB)
+    [missing, no_note] = told("copy", "--overwrite", source, place.link)["warnings"]
+    assert "what is missing of the source is missing of it, too" in missing
+    assert "there can be no note" in no_note
+
+
 def test_every_link_to_a_device_is_the_one_image(
     place: Place, links: Callable[[str, str], Path]
 ) -> None:

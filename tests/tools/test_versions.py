@@ -14,7 +14,7 @@ import virtstore
 from virtstore.client import ssh
 from virtstore.client.connection import Connection
 from virtstore.location import LOCAL
-from virtstore.protocol import OLDEST, PROTOCOL, Done, GetInfo, Told
+from virtstore.protocol import OLDEST, PROTOCOL, Begin, Done, GetInfo, Send, Told
 
 from .test_agent_commands import images, told
 
@@ -35,6 +35,7 @@ def newer() -> Peer:
     """A client of the next version."""
     messages = described()
     messages["DeleteImage"]["fields"]["older_than"] = "int | None = None"
+    messages["Start"]["fields"]["paced"] = "bool = False"
     messages["CopyOptions"]["fields"]["live"] = "bool = False"
     messages["EmptyImage"] = {"tagged": True, "strict": True, "fields": {"path": "str"}}
     return Peer(messages)
@@ -65,6 +66,17 @@ def test_an_older_agent_does_nothing_of_what_it_knows_only_a_part_of(
     assert {each: each.stat().st_mtime_ns for each in images.iterdir()} == before
     agent.send(GetInfo(path))  # and the session goes on
     assert isinstance(agent.receive()[0], Told)
+
+
+def test_an_older_source_sends_nothing_where_it_knows_only_a_part_of_how(
+    images: Path, agent: Connection
+) -> None:
+    agent.heard = lambda progress: None
+    agent.send(Send(str(images / "x.img")))
+    assert isinstance(agent.receive()[0], Begin)
+    agent.send(newer().make("Start", compare=False, paced=True))
+    with pytest.raises(virtstore.Unsupported, match="does not know paced of Start"):
+        agent.receive()
 
 
 def test_an_older_agent_does_what_it_knows(images: Path, agent: Connection) -> None:

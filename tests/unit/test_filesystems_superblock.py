@@ -110,14 +110,22 @@ def test_any_1024_bytes_are_judged_without_a_crash(raw: bytes) -> None:
     assert superblock is None or 0 < superblock.size < 2**63
 
 
+BTRFS_SECTOR = struct.pack("<I", 4096)
+SEVEN = struct.pack("<Q", 7 << 20)
+#: Sectors, and where the file table begins.
+NTFS = struct.pack("<QQ", 999, 4)
+
+
 @pytest.mark.parametrize(
     ("kind", "fields", "size"),
     [
         ("xfs", {0: b"XFSB", 4: struct.pack(">IQ", 4096, 1000)}, 4_096_000),
-        ("btrfs", {0x10040: b"_BHRfS_M", 0x100D1: struct.pack("<Q", 7 << 20)}, 7 << 20),
+        ("btrfs", {0x10040: b"_BHRfS_M", 0x10090: BTRFS_SECTOR, 0x100D1: SEVEN}, 7 << 20),
+        ("btrfs", {0x10040: b"_BHRfS_M", 0x100D1: SEVEN}, None),
         ("swap", {4086: b"SWAPSPACE2", 1024: struct.pack("<II", 1, 99)}, 409_600),
         ("swap", {65526: b"SWAPSPACE2", 1024: struct.pack("<II", 1, 9)}, 655_360),
-        ("ntfs", {3: b"NTFS    ", 0x0B: b"\0\x02", 0x28: struct.pack("<Q", 999)}, 512_000),
+        ("ntfs", {3: b"NTFS    ", 0x0B: b"\0\x02\x08", 0x28: NTFS, 0x40: b"\xf6"}, 512_000),
+        ("ntfs", {3: b"NTFS    ", 0x0B: b"\0\x03\x08", 0x28: NTFS, 0x40: b"\xf6"}, None),
         ("vfat", {0x0B: b"\0\x02", 0x13: b"\x64\0"}, 51_200),
         ("vfat", {0x0B: b"\0\x02", 0x20: struct.pack("<I", 100_000)}, 51_200_000),
         ("exfat", {0x48: struct.pack("<Q", 1000), 0x6C: b"\x09"}, 512_000),

@@ -168,6 +168,7 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
         ({"type": "NoSuchMessage", "path": "/x"}, "the message NoSuchMessage"),
         ({"type": "GetInfo", "path": "/x", "deep": True}, "deep of GetInfo"),
         ({"type": "Send", "path": "/x", "options": {"live": True}}, "live of Send"),
+        ({"type": "Start", "compare": True, "paced": True}, "paced of Start"),
         ({"type": "GetInfo"}, "this GetInfo: Object missing required field `path`"),
         ({"type": "GetInfo", "path": 5}, "this GetInfo: Expected `str`, got `int` - at `$.path`"),
         ({"type": "Zero", "offset": 2**64 - 1, "length": "x"}, "this Zero: Expected `int`"),

@@ -25,6 +25,7 @@ ARCHIVE = CopyOptions(archive=True, format="zstd")
         protocol.Receive("/t", "..", 1),
         protocol.Receive("/t", "a\0b", 1),
         protocol.CopyHere("/s", "/t", ARCHIVE, contents=True),
+        protocol.CopyHere("/s", "/t", CopyOptions(overwrite=True), contents=True),
         protocol.CopyHere("/s", "/t", CopyOptions(bwlimit=-1)),
         protocol.Send("/s", CopyOptions(bwlimit="-5B")),
         protocol.Send("/s", CopyOptions(bwlimit=f"{1 << 63}B")),

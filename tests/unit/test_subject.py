@@ -29,6 +29,9 @@ class Recorded:
     def __init__(self) -> None:
         self.asked: list[int | None] = []
 
+    def size(self, device: Device) -> int | None:
+        return None
+
     def minimum(self, device: Device) -> int | None:
         return None
 

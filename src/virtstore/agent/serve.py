@@ -12,7 +12,7 @@ from virtstore.agent.context import Agent
 from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
-from virtstore.errors import Error, Interrupted, Unsupported, from_os_error
+from virtstore.errors import Error, Interrupted, from_os_error
 from virtstore.protocol import (
     OLDEST,
     PREAMBLE,
@@ -70,7 +70,7 @@ def serve(
 
 def _answer(agent: Agent, request: Message) -> None:
     if isinstance(request, Unknown):
-        _fail(agent, _unsupported(request, agent.session.client))
+        _fail(agent, _told(agent.session.unsupported(request), None))
         return
     if not isinstance(request, Ask):
         # What was still under way when an operation failed: its frames are of no use now.
@@ -84,16 +84,6 @@ def _answer(agent: Agent, request: Message) -> None:
         return
     except BaseException as error:  # of whatever thread
         _fail(agent, _told(error, _path(request)))
-
-
-def _unsupported(request: Unknown, client: str) -> Failure:
-    """Nothing is done of what is not wholly understood: what is not may be what restricts it."""
-    return Failure(
-        Unsupported.code,
-        f"this host has virtstore {__version__}, which does not know {request.lacks}; virtstore"
-        f" {client}, which asked for it, does. Nothing was done: install that version on the host,"
-        " or do without",
-    )
 
 
 def _told(error: BaseException, path: str | None) -> Failure:

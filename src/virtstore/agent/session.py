@@ -22,11 +22,12 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore.channel import Channel
-from virtstore.errors import ConnectionFailed, Interrupted
+from virtstore.errors import ConnectionFailed, Interrupted, Unsupported
 from virtstore.progress import Stage
-from virtstore.protocol import Existing, Frame, Message, Nonsense, Progressed
+from virtstore.protocol import Existing, Frame, Message, Nonsense, Progressed, Unknown
 from virtstore.transfer.compare import Fingerprints
 from virtstore.units import format_size
+from virtstore.version import __version__
 
 #: Frames read ahead: at most so many chunks wait in memory.
 _AHEAD: Final = 8
@@ -77,11 +78,23 @@ class Session:
 
     def expect(self) -> Frame:
         """The next frame of an operation that cannot go on without it. Raises what the operation
-        failed with meanwhile."""
+        failed with meanwhile, and `Unsupported`."""
         with self._changed:
             self._wait()
             self.check()
-            return self._take()
+            frame = self._take()
+        if isinstance(frame[0], Unknown):
+            raise self.unsupported(frame[0])
+        return frame
+
+    def unsupported(self, message: Unknown) -> Unsupported:
+        """The error for what this version does not wholly know: the rest may be what restricts
+        it, so nothing of it is done."""
+        return Unsupported(
+            f"this host has virtstore {__version__}, which does not know {message.lacks}; virtstore"
+            f" {self.client}, which asked for it, does. Nothing was done: install that version on"
+            " the host, or do without"
+        )
 
     def send(self, message: Message, payload: bytes = b"") -> None:
         if self._gone.is_set():

@@ -91,6 +91,11 @@ class FileSystem(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    def size(self, device: Device) -> int | None:
+        """Bytes that the file system says it has; None where it says nothing that could be true.
+        Reads a few fields and starts no tool; no contents make it raise."""
+        ...
+
     def minimum(self, device: Device) -> int | None:
         """The fewest bytes that the file system could be shrunk to; None where it cannot
         tell (unclean, or only when mounted). Changes nothing, and no contents make it raise."""

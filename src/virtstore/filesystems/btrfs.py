@@ -76,6 +76,11 @@ class Btrfs:
         grow=True, shrink=True, tools=("btrfs", *mounted.TOOLS), mounted=True
     )
 
+    def size(self, device: Device) -> int | None:
+        """See the contract: on this device, where it is spread over several."""
+        superblock = _read_superblock(device)
+        return superblock.size if superblock else None
+
     def minimum(self, device: Device) -> int | None:
         """None: only a mounted one can tell."""
         return None
@@ -154,8 +159,12 @@ def parse_superblock(raw: bytes) -> Superblock | None:
     )
 
 
+def _read_superblock(device: Device) -> Superblock | None:
+    return parse_superblock(device.read(_SUPERBLOCK, 4096))
+
+
 def _superblock(device: Device) -> Superblock:
-    superblock = parse_superblock(device.read(_SUPERBLOCK, 4096))
+    superblock = _read_superblock(device)
     if superblock is None:
         raise Corrupt(f"it has no Btrfs superblock that could be true; {_BY_HAND}")
     require_whole(superblock.size, device)

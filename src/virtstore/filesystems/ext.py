@@ -45,6 +45,11 @@ class Ext:
         grow=True, shrink=True, tools=("e2fsck", "resize2fs", "bwrap", "prlimit")
     )
 
+    def size(self, device: Device) -> int | None:
+        """See the contract."""
+        superblock = read_superblock(device)
+        return superblock.size if superblock else None
+
     def minimum(self, device: Device) -> int | None:
         """See the contract. Not clean: None, for the free blocks are not to be believed. Cut off
         with its image: None, for nothing shrinks that."""

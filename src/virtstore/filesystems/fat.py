@@ -12,6 +12,7 @@ Seen on FAT16 and FAT32 of 100 to 600 MiB with 300 files, on a file and a loop d
 
 from __future__ import annotations
 
+import struct
 from typing import NoReturn
 
 from virtstore.errors import Unsupported
@@ -29,6 +30,16 @@ def _refuse() -> NoReturn:
 class Fat:
     types: tuple[str, ...] = ("vfat",)
     capabilities = Capabilities(grow=False, shrink=False, tools=(), refuse=_refuse)
+
+    def size(self, device: Device) -> int | None:
+        """See the contract."""
+        head = device.read(0, 0x24)
+        if len(head) < 0x24:
+            return None
+        (sector,) = struct.unpack_from("<H", head, 0x0B)
+        (few,) = struct.unpack_from("<H", head, 0x13)
+        (many,) = struct.unpack_from("<I", head, 0x20)
+        return sector * (few or many) or None
 
     def minimum(self, device: Device) -> None:
         """See the contract. It cannot be shrunk at all."""

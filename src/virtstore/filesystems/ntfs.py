@@ -48,7 +48,7 @@ from virtstore.filesystems.ntfsresize import (
     rehearse_argv,
     resize_argv,
 )
-from virtstore.filesystems.ntfsvolume import Volume, read_volume
+from virtstore.filesystems.ntfsvolume import Volume, read_size, read_volume
 from virtstore.units import format_size
 
 _CHKDSK: Final = (
@@ -64,6 +64,10 @@ class Ntfs:
     capabilities = Capabilities(
         grow=True, shrink=True, tools=("ntfsresize", "ntfs-3g.probe", "bwrap", "prlimit")
     )
+
+    def size(self, device: Device) -> int | None:
+        """See the contract."""
+        return read_size(device)
 
     def minimum(self, device: Device) -> int | None:
         """See the contract. Whether Windows hibernated is not asked: that needs write access,

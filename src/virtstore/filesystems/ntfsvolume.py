@@ -57,6 +57,10 @@ class _Boot(msgspec.Struct, frozen=True):
     mft: int
     record_size: int
 
+    @property
+    def size(self) -> int:
+        return (self.sectors + 1) * self.sector_size
+
 
 def read_volume(device: Device) -> Volume | None:
     """What is on the device; None where there is no NTFS, or none that can be true."""
@@ -72,10 +76,19 @@ def read_volume(device: Device) -> Volume | None:
     return Volume(
         cluster_size=boot.cluster_size,
         clusters=boot.sectors * boot.sector_size // boot.cluster_size,
-        size=(boot.sectors + 1) * boot.sector_size,
+        size=boot.size,
         marked=bool(flags & _UNCLEAN),
         resized=resized and not copied,
     )
+
+
+def read_size(device: Device) -> int | None:
+    """Bytes of the volume on the device, by its boot sector alone; None as `read_volume`."""
+    try:
+        boot = _boot(device.read(0, _SECTOR))
+    except (struct.error, ValueError):
+        return None
+    return boot.size if boot else None
 
 
 def _boot(raw: bytes) -> _Boot | None:

@@ -48,6 +48,14 @@ class Swap:
     types: tuple[str, ...] = ("swap",)
     capabilities = Capabilities(grow=True, shrink=True, tools=())
 
+    def size(self, device: Device) -> int | None:
+        """See the contract. Whatever its pages' size."""
+        for page in _PAGES:
+            if device.read(page - len(_MARK), len(_MARK)) == _MARK:
+                version, last_page, _ = _HEADER.unpack(device.read(_HEADER_OFFSET, _HEADER.size))
+                return int(last_page + 1) * page if version == 1 else None
+        return None
+
     def minimum(self, device: Device) -> int | None:
         """See the contract. Ten pages, unless it is one that cannot be shrunk."""
         try:
@@ -87,6 +95,9 @@ class Suspended:
 
     types: tuple[str, ...] = ("swsuspend",)
     capabilities = Capabilities(grow=False, shrink=False, tools=(), refuse=_refuse_suspended)
+
+    def size(self, device: Device) -> int | None:
+        return None
 
     def minimum(self, device: Device) -> int | None:
         return None

@@ -65,6 +65,11 @@ class Xfs:
         refuse=_refuse_shrinking,
     )
 
+    def size(self, device: Device) -> int | None:
+        """See the contract."""
+        superblock = _read_superblock(device)
+        return superblock.size if superblock else None
+
     def minimum(self, device: Device) -> int | None:
         """None: there is none, since it cannot shrink."""
         return None
@@ -120,8 +125,12 @@ def parse_superblock(raw: bytes) -> Superblock | None:
     return Superblock(block_size, blocks, external_log=log_start == 0, realtime=realtime != 0)
 
 
+def _read_superblock(device: Device) -> Superblock | None:
+    return parse_superblock(device.read(0, 512))
+
+
 def _superblock(device: Device) -> Superblock:
-    superblock = parse_superblock(device.read(0, 512))
+    superblock = _read_superblock(device)
     if superblock is None:
         raise Corrupt(f"it has no XFS superblock that could be true; {_BY_HAND}")
     require_whole(superblock.size, device)

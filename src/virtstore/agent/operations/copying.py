@@ -208,7 +208,8 @@ def _publish(
     agent: Agent, place: Place, wanted: Wanted, opened: Opened, replaced: Version | None
 ) -> tuple[str, ...]:
     """Give the draft its final name. Returns warnings for its user."""
-    noted, draft = note_in_copy(agent, opened, wanted.size, wanted.lost), opened.draft
+    draft, fixed = opened.draft, bool(place.store.capabilities.fixed)
+    noted = () if fixed else note_in_copy(agent, opened, wanted.size, wanted.lost)
     agent.session.stage("flushing")
     # One that came while the copy was made is not ours to replace with access to append only.
     replaces = wanted.mode == "overwrite" and agent.policy.may(wanted.path, "write")
@@ -224,6 +225,8 @@ def _publish(
                     path=place.path,
                 )
     draft.publish(overwrite=replaces)
+    if fixed:  # its beginning was written last, and it has no note that could come too late
+        noted = note_in_copy(agent, opened, wanted.size, wanted.lost)
     return noted
 
 
