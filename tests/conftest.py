@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from . import leftovers
 
-# No bound on an example's time: a busy machine is no defect.
-hypothesis.settings.register_profile("virtstore", deadline=None)
-hypothesis.settings.load_profile("virtstore")
+if "VIRTSTORE_LAB" not in os.environ:  # where no test needs it, and to import it takes a while
+    import hypothesis
+
+    # No bound on an example's time: a busy machine is no defect.
+    hypothesis.settings.register_profile("virtstore", deadline=None)
+    hypothesis.settings.load_profile("virtstore")
 
 # Where the tools are that tests call; a user's PATH on Debian has only the bin directories.
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
