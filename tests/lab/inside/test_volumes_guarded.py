@@ -6,15 +6,14 @@ import hashlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import virtstore
 
+from ...waiting import until
 from .shell import MIB, lvs, rest_has, sh
 
 SIZE = 48 * MIB
@@ -32,6 +31,12 @@ done
 tr '\\0' '\\252' </dev/zero | dd of="$device" bs=1M count=20 seek=2 conv=notrunc,fsync 2>/dev/null
 %s
 """
+
+
+#: Of what power cuts show for both (test_power_cuts_resize.py), one is enough here.
+THICK, THIN = (pytest.param(kind, marks=pytest.mark.torture) for kind in ("thick", "thin"))
+#: What makes a tool go on until it is killed, and says that it does.
+GOES_ON = f"echo $$ >{_FAKES}/running; exec sleep 600"
 
 
 @pytest.fixture(params=["thick", "thin"])
@@ -66,6 +71,7 @@ def contents(path: str = "/dev/vg0/web") -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@pytest.mark.parametrize("volume", ["thick", THIN], indirect=True)
 def test_a_shrunk_volume_leaves_nothing_of_its_guard(volume: virtstore.Image) -> None:
     before = lvs("-a")
     done = volume.resize("minimum")
@@ -89,11 +95,12 @@ def test_a_shrink_that_fails_leaves_every_byte_as_it_was(
     sh("e2fsck -fn /dev/vg0/web")
 
 
+@pytest.mark.parametrize("volume", [THICK, "thin"], indirect=True)
 def test_after_a_crash_the_next_agent_writes_back_what_was_there(
     volume: virtstore.Image, spoiled: str
 ) -> None:
     before = contents()
-    spoil("sleep 600")
+    spoil(GOES_ON)
     _crash(spoiled)
     # No domain can start from what is neither the old nor the new.
     assert not Path("/dev/vg0/web").exists()
@@ -122,7 +129,7 @@ def test_a_guard_that_lvm_made_half_is_not_written_back(volume: virtstore.Image)
 def test_nobody_else_touches_a_volume_while_a_tool_that_outlived_its_agent_works_on_it(
     volume: virtstore.Image, spoiled: str
 ) -> None:
-    spoil("sleep 600")
+    spoil(GOES_ON)
     running = _start(spoiled)
     _kill_agent(running)
     try:
@@ -176,11 +183,8 @@ def _start(path: str) -> subprocess.Popen[bytes]:
     running = subprocess.Popen(
         argv, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
-    while not _tools():
-        assert time.monotonic() < deadline, "resize2fs was not run"
-        assert running.poll() is None
-        time.sleep(0.1)
+    until(lambda: _tool() or running.poll() is not None, "resize2fs was run")
+    assert running.poll() is None
     return running
 
 
@@ -199,15 +203,12 @@ def _kill_agent(running: subprocess.Popen[bytes]) -> None:
 
 
 def _kill_tool() -> None:
-    for pid in _tools():
-        with suppress(ProcessLookupError):
-            os.killpg(os.getpgid(pid), signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while _tools():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    pid = _tool()
+    os.killpg(os.getpgid(pid), signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists(), "it has ended")
 
 
-def _tools() -> list[int]:
-    """Spoilers that are done with spoiling, and sleep."""
-    return [int(pid) for pid in sh("pgrep -x sleep || true").split()]
+def _tool() -> int:
+    """The spoiler that is done with spoiling, and goes on; 0 if there is none."""
+    told = _FAKES / "running"
+    return int(told.read_text() or 0) if told.exists() else 0

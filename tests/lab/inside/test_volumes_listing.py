@@ -47,9 +47,9 @@ def many() -> Iterator[None]:
     sh("vgremove -qq -y many && pvremove -qq /dev/ubdb")
 
 
-def test_a_hundred_volumes_cost_no_more_calls_of_lvm_than_ten(calls: Path, many: None) -> None:
+def test_forty_volumes_cost_no_more_calls_of_lvm_than_four(calls: Path, many: None) -> None:
     costs = []
-    for before, count in ((0, 10), (10, 100)):
+    for before, count in ((0, 4), (4, 40)):
         make(before, count)
         with virtstore.connect("local:") as here:
             calls.write_text("")
@@ -57,7 +57,7 @@ def test_a_hundred_volumes_cost_no_more_calls_of_lvm_than_ten(calls: Path, many:
         assert len(listed) == count
         assert all(isinstance(e, ImageInfo) and e.size == MIB for e in listed)
         costs.append(len(calls.read_text().splitlines()))
-    assert costs[0] == costs[1] <= 3
+    assert costs == [1, 1]
 
 
 def test_pools_and_parts_of_volumes_never_show_and_are_denied(here: virtstore.Host) -> None:

@@ -1,4 +1,4 @@
-"""Old data never comes back: vg0 is full of it before each of these tests.
+"""Old data never comes back: there is some wherever LVM makes volumes in these tests.
 
 Sizes are odd on purpose: what LVM adds to make whole extents is read, too.
 """
@@ -14,15 +14,23 @@ import virtstore
 from .shell import MIB, fill, is_zero, sh
 
 EXTENT = 4 * MIB
+#: Bytes of old data: more than these volumes take, with their pool.
+FULL = 84 * MIB
 POOLS = {"thick": None, "thin": "pool", "thin-unzeroed": "unzeroed"}
 
 
 @pytest.fixture(params=POOLS)
 def pool(request: pytest.FixtureRequest, here: virtstore.Host) -> str | None:
     """A pool for `--thin`, in which old data lies; or none."""
-    sh("lvcreate -qq -y -Wn -l 100%FREE -n old vg0")
-    fill("/dev/vg0/old", 240 * MIB)
+    sh(f"lvcreate -qq -y -Wn -L {FULL}b -n old vg0")
+    fill("/dev/vg0/old", FULL)
     sh("lvremove -qq -y vg0/old")
+    # LVM gives out what is free from its start.
+    sh("lvcreate -qq -y -Wn -Zn -L 84M -n probe vg0")
+    with Path("/dev/vg0/probe").open("rb") as probe:
+        probe.seek(80 * MIB)
+        assert probe.read() == b"\xee" * (4 * MIB)
+    sh("lvremove -qq -y vg0/probe")
     kind: str = request.param
     made = POOLS[kind]
     if made:

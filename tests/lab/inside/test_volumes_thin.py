@@ -66,7 +66,7 @@ def test_what_depends_on_an_origin_keeps_it(image: virtstore.Image) -> None:
     assert images() == {"web", "thick", "golden", "outside", "new"}
 
 
-@pytest.mark.parametrize("size", [48, 160])
+@pytest.mark.parametrize("size", [48, pytest.param(160, marks=pytest.mark.torture)])
 def test_a_copy_for_which_the_pool_has_no_room_is_no_image(
     image: virtstore.Image, size: int
 ) -> None:
