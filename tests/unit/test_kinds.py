@@ -1,0 +1,66 @@
+"""The table of kinds of place: what every kind says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from virtstore.agent.config import load
+from virtstore.backends.block_device import BlockDeviceRoot
+from virtstore.backends.directory_root import DirectoryRoot
+from virtstore.backends.kinds import KINDS, Root, WrongValue
+from virtstore.backends.lvm_root import VolumeGroupRoot
+
+ROOTS = (
+    DirectoryRoot('/srv/a "b"\\c', "append"),
+    VolumeGroupRoot("vg-0", "write"),
+    BlockDeviceRoot('/dev/disk/by-id/a "b"\\c', "read"),
+)
+
+
+def test_there_is_an_example_of_each_kind_here() -> None:
+    assert {type(root) for root in ROOTS} == set(KINDS)
+    assert len({kind.section for kind in KINDS}) == len(KINDS)
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_the_lines_of_a_root_make_that_root(tmp_path: Path, root: Root) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(root.lines())
+    file.chmod(0o600)
+    assert load(str(file)).roots == (root,)
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_what_lies_in_a_root_is_told_from_what_lies_beside_it(root: Root) -> None:
+    inside = root.below(root.path)
+    assert inside is not None
+    assert root.address(inside) == root.path
+    for path in (f"{root.path}x", root.path[:-1], "/", "/dev", "/srv"):
+        assert root.below(path) is None
+    if not root.is_image:
+        assert root.address(root.below(f"{root.path}/y") or "") == f"{root.path}/y"
+
+
+@pytest.mark.parametrize(
+    ("root", "key"),
+    [
+        (DirectoryRoot("images"), "path"),
+        (DirectoryRoot("/x", mode="999"), "mode"),
+        (DirectoryRoot("/x", owner="no-such-user-here"), "owner"),
+        (DirectoryRoot("/x", group=-1), "group"),
+        (VolumeGroupRoot("/dev/vg0"), "name"),
+        (BlockDeviceRoot("/srv/disk"), "path"),
+        (BlockDeviceRoot("/dev/shm/disk"), "path"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key(root: Root, key: str) -> None:
+    with pytest.raises(WrongValue) as raised:
+        root.check()
+    assert raised.value.key == key
+
+
+def test_what_the_configuration_says_is_made_a_value_of_once() -> None:
+    root = DirectoryRoot("/x", mode="0640")
+    assert root.new_files is root.new_files
