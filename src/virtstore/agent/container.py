@@ -6,7 +6,7 @@ The rule, which everything here follows:
   (`what_is`). Nothing that a file holds is followed to another file for that. A container format
   that can name other files (qcow2) is to be opened as one by its name or by configuration only,
   never by its contents: a guest can write such a header into its raw disk.
-- A volume is raw, whatever is in it (`Capabilities.always_raw`).
+- A volume or a block device is raw, whatever is in it (`Capabilities.always_raw`).
 - Only a raw image is changed. A container (qcow2, vmdk, …) or a foreign archive is not, and
   neither is a file that is called like one and is none: its header may be damaged.
 - The bytes of something foreign are copied under a name that says what they are, or into an
