@@ -111,6 +111,19 @@ class Unchecked(Swap):
         return super().grow(device, size)
 
 
+class SizeOfItsPlace(Swap):
+    def size(self, device: Device) -> int | None:
+        return device.size
+
+
+class SizeThatRaises(Swap):
+    def size(self, device: Device) -> int | None:
+        found = super().size(device)
+        if found is None:
+            raise Unsafe("it cannot tell")
+        return found
+
+
 class MinimumThatWrites(Swap):
     def minimum(self, device: Device) -> int | None:
         found = super().minimum(device)
@@ -134,7 +147,7 @@ class MinimumTooSmall(Swap):
 BREACHES = [
     *(Refusing, WithoutTools, OfAnotherType, Filling, ChangingAlways, ShrinkingTooLittle),
     *(SayingNoSize, WritingAround, Unchecked, MinimumThatWrites),
-    *(MinimumThatRaises, MinimumTooSmall),
+    *(MinimumThatRaises, MinimumTooSmall, SizeOfItsPlace, SizeThatRaises),
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.tools.ext_images import MIB, Files, new_tree
 from tests.tools.resize_images import (
     LAYOUTS,
+    Layout,
     check,
     configuration,
     make_filesystem,
@@ -101,3 +102,18 @@ def test_a_dry_run_gives_the_numbers_of_the_real_run(
                 assert done.size == planned.size, name
                 assert planned.inside - LESS < done.inside <= planned.inside, name
                 assert place.size == int(size), name
+
+
+def test_what_begins_where_old_tools_put_it_is_as_small_as_it_gets_the_first_time(
+    root: Path, sources: dict[str, tuple[Path, Files]]
+) -> None:
+    script = "label: dos\nlabel-id: 0x11223344\nstart=63, size=49152, type=83\n"
+    layout = Layout(script, number=1, start=63 * 512)
+    made = make_image(root / "x.img", layout, "ext4", *sources["ext4"])
+    with virtstore.connect(config=str(configuration(root))) as host:
+        image = host.image(str(made.path))
+        least = image.resize("minimum")
+        assert least.changed
+        check(made)
+        again = image.resize("minimum")
+        assert (again.changed, again.size) == (False, least.size)

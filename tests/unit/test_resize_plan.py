@@ -179,11 +179,7 @@ def test_a_shrink_keeps_what_the_file_system_needs_and_all_other_partitions(
             smaller = carried_out(disk, device, planned, planned.after)
             again = subject(smaller, Device(device.fd, smaller.size))
             room = None if to is None else again.room(to)
-            after = shrinking(again, smaller.size, to, room, unit).after
-            assert after
-            assert after.filesystem == planned.after.filesystem
-            # A partition that begins within a MiB ends with one only the second time.
-            assert 0 <= smaller.size - after.disk < (MIB if to is None else 1)
+            assert shrinking(again, smaller.size, to, room, unit).steps("x") == []
 
 
 @settings(max_examples=60, deadline=None)

@@ -52,8 +52,15 @@ class ResizePlan(msgspec.Struct, frozen=True):
         """What there is once the file system has shrunk to so many bytes. A partition in which
         there is free space keeps what it can of it."""
         keeps = filesystem if self.size is None else max(self.size, filesystem)
-        disk = self._smallest_disk(keeps) if self.disk is None else self.disk
-        return Sizes(disk, self._partition(keeps, disk), filesystem)
+        if self.disk is not None:
+            return Sizes(self.disk, self._partition(keeps, self.disk), filesystem)
+        disk = self._whole_units(self.subject.smallest_disk(keeps))
+        partition = self._partition(keeps, disk)
+        if self.subject.table and self.subject.number is not None and partition is not None:
+            # The partition ends with a MiB, wherever it begins.
+            least = self.subject.table.smallest_disk(self.subject.number, partition)
+            disk = self._whole_units(least)
+        return Sizes(disk, partition, filesystem)
 
     def steps(self, path: str) -> list[str]:
         """What is done to the image `path`, in order; nothing for what stays as it is."""
@@ -89,8 +96,9 @@ class ResizePlan(msgspec.Struct, frozen=True):
             return ""
         return f"{self.verb} {what} to {after} bytes ({format_size(after)})"
 
-    def _smallest_disk(self, keeps: int) -> int:
-        return min(rounded_up(self.subject.smallest_disk(keeps), self.unit), self.before.disk)
+    def _whole_units(self, disk: int) -> int:
+        """That many bytes or the next that a disk can have; never more than it has."""
+        return min(rounded_up(disk, self.unit), self.before.disk)
 
     def _partition(self, keeps: int, disk: int) -> int | None:
         """Bytes of the partition, for a file system that keeps so many: whole MiB where there is
