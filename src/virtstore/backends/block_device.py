@@ -26,7 +26,6 @@ import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
@@ -43,7 +42,7 @@ from virtstore.backends.base import (
     nothing,
 )
 from virtstore.backends.device import DeviceImage
-from virtstore.backends.reworked import Reworked
+from virtstore.backends.in_place import InPlace
 from virtstore.backends.root import Root, WrongValue
 from virtstore.errors import Denied, InUse, NotFound, Unsupported
 from virtstore.location import canonical, plain_path, unclear, within
@@ -223,8 +222,8 @@ class BlockDevice(Store):
     def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> BlockDraft:
         self._require(name)
         draft = BlockDraft(self._claimed())
-        draft.named = not draft.marked
-        draft.before = partial(before, draft)
+        if not draft.marked:
+            draft.in_place.begin(before)
         return draft
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
@@ -307,17 +306,19 @@ class BlockImage(DeviceImage):
         return os.pread(self._fd, len(_MARK), 0) == _MARK
 
 
-class BlockDraft(Reworked, BlockImage):
+class BlockDraft(BlockImage, ImageDraft):
     """The device while it is overwritten. What belongs to its beginning is kept in memory from its
     first change to its last; one that is taken up again has the mark there until it is written."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         self.holds: Holds = "kept"
+        self.whole = False
+        self.in_place = InPlace(self, self._mark)
         self._first: bytearray | None = None
         self._keeping = threading.Lock()
 
-    def hide(self) -> None:
+    def _mark(self) -> None:
         first = bytearray(super().read_at(0, _FIRST))
         block = self._logical_block()
         DeviceImage.write_at(self, 0, _MARK.ljust(block, b"\0"))
@@ -334,12 +335,12 @@ class BlockDraft(Reworked, BlockImage):
         return kept + data[len(kept) :]
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        self._lose_name()
+        self.in_place.lose_name()
         kept = self._keep(offset, bytes(memoryview(data)[: max(_FIRST - offset, 0)]))
         DeviceImage.write_at(self, offset + kept, memoryview(data)[kept:])
 
     def zero(self, offset: int, length: int) -> None:
-        self._lose_name()
+        self.in_place.lose_name()
         kept = self._keep(offset, bytes(min(length, max(_FIRST - offset, 0))))
         if length > kept:
             DeviceImage.zero(self, offset + kept, length - kept)
@@ -368,7 +369,7 @@ class BlockDraft(Reworked, BlockImage):
             self.flush()
             DeviceImage.write_at(self, 0, memoryview(self._first)[:block])
             self.flush()
-            self._first, self.named = None, True
+            self._first, self.in_place.named = None, True
         self.whole = False
 
     def _logical_block(self) -> int:

@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -194,9 +193,7 @@ class Directory(Store):
             image.reserve(image.size)
             if stored.state == "complete":
                 self._refuse_partial_beside(name)
-                image.named = True
-                image.begun = settled(image)
-                image.before = partial(before, image)
+                image.in_place.begin(before, settled(image))
             elif not file.endswith(REWORK_SUFFIX):  # an older version's, maybe
                 left = name + REWORK_SUFFIX
                 os.rename(file, left, src_dir_fd=self._fd, dst_dir_fd=self._fd)

@@ -32,7 +32,7 @@ from virtstore.backends.base import (
     nothing,
 )
 from virtstore.backends.descriptor import DescriptorImage
-from virtstore.backends.reworked import Reworked
+from virtstore.backends.in_place import InPlace
 from virtstore.backends.version import of_status
 from virtstore.digest import CHUNK
 from virtstore.errors import InUse, Unsupported
@@ -270,18 +270,37 @@ class FileArchive(FileDraft, ResumableSink):
         self._discard(self._name)
 
 
-class ReworkedFile(Reworked, FileDraft):
+class ReworkedFile(FileDraft):
     """A file that is changed in place. It keeps its mode and owner."""
 
     _suffix = REWORK_SUFFIX
 
-    def hide(self) -> None:
+    def __init__(self, fd: int, directory: int, name: str, new: NewFiles) -> None:
+        super().__init__(fd, directory, name, new)
+        self.in_place = InPlace(self, self._hide, self._require_named)
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self.in_place.lose_name()
+        super().write_at(offset, data)
+
+    def zero(self, offset: int, length: int) -> None:
+        self.in_place.lose_name()
+        super().zero(offset, length)
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        if not self.in_place.named:
+            return super().publish(overwrite=False)
+        self.in_place.require_same()
+        self.flush()
+        self.whole = False
+        return None
+
+    def _hide(self) -> None:
         self.unmark()  # it speaks of the contents that go
         attributes.take_power(self._fd)
         final_names.take(self._directory, self._name, self._suffix)
 
-    def _require_as_begun(self) -> None:
-        super()._require_as_begun()
+    def _require_named(self) -> None:
         if not final_names.is_named(self._directory, self._name, self._fd):
             raise InUse(
                 "somebody put another in its place, or took it away, while it was being compared;"

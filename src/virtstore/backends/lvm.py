@@ -13,7 +13,6 @@ import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from typing import Final
 
 from virtstore.backends import lvm_growth, lvm_mending, lvm_names, lvm_report, lvm_undo
@@ -154,10 +153,8 @@ class VolumeGroup(Store):
                 " remove it with 'virtstore clean'"
             )
         lvm_names.refuse_taken(self._volumes, name)
-        reworked = self._volumes.opened(
-            name, lambda v: ReworkedVolume(self, name, v, "kept", named=True)
-        )
-        reworked.before = partial(before, reworked)
+        reworked = self._volumes.opened(name, lambda v: ReworkedVolume(self, name, v))
+        reworked.in_place.begin(before)
         return reworked
 
     def require_new_names(self) -> None:
@@ -333,9 +330,8 @@ class VolumeGroup(Store):
             self._volumes.tag(name + PARTIAL_SUFFIX, REWORK)
             self._volumes.rename(name + PARTIAL_SUFFIX, name + REWORK_SUFFIX)
             self._volumes.untag(name + REWORK_SUFFIX, PARTIAL, DRAFT)
-        return self._volumes.opened(
-            name + REWORK_SUFFIX, lambda v: ReworkedVolume(self, name, v, "kept", named=False)
-        )
+        left = name + REWORK_SUFFIX
+        return self._volumes.opened(left, lambda v: ReworkedVolume(self, name, v))
 
     def _opened(self, name: str) -> VolumeDraft:
         """The draft that is there. Raises `NotFound`."""

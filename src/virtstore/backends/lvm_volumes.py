@@ -10,8 +10,8 @@ from typing import Protocol
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, ImageDraft, PageCache
 from virtstore.backends.descriptor import DescriptorCache
 from virtstore.backends.guard import Guard
+from virtstore.backends.in_place import InPlace
 from virtstore.backends.lvm_report import Volume
-from virtstore.backends.reworked import Reworked
 from virtstore.backends.volume import VolumeImage
 from virtstore.errors import NoSpace
 
@@ -98,25 +98,28 @@ class VolumeDraft(VolumeImage, ImageDraft):
             raise NoSpace(f"the thin pool {self.volume.pool} is full") from None
 
 
-class ReworkedVolume(Reworked, VolumeDraft):
-    """A volume that is its own draft."""
+class ReworkedVolume(VolumeDraft):
+    """A volume that is changed in place."""
 
-    def __init__(
-        self, group: Group, name: str, volume: Volume, holds: Holds, *, named: bool
-    ) -> None:
-        super().__init__(group, name, volume, holds)
-        self.named = named
+    def __init__(self, group: Group, name: str, volume: Volume) -> None:
+        super().__init__(group, name, volume, "kept")
+        self.in_place = InPlace(self, lambda: group.hide(name))
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self.in_place.lose_name()
+        super().write_at(offset, data)
+
+    def zero(self, offset: int, length: int) -> None:
+        self.in_place.lose_name()
+        super().zero(offset, length)
 
     @property
     def _called(self) -> str:
-        return self._name if self.named else self._name + REWORK_SUFFIX
-
-    def hide(self) -> None:
-        self._group.hide(self._name)
+        return self._name if self.in_place.named else self._name + REWORK_SUFFIX
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
         self.finish()
-        if not self.named:
+        if not self.in_place.named:
             self._group.show(self._name)
         self.whole = False
 
