@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-lvm lab lab-shell torture bench bundle deb check test clean
+.PHONY: help setup demo demo-lvm lab lab-shell torture bench bundle deb wheel check test clean
 
 # For `make lab CMD='…'`: as it stands, whatever is in it.
 export CMD
@@ -21,6 +21,7 @@ help:
 	@echo 'make torture  hundreds of power cuts, kills and damaged images; some hours'
 	@echo 'make bench   virtstore beside rsync, lzop, zstd, virsh, …: docs/benchmarks.md; half an hour'
 	@echo 'make deb     a Debian package in build/; make deb ARCH=arm64 for another architecture'
+	@echo 'make wheel   a wheel and its source archive, for pipx and the like'
 	@echo 'make bundle  the same tree without a package: build/bundle'
 	@echo 'make check   ruff, mypy --strict, import-linter: seconds'
 	@echo 'make setup   the private environment in $(VENV)'
@@ -76,6 +77,9 @@ bundle: setup
 deb: setup
 	@dev/packages release $(ARCH)
 	@$(BIN)/python -m release.deb $(if $(ARCH),--arch $(ARCH)) build
+
+wheel: setup
+	@$(BIN)/python -m build --outdir build .
 
 check: setup
 	$(BIN)/ruff check .

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,3 +145,18 @@ def field(package: Path, name: str) -> str:
     command = ["dpkg-deb", "-f", str(package), name]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return " ".join(said.replace(",\n", ", ").split())
+
+
+def test_a_source_archive_makes_a_wheel_that_lacks_nothing(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--outdir", str(tmp_path), str(bundle.ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    source = bundle.ROOT / "src"
+    there = {p for p in source.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    with zipfile.ZipFile(wheel) as opened:
+        names = set(opened.namelist())
+        [points] = [name for name in names if name.endswith("/entry_points.txt")]
+        commands = opened.read(points).decode()
+    assert {str(path.relative_to(source)) for path in there} <= names
+    assert "virtstore = virtstore.cli.start:main" in commands
+    assert "virtstore-agent = virtstore.agent.__main__:main" in commands
