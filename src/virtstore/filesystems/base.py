@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final, NoReturn, Protocol
+from typing import Final, Protocol
 
 import msgspec
+
+from virtstore.errors import Error
 
 #: Seconds for a check, which reads all metadata: minutes for terabytes, more on a slow disk.
 CHECK_TIMEOUT: Final = 6 * 3600
@@ -58,13 +60,13 @@ class Device(msgspec.Struct, frozen=True):
 class Capabilities(msgspec.Struct, frozen=True):
     """What virtstore can do with a file system where the host has its `tools`. `mounted`: only
     while it is mounted in the host's kernel, which the host's configuration has to allow.
-    `refuse` raises the reason for what it cannot do."""
+    `why_not` gives the error to be raised for what it cannot do."""
 
     grow: bool
     shrink: bool
     tools: tuple[str, ...]
     mounted: bool = False
-    refuse: Callable[[], NoReturn] | None = None
+    why_not: Callable[[], Error] | None = None
 
 
 class Resized(msgspec.Struct, frozen=True):

@@ -13,14 +13,13 @@ Seen on FAT16 and FAT32 of 100 to 600 MiB with 300 files, on a file and a loop d
 from __future__ import annotations
 
 import struct
-from typing import NoReturn
 
 from virtstore.errors import Unsupported
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
 
 
-def _refuse() -> NoReturn:
-    raise Unsupported(
+def _cannot_resize() -> Unsupported:
+    return Unsupported(
         "a FAT file system cannot be resized: the only tool for it (fatresize) crashes on some and"
         " changes partition tables by itself; make a new one of the size you want (mkfs.vfat) and"
         " copy the files into it (mcopy)"
@@ -29,7 +28,7 @@ def _refuse() -> NoReturn:
 
 class Fat:
     types: tuple[str, ...] = ("vfat",)
-    capabilities = Capabilities(grow=False, shrink=False, tools=(), refuse=_refuse)
+    capabilities = Capabilities(grow=False, shrink=False, tools=(), why_not=_cannot_resize)
 
     def size(self, device: Device) -> int | None:
         """See the contract."""
@@ -46,8 +45,8 @@ class Fat:
 
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
         """See the contract: always `Unsupported`."""
-        _refuse()
+        raise _cannot_resize()
 
     def shrink(self, device: Device, size: int | None, watch: Watch = unwatched) -> Resized:
         """See the contract: always `Unsupported`."""
-        _refuse()
+        raise _cannot_resize()

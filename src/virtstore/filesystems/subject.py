@@ -117,12 +117,9 @@ class Subject(msgspec.Struct, frozen=True):
         if self.filesystem is None:
             return Unsupported(FOR_THE_GUEST[self.kind])
         able = self.filesystem.capabilities
-        if able.shrink or not able.refuse or (size is not None and size < self.table.least):
+        if able.shrink or not able.why_not or (size is not None and size < self.table.least):
             return None
-        try:
-            able.refuse()
-        except Error as error:
-            return error
+        return able.why_not()
 
     def require_way(self) -> None:
         """Raises `Unsupported` where it cannot have what an image grows by."""
@@ -227,8 +224,8 @@ class Subject(msgspec.Struct, frozen=True):
         if self.filesystem is None:
             return
         found = self.filesystem.capabilities
-        if not (found.grow if growing else found.shrink) and found.refuse:
-            found.refuse()
+        if not (found.grow if growing else found.shrink) and found.why_not:
+            raise found.why_not()
         if missing := run.missing(*found.tools):
             raise Unsupported(
                 f"{missing[0]} is not installed on this host (Debian: {run.package(missing[0])})"

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Final, NoReturn
+from typing import Final
 
 from virtstore.errors import Corrupt, Unsafe, Unsupported
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
@@ -83,8 +83,8 @@ class Swap:
         return _resize(device, pages, min(wanted, pages))
 
 
-def _refuse_suspended() -> NoReturn:
-    raise Unsafe(
+def _suspended() -> Unsafe:
+    return Unsafe(
         "a guest is suspended to this swap area, and its memory would be lost; resume it and"
         " shut it down, then try again"
     )
@@ -94,7 +94,7 @@ class Suspended:
     """A swap area with a suspended guest in it: recognised so that its refusal says why."""
 
     types: tuple[str, ...] = ("swsuspend",)
-    capabilities = Capabilities(grow=False, shrink=False, tools=(), refuse=_refuse_suspended)
+    capabilities = Capabilities(grow=False, shrink=False, tools=(), why_not=_suspended)
 
     def size(self, device: Device) -> int | None:
         return None
@@ -103,10 +103,10 @@ class Suspended:
         return None
 
     def grow(self, device: Device, size: int | None = None, watch: Watch = unwatched) -> Resized:
-        _refuse_suspended()
+        raise _suspended()
 
     def shrink(self, device: Device, size: int | None, watch: Watch = unwatched) -> Resized:
-        _refuse_suspended()
+        raise _suspended()
 
 
 def header_to_move(device: Device) -> bytes:
@@ -114,11 +114,11 @@ def header_to_move(device: Device) -> bytes:
     size of the page. A copy of it at the start of another place as large makes that the same
     swap area. Raises for one that holds more than a swap area does, or is no whole one."""
     if device.read(0, len(_TUX_ON_ICE)) == _TUX_ON_ICE:
-        _refuse_suspended()
+        raise _suspended()
     for page in _PAGES:
         mark = device.read(page - len(_MARK), len(_MARK))
         if mark.startswith(_SUSPENDED):
-            _refuse_suspended()
+            raise _suspended()
         if mark == _MARK:
             _require_within(device, page)
             return device.read(0, page)
@@ -169,7 +169,7 @@ def _require_swap(device: Device) -> None:
     """Raises unless its first page ends with the mark of a swap area that is only that."""
     mark = device.read(_MARK_OFFSET, len(_MARK))
     if mark.startswith(_SUSPENDED) or device.read(0, len(_TUX_ON_ICE)) == _TUX_ON_ICE:
-        _refuse_suspended()
+        raise _suspended()
     if mark != _MARK:
         raise Unsupported(
             f"its swap area has no mark at the end of its first {_PAGE} bytes: one with pages of"

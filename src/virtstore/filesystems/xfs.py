@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
 
@@ -48,8 +48,8 @@ class Superblock(msgspec.Struct, frozen=True):
         return self.blocks * self.block_size
 
 
-def _refuse_shrinking() -> NoReturn:
-    raise Unsupported(
+def _cannot_shrink() -> Unsupported:
+    return Unsupported(
         "XFS cannot shrink. Make a smaller image, a new file system in it, and copy the files"
         " there (cp -a, or xfsdump and xfsrestore)"
     )
@@ -62,7 +62,7 @@ class Xfs:
         shrink=False,
         tools=("xfs_growfs", "xfs_repair", *mounted.TOOLS),
         mounted=True,
-        refuse=_refuse_shrinking,
+        why_not=_cannot_shrink,
     )
 
     def size(self, device: Device) -> int | None:
@@ -101,7 +101,7 @@ class Xfs:
             present = _superblock(device).size
             if present <= size:
                 return Resized(present, changed=False)
-        _refuse_shrinking()
+        raise _cannot_shrink()
 
 
 def check_argv(device: Device) -> tuple[str, ...]:
