@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ for _name in ("CI", "BUILD_NUMBER"):
 # Where /tmp is in memory, a root there would have to be said to be volatile.
 if os.path.ismount("/tmp") and "TMPDIR" not in os.environ:
     os.environ["TMPDIR"], tempfile.tempdir = "/var/tmp", None
+
+# Whoever runs the tests by nohup lets SIGHUP be ignored, also by what they start.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # What they start is known by this.
 os.environ[leftovers.MARK] = str(os.getpid())

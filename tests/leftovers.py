@@ -11,7 +11,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -21,71 +21,75 @@ from .waiting import PATIENCE
 #: In the environment of every process that the tests of this process start, and of theirs.
 MARK: Final = "VIRTSTORE_TESTS_OF"
 
-#: Finds what is there now, a description each.
-Look = Callable[[], set[str]]
+#: Finds what is there now: what identifies each, with a description. A process may change what it
+#: calls itself.
+Look = Callable[[], dict[str, str]]
 
 
-def threads() -> set[str]:
+def threads() -> dict[str, str]:
     """The threads of this process."""
-    return {f"thread {t.name} ({t.native_id})" for t in threading.enumerate()}
+    return {f"thread {t.native_id}": t.name for t in threading.enumerate()}
 
 
-def children() -> set[str]:
+def children() -> dict[str, str]:
     """The child processes of this process, also those that ended and were not waited for."""
-    found = set()
+    found: set[str] = set()
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):
             found |= set((task / "children").read_text().split())
-    return {f"child {pid} ({_command(pid)})" for pid in found}
+    return {f"child {pid}": _command(pid) for pid in found}
 
 
-def descriptors() -> set[str]:
+def descriptors() -> dict[str, str]:
     """The open descriptors of this process, by what they are open on."""
-    found = set()
+    found = {}
     for fd in os.listdir("/proc/self/fd"):
         with suppress(OSError):
-            found.add(f"descriptor {fd} on {os.readlink(f'/proc/self/fd/{fd}')}")
-    return {each for each in found if "/proc/" not in each}  # that of this listing among them
-
-
-def mounts(below: Path) -> set[str]:
-    """What is mounted below a directory."""
-    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    points = {line.split()[4] for line in lines}
-    return {f"mount on {point}" for point in points if point.startswith(f"{below}/")}
-
-
-def loops(below: Path) -> set[str]:
-    """Loop devices on files below a directory."""
-    found = set()
-    for told in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):  # detached since
-            if (file := told.read_text().strip()).startswith(f"{below}/"):
-                found.add(f"loop device {told.parts[3]} on {file}")
+            file = os.readlink(f"/proc/self/fd/{fd}")
+            if not file.startswith("/proc/"):  # that of this listing among them
+                found[f"descriptor {fd} on {file}"] = "open"
     return found
 
 
-def processes() -> set[str]:
+def mounts(below: Path) -> dict[str, str]:
+    """What is mounted below a directory."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    points = {line.split()[4] for line in lines}
+    return {f"mount on {point}": "mounted" for point in points if point.startswith(f"{below}/")}
+
+
+def loops(below: Path) -> dict[str, str]:
+    """Loop devices on files below a directory."""
+    found = {}
+    for told in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # detached since
+            if (file := told.read_text().strip()).startswith(f"{below}/"):
+                found[f"loop device {told.parts[3]}"] = f"on {file}"
+    return found
+
+
+def processes() -> dict[str, str]:
     """All processes that tests of this process started, whoever their parents are by now."""
     mark = f"{MARK}={os.getpid()}".encode()
-    found = set()
+    found = {}
     for environment in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):  # ended since, or somebody else's
             pid = environment.parts[2]
             if mark in environment.read_bytes().split(b"\0") and int(pid) != os.getpid():
-                found.add(f"process {pid} ({_command(pid)})")
+                found[f"process {pid}"] = _command(pid)
     return found
 
 
-def settled(look: Look, before: set[str]) -> set[str]:
-    """What there is beyond `before` once what ends by itself has had its time."""
+def settled(look: Look, before: Iterable[str]) -> list[str]:
+    """What there is beyond `before`, once what ends by itself has had its time."""
     deadline = time.monotonic() + PATIENCE
-    while left := look() - before:
+    known = set(before)
+    while left := {what: told for what, told in look().items() if what not in known}:
         if time.monotonic() > deadline:
-            return left
+            return [f"{what} ({told})" for what, told in left.items()]
         gc.collect()  # what only a cycle of references keeps open
         time.sleep(0.02)
-    return set()
+    return []
 
 
 @contextmanager
@@ -104,7 +108,7 @@ def none_of_the_machine(below: Path) -> Iterator[None]:
     or processes, whoever their parents are by now."""
     yield
     looks: tuple[Look, ...] = (processes, lambda: mounts(below), lambda: loops(below))
-    left = [each for look in looks for each in settled(look, set())]
+    left = [each for look in looks for each in settled(look, ())]
     assert not left, f"left behind: {'; '.join(sorted(left))}"
 
 
