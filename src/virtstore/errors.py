@@ -34,6 +34,8 @@ def spelled(host: str, path: str) -> str:
     or `ssh://[USER@]HOST:PORT`."""
     if host == LOCAL_NAME:
         return path
+    if path.startswith("//") and not host.startswith("ssh://"):
+        host = f"ssh://{host}"  # HOST:// would begin a URL of another kind
     if host.startswith("ssh://"):
         return host + path.replace("%", "%25")
     return f"{host}:{path}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from virtstore.errors import NotFound, UsageError
@@ -31,6 +31,7 @@ def test_a_local_path_is_kept_as_it_is_written(path: str) -> None:
 
 
 @given(HOSTS, st.none() | WORDS, PATHS | st.none())
+@example("a", None, "//images/x%20y.img")
 def test_scp_spelling_round_trips(host: str, user: str | None, path: str | None) -> None:
     location = Location(HostAddress(host, user), path)
     assert parse_location(str(location)) == location
