@@ -18,11 +18,11 @@ DISK, FIRST, SECOND = "/dev/ubdb", "/dev/ubdb1", "/dev/ubdb2"
 Opened = Callable[..., virtstore.Host]
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def partitions() -> None:
-    """A disk with two partitions of 24 MiB, and a directory."""
+    """A disk with two partitions of 24 MiB, whatever a test before made of it, and a directory."""
     sh("mkdir -p /mnt/images /mnt/guest /etc/virtstore")
-    sh(f"printf 'label: gpt\\n,24M\\n,24M\\n' | sfdisk -q {DISK} && udevadm settle")
+    sh(f"printf 'label: gpt\\n,24M\\n,24M\\n' | sfdisk -q --wipe always {DISK} && udevadm settle")
     sh("head -c 1M /dev/urandom >/mnt/images/x.img")
 
 
