@@ -5,7 +5,7 @@ from __future__ import annotations
 from virtstore import formats
 from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
 from virtstore.formats.base import Format, ImageWriter, Sink
-from virtstore.formats.blocks import DEFAULT_LEVEL, compress_block
+from virtstore.formats.chunk_frames import DEFAULT_LEVEL, compress_block
 from virtstore.formats.seekable import SeekableWriter
 
 

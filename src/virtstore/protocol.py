@@ -304,14 +304,14 @@ class DeleteImage(Ask[Done], frozen=True):
 
 
 class GrowImage(Ask[Done], frozen=True):
-    handler = "lengths.grow"
+    handler = "image_size.grow"
     path: str
     size: str
     dry_run: bool = False
 
 
 class ShrinkImage(Ask[Done], frozen=True):
-    handler = "lengths.shrink"
+    handler = "image_size.shrink"
     path: str
     size: str
     discard_data: bool = False
@@ -319,7 +319,7 @@ class ShrinkImage(Ask[Done], frozen=True):
 
 
 class GrowFilesystem(Ask[Done], frozen=True):
-    handler = "resizing.grow_filesystem"
+    handler = "filesystem_size.grow_filesystem"
     path: str
     size: str | None = None
     partition: int | None = None
@@ -329,7 +329,7 @@ class GrowFilesystem(Ask[Done], frozen=True):
 class ShrinkFilesystem(Ask[Done], frozen=True):
     """`size` is also `minimum`."""
 
-    handler = "resizing.shrink_filesystem"
+    handler = "filesystem_size.shrink_filesystem"
     path: str
     size: str
     partition: int | None = None

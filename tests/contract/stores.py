@@ -27,9 +27,9 @@ import pytest
 
 from virtstore.backends.base import Store
 from virtstore.backends.block_device import BlockDevice
-from virtstore.backends.directory import Directory
-from virtstore.backends.lvm import VolumeGroup
-from virtstore.backends.lvm_volumes import VolumeDraft
+from virtstore.backends.files.directory import Directory
+from virtstore.backends.lvm.drafts import VolumeDraft
+from virtstore.backends.lvm.volume_group import VolumeGroup
 from virtstore.digest import CHUNK
 from virtstore.errors import Unsupported
 from virtstore.model import ImageType

@@ -13,8 +13,8 @@ import pytest
 
 from virtstore import linux
 from virtstore.backends.base import PARTIAL_SUFFIX
-from virtstore.backends.directory import Directory
-from virtstore.backends.file import NewFiles
+from virtstore.backends.files.directory import Directory
+from virtstore.backends.files.file import NewFiles
 from virtstore.errors import Denied, NoSpace, NotFound, UsageError
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")

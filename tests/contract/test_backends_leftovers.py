@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
-from virtstore.backends.directory import Directory
+from virtstore.backends.files.directory import Directory
 
 
 @pytest.fixture

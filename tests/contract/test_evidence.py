@@ -20,7 +20,7 @@ import pytest
 from virtstore.agent import evidence
 from virtstore.agent.evidence import Provider, kernel, store
 from virtstore.backends.base import Image
-from virtstore.backends.file import FileImage
+from virtstore.backends.files.file import FileImage
 
 from .memory import Contents, MemoryImage
 

@@ -12,7 +12,7 @@ from tests.ours import writer_of
 from virtstore import formats
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
-from virtstore.formats import steps
+from virtstore.formats import header_budget
 from virtstore.formats.base import Format
 from virtstore.model import Compression
 
@@ -136,7 +136,7 @@ def test_a_size_is_never_read_off_a_truncated_archive(form: Format) -> None:
 def test_an_archive_too_long_to_look_through_has_no_size_and_is_read_like_any_other(
     form: Format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "MOST_STEPS", 1)
+    monkeypatch.setattr(header_budget, "MOST_HEADERS", 1)
     image = small(form) + TINY
     archive = pack(form, small(form)) + pack(form, TINY)
     assert form.image_size(Bytes(archive)) is None

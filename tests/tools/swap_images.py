@@ -25,9 +25,9 @@ from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Image
 from virtstore.filesystems.detect import Contents
-from virtstore.filesystems.gpt import Gpt, read_gpt
-from virtstore.filesystems.gpt_copies import SWAP, read_copies
-from virtstore.filesystems.table import end_of, is_container
+from virtstore.filesystems.partitions.gpt import Gpt, read_gpt
+from virtstore.filesystems.partitions.gpt_copies import SWAP, read_copies
+from virtstore.filesystems.partitions.table import end_of, is_container
 from virtstore.model import Changed, Partition
 from virtstore.protocol import ResizeImage
 

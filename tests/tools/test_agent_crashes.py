@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.backends.leftovers import image_name, is_named
+from virtstore.backends.files.leftovers import image_name, is_named
 from virtstore.client.connection import Connection
 
 MIB = 1 << 20

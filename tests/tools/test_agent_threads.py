@@ -115,24 +115,24 @@ PLACES: Final = [
     ("target", "heartbeat", "virtstore.channel:Channel.send", "1"),
     ("target", "_read", "virtstore.agent.session:Session._put", "3"),
     ("target", "_watch", "select:poll", "1"),
-    ("target", "survey", "virtstore.agent.operations.targets:fingerprints", "1"),
-    ("target", "survey", "virtstore.transfer.compare:Fingerprints.add", "1"),
+    ("target", "survey", "virtstore.agent.operations.copy_target:fingerprints", "1"),
+    ("target", "survey", "virtstore.transfer.fingerprints:Fingerprints.add", "1"),
     ("target", "survey", "virtstore.agent.session:Session.send", "1"),
-    ("target", "transfer", "virtstore.transfer.survey:fingerprint", "6"),
+    ("target", "transfer", "virtstore.transfer.hashing:fingerprint", "6"),
     ("target", "transfer", "virtstore.transfer.writers:chunk_digest", "3"),
     ("target", "transfer", "os:pread", "5"),
     ("target", "transfer", "os:pwrite", "5"),
     ("target", "MainThread", "virtstore.transfer.writers:ImageTarget.commit", "3"),
-    ("target", "MainThread", "virtstore.transfer.passage:Writing.reached", "3"),
+    ("target", "MainThread", "virtstore.transfer.page_cache:Writing.reached", "3"),
     ("source", "heartbeat", "virtstore.channel:Channel.send", "1"),
     ("source", "_read", "virtstore.agent.session:Session._learn", "1"),
-    ("source", "_read", "virtstore.transfer.compare:Fingerprints.add", "1"),
+    ("source", "_read", "virtstore.transfer.fingerprints:Fingerprints.add", "1"),
     ("source", "_watch", "select:poll", "1"),
     ("source", "transfer", "virtstore.transfer.send:chunk_digest", "5"),
     ("source", "transfer", "virtstore.transfer.send:compress_block", "5"),
-    ("source", "transfer", "virtstore.transfer.compare:Fingerprints.get", "5"),
+    ("source", "transfer", "virtstore.transfer.fingerprints:Fingerprints.get", "5"),
     ("source", "transfer", "os:pread", "5"),
-    ("source", "MainThread", "virtstore.transfer.passage:Reading.next", "5"),
+    ("source", "MainThread", "virtstore.transfer.page_cache:Reading.next", "5"),
     ("source", "MainThread", "virtstore.transfer.send:ImageDigest.add", "5"),
 ]
 
@@ -202,11 +202,11 @@ def test_a_copy_that_goes_on_ends_where_what_it_had_left_cannot_be_read(
 @pytest.mark.parametrize(
     ("thread", "function", "request_"),
     [
-        ("survey", "virtstore.agent.operations.targets:fingerprints", "contents"),
-        ("transfer", "virtstore.transfer.survey:fingerprint", "contents"),
+        ("survey", "virtstore.agent.operations.copy_target:fingerprints", "contents"),
+        ("transfer", "virtstore.transfer.hashing:fingerprint", "contents"),
         ("transfer", "os:pwrite", "contents"),
         ("transfer", "os:pread", "new"),
-        ("MainThread", "virtstore.transfer.passage:Writing.reached", "new"),
+        ("MainThread", "virtstore.transfer.page_cache:Writing.reached", "new"),
         ("transfer", "os:pread", "verify"),
         ("_watch", "select:poll", "verify"),
         ("ThreadPool", "virtstore.agent.operations.inspect:_describe_all", "list"),
@@ -247,7 +247,7 @@ def test_after_a_survey_that_failed_the_session_goes_on(
 ) -> None:
     noise(images / "source", 1)
     noise(images / "target", 2)
-    agent = opened("a", ("survey", "virtstore.transfer.compare:Fingerprints.add", "EIO", "1"))
+    agent = opened("a", ("survey", "virtstore.transfer.fingerprints:Fingerprints.add", "EIO", "1"))
     request = CopyHere(f"{images}/source", f"{images}/target", contents=True)
     for _ in range(2):
         agent.send(request)
@@ -264,7 +264,7 @@ def test_a_comparison_ends_for_both_where_one_host_fails(
     images: Path, opened: Callable[..., Connection], end: int, fault: str
 ) -> None:
     noise(images / "source", 1)
-    faulty = "transfer", "virtstore.transfer.survey:chunk_digest", fault, "3"
+    faulty = "transfer", "virtstore.transfer.hashing:chunk_digest", fault, "3"
     one, other = (opened(str(n), faulty if n == end else None) for n in (0, 1))
     path = f"{images}/source"
     failure = failure_of(lambda: compare(one, path, other, path, lambda done, size: None))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests import ours
 
-from virtstore.agent.operations.archived import MOST_BLOCKS, look_into
+from virtstore.agent.operations.archive_contents import MOST_BLOCKS, look_into
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.run import find
 

@@ -192,7 +192,7 @@ def test_a_source_does_not_say_which_image_is_overwritten(
 
 FAULTY = """#!{python} -P
 import virtstore.formats.lzop as lzop
-import virtstore.formats.members as members
+import virtstore.formats.streams as members
 from virtstore.agent.__main__ import main
 
 

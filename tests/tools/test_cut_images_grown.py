@@ -14,7 +14,7 @@ from tests.tools.resize_images import configuration, virtstore
 
 from virtstore.agent.operations import lost
 from virtstore.agent.policy import Place
-from virtstore.backends.directory import Directory
+from virtstore.backends.files.directory import Directory
 from virtstore.filesystems.detect import Contents
 from virtstore.model import Filesystem
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from virtstore.filesystems.base import Device
-from virtstore.filesystems.partitions import (
+from virtstore.filesystems.partitions.change import (
     Table,
     Writes,
     apply,
@@ -28,7 +28,7 @@ from virtstore.filesystems.partitions import (
     outstanding,
     read_table,
 )
-from virtstore.filesystems.roles import meant
+from virtstore.filesystems.partitions.roles import meant
 from virtstore.model import Partition
 from virtstore.run import find
 

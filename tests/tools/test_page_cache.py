@@ -16,15 +16,15 @@ import pytest
 from tests.ours import writer_of
 
 from virtstore import formats
-from virtstore.backends.directory import Directory
+from virtstore.backends.files.directory import Directory
 from virtstore.digest import CHUNK
 from virtstore.formats.base import Sink
 from virtstore.model import Compression
 from virtstore.protocol import Sent
+from virtstore.transfer.hashing import check, fingerprints, survey
 from virtstore.transfer.receive import Target, receive
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import Source, open_source
-from virtstore.transfer.survey import check, fingerprints, survey
 from virtstore.transfer.writers import FrameTarget, ImageTarget
 
 #: More than what is let go of with a delay.

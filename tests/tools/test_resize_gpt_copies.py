@@ -15,7 +15,7 @@ from tests.tools.resize_images import configuration, new_root
 from tests.unit.test_filesystems_gpt import gpt_image
 
 import virtstore
-from virtstore.filesystems.partitions import read_table
+from virtstore.filesystems.partitions.change import read_table
 
 MIB = 1 << 20
 COPY = 33 * 512

@@ -20,9 +20,9 @@ from virtstore.digest import (
     zero_fingerprint,
 )
 from virtstore.errors import Corrupt, Interrupted
-from virtstore.transfer.compare import MOST_AT_ONCE, WINDOW, Fingerprints, differing_blocks
+from virtstore.transfer.fingerprints import MOST_AT_ONCE, WINDOW, Fingerprints, differing_blocks
+from virtstore.transfer.hashing import check, survey
 from virtstore.transfer.sources import RawSource
-from virtstore.transfer.survey import check, survey
 
 ONE, TWO = fingerprint(b"one"), fingerprint(b"two")
 

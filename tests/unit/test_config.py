@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtstore.agent import config
-from virtstore.backends.directory_root import DirectoryRoot
+from virtstore.backends.files.root import DirectoryRoot
 from virtstore.errors import Denied, Error
 
 

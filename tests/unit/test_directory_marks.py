@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.backends.directory import Directory
+from virtstore.backends.files.directory import Directory
 
 THIS = "ext4 12345678 at 0 of 8192"
 

@@ -15,7 +15,7 @@ from virtstore.agent import locks, processes
 from virtstore.agent.evidence import Scan, Uses, kernel
 from virtstore.agent.evidence.kernel import relatives
 from virtstore.backends.base import Identity
-from virtstore.backends.file import FileImage
+from virtstore.backends.files.file import FileImage
 from virtstore.errors import InUse as InUseError
 from virtstore.model import InUse
 

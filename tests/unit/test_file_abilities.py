@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from virtstore import linux
-from virtstore.backends import abilities, file
 from virtstore.backends.base import PARTIAL_SUFFIX
-from virtstore.backends.directory import Directory
+from virtstore.backends.files import abilities, file
+from virtstore.backends.files.directory import Directory
 from virtstore.digest import CHUNK
 from virtstore.errors import InUse, NoSpace
 

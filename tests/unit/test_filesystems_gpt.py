@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from virtstore.errors import Corrupt, Error, NotFound, Unsupported, UsageError
 from virtstore.filesystems.base import Device
-from virtstore.filesystems.gpt import Gpt, read_gpt
-from virtstore.filesystems.partitions import Write, Writes, read_table
+from virtstore.filesystems.partitions.change import Write, Writes, read_table
+from virtstore.filesystems.partitions.gpt import Gpt, read_gpt
 
 MIB = 1 << 20
 SIZE = 4 * MIB

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from virtstore.errors import Corrupt, NotFound, Unsupported, UsageError
 from virtstore.filesystems.base import Device
-from virtstore.filesystems.mbr import Mbr, read_mbr
-from virtstore.filesystems.partitions import apply
+from virtstore.filesystems.partitions.change import apply
+from virtstore.filesystems.partitions.mbr import Mbr, read_mbr
 
 SECTOR = 512
 SECTORS = 8192

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from virtstore.errors import Corrupt, NotFound
 from virtstore.filesystems.base import Device
-from virtstore.filesystems.mbr import read_mbr
-from virtstore.filesystems.partitions import (
+from virtstore.filesystems.partitions.change import (
     Write,
     apply,
     is_container,
     outstanding,
     read_table,
 )
-from virtstore.filesystems.roles import meant
+from virtstore.filesystems.partitions.mbr import read_mbr
+from virtstore.filesystems.partitions.roles import meant
 from virtstore.model import Partition
 
 

@@ -15,9 +15,9 @@ from tests.unit.test_filesystems_mbr import CHAIN, SECTORS, Row, _table
 
 from virtstore.errors import Unsafe, Unsupported
 from virtstore.filesystems.base import Device
-from virtstore.filesystems.gpt_copies import SWAP
-from virtstore.filesystems.partitions import apply, read_table
-from virtstore.filesystems.relocation import relocated, require_free, require_movable
+from virtstore.filesystems.partitions.change import apply, read_table
+from virtstore.filesystems.partitions.gpt_copies import SWAP
+from virtstore.filesystems.partitions.relocation import relocated, require_free, require_movable
 
 SECTOR = 512
 #: Of the second entry, relative to its array.

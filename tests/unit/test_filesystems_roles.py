@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from virtstore.filesystems.roles import behind, described, meant
+from virtstore.filesystems.partitions.roles import behind, described, meant
 from virtstore.model import Filesystem, Partition
 
 LINUX = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"

@@ -12,10 +12,10 @@ import pytest
 
 from virtstore import linux
 from virtstore.agent.paths import refuse_odd
-from virtstore.backends import final_names
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Displaced
-from virtstore.backends.directory import Directory
-from virtstore.backends.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
+from virtstore.backends.files import final_names
+from virtstore.backends.files.directory import Directory
+from virtstore.backends.files.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
 from virtstore.errors import Denied, InUse, Unsupported
 
 PARTIAL = f"x.img{PARTIAL_SUFFIX}"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Corrupt
-from virtstore.formats.blocks import (
+from virtstore.formats.chunk_frames import (
     LEVELS,
     MAX_FRAME,
     MAX_ZEROS,

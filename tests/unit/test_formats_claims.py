@@ -11,7 +11,7 @@ from tests.ours import archive_of
 
 from virtstore import formats
 from virtstore.errors import Corrupt, Unsupported, UsageError
-from virtstore.formats import steps
+from virtstore.formats import header_budget
 from virtstore.formats.cursor import Cursor, Section
 from virtstore.formats.lz4 import Lz4
 from virtstore.formats.lzop import Lzop
@@ -280,7 +280,7 @@ def test_a_guest_cannot_make_looking_long(
     archive = Bytes(head + unit * 300)
     found = formats.detect(archive)
     assert found
-    monkeypatch.setattr(steps, "MOST_STEPS", 299)
+    monkeypatch.setattr(header_budget, "MOST_HEADERS", 299)
     assert found.image_size(archive) is None
 
 
@@ -289,7 +289,7 @@ def test_the_entries_of_a_seek_table_in_the_midst_are_steps_too(
 ) -> None:
     archive = Bytes(archive_of(b"x") + archive_of(b"y"))
     assert Zstd().image_size(archive) == 2
-    monkeypatch.setattr(steps, "MOST_STEPS", 2 * 4)  # of each: a block, and three frames
+    monkeypatch.setattr(header_budget, "MOST_HEADERS", 2 * 4)  # of each: a block, and three frames
     assert Zstd().image_size(archive) is None
 
 

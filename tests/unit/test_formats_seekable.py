@@ -19,7 +19,7 @@ from tests import ours
 
 from virtstore.digest import CHUNK, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
-from virtstore.formats.blocks import compress_block
+from virtstore.formats.chunk_frames import compress_block
 from virtstore.formats.seek_table import ENTRY, FrameTable, encode_table
 from virtstore.formats.seekable import SeekableArchive, SeekableWriter
 from virtstore.formats.zstd import Zstd

@@ -8,9 +8,9 @@ import pytest
 
 from virtstore.agent.config import load
 from virtstore.backends.block_device import BlockDeviceRoot
-from virtstore.backends.directory_root import DirectoryRoot
+from virtstore.backends.files.root import DirectoryRoot
 from virtstore.backends.kinds import KINDS, Root, WrongValue
-from virtstore.backends.lvm_root import VolumeGroupRoot
+from virtstore.backends.lvm.root import VolumeGroupRoot
 
 ROOTS = (
     DirectoryRoot('/srv/a "b"\\c', "append"),

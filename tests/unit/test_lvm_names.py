@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from virtstore.backends.lvm_marks import UNDO_SUFFIX
-from virtstore.backends.lvm_names import COPYING_SUFFIX, refuse_too_long
+from virtstore.backends.lvm.marks import UNDO_SUFFIX
+from virtstore.backends.lvm.names import COPYING_SUFFIX, refuse_too_long
 from virtstore.errors import UsageError
 
 #: The longest that LVM 2.03 takes: 127 characters with every - twice, and -real behind it.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.backends import lvm_report
-from virtstore.backends.lvm_report import Volume
+from virtstore.backends.lvm import report
+from virtstore.backends.lvm.report import Volume
 from virtstore.errors import Error, NotFound
 from virtstore.model import ThinPool
 
@@ -84,7 +84,7 @@ def section(**parts: list[dict[str, str]]) -> str:
 
 def volume(fake: Fake, **changes: str) -> Volume:
     fake(rows(changes), 0, "")
-    [found] = lvm_report.report("vg0").volumes
+    [found] = report.report("vg0").volumes
     return found
 
 
@@ -161,15 +161,15 @@ def test_pools_and_parts_of_other_volumes_are_no_images(fake: Fake, role: str, l
 
 def test_pools_are_told_with_the_room_that_is_left(fake: Fake) -> None:
     fake(rows(_POOL | {"data_percent": "25"}, {"lv_layout": "thin,sparse"}, {}), 0, "")
-    report = lvm_report.report("vg0")
-    assert lvm_report.thin_pools(report) == (ThinPool("pool", 32 << 20, 24 << 20),)
-    assert [volume.transaction for volume in report.volumes] == [7, None, None]
+    told = report.report("vg0")
+    assert report.thin_pools(told) == (ThinPool("pool", 32 << 20, 24 << 20),)
+    assert [volume.transaction for volume in told.volumes] == [7, None, None]
 
 
 def test_a_volume_of_many_segments_is_one_volume(fake: Fake) -> None:
     segments = [_SEGMENT | {"lv_uuid": _COLUMNS["lv_uuid"]}] * 3
     fake(section(lv=[_COLUMNS], seg=segments), 0, "")
-    assert [found.name for found in lvm_report.report("vg0").volumes] == ["web"]
+    assert [found.name for found in report.report("vg0").volumes] == ["web"]
 
 
 def test_a_volume_on_a_missing_disk_is_partial(fake: Fake) -> None:
@@ -179,7 +179,7 @@ def test_a_volume_on_a_missing_disk_is_partial(fake: Fake) -> None:
 
 def test_a_volume_group(fake: Fake) -> None:
     fake(section(), 0, "")
-    found = lvm_report.report("vg0").group
+    found = report.report("vg0").group
     assert (found.size, found.free, found.extent_size, found.missing) == (100, 60, 4, "")
 
 
@@ -190,7 +190,7 @@ def test_a_missing_disk_of_a_volume_group_is_named_once(fake: Fake) -> None:
         "  WARNING: VG vg0 is missing PV uTo9qS-b70H (last written to /dev/sdb).\n"
     )
     fake(section(), 0, said)
-    missing = lvm_report.report("vg0").group.missing
+    missing = report.report("vg0").group.missing
     assert missing == "the physical volume uTo9qS-b70H is missing (it was /dev/sdb)"
 
 
@@ -198,13 +198,13 @@ def test_two_groups_of_one_name_are_refused(fake: Fake) -> None:
     said = json.loads(section())
     fake(json.dumps({"report": said["report"] * 2}), 0, "")
     with pytest.raises(Error, match="2 volume groups called vg0"):
-        lvm_report.report("vg0")
+        report.report("vg0")
 
 
 def test_an_unknown_group_is_not_found(fake: Fake) -> None:
     fake("", 5, 'Volume group "vg9" not found')
     with pytest.raises(NotFound, match="vg9"):
-        lvm_report.report("vg9")
+        report.report("vg9")
 
 
 @pytest.mark.parametrize(
@@ -231,14 +231,14 @@ def test_an_unknown_group_is_not_found(fake: Fake) -> None:
 def test_what_is_no_report_is_an_error_that_says_so(fake: Fake, said: str) -> None:
     fake(said, 0, "")
     with pytest.raises(Error, match="lvm answered with something that is no report") as raised:
-        lvm_report.report("vg0")
+        report.report("vg0")
     assert raised.value.code == "failed"
 
 
 def test_a_failure_is_told_with_what_lvm_said(fake: Fake) -> None:
     fake("", 5, "  /run/lock/lvm/V_vg0: open failed: No space left on device")
     with pytest.raises(Error, match="lvm fullreport failed: /run/lock/lvm/V_vg0: open failed"):
-        lvm_report.report("vg0")
+        report.report("vg0")
 
 
 def test_an_lvm_that_hangs_is_stopped_and_told(
@@ -246,6 +246,6 @@ def test_an_lvm_that_hangs_is_stopped_and_told(
 ) -> None:
     fake("", 0, "")
     (tmp_path / "lvm").write_text(f"#!{sys.executable}\nimport signal\nsignal.pause()\n")
-    monkeypatch.setattr(lvm_report, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(report, "_TIMEOUT", 0.5)
     with pytest.raises(Error, match="lvm did not end within"):
-        lvm_report.report("vg0")
+        report.report("vg0")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from virtstore.backends import lvm_report, lvm_steps
-from virtstore.backends.lvm import VolumeGroup
-from virtstore.backends.lvm_report import Group, Report, Volume
+from virtstore.backends.lvm import report, volumes
+from virtstore.backends.lvm.report import Group, Report, Volume
+from virtstore.backends.lvm.volume_group import VolumeGroup
 from virtstore.errors import Error, LeftRunning, Unsupported
 
 GIB = 1 << 30
@@ -43,8 +43,8 @@ class Lvm:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Lvm:
     fake = Lvm()
     room = Group(100 * GIB, 50 * GIB, 4 << 20, "")
-    monkeypatch.setattr(lvm_report, "report", lambda name: Report(room, (fake.volume,)))
-    monkeypatch.setattr(lvm_steps, "lvm", fake.run)
+    monkeypatch.setattr(report, "report", lambda name: Report(room, (fake.volume,)))
+    monkeypatch.setattr(volumes, "lvm", fake.run)
     return fake
 
 

@@ -13,17 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.contract.memory import Memory
 
-from virtstore.backends.directory import Directory
+from virtstore.backends.files.directory import Directory
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
 from virtstore.formats.seekable import SeekableArchive, SeekableWriter
 from virtstore.protocol import Same, Sent
-from virtstore.transfer.compare import Fingerprints
-from virtstore.transfer.partial import PartialArchive, _View
+from virtstore.transfer.fingerprints import Fingerprints
+from virtstore.transfer.hashing import fingerprints
 from virtstore.transfer.receive import Outcome, receive
+from virtstore.transfer.resume_archive import PartialArchive, _View
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import RawSource
-from virtstore.transfer.survey import fingerprints
 from virtstore.transfer.writers import FrameTarget
 
 KEPT = Encoding(whole_frames=True)

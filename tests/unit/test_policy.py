@@ -10,7 +10,7 @@ import pytest
 
 from virtstore.agent.config import Config, Limits
 from virtstore.agent.policy import Policy
-from virtstore.backends.directory_root import DirectoryRoot
+from virtstore.backends.files.root import DirectoryRoot
 from virtstore.errors import Denied, NotFound
 from virtstore.model import Access
 

@@ -18,8 +18,8 @@ from tests.waiting import PATIENCE
 
 from virtstore.agent.config import Config
 from virtstore.agent.policy import Policy
-from virtstore.backends import directory_places
-from virtstore.backends.directory_root import DirectoryRoot
+from virtstore.backends.files import places
+from virtstore.backends.files.root import DirectoryRoot
 from virtstore.errors import Denied, NotFound
 
 
@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def anything_is_a_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also a directory of the system's, where what a test needs is there without being made."""
-    monkeypatch.setattr(directory_places, "refuse_unfit", lambda *_, **__: None)
+    monkeypatch.setattr(places, "refuse_unfit", lambda *_, **__: None)
 
 
 def policy_of(root: Path) -> Policy:
@@ -107,8 +107,8 @@ import subprocess, sys
 from pathlib import Path
 from virtstore.agent.config import Config
 from virtstore.agent.policy import Policy
-from virtstore.backends import directory_places
-from virtstore.backends.directory_root import DirectoryRoot
+from virtstore.backends.files import places
+from virtstore.backends.files.root import DirectoryRoot
 from virtstore.errors import Denied
 root = Path(sys.argv[1])
 policy = Policy(Config((DirectoryRoot(str(root), "write"),)))

@@ -17,10 +17,10 @@ from tests.unit.test_subject import Recorded
 
 from virtstore.errors import Error, Unsafe, UsageError
 from virtstore.filesystems.base import Device
-from virtstore.filesystems.partitions import apply, read_table
+from virtstore.filesystems.partitions.change import apply, read_table
+from virtstore.filesystems.partitions.table import end_of, find
 from virtstore.filesystems.resize_plan import ResizePlan, Sizes, cut, growth, shrinking
 from virtstore.filesystems.subject import Subject
-from virtstore.filesystems.table import end_of, find
 
 MIB = 1 << 20
 SECTOR = 512

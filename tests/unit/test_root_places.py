@@ -7,7 +7,7 @@ import pwd
 
 import pytest
 
-from virtstore.backends.directory_places import no_place_for_images
+from virtstore.backends.files.places import no_place_for_images
 
 
 @pytest.mark.parametrize(

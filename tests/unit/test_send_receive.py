@@ -16,17 +16,17 @@ from zstandard import ZstdCompressor
 
 from virtstore import formats
 from virtstore.backends.base import Image, Store
-from virtstore.backends.directory import Directory
+from virtstore.backends.files.directory import Directory
 from virtstore.digest import BLOCK, CHUNK, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
-from virtstore.formats.blocks import compress_block
+from virtstore.formats.chunk_frames import compress_block
 from virtstore.model import Compression
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
-from virtstore.transfer.compare import Fingerprints
+from virtstore.transfer.fingerprints import Fingerprints
+from virtstore.transfer.hashing import fingerprints
 from virtstore.transfer.receive import Target, receive
 from virtstore.transfer.send import Encoding, send
 from virtstore.transfer.sources import RawSource, Source, open_source
-from virtstore.transfer.survey import fingerprints
 from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 #: Stores whose archives can be read while they are made.

@@ -12,7 +12,7 @@ from virtstore.errors import Corrupt, Error, LeftRunning, Unsafe
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
 from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.detect import Contents
-from virtstore.filesystems.mbr import Mbr, read_mbr
+from virtstore.filesystems.partitions.mbr import Mbr, read_mbr
 from virtstore.filesystems.subject import Subject
 from virtstore.model import Filesystem
 

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.memory import Contents, MemoryImage
 
 from virtstore.backends.base import Version
-from virtstore.backends.file import FileImage
+from virtstore.backends.files.file import FileImage
 from virtstore.backends.version import settled, touched, written
 
 BEFORE = Version((1, 2), 4096, 10**18, 10**18 + 1)

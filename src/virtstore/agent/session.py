@@ -25,7 +25,7 @@ from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, Interrupted, Unsupported
 from virtstore.progress import Stage
 from virtstore.protocol import Existing, Frame, Message, Nonsense, Progressed, Unknown
-from virtstore.transfer.compare import Fingerprints
+from virtstore.transfer.fingerprints import Fingerprints
 from virtstore.units import format_size
 from virtstore.version import __version__
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from virtstore.backends import final_names
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
 from virtstore.backends.block_device import BlockDeviceRoot
-from virtstore.backends.directory_root import DirectoryRoot
-from virtstore.backends.lvm_root import VolumeGroupRoot
+from virtstore.backends.files import final_names
+from virtstore.backends.files.root import DirectoryRoot
+from virtstore.backends.lvm.root import VolumeGroupRoot
 from virtstore.backends.root import Root, WrongValue
 
 __all__ = ["KINDS", "RESERVED_SUFFIXES", "Root", "WrongValue"]

@@ -9,9 +9,9 @@ import msgspec
 from virtstore.errors import NotFound, Unsafe, Unsupported, UsageError
 from virtstore.filesystems import registry
 from virtstore.filesystems.detect import Contents
-from virtstore.filesystems.roles import meant
+from virtstore.filesystems.partitions.roles import meant
+from virtstore.filesystems.partitions.table import Table, find, is_container
 from virtstore.filesystems.subject import FOR_THE_GUEST, Subject
-from virtstore.filesystems.table import Table, find, is_container
 from virtstore.model import Filesystem
 
 #: File systems that are made to begin with a partition table.

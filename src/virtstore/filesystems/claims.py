@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from virtstore.errors import Unsafe
-from virtstore.filesystems.table import Table, end_of, is_container
+from virtstore.filesystems.partitions.table import Table, end_of, is_container
 from virtstore.model import Filesystem, Partition
 from virtstore.units import format_size
 

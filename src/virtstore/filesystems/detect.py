@@ -27,8 +27,8 @@ from virtstore.filesystems.base import Device
 from virtstore.filesystems.blank import is_blank
 from virtstore.filesystems.blkid import Probe
 from virtstore.filesystems.claims import claimed_end, missing, remarks
-from virtstore.filesystems.disklabels import disklabel
-from virtstore.filesystems.partitions import KINDS, Table, is_container, read_table
+from virtstore.filesystems.partitions.change import KINDS, Table, is_container, read_table
+from virtstore.filesystems.partitions.disklabels import disklabel
 from virtstore.filesystems.superblock import filesystem_size
 from virtstore.model import Filesystem, Partition
 

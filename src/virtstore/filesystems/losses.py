@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from virtstore.filesystems.detect import Contents
-from virtstore.filesystems.table import is_container
+from virtstore.filesystems.partitions.table import is_container
 from virtstore.units import format_size
 
 #: An LVM tag has 1024 characters at most (lvm(8), "Valid names").

@@ -14,8 +14,8 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from virtstore.filesystems.partitions.table import rounded_up
 from virtstore.filesystems.subject import Subject
-from virtstore.filesystems.table import rounded_up
 from virtstore.units import format_size
 
 

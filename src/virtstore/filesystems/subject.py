@@ -25,9 +25,9 @@ from virtstore.filesystems.claims import (
     refuse_tables_parts,
     refuse_to_write_into,
 )
-from virtstore.filesystems.partitions import apply, changed
-from virtstore.filesystems.roles import in_the_way, instead, moves
-from virtstore.filesystems.table import ALIGNMENT, Table, Writes, end_of, rounded_up
+from virtstore.filesystems.partitions.change import apply, changed
+from virtstore.filesystems.partitions.roles import in_the_way, instead, moves
+from virtstore.filesystems.partitions.table import ALIGNMENT, Table, Writes, end_of, rounded_up
 from virtstore.model import Partition
 from virtstore.units import format_size
 

@@ -16,7 +16,7 @@ from typing import Final, cast
 from virtstore.errors import Corrupt
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import Cursor
-from virtstore.formats.members import Decoder, Encoder, MemberWriter, read_member
+from virtstore.formats.streams import Decoder, Encoder, MemberWriter, read_member
 from virtstore.model import Compression
 from virtstore.names import SUFFIXES
 

@@ -17,8 +17,8 @@ import lz4.frame
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.cursor import PAGE, Cursor
-from virtstore.formats.members import Decoder, Encoder, MemberWriter, read_member
-from virtstore.formats.steps import Steps, total
+from virtstore.formats.header_budget import HeaderBudget, total
+from virtstore.formats.streams import Decoder, Encoder, MemberWriter, read_member
 from virtstore.formats.zstd_frames import is_skippable, skippable_length
 from virtstore.model import Compression
 from virtstore.names import SUFFIXES
@@ -56,12 +56,12 @@ class Lz4:
         return head.startswith(_MAGIC) and len(head) >= 6 and _sound(head[4], head[5])
 
     def image_size(self, source: ArchiveSource) -> int | None:
-        cursor, steps = Cursor(source, ahead=PAGE), Steps()
+        cursor, steps = Cursor(source, ahead=PAGE), HeaderBudget()
         return total(_skip_frame(cursor, steps) for _ in _frames(cursor, steps))
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
         cursor = Cursor(source)
-        for _ in _frames(cursor, Steps.unlimited()):
+        for _ in _frames(cursor, HeaderBudget.unlimited()):
             decoder = cast(Decoder, lz4.frame.LZ4FrameDecompressor())
             yield from read_member(cursor, decoder, RuntimeError)
 
@@ -74,7 +74,7 @@ class Lz4:
         return MemberWriter(sink, cast(Encoder, encoder), encoder.begin())
 
 
-def _frames(cursor: Cursor, steps: Steps) -> Iterator[None]:
+def _frames(cursor: Cursor, steps: HeaderBudget) -> Iterator[None]:
     """The header of each frame that has contents. The caller moves the cursor to the frame's end
     before it asks for the next."""
     found = 0
@@ -115,7 +115,7 @@ def _refuse_dictionary(head: bytes) -> None:
     )
 
 
-def _skip_frame(cursor: Cursor, steps: Steps) -> int | None:
+def _skip_frame(cursor: Cursor, steps: HeaderBudget) -> int | None:
     """Move over a frame. Returns its content size, None if it does not say it."""
     header = _parse_header(cursor.peek(19))
     cursor.skip(header.length)

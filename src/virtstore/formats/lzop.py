@@ -23,7 +23,7 @@ from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt, Error
 from virtstore.formats.base import ArchiveSource, Sink, Trailing
 from virtstore.formats.cursor import PAGE, Cursor, Section
-from virtstore.formats.steps import OutOfSteps, Steps
+from virtstore.formats.header_budget import HeaderBudget, OverBudget
 from virtstore.model import Compression
 from virtstore.names import SUFFIXES
 
@@ -59,15 +59,15 @@ class Lzop:
 
     def image_size(self, source: ArchiveSource) -> int | None:
         try:
-            found = _walk(source, Steps())
-        except OutOfSteps:
+            found = _walk(source, HeaderBudget())
+        except OverBudget:
             return None
         if found.trailing:
             raise found.trailing
         return found.size
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
-        found, got = _walk(source, Steps.unlimited()), 0
+        found, got = _walk(source, HeaderBudget.unlimited()), 0
         with run.filter_process(["lzop", "-d", "-c", "-q"]) as process:
             lzop = _Filter(process)
             cursor = Cursor(Section(source, 0, found.end))
@@ -194,9 +194,9 @@ class _Found(NamedTuple):
     trailing: Trailing | None
 
 
-def _walk(source: ArchiveSource, steps: Steps) -> _Found:
+def _walk(source: ArchiveSource, steps: HeaderBudget) -> _Found:
     """Walk over the members by their headers. Raises `Corrupt` where the structure of one is not
-    sound, and `OutOfSteps`."""
+    sound, and `OverBudget`."""
     if not source.size:
         raise Corrupt("the archive is empty")
     cursor = Cursor(source, ahead=PAGE)
@@ -209,7 +209,7 @@ def _walk(source: ArchiveSource, steps: Steps) -> _Found:
     return _Found(total, cursor.position, None)
 
 
-def _skip_member(cursor: Cursor, steps: Steps) -> int:
+def _skip_member(cursor: Cursor, steps: HeaderBudget) -> int:
     """Move over a member. Returns the bytes that it holds."""
     steps.take()
     member = _take_header(cursor)

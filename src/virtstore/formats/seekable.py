@@ -17,7 +17,7 @@ import msgspec
 from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.base import ArchiveSource, Sink
-from virtstore.formats.blocks import (
+from virtstore.formats.chunk_frames import (
     MAX_FRAME,
     MAX_ZEROS,
     decompress_block,
@@ -26,6 +26,7 @@ from virtstore.formats.blocks import (
     zero_frames,
 )
 from virtstore.formats.cursor import Cursor
+from virtstore.formats.header_budget import HeaderBudget, OverBudget
 from virtstore.formats.seek_table import (
     ENTRY,
     FOOTER,
@@ -38,7 +39,6 @@ from virtstore.formats.seek_table import (
     decode_entries,
     encode_table,
 )
-from virtstore.formats.steps import OutOfSteps, Steps
 from virtstore.formats.zstd_frames import (
     CHECKSUM_SIZE,
     MAGIC,
@@ -225,8 +225,8 @@ def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, byt
     while offset < size and not cursor.at_end:
         position = cursor.position
         try:
-            length = skip_frame(cursor, take_header(cursor), Steps(_MOST_BLOCKS))
-        except OutOfSteps:
+            length = skip_frame(cursor, take_header(cursor), HeaderBudget(_MOST_BLOCKS))
+        except OverBudget:
             return
         stored = cursor.position - position
         if not length or not _plausible(stored, length) or length > size - offset:

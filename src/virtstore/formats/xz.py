@@ -18,8 +18,8 @@ from typing import Final
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.base import ArchiveSource, Sink, Trailing
 from virtstore.formats.cursor import PAGE, Cursor, Section
-from virtstore.formats.members import MemberWriter, read_member
-from virtstore.formats.steps import OutOfSteps, Steps
+from virtstore.formats.header_budget import HeaderBudget, OverBudget
+from virtstore.formats.streams import MemberWriter, read_member
 from virtstore.model import Compression
 from virtstore.names import SUFFIXES
 from virtstore.units import MAX_SIZE
@@ -56,8 +56,8 @@ class Xz:
 
     def image_size(self, source: ArchiveSource) -> int | None:
         try:
-            return _size(source, Steps())
-        except OutOfSteps:
+            return _size(source, HeaderBudget())
+        except OverBudget:
             return None
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
@@ -102,8 +102,8 @@ def _skip_padding(cursor: Cursor) -> None:
         raise Corrupt(f"junk follows the xz stream that ends at byte {begin}")
 
 
-def _size(source: ArchiveSource, steps: Steps) -> int:
-    """Bytes that all streams hold together. Raises `OutOfSteps`."""
+def _size(source: ArchiveSource, steps: HeaderBudget) -> int:
+    """Bytes that all streams hold together. Raises `OverBudget`."""
     total, end = 0, source.size
     while end:
         end = _without_padding(source, end, steps)
@@ -118,7 +118,7 @@ def _size(source: ArchiveSource, steps: Steps) -> int:
     return total
 
 
-def _without_padding(source: ArchiveSource, end: int, steps: Steps) -> int:
+def _without_padding(source: ArchiveSource, end: int, steps: HeaderBudget) -> int:
     """The byte where the last stream before `end` ends, without the zeros behind it. A page of
     zeros is a step."""
     while end >= PAGE and source.read_at(end - PAGE, PAGE) == _PADDING:
@@ -130,7 +130,7 @@ def _without_padding(source: ArchiveSource, end: int, steps: Steps) -> int:
     return end - padding
 
 
-def _last_stream(source: ArchiveSource, end: int, steps: Steps) -> tuple[int, int]:
+def _last_stream(source: ArchiveSource, end: int, steps: HeaderBudget) -> tuple[int, int]:
     """The byte where the stream that ends at `end` begins, and the size of its contents."""
     steps.take(_STEPS_OF_A_STREAM)
     if end < 2 * _HEADER:
@@ -171,7 +171,7 @@ def _end_before(source: ArchiveSource, end: int) -> int | None:
     return start + stop if stop < len(tail) else None
 
 
-def _read_index(index: Section, steps: Steps) -> tuple[int, int]:
+def _read_index(index: Section, steps: HeaderBudget) -> tuple[int, int]:
     """Bytes that the blocks take in the archive, and bytes that they hold. A block is a step."""
     cursor = Cursor(index, ahead=PAGE)
     if cursor.take(1) != b"\0":

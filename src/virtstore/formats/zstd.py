@@ -14,11 +14,11 @@ import zstandard
 
 from virtstore.errors import Corrupt
 from virtstore.formats.base import ArchiveSource
-from virtstore.formats.blocks import DEFAULT_LEVEL, LEVELS
+from virtstore.formats.chunk_frames import DEFAULT_LEVEL, LEVELS
 from virtstore.formats.cursor import PAGE, Cursor, Section
+from virtstore.formats.header_budget import HeaderBudget, total
 from virtstore.formats.seek_table import ENTRY, TABLE_MAGIC
 from virtstore.formats.seekable import SeekableArchive
-from virtstore.formats.steps import Steps, total
 from virtstore.formats.zstd_frames import (
     MAGIC,
     MAX_WINDOW,
@@ -50,7 +50,7 @@ class Zstd:
         archive = SeekableArchive.open(source)
         if archive:
             return archive.size
-        cursor, steps = Cursor(source, ahead=PAGE), Steps()
+        cursor, steps = Cursor(source, ahead=PAGE), HeaderBudget()
         return total(skip_frame(cursor, head, steps) for head in _frames(source, cursor, steps))
 
     def read(self, source: ArchiveSource) -> Iterator[bytes]:
@@ -61,7 +61,7 @@ class Zstd:
 def _read_stream(source: ArchiveSource) -> Iterator[bytes]:
     cursor = Cursor(source)
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
-    for header in _frames(source, cursor, Steps.unlimited()):
+    for header in _frames(source, cursor, HeaderBudget.unlimited()):
         cursor.give_back(header.length)
         decoder = decompressor.decompressobj()
         try:
@@ -75,12 +75,12 @@ def _read_stream(source: ArchiveSource) -> Iterator[bytes]:
             raise Corrupt(f"the frame that ends at byte {cursor.position} is not whole")
 
 
-def _frames(source: ArchiveSource, cursor: Cursor, steps: Steps) -> Iterator[FrameHeader]:
+def _frames(source: ArchiveSource, cursor: Cursor, steps: HeaderBudget) -> Iterator[FrameHeader]:
     """The header of each frame that has contents. The caller moves `cursor` from behind the header
     to the frame's end before it asks for the next.
 
     Raises `Corrupt` for an empty archive, for anything that is not a frame, and for
-    frames of ours whose seek table does not follow. Raises `OutOfSteps`: a frame is a step, and
+    frames of ours whose seek table does not follow. Raises `OverBudget`: a frame is a step, and
     so is each entry of a seek table.
     """
     found = 0

@@ -18,7 +18,7 @@ import zstandard
 
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.cursor import Cursor
-from virtstore.formats.steps import Steps
+from virtstore.formats.header_budget import HeaderBudget
 
 MAGIC: Final = b"\x28\xb5\x2f\xfd"
 #: The largest window that a reader allocates: what `zstd -d` takes, and `zstd --long` makes.
@@ -121,12 +121,12 @@ def raw_pieces(cursor: Cursor, header: FrameHeader) -> Iterator[bytes]:
         yield cursor.take(CHECKSUM_SIZE)
 
 
-def skip_frame(cursor: Cursor, header: FrameHeader, steps: Steps) -> int | None:
+def skip_frame(cursor: Cursor, header: FrameHeader, steps: HeaderBudget) -> int | None:
     """Move over the frame whose header was taken, a step for each block; its content size, if
     it says it.
 
     Raises `Corrupt` where the frame is cut off or claims more than its blocks can hold, and
-    `OutOfSteps`.
+    `OverBudget`.
     """
     capacity, last = 0, False
     while not last:

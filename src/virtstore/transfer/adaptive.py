@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from virtstore.formats.blocks import DEFAULT_LEVEL
+from virtstore.formats.chunk_frames import DEFAULT_LEVEL
 from virtstore.transfer.pipeline import WORKERS
 
 Told = TypeVar("Told")

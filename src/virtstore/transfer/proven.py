@@ -8,7 +8,7 @@ shows as much as a second digest, and is cheaper.
 from __future__ import annotations
 
 from virtstore.errors import Corrupt
-from virtstore.formats.blocks import decompress_block
+from virtstore.formats.chunk_frames import decompress_block
 from virtstore.protocol import Data
 
 

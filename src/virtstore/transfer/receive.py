@@ -16,7 +16,7 @@ import msgspec
 from virtstore.digest import CHUNK, ImageDigest
 from virtstore.errors import Corrupt
 from virtstore.protocol import Data, End, Part, Patch, Same, Sent, Zero
-from virtstore.transfer.compare import MOST_AT_ONCE, block_range
+from virtstore.transfer.fingerprints import MOST_AT_ONCE, block_range
 from virtstore.transfer.pipeline import in_order
 
 

@@ -15,14 +15,14 @@ import msgspec
 
 from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
-from virtstore.formats.blocks import DEFAULT_LEVEL, compress_block
+from virtstore.formats.chunk_frames import DEFAULT_LEVEL, compress_block
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.adaptive import FALLING, AdaptiveLevel
-from virtstore.transfer.compare import Fingerprints, block_range, differing_blocks
+from virtstore.transfer.fingerprints import Fingerprints, block_range, differing_blocks
+from virtstore.transfer.hashing import confirm
 from virtstore.transfer.pipeline import BATCH, in_order
 from virtstore.transfer.proven import prove
 from virtstore.transfer.sources import Piece, Source, announced
-from virtstore.transfer.survey import confirm
 
 #: What compresses to more than this part of itself is sent as it is.
 _WORTH_IT: Final = 15 / 16

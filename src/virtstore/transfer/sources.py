@@ -22,7 +22,7 @@ from virtstore.formats.base import Format, Trailing
 from virtstore.formats.foreign import Ends, Foreign, first_of
 from virtstore.formats.seekable import SeekableArchive, Unpacked
 from virtstore.model import Compression, Extent
-from virtstore.transfer.passage import Reading, ReadThrough
+from virtstore.transfer.page_cache import Reading, ReadThrough
 from virtstore.transfer.plan import steps
 
 #: A frame of a whole chunk that is stored in fewer bytes may be zeros.

@@ -10,14 +10,14 @@ from virtstore.backends.base import ArchiveSink, Image
 from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.base import ImageWriter, StreamFormat
-from virtstore.formats.blocks import decompress_block
+from virtstore.formats.chunk_frames import decompress_block
 from virtstore.formats.seekable import SeekableWriter
 from virtstore.protocol import Data, Part, Patch, Same, Zero
-from virtstore.transfer.compare import Fingerprints, block_range
-from virtstore.transfer.partial import PartialArchive, Rewriting
-from virtstore.transfer.passage import Writing
+from virtstore.transfer.fingerprints import Fingerprints, block_range
+from virtstore.transfer.page_cache import Writing
 from virtstore.transfer.proven import Proven
 from virtstore.transfer.receive import Taken
+from virtstore.transfer.resume_archive import PartialArchive, Rewriting
 
 
 class ImageTarget:

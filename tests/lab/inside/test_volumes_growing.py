@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.backends.lvm import VolumeGroup
+from virtstore.backends.lvm.volume_group import VolumeGroup
 
 from .shell import MIB, fill, is_zero, lvs, sh
 from .test_volumes_use import running

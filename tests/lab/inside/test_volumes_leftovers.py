@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.backends.lvm import VolumeGroup
+from virtstore.backends.lvm.volume_group import VolumeGroup
 
 from .shell import CONFIGURATION, MIB, fill, lvs, sh
 

@@ -26,8 +26,9 @@ exec {lvm} "$@"
 #: An agent that does not wait for minutes.
 _IMPATIENT_AGENT = """
 from virtstore.agent.__main__ import main
-from virtstore.backends import lvm_command, lvm_report
-lvm_command._TIMEOUT = lvm_report._TIMEOUT = 3
+from virtstore.backends.lvm import command
+from virtstore.backends.lvm import report
+command._TIMEOUT = report._TIMEOUT = 3
 main()
 """
 

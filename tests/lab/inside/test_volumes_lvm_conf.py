@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 import virtstore
-from virtstore.backends import lvm_report
+from virtstore.backends.lvm import report
 
 from .shell import MIB, sh
 
@@ -54,7 +54,7 @@ def changed_settings() -> dict[str, str]:
 
 
 def test_no_setting_of_reports_changes_what_is_reported(volumes: None, lvm_conf: Path) -> None:
-    before, original = lvm_report.report("vg0"), lvm_conf.read_text()
+    before, original = report.report("vg0"), lvm_conf.read_text()
     assert {v.name: v.type for v in before.volumes} == {
         "one": "lvm", "two": "lvm", "two-s1": "lvm-snapshot",
         "pool": None, "thin": "lvm-thin", "thin-s1": "lvm-thin-snapshot",
@@ -65,7 +65,7 @@ def test_no_setting_of_reports_changes_what_is_reported(volumes: None, lvm_conf:
     for settings in (everything, *({name: everything[name]} for name in alone)):
         lines = " ".join(f"{name}={value}" for name, value in settings.items())
         lvm_conf.write_text(f"{original}\nreport {{ {lines} }}\nlog {{ report_command_log=1 }}\n")
-        assert lvm_report.report("vg0") == before, lines
+        assert report.report("vg0") == before, lines
 
 
 def test_a_snapshot_is_made_and_removed_whatever_separates_items(

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.backends import lvm
-from virtstore.backends.guard import Guard
-from virtstore.backends.lvm_report import Volume, report
-from virtstore.backends.lvm_volumes import Snapshot
+from virtstore.backends.lvm import volume_group
+from virtstore.backends.lvm.drafts import Snapshot
+from virtstore.backends.lvm.guard import Guard
+from virtstore.backends.lvm.report import Volume, report
 
 from ...waiting import PATIENCE, until
 from .shell import MIB, fill, lvs, rest_has, sh
@@ -160,9 +160,9 @@ def test_one_that_nobody_guards_or_that_cannot_be_opened_is_not_left(
 
     for broken in ("Guard", "Snapshot"):
         with monkeypatch.context() as patch:
-            patch.setattr(lvm, broken, fails)
+            patch.setattr(volume_group, broken, fails)
             with pytest.raises(RuntimeError, match="broken"):
-                lvm.VolumeGroup("vg0").frozen("web")
+                volume_group.VolumeGroup("vg0").frozen("web")
         assert (lvs(), guards()) == ({"web"}, ""), broken
 
 
@@ -171,14 +171,14 @@ def test_one_that_was_made_inactive_at_once_is_opened_all_the_same(
 ) -> None:
     opened: list[str] = []
 
-    def late(group: lvm.VolumeGroup, volume: Volume, watch: Guard) -> Snapshot:
+    def late(group: volume_group.VolumeGroup, volume: Volume, watch: Guard) -> Snapshot:
         opened.append(volume.name)
         if len(opened) == 1:
             raise FileNotFoundError(errno.ENOENT, "it is inactive since LVM was asked")
         return Snapshot(group, volume, watch)
 
-    monkeypatch.setattr(lvm, "Snapshot", late)
-    with lvm.VolumeGroup("vg0").frozen("web") as snapshot:
+    monkeypatch.setattr(volume_group, "Snapshot", late)
+    with volume_group.VolumeGroup("vg0").frozen("web") as snapshot:
         assert snapshot.read_at(0, MIB) == Path(image.path).read_bytes()[:MIB]
     assert len(opened) == 2
     assert (lvs(), guards()) == ({"web"}, "")
@@ -188,7 +188,7 @@ def test_what_somebody_else_called_like_one_is_left_alone(image: virtstore.Image
     taken = f"web.virtstore-copying-{os.getpid()}"
     sh(f"lvcreate -qq -y -Wn -Zn -L 4M -n {taken} vg0")
     with pytest.raises(virtstore.Error):
-        lvm.VolumeGroup("vg0").frozen("web")
+        volume_group.VolumeGroup("vg0").frozen("web")
     assert (lvs(), guards()) == ({"web", taken}, "")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from virtstore.backends.final_names import is_internal
+from virtstore.backends.files.final_names import is_internal
 
 #: Set in the environment: where the file system is mounted.
 PLACE = "VIRTSTORE_FUSE"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from virtstore.backends.base import PARTIAL_SUFFIX
-from virtstore.backends.final_names import PUBLISH_SUFFIX, is_internal
+from virtstore.backends.files.final_names import PUBLISH_SUFFIX, is_internal
 
 from ..test_agent_commands import MIB, told, virtstore
 

@@ -20,24 +20,24 @@ from virtstore.agent.container import (
 )
 from virtstore.agent.context import Agent, changed, planned, require_room, stored
 from virtstore.agent.operations.copy_source import held
-from virtstore.agent.operations.copy_within import copy_within
-from virtstore.agent.operations.lost import note_in_copy
-from virtstore.agent.operations.refusals import refuse_existing
-from virtstore.agent.operations.targets import (
+from virtstore.agent.operations.copy_target import (
     Wanted,
     level_for,
     local_encoding,
     opened_target,
     require_attributes,
 )
+from virtstore.agent.operations.copy_within import copy_within
+from virtstore.agent.operations.lost import note_in_copy
+from virtstore.agent.operations.refusals import refuse_existing
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.backends.version import settled, touched, written
 from virtstore.errors import Corrupt, InUse, NotFound, Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
 from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
+from virtstore.transfer.hashing import check
 from virtstore.transfer.sources import RawSource, Source, open_source
-from virtstore.transfer.survey import check
 
 
 def compress(agent: Agent, request: CompressImage) -> Done:

@@ -13,8 +13,8 @@ from virtstore.backends.base import Image
 from virtstore.copy_options import CopyOptions
 from virtstore.errors import Error, blamed_on
 from virtstore.protocol import Send
+from virtstore.transfer.hashing import check
 from virtstore.transfer.sources import Source
-from virtstore.transfer.survey import check
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 
 from virtstore.agent.context import Agent
-from virtstore.agent.operations.targets import Opened, surveyed
+from virtstore.agent.operations.copy_target import Opened, surveyed
 from virtstore.agent.policy import Place
 from virtstore.errors import Corrupt, blamed_on
 from virtstore.protocol import End, Sent

@@ -19,12 +19,8 @@ from virtstore.agent.context import (
     Agent,
     require_room,
 )
-from virtstore.agent.operations.contents import what_is_in
 from virtstore.agent.operations.copy_source import check_archive, held, opened_source
-from virtstore.agent.operations.copy_within import copy_within
-from virtstore.agent.operations.lost import note_in_copy
-from virtstore.agent.operations.refusals import refuse_dependents, refuse_existing
-from virtstore.agent.operations.targets import (
+from virtstore.agent.operations.copy_target import (
     Opened,
     Wanted,
     level_for,
@@ -33,6 +29,10 @@ from virtstore.agent.operations.targets import (
     require_attributes,
     surveyed,
 )
+from virtstore.agent.operations.copy_within import copy_within
+from virtstore.agent.operations.cut_checks import what_is_in
+from virtstore.agent.operations.lost import note_in_copy
+from virtstore.agent.operations.refusals import refuse_dependents, refuse_existing
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Stored, Version
 from virtstore.backends.version import written
@@ -71,9 +71,9 @@ from virtstore.protocol import (
     Start,
     Zero,
 )
+from virtstore.transfer.hashing import survey
 from virtstore.transfer.receive import Outcome, receive
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.survey import survey
 from virtstore.units import format_size
 
 

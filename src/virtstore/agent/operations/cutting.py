@@ -6,7 +6,7 @@ that nobody recognises, and behind those that only the guest can shrink.
 
 from __future__ import annotations
 
-from virtstore.agent.operations.contents import (
+from virtstore.agent.operations.cut_checks import (
     device_of,
     refuse_to_cut_the_unknown,
     require_end,
@@ -16,8 +16,8 @@ from virtstore.agent.policy import Place
 from virtstore.errors import Error, InUse
 from virtstore.filesystems import resize_plan
 from virtstore.filesystems.claims import refuse_to_write_into
-from virtstore.filesystems.partitions import apply
-from virtstore.filesystems.roles import OF_THE_GUEST
+from virtstore.filesystems.partitions.change import apply
+from virtstore.filesystems.partitions.roles import OF_THE_GUEST
 from virtstore.protocol import Done
 from virtstore.units import format_size
 

@@ -18,8 +18,8 @@ from virtstore.agent.container import looks_foreign, looks_like, warnings_of, wh
 from virtstore.agent.context import Agent, stored, unzeroed_from
 from virtstore.agent.evidence import Scan
 from virtstore.agent.operations import lost
-from virtstore.agent.operations.archived import foreign_in, look_into
-from virtstore.agent.operations.contents import device_of
+from virtstore.agent.operations.archive_contents import foreign_in, look_into
+from virtstore.agent.operations.cut_checks import device_of
 from virtstore.agent.operations.refusals import neither
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Store, Stored

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore.agent.context import Agent
-from virtstore.agent.operations.targets import Opened
+from virtstore.agent.operations.copy_target import Opened
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Store
 from virtstore.errors import Error

@@ -14,8 +14,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from virtstore.agent.context import Agent
-from virtstore.agent.operations import resizing
-from virtstore.agent.operations.contents import (
+from virtstore.agent.operations import filesystem_size
+from virtstore.agent.operations.cut_checks import (
     device_of,
     first_data,
     refuse_to_cut_inside,
@@ -23,7 +23,7 @@ from virtstore.agent.operations.contents import (
     zero_data,
 )
 from virtstore.agent.operations.cutting import refuse_dependents
-from virtstore.agent.operations.resizing import (
+from virtstore.agent.operations.filesystem_size import (
     grow_inside,
     grown_image,
     resize_image,
@@ -45,13 +45,13 @@ from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.choosing import choose
 from virtstore.filesystems.claims import claimed_end, refuse_to_write_into
 from virtstore.filesystems.detect import detect
-from virtstore.filesystems.partitions import apply, read_table
-from virtstore.filesystems.relocation import require_free
+from virtstore.filesystems.partitions.change import apply, read_table
+from virtstore.filesystems.partitions.relocation import require_free
+from virtstore.filesystems.partitions.roles import OF_THE_GUEST, described
+from virtstore.filesystems.partitions.table import Regions, Table, Write, end_of
+from virtstore.filesystems.partitions.trailing_swap import TrailingSwap, trailing_swap
 from virtstore.filesystems.resize_plan import ResizePlan, cut, growth, shrinking
-from virtstore.filesystems.roles import OF_THE_GUEST, described
 from virtstore.filesystems.subject import Subject
-from virtstore.filesystems.table import Regions, Table, Write, end_of
-from virtstore.filesystems.trailing_swap import TrailingSwap, trailing_swap
 from virtstore.model import MovedPartition
 from virtstore.protocol import Done, ResizeImage
 from virtstore.units import format_size
@@ -61,7 +61,7 @@ _NOTHING: Final = "no swap partition lies between it and the end of the disk: no
 
 def resize(agent: Agent, request: ResizeImage) -> Done:
     if not request.move_swap:
-        return resizing.resize(agent, request)
+        return filesystem_size.resize(agent, request)
     with work_on(agent, request.path, request.partition) as work:
         size = target_size(work, request.size)
         if (swap := _in_the_way(work)) is None:

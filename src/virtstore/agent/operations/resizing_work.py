@@ -13,7 +13,7 @@ from typing import NamedTuple
 from virtstore.agent.container import require_raw
 from virtstore.agent.context import Agent, changed, planned
 from virtstore.agent.operations import lost
-from virtstore.agent.operations.contents import device_of, refuse_to_write_upon_the_unknown
+from virtstore.agent.operations.cut_checks import device_of, refuse_to_write_upon_the_unknown
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Corrupt, Interrupted

@@ -1,0 +1,149 @@
+"""Images become longer or shorter, whatever is in them: grow, shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from virtstore.agent.container import require_raw
+from virtstore.agent.context import (
+    Agent,
+    changed,
+    planned,
+    refuse_fixed,
+    require_room,
+    stored,
+    unzeroed_from,
+)
+from virtstore.agent.evidence import Scan, list_uses
+from virtstore.agent.operations import lost
+from virtstore.agent.operations.cut_checks import device_of, first_data, refuse_to_cut
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Image
+from virtstore.errors import Error, InUse, Unsafe, UsageError
+from virtstore.filesystems.claims import losses
+from virtstore.filesystems.detect import Contents, detect, end_of_contents
+from virtstore.protocol import Done, GrowImage, ShrinkImage
+from virtstore.units import format_size, parse_target_size
+
+
+def grow(agent: Agent, request: GrowImage) -> Done:
+    with (
+        agent.locked(request.path, "write", unzeroed=True) as place,
+        place.store.open(place.name) as image,
+    ):
+        require_raw(place, image)
+        size = parse_target_size(request.size, image.size)
+        if size < image.size:
+            raise UsageError(
+                f"{format_size(size)} is less than its {format_size(image.size)};"
+                " 'virtstore shrink' makes it smaller"
+            )
+        unzeroed = place.store.unzeroed(place.name)
+        contents = _contents(image)
+        noted = lost.warnings(place, contents, image.size)
+        if size == image.size and unzeroed is None:
+            return Done(changed(place, image, changed=False, warnings=noted))
+        if size > image.size:
+            refuse_fixed(place)
+        agent.policy.check_size(size)
+        if unzeroed is not None:
+            _refuse_to_zero(agent, image, unzeroed)
+        if any(use.by == "swap" for use in Scan().of(image).users):
+            agent.refuse_use(image)  # the kernel does not let a swap file grow
+        told = noted
+        if size > image.size:
+            told = (*_losses(contents, image.size), *noted)
+        if request.dry_run:
+            steps = _growing(place, image, size, unzeroed)
+            return Done(planned(place, size, *steps, warnings=told))
+        if size > image.size:
+            told = (*told, *lost.note_before_growth(place, contents, image.size))
+        before = image.size
+        agent.session.stage("allocating")
+        _grow(agent, place, image, size)
+        grown = image.size != before or unzeroed is not None
+        return Done(changed(place, image, changed=grown, warnings=told))
+
+
+def _contents(image: Image) -> Contents:
+    """What is in it, as far as this host has a tool to look with."""
+    with suppress(Error), device_of(image) as device:
+        return detect(device)
+    return Contents(measured=False)
+
+
+def _losses(contents: Contents, size: int) -> tuple[str, ...]:
+    """What an image of `size` bytes has lost that was cut, as warnings. It is looked for before the
+    image grows: afterwards zeros stand there."""
+    found = losses(contents.filesystem, contents.partitions, size)
+    return tuple(f"before it grew: {each}" for each in found)
+
+
+def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Iterator[str]:
+    """The steps of a growth. Raises `NoSpace`."""
+    if stored(place).type in ("file", "lvm"):  # others reserve nothing
+        require_room(place, size - image.size)
+    if unzeroed is not None:
+        yield f"zero {place.path} from byte {unzeroed} on, which a growth that was cut short left"
+    if size > image.size:
+        yield f"grow {place.path} from {format_size(image.size)} to {format_size(size)}"
+
+
+def _grow(agent: Agent, place: Place, image: Image, size: int) -> None:
+    """Also where somebody has it open; but not somebody new."""
+    uses = agent.uses(image)
+
+    def look() -> None:
+        agent.session.check()
+        if new := Scan().of(image).users - uses.users:
+            raise InUse(
+                f"somebody began to use it while its new space was being zeroed ({list_uses(new)})"
+            )
+
+    place.store.grow(place.name, size, in_use=uses.in_use, between=look)
+
+
+def _refuse_to_zero(agent: Agent, image: Image, start: int) -> None:
+    """Raises `InUse` or `Unsafe` where what lies behind byte `start`, which a growth that was
+    cut short did not zero, may have been written since."""
+    agent.refuse_use(image)
+    with device_of(image) as device:
+        end = end_of_contents(detect(device))
+    if end == 0 and first_data(image, 0, start) is not None:
+        end = None  # something is in it that nobody recognises
+    if end is None or end > start:
+        raise Unsafe(
+            f"{unzeroed_from(start)}, or the image's own: what is in it may have grown into that."
+            " If nothing was written there, 'virtstore shrink' to that size cuts it off; if it"
+            f" was, 'lvchange --deltag virtstore.zero.{start}' on it there says so"
+        )
+
+
+def shrink(agent: Agent, request: ShrinkImage) -> Done:
+    with (
+        agent.locked(request.path, "write", unzeroed=True) as place,
+        place.store.open(place.name) as image,
+    ):
+        require_raw(place, image)
+        size = parse_target_size(request.size, image.size)
+        if size > image.size:
+            raise UsageError(
+                f"{format_size(size)} is more than its {format_size(image.size)};"
+                " 'virtstore grow' makes it larger"
+            )
+        noted = lost.warnings(place, _contents(image), image.size)
+        if size == image.size:
+            return Done(changed(place, image, changed=False, warnings=noted))
+        refuse_fixed(place)
+        agent.refuse_use(image)
+        if not request.discard_data:
+            refuse_to_cut(image, size)
+        if request.dry_run:
+            step = f"shrink {place.path} from {format_size(image.size)} to {format_size(size)}"
+            return Done(planned(place, size, step, warnings=noted))
+        before = image.size
+        agent.refuse_use(image)  # to look took its time
+        agent.session.stage("resizing")
+        place.store.shrink(place.name, size)
+        return Done(changed(place, image, changed=image.size != before, warnings=noted))

@@ -1,0 +1,452 @@
+"""Images that are plain files in a directory.
+
+The directory is a descriptor that the policy opened; names are looked up in it without
+following anything. A draft is `NAME.virtstore-partial`, mode 0600, its space reserved by
+fallocate, and becomes `NAME` by a rename (see final_names.py): old or new at any moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import msgspec
+
+from virtstore import linux
+from virtstore.backends.base import (
+    PARTIAL_SUFFIX,
+    REWORK_SUFFIX,
+    Capabilities,
+    Image,
+    Look,
+    Store,
+    Stored,
+    nothing,
+)
+from virtstore.backends.files import abilities, attributes, final_names, leftovers, marks
+from virtstore.backends.files.file import (
+    FileArchive,
+    FileDraft,
+    FileImage,
+    NewFiles,
+    ReworkedFile,
+    to_have,
+)
+from virtstore.backends.version import settled
+from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
+from virtstore.units import format_size
+
+#: What the kernel says where there is no room, a quota's end, or no file can be so long.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: Bytes that a name has at the most, wherever it is (linux/limits.h).
+_NAME_MAX: Final = 255
+
+#: What ntfs-3g adds for a moment to the name of a file that another one replaces. Its renaming
+#: fails with EINVAL where that makes the name too long. Longer than any suffix of ours.
+_OF_NTFS_3G: Final = ".ntfs-3g-0000000001"
+
+
+class Directory(Store):
+    """One directory below a root; `fd` is an ordinary descriptor on it, which it owns."""
+
+    capabilities = Capabilities(
+        archives=True,
+        unnote=f"setfattr -x {marks.LOST} {{path}}",
+    )
+
+    def __init__(self, fd: int, new_files: NewFiles | None = None) -> None:
+        self._fd = fd
+        self._new_files = new_files or NewFiles()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def identity(self, name: str) -> str:
+        status = os.fstat(self._fd)
+        return f"{status.st_dev}:{status.st_ino}/{name}"
+
+    def interrupted(self) -> list[str]:
+        return final_names.interrupted(self._fd)
+
+    def mend(self, name: str) -> None:
+        final_names.mend(self._fd, name)
+
+    def require_new_names(self) -> None:
+        final_names.require_new(self._fd)
+
+    def lacks(self) -> tuple[str, ...]:
+        """What this directory's file system cannot do (see `abilities.LACKING`)."""
+        return abilities.lacking(self._fd)
+
+    def free(self) -> int:
+        space = os.fstatvfs(self._fd)
+        return space.f_bavail * space.f_frsize
+
+    def total(self) -> int:
+        """Bytes of the file system that the directory is on."""
+        space = os.fstatvfs(self._fd)
+        return space.f_blocks * space.f_frsize
+
+    def filesystem(self) -> str:
+        """The type of the file system that the directory is on, as mount(8) names it; "" in a
+        chroot, whose own root may not be in its table of mounts."""
+        with open(f"/proc/self/fdinfo/{self._fd}") as facts:
+            mount = next(line.split()[1] for line in facts if line.startswith("mnt_id:"))
+        with open("/proc/self/mountinfo", errors="surrogateescape") as mounts:
+            found = [line.split() for line in mounts if line.split()[0] == mount]
+        # proc(5): the type follows the separator.
+        return next((fields[fields.index("-") + 1] for fields in found), "")
+
+    def scan(self) -> Iterator[Stored]:
+        device = os.fstat(self._fd).st_dev
+        with final_names.opened_anew(self._fd) as fd, os.scandir(fd) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # removed since
+                    if self._is_shown(entry.name):
+                        yield self._stored(entry.name, entry.stat(follow_symlinks=False), device)
+
+    def _is_shown(self, file: str) -> bool:
+        """Whether a listing shows a file: not if it is one of our own, or an image's other name."""
+        internal = final_names.is_internal(file)
+        return not internal and not final_names.is_other_name(self._fd, file)
+
+    def find(self, name: str) -> Stored | None:
+        device = os.fstat(self._fd).st_dev
+        for candidate in (name, *leftovers.names(name)):
+            with _suppress_missing():
+                status = os.stat(candidate, dir_fd=self._fd, follow_symlinks=False)
+                return self._stored(candidate, status, device)
+        return None
+
+    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
+        file = self._left(name) if partial else name
+        return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
+
+    def archive(self, name: str) -> FileArchive:
+        fd, made = self._open_partial(name)
+        draft = FileArchive(fd, self._fd, name, self._new_files, self.discard)
+        _claim(draft, fd, made=made)
+        return draft
+
+    def _draft(self, name: str) -> FileDraft:
+        fd, made = self._open_partial(name)
+        draft = FileDraft(fd, self._fd, name, self._new_files)
+        _claim(draft, fd, made=made)
+        return draft
+
+    def require_name(self, name: str) -> None:
+        suffix = _OF_NTFS_3G if self.filesystem().startswith("fuse") else PARTIAL_SUFFIX
+        told = os.fstatvfs(self._fd).f_namemax  # 1530 of FAT, in which 255 characters have room
+        most = min(told or _NAME_MAX, _NAME_MAX) - len(suffix)
+        length = len(os.fsencode(name))
+        if length > most:
+            raise UsageError(
+                f"its name has {length} bytes, and at most {most} are possible here: while an"
+                f" image is made or overwritten it is called that and {suffix}; choose a"
+                " shorter name"
+            )
+
+    def require_attributes(self, name: str, like: str | None = None) -> None:
+        with suppress(NotFound, PermissionError), self.open(name) as replaced:
+            replaced.refuse_locked()
+        wanted = to_have(self._fd, self._new_files, name, like)
+        with final_names.trial(self._fd) as trial:
+            attributes.give(trial, wanted)
+
+    def draft(self, name: str, size: int, thin: str | None = None) -> FileDraft:
+        if thin:
+            raise Unsupported("a directory has no thin pools")
+        draft = self._draft(name)
+        try:
+            if draft.size == 0:
+                with suppress(NotFound, Denied, OSError), self.open(name) as replaced:
+                    draft.match_copy_on_write(replaced)
+            if draft.size > size:
+                draft.truncate(size)
+            self._refuse_what_does_not_fit(size - draft.allocated)
+            draft.reserve(size)
+        except BaseException as error:
+            draft.close()
+            self.discard(name)
+            _explain(error, size)
+            raise
+        return draft
+
+    def rework(
+        self, name: str, before: Callable[[Image], None] = lambda image: None
+    ) -> ReworkedFile:
+        stored = self.find(name)
+        if stored is None:
+            raise NotFound("no such image")
+        self.require_new_names()  # as it gets its own back
+        file = name if stored.state == "complete" else self._left(name)
+        image = ReworkedFile(self._open_regular(file, os.O_RDWR), self._fd, name, self._new_files)
+        try:
+            # One that was copied in by hand may be sparse, and writing must not fail half-way.
+            self._refuse_what_does_not_fit(stored.size - stored.allocated)
+            image.claim(ours=stored.state == "complete")
+            image.reserve(image.size)
+            if stored.state == "complete":
+                self._refuse_partial_beside(name)
+                image.in_place.begin(before, settled(image))
+            elif not file.endswith(REWORK_SUFFIX):  # an older version's, maybe
+                left = name + REWORK_SUFFIX
+                os.rename(file, left, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except BaseException as error:
+            image.close()
+            _explain(error, stored.size)
+            raise
+        return image
+
+    def _refuse_partial_beside(self, name: str) -> None:
+        if any(self._exists(file) for file in leftovers.names(name)):
+            raise InUse(
+                "an interrupted operation left a partial image beside this one;"
+                " remove it with 'virtstore clean'"
+            )
+
+    def _left(self, name: str) -> str:
+        """The file name of a partial image. What is left of an image goes before a draft."""
+        *files, last = leftovers.names(name)
+        return next((file for file in files if self._exists(file)), last)
+
+    def _exists(self, file: str) -> bool:
+        try:
+            os.stat(file, dir_fd=self._fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _MISSING:
+                raise
+            return False
+        return True
+
+    def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        # It is closed before it goes: FUSE and NFS keep what is open.
+        with self.open(name) as image:  # refuses what is no image
+            image.refuse_locked()
+        os.unlink(name, dir_fd=self._fd)
+        final_names.flush(self._fd)
+
+    def discard(self, name: str, *, was_image: bool = False) -> None:
+        reworked, draft = name + REWORK_SUFFIX, name + PARTIAL_SUFFIX
+        for file in (reworked, draft) if was_image else (draft,):
+            with _suppress_missing():
+                self._refuse_claimed(file)
+                os.unlink(file, dir_fd=self._fd)
+                final_names.flush(self._fd)
+
+    def _refuse_claimed(self, file: str) -> None:
+        """Raises `InUse` where somebody is writing it, maybe on another host, whose locks of
+        images are not ours."""
+        with suppress(NotFound, Denied, OSError):
+            fd = self._open_regular(file, os.O_RDWR)
+            with FileDraft(fd, self._fd, file, self._new_files) as left:
+                left.claim(ours=True)
+
+    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+        with self.open(name, writable=True) as image:
+            longer = size > image.size
+            self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
+            try:
+                image.reserve(size, in_use=in_use, between=between)
+            except OSError as error:
+                _explain(error, size)
+                raise
+            image.flush()
+            if longer:
+                image.unmark()
+
+    def unzeroed(self, name: str) -> int | None:
+        return None  # what a file system reserves reads as zeros
+
+    def losses(self, name: str) -> str:
+        return marks.losses(self._fd, name)
+
+    def note_losses(self, name: str, note: str) -> bool:
+        with self.open(name, writable=True) as image:
+            noted = image.note_losses(note)
+            image.flush()
+            return noted
+
+    def shrink(self, name: str, size: int) -> None:
+        with self.open(name, writable=True) as image:
+            image.truncate(size)
+            image.flush()
+            image.unmark()
+
+    def snapshot(self, name: str, new: str, size: int | None) -> None:
+        with self.open(name) as image:
+            draft = self._draft(new)
+            try:
+                with draft:
+                    draft.truncate(0)
+                    draft.clone_from(image)
+                    draft.note_losses(self.losses(name))
+                    # It holds what its image holds: nobody else may read it, either.
+                    draft.publish(overwrite=False, like=self._or_as_configured(name))
+            except BaseException as error:
+                self.discard(new)
+                if isinstance(error, FileExistsError):
+                    raise Exists(f"{new} is there already") from None
+                raise
+
+    @contextmanager
+    def guarded(self, name: str, end: int, contents: str) -> Iterator[str]:
+        """See the contract. A directory undoes nothing. Where its file system has extended
+        attributes, one notes that the change was begun. The note stays until the image is cut or
+        `forget_remnants` is called, as what the change left behind does."""
+        with self.open(name, writable=True) as image:
+            image.mark(max(end, image.marked(contents)), contents)
+        yield name
+
+    def remnants(self, name: str, contents: str) -> int:
+        with self.open(name) as image:
+            return image.marked(contents)
+
+    def forget_remnants(self, name: str) -> None:
+        with self.open(name, writable=True) as image:
+            image.unmark()
+
+    def frozen(self, name: str) -> FileImage:
+        with self.open(name) as image:
+            # A file without a name: nothing to remove, even if the machine dies.
+            copy = FileImage(final_names.nameless(self._fd))
+            try:
+                copy.clone_from(image)
+            except BaseException:
+                copy.close()
+                raise
+            return copy
+
+    def shares_blocks(self) -> bool:
+        """Whether files here can share blocks (reflinks): found by trying it on two files
+        that never get a name."""
+        try:
+            with (
+                FileImage(final_names.nameless(self._fd)) as one,
+                FileImage(final_names.nameless(self._fd)) as other,
+            ):
+                one.clone_from(other)
+        except (OSError, Unsupported):
+            return False
+        return True
+
+    def _or_as_configured(self, like: str) -> str | None:
+        """`like`, if a file of this agent's can be given that file's attributes; else None."""
+        with suppress(Denied):
+            self.require_attributes(like, like)
+            return like
+        return None
+
+    def _refuse_what_does_not_fit(self, more: int) -> None:
+        free = self.free()
+        if more > free:
+            raise NoSpace(f"{format_size(more)} more are needed and {format_size(free)} are free")
+
+    def _open_partial(self, name: str) -> tuple[int, bool]:
+        """A draft's file, and whether it is new."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with suppress(FileExistsError):
+            return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd), True
+        fd = self._open_regular(name + PARTIAL_SUFFIX, os.O_RDWR)
+        status = os.fstat(fd)
+        if status.st_uid == os.geteuid() and status.st_nlink == 1:
+            attributes.set_mode(fd, 0o600)
+            return fd, False
+        # Somebody else's, or reachable by another name: nothing to build an image upon.
+        os.close(fd)
+        self.discard(name)
+        return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd), True
+
+    def _open_regular(self, file: str, flags: int) -> int:
+        """Open a regular file of this directory. It is looked at before it is opened, since
+        opening a FIFO waits and opening a device may do anything."""
+        try:
+            found = linux.open_beneath(self._fd, file, os.O_PATH | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in _MISSING:
+                raise NotFound("no such image") from None
+            if error.errno == errno.EXDEV:
+                raise Denied("it is a mount of another file system") from None
+            raise
+        try:
+            _refuse_no_image(os.fstat(found).st_mode)
+            if flags & os.O_ACCMODE != os.O_RDONLY:
+                attributes.refuse_locked(found)
+            return linux.reopen(found, flags)
+        finally:
+            os.close(found)
+
+    def _stored(self, file: str, status: os.stat_result, device: int) -> Stored:
+        found = _stored(file, status, device)
+        if found.state == "partial":
+            return msgspec.structs.replace(found, was_image=leftovers.was_image(self._fd, file))
+        return found
+
+
+def _claim(draft: FileDraft, fd: int, *, made: bool) -> None:
+    try:
+        draft.claim(ours=made)
+        leftovers.mark_draft(fd)
+    except BaseException:
+        draft.close()
+        raise
+
+
+#: What the kernel says of a name that nothing has, or can have.
+_MISSING: Final = (errno.ENOENT, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def _suppress_missing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _MISSING:
+            raise
+
+
+def _stored(file: str, status: os.stat_result, device: int) -> Stored:
+    text = os.fsencode(file).decode("utf-8", "backslashreplace")
+    if text != file:  # a name that no request and no JSON can have
+        return Stored(text, "other", identity=(status.st_dev, status.st_ino))
+    partial = leftovers.is_named(file) and stat.S_ISREG(status.st_mode)
+    directory = stat.S_ISDIR(status.st_mode) and status.st_dev == device
+    regular = stat.S_ISREG(status.st_mode) and status.st_dev == device
+    return Stored(
+        name=leftovers.image_name(file) if partial else file,
+        type="directory" if directory else "file" if regular else "other",
+        state="partial" if partial else "complete",
+        size=status.st_size if regular else 0,
+        allocated=status.st_blocks * 512 if regular else 0,
+        identity=(status.st_dev, status.st_ino),
+        modified=status.st_mtime_ns if regular else None,
+    )
+
+
+_KINDS: Final = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device node"),
+    (stat.S_ISCHR, "a character device node"),
+)
+
+
+def _refuse_no_image(mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    if stat.S_ISDIR(mode):
+        raise NotFound("it is a directory, not an image")
+    kind = next((text for test, text in _KINDS if test(mode)), "of an unknown kind")
+    raise Denied(f"it is {kind}; in a directory only plain files are images")
+
+
+def _explain(error: BaseException, size: int) -> None:
+    """Turn the kernel's 'no room' into an error that says what was wanted."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        raise NoSpace(f"no room for {format_size(size)}: {os.strerror(error.errno)}") from None
