@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from virtstore import linux
-from virtstore.agent.paths import refuse_odd
+from virtstore.agent.policy import refuse_odd
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Displaced
 from virtstore.backends.files import final_names
 from virtstore.backends.files.directory import Directory

@@ -30,7 +30,7 @@ from virtstore.protocol import (
     encode,
     read_frame,
 )
-from virtstore.transfer.proven import Proven
+from virtstore.transfer.send import Proven
 
 _INFO = model.ImageInfo(
     path="/mnt/ä.img",

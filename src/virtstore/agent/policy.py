@@ -17,9 +17,8 @@ from typing import Final, NamedTuple, NoReturn
 from virtstore import run
 from virtstore.agent import hints
 from virtstore.agent.config import Config
-from virtstore.agent.paths import refuse_odd
 from virtstore.backends.base import Store
-from virtstore.backends.kinds import Root
+from virtstore.backends.kinds import RESERVED_SUFFIXES, Root
 from virtstore.errors import Denied, Exists, NotFound
 from virtstore.location import canonical, plain_path, unclear, within
 from virtstore.model import Access
@@ -264,3 +263,19 @@ def _close_all(anchors: dict[str, int]) -> None:
     for fd in anchors.values():
         if fd >= 0:
             os.close(fd)
+
+
+def refuse_odd(path: str) -> None:
+    """Raises `Denied` for what no image or directory of ours may be called."""
+    if not path.startswith("/") or "\0" in path or "\n" in path or "\r" in path:
+        raise Denied("not an absolute path of one line", path=path)
+    parts = path.split("/")
+    if ".." in parts:
+        raise Denied("a path with '..' is refused; write where it leads", path=path)
+    for suffix in RESERVED_SUFFIXES:
+        if any(part.endswith(suffix) for part in parts):
+            raise Denied(
+                f"{suffix} marks what an interrupted operation left; name the image without"
+                " it, or remove it with 'virtstore clean'",
+                path=path,
+            )

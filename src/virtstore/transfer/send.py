@@ -3,6 +3,10 @@
 Each chunk is read, hashed and, if the target has not got it, compressed, by several
 threads at once; what comes out is in the image's order. Zeros are told, not sent, and of a
 chunk of which the target has a part only the blocks that differ.
+
+Between two hosts the target believes nothing, and decompresses and hashes each frame. Within one
+process the compressing end has the chunk at hand: it decompresses the frame and compares. That
+shows as much as a second digest, and is cheaper (`Proven`).
 """
 
 from __future__ import annotations
@@ -15,13 +19,12 @@ import msgspec
 
 from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
-from virtstore.formats.chunk_frames import DEFAULT_LEVEL, compress_block
+from virtstore.formats.chunk_frames import DEFAULT_LEVEL, compress_block, decompress_block
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.adaptive import FALLING, AdaptiveLevel
 from virtstore.transfer.fingerprints import Fingerprints, block_range, differing_blocks
 from virtstore.transfer.hashing import confirm
 from virtstore.transfer.pipeline import BATCH, in_order
-from virtstore.transfer.proven import prove
 from virtstore.transfer.sources import Piece, Source, announced
 
 #: What compresses to more than this part of itself is sent as it is.
@@ -34,7 +37,7 @@ class Encoding(msgspec.Struct, frozen=True):
     `frames`: as zstd frames of `level`, else raw, as between the two ends of a copy within one
     host. `adaptive`: the level may fall. `whole_frames`: each chunk is one frame, whatever the
     target has of it and however badly it compresses. `proven`: each frame is checked by its maker,
-    for a target in this process (proven.py). `bwlimit`: bytes of payload a second.
+    for a target in this process (`Proven`). `bwlimit`: bytes of payload a second.
     """
 
     frames: bool = True
@@ -43,6 +46,13 @@ class Encoding(msgspec.Struct, frozen=True):
     level: int = DEFAULT_LEVEL
     adaptive: bool = False
     bwlimit: int | None = None
+
+
+class Proven(Data, frozen=True):
+    """A chunk whose frame was seen to hold the bytes that have this `digest`. It is no message of
+    the protocol: nothing that another host sent is taken for one."""
+
+    digest: bytes = b""
 
 
 class _Told(NamedTuple):
@@ -122,7 +132,7 @@ def _tell(piece: Piece, packer: _Packer, target: Fingerprints | None) -> _Told:
         return _Told(Data(piece.offset, piece.length), piece.frame(), digest)
     payload, raw = packer.pack(contents)
     if packer.proven:
-        return _Told(prove(piece.offset, payload, contents, digest), payload, digest)
+        return _Told(_prove(piece.offset, payload, contents, digest), payload, digest)
     return _Told(Data(piece.offset, piece.length, raw), payload, digest)
 
 
@@ -173,3 +183,14 @@ def _paced(told: Iterable[_Told], bwlimit: int | None) -> Iterator[_Told]:
         if bwlimit:
             due = max(due, time.monotonic() - 1) + len(one.payload) / bwlimit
             time.sleep(max(0, due - time.monotonic()))
+
+
+def _prove(offset: int, frame: bytes, contents: bytes, digest: bytes) -> Proven:
+    """The chunk as proven. `digest` is that of `contents`. Raises `Corrupt` if the frame does not
+    hold them."""
+    if decompress_block(frame, len(contents)) != contents:
+        raise Corrupt(
+            f"what was compressed at byte {offset} does not decompress to the same; this host's"
+            " memory or processor may be faulty"
+        )
+    return Proven(offset, len(contents), digest=digest)

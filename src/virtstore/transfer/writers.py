@@ -15,9 +15,9 @@ from virtstore.formats.seekable import SeekableWriter
 from virtstore.protocol import Data, Part, Patch, Same, Zero
 from virtstore.transfer.fingerprints import Fingerprints, block_range
 from virtstore.transfer.page_cache import Writing
-from virtstore.transfer.proven import Proven
 from virtstore.transfer.receive import Taken
 from virtstore.transfer.resume_archive import PartialArchive, Rewriting
+from virtstore.transfer.send import Proven
 
 
 class ImageTarget:

@@ -15,7 +15,7 @@ the tags, and `mend` finishes or undoes it:
                                NAME.virtstore-replaced; it comes back if there is no new one
     virtstore.zero.OFFSET      everything from OFFSET on is to be zeroed (a grown tail), named
                                NAME.virtstore-growing; under its final name, it was in use when
-                               it grew (lvm_growth.py)
+                               it grew (growth.py)
     virtstore.copying.…        a snapshot that only a copy needs, and who makes that copy
     virtstore.removing         a thick snapshot on its way out; once it is split from its
                                origin, what is left of it: to be zeroed, and then removed
@@ -24,20 +24,26 @@ the tags, and `mend` finishes or undoes it:
     virtstore.shrinking        a volume that is changed in place, named NAME.virtstore-shrinking,
                                and …
     virtstore.undo             … the snapshot of what it held, NAME.virtstore-undo: written back
-                               unless it is tagged virtstore.removing, too (lvm_undo.py)
+                               unless it is tagged virtstore.removing, too (undo.py)
 
 A name means nothing without its tag: an administrator may call a volume anything.
 
-Source: lvm(8), "Valid names".
+The process that makes a copy is written with its boot and the moment of its start, since a process
+number comes again.
+
+Sources: lvm(8), "Valid names"; proc(5) on stat (field 22) and on sys/kernel/random/boot_id.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, WasImage
-from virtstore.backends.lvm.owner import Owner
 from virtstore.backends.lvm.report import Volume
 from virtstore.errors import UsageError
 
@@ -172,3 +178,44 @@ def check_name(name: str) -> None:
         )
     if name.endswith(_SUFFIXES):
         raise UsageError(f"{name!r} ends like what virtstore calls an image that is not finished")
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Who makes a copy: a process, as it is written into an LVM tag: `BOOT.PID.START`."""
+
+    boot: str
+    pid: int
+    start: int
+
+    @classmethod
+    def here(cls) -> Owner:
+        return cls(_boot(), os.getpid(), _start(os.getpid()))
+
+    @classmethod
+    def parse(cls, text: str) -> Owner | None:
+        """None for what nobody of ours wrote."""
+        boot, _, rest = text.partition(".")
+        pid, _, start = rest.partition(".")
+        return cls(boot, int(pid), int(start)) if pid.isdigit() and start.isdigit() else None
+
+    @property
+    def text(self) -> str:
+        return f"{self.boot}.{self.pid}.{self.start}"
+
+    def is_alive(self) -> bool:
+        if self.boot != _boot():
+            return False
+        try:
+            return _start(self.pid) == self.start
+        except OSError:
+            return False
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+
+
+def _start(pid: int) -> int:
+    # The second field is the command's name in parentheses, and may hold anything.
+    text = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2]
+    return int(text.split()[19])

@@ -1,8 +1,8 @@
 """Changes of several steps that a crash can cut short, and how the next agent ends them.
 
-Each begins by marking the volume and ends by taking the mark away (lvm_marks.py); `mend`
+Each begins by marking the volume and ends by taking the mark away (marks.py); `mend`
 does what is missing, or goes back where nothing has happened yet. A thin pool is mended, too:
-see lvm_steps.py for what a crash within a step leaves there.
+see volumes.py for what a crash within a step leaves there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Images that are logical volumes, thick and thin.
 
-What is not finished is marked (lvm_marks.py), and every step is one LVM command, which is
-all or nothing (lvm_steps.py): so what a crash leaves can be read off the marks, and `mend`
+What is not finished is marked (marks.py), and every step is one LVM command, which is
+all or nothing (volumes.py): so what a crash leaves can be read off the marks, and `mend`
 finishes or undoes it (mending.py).
 
 Sources: lvcreate(8), lvrename(8), lvmthin(7). Host tools needed: lvm.
@@ -41,6 +41,7 @@ from virtstore.backends.lvm.marks import (
     REWORK,
     SHRINKING_SUFFIX,
     UNDO_SUFFIX,
+    Owner,
     check_name,
     copier,
     image_name,
@@ -51,7 +52,6 @@ from virtstore.backends.lvm.marks import (
     strange_tags,
     was_image,
 )
-from virtstore.backends.lvm.owner import Owner
 from virtstore.backends.lvm.report import Group, Volume
 from virtstore.backends.lvm.volume import VolumeImage
 from virtstore.backends.lvm.volumes import Volumes

@@ -1,7 +1,7 @@
 """The volumes of a group, and the steps that changes are made of.
 
 A step is one LVM command, which is all or nothing. What lies between two steps is marked
-(lvm_marks.py), and it is the callers, lvm.py and lvm_mending.py, who see to that.
+(marks.py), and it is the callers, volume_group.py and mending.py, who see to that.
 
 Quirks: `lvremove --yes` of a thick volume removes its snapshots along with it, and those in
 thin pools whose external origin it is. lvremove and `lvconvert --splitsnapshot` wait five
