@@ -115,7 +115,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class PageCache(Protocol):
-    """What the host's page cache has of an image. By default nothing, which `NO_CACHE` is."""
+    """What the host's page cache holds of an image. By default it holds nothing (`NO_CACHE`)."""
 
     def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
         """The parts (offset, length) of a range, in whole pages, that are not in the cache, as far
@@ -123,13 +123,13 @@ class PageCache(Protocol):
         return []
 
     def let_go(self, offset: int, length: int) -> None:
-        """A range need not stay in the cache. What is not on the disk yet does."""
+        """Tell that a range need not stay in the cache. What is not on the disk yet stays."""
         return
 
     def write_out(self, offset: int, length: int, *, wait: bool) -> None:
-        """Begin to bring what was written in a range to the disk, or wait for that: so that
-        the flush at the end, which nothing can interrupt, is short. Promises nothing, but what
-        fails here is raised here: a flush may not say it again."""
+        """Begin to write what is dirty of a range to the disk, or wait for that (`wait`), so that
+        the flush at the end, which nothing can interrupt, is short. It promises nothing; but an
+        error is raised here, as a flush may not report it again."""
         return
 
 
@@ -158,7 +158,7 @@ class Handle(Protocol):
         return NO_CACHE
 
     def close(self) -> None:
-        """Called once; nothing is read or written afterwards."""
+        """Give it back. Called once; nothing is read or written afterwards."""
         ...
 
     def __enter__(self) -> Self:
@@ -173,8 +173,8 @@ class Readable(Handle, Protocol):
 
     @property
     def version(self) -> Version:
-        """Another one after each change, and of another image; always the same where a store
-        cannot tell (a volume)."""
+        """The version of what can be read: another one after each change, and of another image;
+        always the same where a store cannot tell (a volume)."""
         ...
 
     def read_at(self, offset: int, length: int) -> bytes:
@@ -200,7 +200,7 @@ class Readable(Handle, Protocol):
         return
 
     def flush(self) -> None:
-        """Return when what was written, by whomever, would survive a power cut; a failure is
+        """Return when what was written, by whomever, would survive a power cut. A failure is
         final."""
         return
 
@@ -217,7 +217,7 @@ class Image(Readable, Protocol):
         return None
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        """All of `data`, or an error."""
+        """Write all of `data` at a byte, or raise."""
         ...
 
     def zero(self, offset: int, length: int) -> None:
@@ -238,11 +238,11 @@ class Draft(Handle, Protocol):
     whole: bool
 
     def finish(self) -> None:
-        """Flush what is all written now. `publish` does it too."""
+        """Flush a draft that is written whole. `publish` does it too."""
         ...
 
     def note_losses(self, note: str) -> bool:
-        """See `Store`. It has no other note from now on."""
+        """Give the draft this note, in place of any other (see `Store.note_losses`)."""
         ...
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
@@ -266,15 +266,16 @@ class ArchiveSink(Draft, Protocol):
 
     @property
     def resumable(self) -> ResumableSink | None:
-        """The same, where what an interrupted operation left of it can be gone on with."""
+        """The same archive, where a part that an interrupted operation left can be gone on with;
+        else None."""
         return None
 
     def append(self, data: bytes) -> None:
-        """All of `data`, behind what there is, or an error."""
+        """Write all of `data` behind what there is, or raise."""
         ...
 
     def abandon(self) -> None:
-        """Leave nothing of it. It has been closed."""
+        """Leave nothing of the archive. Called once it is closed."""
         ...
 
 
@@ -288,11 +289,11 @@ class ResumableSink(ArchiveSink, Readable, Protocol):
         return self
 
     def write_at(self, offset: int, data: bytes) -> None:
-        """All of `data`, or an error. Writing at the end makes it longer."""
+        """Write all of `data` at a byte, or raise. At the end it makes the archive longer."""
         ...
 
     def cut(self, length: int) -> None:
-        """Make it shorter."""
+        """Make the archive shorter."""
         ...
 
     def scratch(self) -> Image:
@@ -302,7 +303,7 @@ class ResumableSink(ArchiveSink, Readable, Protocol):
 
 
 class Store(Protocol):
-    """A directory or a volume group."""
+    """One place that holds images side by side."""
 
     capabilities: Capabilities
 
@@ -313,7 +314,8 @@ class Store(Protocol):
         return
 
     def identity(self, name: str) -> str:
-        """What a lock on `name` stands for: the same by whatever path the store was reached."""
+        """A text by which a lock on `name` is known: the same by whatever path the store was
+        reached."""
         ...
 
     def free(self) -> int:
@@ -321,7 +323,8 @@ class Store(Protocol):
         ...
 
     def rounded(self, size: int) -> int:
-        """The bytes that an image has of which `size` are wanted: the next size that can be."""
+        """The bytes that an image has of which `size` are wanted: the next size that is
+        possible."""
         return size
 
     def scan(self) -> Iterator[Stored]:
@@ -329,23 +332,24 @@ class Store(Protocol):
         ...
 
     def find(self, name: str) -> Stored | None:
-        """The object of that name; where there is none, the partial one that will have it: what
-        is left of an image before a draft."""
+        """The object of that name; where there is none, the partial one that will have it. What is
+        left of an image goes before a draft."""
         found = [stored for stored in self.scan() if stored.name == name]
         return min(found, key=lambda s: (s.state, s.was_image != "yes"), default=None)
 
     def open(self, name: str, *, writable: bool = False, partial: bool = False) -> Image:
-        """Raises `NotFound`; `Denied` for anything that is not an image (a link, a FIFO)."""
+        """An image, opened. Raises `NotFound`, and `Denied` for anything that is not an image (a
+        link, a FIFO). `partial`: open the partial one."""
         ...
 
     def require_name(self, name: str) -> None:
-        """Raises `UsageError` for what no new image here can be called, nor an image that is
-        worked on: the names that it has meanwhile count."""
+        """Raises `UsageError` for a name that no new image here can have, also because of the
+        longer names that it has while it is worked on."""
         ...
 
     def require_attributes(self, name: str, like: str | None = None) -> None:
-        """Raises `Denied` where what gets this name could not have the owner, access list and
-        labels that `Draft.publish` will give it, or what has the name may not be replaced. Told
+        """Raises `Denied` where an image of this name could not be given the owner, access list and
+        labels that `Draft.publish` gives it, or where what has the name may not be replaced. Found
         by trying, before any data moves."""
         return
 
@@ -369,13 +373,13 @@ class Store(Protocol):
         ...
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
-        """For good, flushed. Raises `NotFound`; `InUse` where snapshots depend on it, unless
-        they are to go too."""
+        """Remove an image, flushed. Raises `NotFound`, and `InUse` where snapshots depend on it,
+        unless they are to go too."""
         ...
 
     def require_new_names(self) -> None:
-        """Raises `Unsupported` where nothing new can be published without the danger of replacing
-        what gets that name at the same moment: told by trying it, before anything is written."""
+        """Raises `Unsupported` where no new image can be published without the danger of replacing
+        what gets its name at the same moment. Found by trying, before anything is written."""
         return
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
@@ -384,14 +388,14 @@ class Store(Protocol):
         ...
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = ...) -> None:
-        """Make it longer; the new space is reserved and zero. A failure leaves the old size, unless
-        it is `in_use` (see `unzeroed`). `between` is called while that is zeroed, and may raise.
-        Raises `NoSpace`."""
+        """Make an image longer; its new space is reserved and zero. A failure leaves the old size,
+        unless the image is `in_use` (see `unzeroed`). `between` is called while the new space is
+        zeroed, and may raise. Raises `NoSpace`."""
         ...
 
     def unzeroed(self, name: str) -> int | None:
-        """The byte from which on it may hold old data of others, and its own as well: growing it
-        was cut short while it was in use. `grow` zeroes that."""
+        """The byte from which on an image may hold old data of others, beside its own, because a
+        growth was cut short while it was in use; None for nowhere. `grow` zeroes that."""
         return None
 
     def losses(self, name: str) -> str:
@@ -400,8 +404,8 @@ class Store(Protocol):
         return ""
 
     def note_losses(self, name: str, note: str) -> bool:
-        """Note for good, in at most 1000 letters, digits, `-` and `:`, what the image had lost
-        when it was made longer; "" takes the note away. Whether this store can have one."""
+        """Note on the disk what an image had lost when it was made longer, in at most 1000 letters,
+        digits, `-` and `:`; "" takes the note away. Whether this store can have one."""
         return False
 
     def shrink(self, name: str, size: int) -> None:
@@ -414,7 +418,7 @@ class Store(Protocol):
         return []
 
     def mend(self, name: str) -> None:
-        """Finish or undo such a change. The caller holds the image's lock."""
+        """Finish or undo what `interrupted` told of. The caller holds the image's lock."""
         return
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
@@ -425,20 +429,22 @@ class Store(Protocol):
         raise Unsupported(_NO_SNAPSHOTS)
 
     def guarded(self, name: str, end: int, contents: str) -> AbstractContextManager[str]:
-        """Undo what is written to the image within the block, if the block ends in an error
-        or the machine stops. Only a store that has cheap snapshots, and room for one, does.
-        Gives the name by which the image is opened meanwhile; it is closed before the end.
-        What is changed ends at byte `end`, and is known again by the text `contents`. Where the
-        block ends in `LeftRunning`, a tool still writes there: `mend` undoes that later."""
+        """Undo what is written to an image within the block, if the block ends in an error or the
+        machine stops. A store does that if it has cheap snapshots, and room for one.
+
+        Gives the name by which the image is opened meanwhile; the image is closed before the block
+        ends. The change ends at byte `end`; the text `contents` stands for what is changed. Where
+        the block ends in `LeftRunning`, a tool still writes there: `mend` undoes that later.
+        """
         return nullcontext(name)
 
     def remnants(self, name: str, contents: str) -> int:
-        """The byte before which a guarded change of the same contents, which was not undone, may
+        """The byte before which a guarded change of the same `contents`, which was not undone, may
         have left data behind; 0 if there was none since `forget_remnants`."""
         return 0
 
     def forget_remnants(self, name: str) -> None:
-        """There are none: the change was whole, or had not begun."""
+        """Tell that there are no remnants: the change was whole, or had not begun."""
         return
 
     def frozen(self, name: str) -> Image:

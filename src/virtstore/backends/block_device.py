@@ -74,7 +74,7 @@ _LVM_TIMEOUT: Final = 120
 
 
 class BlockDeviceRoot(Root, frozen=True):
-    """`path` is the device, or a link to it."""
+    """`[[block_device]]`. `path`: the device, or a link to it."""
 
     section: ClassVar[str] = "block_device"
     listed: ClassVar[EntryType] = "block"
@@ -179,7 +179,7 @@ class BlockDevice(Store):
         self._name = name
 
     def close(self) -> None:
-        """Its node is the session's."""
+        """See the contract. The device's node belongs to the session."""
 
     def identity(self, name: str) -> str:
         return f"block:{_number(os.fstat(self._node))}"
@@ -230,13 +230,13 @@ class BlockDevice(Store):
         raise Unsupported(_FIXED)
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
-        """There are no drafts. What is left of an image stays, since nothing is known to be right
-        in its place."""
+        """See the contract. A device has no drafts. What is left of an image stays, since nothing
+        is known to be right in its place."""
         if was_image:
             raise Unsupported(_FIXED)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
-        """All that it has is reserved."""
+        """See the contract. All space that a device has is reserved."""
         with self.open(name) as image:
             if size > image.size:
                 raise Unsupported(_FIXED)
@@ -247,7 +247,7 @@ class BlockDevice(Store):
                 raise Unsupported(_FIXED)
 
     def guarded(self, name: str, end: int, contents: str) -> AbstractContextManager[str]:
-        """Nothing is undone."""
+        """See the contract. Nothing is undone."""
         self._require(name)
         return nullcontext(name)
 
@@ -282,7 +282,7 @@ class BlockDevice(Store):
             raise
 
     def _claimed(self) -> int:
-        """A descriptor to write by, while which is open nobody mounts the device or the like."""
+        """A descriptor to write by. While it is open nobody mounts the device or the like."""
         fd = self._opened(os.O_RDWR | os.O_EXCL)
         try:
             _refuse_read_only(fd)
@@ -307,8 +307,9 @@ class BlockImage(DeviceImage):
 
 
 class BlockDraft(BlockImage, ImageDraft):
-    """The device while it is overwritten. What belongs to its beginning is kept in memory from its
-    first change to its last; one that is taken up again has the mark there until it is written."""
+    """The device while it is overwritten. What belongs to its beginning is kept in memory from the
+    first change to the last. A device that an interrupted copy left has the mark there until this
+    is written."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
@@ -346,7 +347,7 @@ class BlockDraft(BlockImage, ImageDraft):
             DeviceImage.zero(self, offset + kept, length - kept)
 
     def _keep(self, offset: int, data: bytes) -> int:
-        """How much of `data` was put aside, to be written last."""
+        """Put aside the data that is to be written last. Returns how many bytes that is."""
         with self._keeping:
             if data and self._first is None:
                 self._first = bytearray(super().read_at(0, _FIRST))
@@ -373,7 +374,7 @@ class BlockDraft(BlockImage, ImageDraft):
         self.whole = False
 
     def _logical_block(self) -> int:
-        """Bytes that a disk writes whole or not at all."""
+        """The bytes that a disk writes whole or not at all."""
         disk = _disk(_number(os.fstat(self._fd)))
         return int(_text(disk, "queue/logical_block_size") or _SECTOR)
 
@@ -403,7 +404,7 @@ def _refuse_other_kinds(status: os.stat_result, path: str) -> None:
 
 
 def _refuse_read_only(fd: int) -> None:
-    """Raises `Denied`: for root it is opened to be written all the same."""
+    """Raises `Denied` for a read-only device, which root can open to be written all the same."""
     said = fcntl.ioctl(fd, _BLKROGET, bytes(4))
     if said != bytes(4):
         raise Denied(
@@ -454,7 +455,7 @@ def _number_of(path: str) -> str | None:
 
 
 def _disk(number: str) -> str:
-    """The number of a partition's disk; of what is none, its own."""
+    """The number of the disk that a partition is on; of anything else, its own."""
     place = os.path.realpath(f"{_SYSFS}/{number}")
     if not os.path.exists(f"{place}/partition"):
         return number

@@ -32,7 +32,8 @@ class DeviceImage(DescriptorImage):
 
     @property
     def open_count(self) -> int | None:
-        """The device mapper's, of volumes, multipath, LUKS and the like; no other device counts."""
+        """How often it is open, where the device mapper counts: volumes, multipath, LUKS and the
+        like; None for other devices."""
         return linux.device_mapper_opens(os.fstat(self._fd).st_rdev)
 
     def zero(self, offset: int, length: int) -> None:
@@ -45,8 +46,8 @@ class DeviceImage(DescriptorImage):
         self._write_zeros(last, end - last)
 
     def zero_data(self, offset: int, length: int) -> None:
-        """The same, but what reads as zeros is not written: so a thin volume's unmapped parts
-        stay unmapped, and are read without any I/O."""
+        """Zero a range, but write only where it is not zero. So a thin volume's unmapped parts stay
+        unmapped, and are read without any I/O."""
         end = offset + length
         for start in range(offset, end, CHUNK):
             block = self.read_at(start, min(CHUNK, end - start))

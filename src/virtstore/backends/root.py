@@ -70,11 +70,12 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         return path.removeprefix(here).strip("/") if within(path, here) else None
 
     def address(self, inside: str) -> str:
-        """The path by which is told what `below` gave."""
+        """The path that is shown for what `below` gave."""
         return plain_path(f"{self.path}/{inside}")
 
     def part(self, path: str) -> Self:
-        """As much of it as a session may see that is restricted to `path`, which lies in it."""
+        """The part of the place that a session may see which is restricted to `path`, a path in
+        it."""
         return self
 
     def anchor(self, file: str) -> int:

@@ -81,7 +81,7 @@ Watch = Callable[[int, int], None]
 
 
 def unwatched(done: int, total: int) -> None:
-    """For whoever does not want to know."""
+    """Takes progress, for whoever does not want to know."""
 
 
 class FileSystem(Protocol):

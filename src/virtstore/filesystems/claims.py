@@ -16,7 +16,7 @@ from virtstore.units import format_size
 
 
 def claimed_end(partition: Partition) -> int:
-    """The byte where a partition ends, or the file system in it, whichever is further back."""
+    """The byte where a partition ends, or the file system in it if that reaches further."""
     inside = partition.filesystem.size if partition.filesystem else None
     return max(end_of(partition), partition.start + (inside or 0))
 
@@ -45,7 +45,7 @@ def losses(
 
 
 def missing(name: str, end: int, disk_size: int) -> str:
-    """That `name` is cut off, and how much of it."""
+    """A sentence: how much of `name` is cut off."""
     lost = end - disk_size
     return (
         f"{name} ends at byte {end} and the image has {disk_size}: the image was cut, and the last"
@@ -82,7 +82,7 @@ def overlapping(each: Partition, partitions: Iterable[Partition]) -> Partition |
 
 
 def outgrown(each: Partition, partitions: Iterable[Partition]) -> str:
-    """That the file system in a partition is larger than that, and what can be done."""
+    """A sentence: the file system in a partition is larger than that, and what can be done."""
     assert each.filesystem
     said = (
         f"the {each.filesystem.type} file system in partition {each.number} has"
@@ -103,8 +103,8 @@ def outgrown(each: Partition, partitions: Iterable[Partition]) -> str:
 def refuse_to_write_into(
     partitions: Iterable[Partition], start: int, end: int, what: str, *, of: int | None = None
 ) -> None:
-    """Raises `Unsafe` where a file system claims a byte from `start` to `end`, which is `what`,
-    unless that is in partition `of`."""
+    """Raises `Unsafe` where a file system claims a byte from `start` to `end`. `what`: what is to
+    be written there; `of`: the partition whose own file system may claim them."""
     for each in partitions:
         if each.number == of or is_container(each) or each.filesystem is None:
             continue
@@ -120,8 +120,9 @@ def refuse_to_write_into(
 def refuse_tables_parts(
     table: Table, partitions: tuple[Partition, ...], disk_size: int, *, of: int | None
 ) -> None:
-    """Raises `Unsafe` where a file system, but for that in partition `of`, claims bytes where a
-    table is written, or what was left of it zeroed, on a disk that is to have `disk_size`."""
+    """Raises `Unsafe` where a file system claims bytes to which a partition table's parts are
+    written on a disk that is to have `disk_size`, or where an old part is zeroed. `of`: the
+    partition whose own file system may claim them."""
     behind = max((end_of(p) for p in partitions if not is_container(p)), default=0)
     for size in {disk_size, table.disk}:
         if (start := table.backup(size)) < size:

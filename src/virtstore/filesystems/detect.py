@@ -94,7 +94,7 @@ def _probe_all(devices: Sequence[Device]) -> list[Probe]:
 
 
 def _known_without_blkid(device: Device) -> Probe | None:
-    """What there is to say of a blank device, and of one that cannot be read. None of others."""
+    """What is known of a device that is blank or cannot be read; None for any other."""
     try:
         return blkid.NOTHING if is_blank(device) else None
     except OSError as error:
@@ -106,7 +106,8 @@ def _unreadable(error: OSError) -> Probe:
 
 
 def _contents_as_far_as_read(device: Device, probe: Probe) -> Contents:
-    """`_contents`; one of many images that cannot be read does not hide the others."""
+    """As `_contents`, but an I/O error is a warning: one of many images that cannot be read does
+    not hide the others."""
     try:
         return _contents(device, probe)
     except OSError as error:

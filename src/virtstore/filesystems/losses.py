@@ -25,8 +25,8 @@ _ENTRY: Final = re.compile(r"(\d{1,19})-(\d{1,19})-([0-9a-f]{16})")
 
 
 class Loss(NamedTuple):
-    """What is missing of one thing, and in which partition that is: the bytes of the disk from
-    `start` to `end`."""
+    """One thing that is missing, in the bytes of the disk from `start` to `end`, and in which
+    partition that is."""
 
     number: int | None
     message: str
@@ -49,13 +49,13 @@ class _Place(NamedTuple):
 
 
 def valid(note: str) -> str:
-    """What of a note can be one; it may have come from anybody."""
+    """Those entries of a note that can be ones; anybody may have written it."""
     return _text(_entries(note))
 
 
 def after_growth(note: str, contents: Contents, size: int) -> str:
-    """The note of an image of `size` bytes that is about to be made longer, with what is still
-    true of the one that it has."""
+    """The note for an image of `size` bytes that is about to be made longer. It keeps what is still
+    true of the note that the image has."""
     known = {entry.key: entry for entry in _entries(note)}
     found = []
     for place in _places(contents):
@@ -72,7 +72,7 @@ def after_growth(note: str, contents: Contents, size: int) -> str:
 
 
 def losses_noted(note: str, contents: Contents, size: int) -> Iterator[Loss]:
-    """What a note tells of an image that has `size` bytes and holds `contents`."""
+    """What a note tells about an image that has `size` bytes and holds `contents`."""
     known = {entry.key: entry for entry in _entries(note)}
     for place in _places(contents):
         entry = known.get(place.key)

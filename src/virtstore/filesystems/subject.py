@@ -49,10 +49,10 @@ _PVRESIZE: Final = (
 
 
 class Subject(msgspec.Struct, frozen=True):
-    """`present` and `minimum`: the file system's bytes now and at least, None where that
-    cannot be told (or was not asked: `measured`). `filesystem` None: what is in it cannot be
-    changed, for the reason that `trouble` is; without one it is a physical volume, of which only
-    the partition grows. `others`: all partitions of the disk."""
+    """What a resize is about. `present` and `minimum`: the file system's bytes now and at least,
+    None where that cannot be told, or was not asked (`measured`). `filesystem`: None where it
+    cannot be changed, for the reason `trouble`; if there is none, it is a physical volume, of which
+    only the partition grows. `others`: all partitions of the disk."""
 
     kind: str
     filesystem: FileSystem | None
@@ -65,7 +65,7 @@ class Subject(msgspec.Struct, frozen=True):
     trouble: Error | None = None
 
     def measured(self, disk: Device) -> Subject:
-        """The same, with its minimum: that takes a tool which reads all the file system's maps."""
+        """The same with its minimum, for which a tool reads all the file system's maps."""
         if self.filesystem is None:
             return self
         minimum = self.filesystem.minimum(self._device(disk))
@@ -78,12 +78,12 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is left for others to do once it has grown."""
+        """What others have to do once it has grown, as messages."""
         return () if self.filesystem else (_PVRESIZE,)
 
     @property
     def number(self) -> int | None:
-        """Of its partition."""
+        """The number of its partition; None for a bare file system."""
         return self.partition.number if self.partition else None
 
     @property
@@ -93,7 +93,8 @@ class Subject(msgspec.Struct, frozen=True):
 
     @property
     def in_the_way(self) -> str | None:
-        """What keeps it from reaching the end of the disk, as a message says it."""
+        """What keeps it from reaching the end of the disk, as a message says it; None for
+        nothing."""
         return in_the_way(self.partition, self.others) if self.partition else None
 
     @property
@@ -108,8 +109,8 @@ class Subject(msgspec.Struct, frozen=True):
         return instead(self.partition, self.others)
 
     def only_cut(self, size: int | None) -> Error | None:
-        """Why an image gets as small as `size` (None: as it can) by what is free behind its
-        partitions only; None where what is in this one may shrink."""
+        """Why an image gets as small as `size` (None: as it can) only by cutting what is free
+        behind its partitions; None where what is in this partition may shrink."""
         if self.trouble or self.table is None:
             return self.trouble
         if self.in_the_way:
@@ -122,7 +123,7 @@ class Subject(msgspec.Struct, frozen=True):
         return able.why_not()
 
     def require_way(self) -> None:
-        """Raises `Unsupported` where it cannot have what an image grows by."""
+        """Raises `Unsupported` where it cannot have the space by which the image grows."""
         if self.in_the_way:
             raise Unsupported(
                 f"{self.in_the_way}, so it can have nothing of what the image would grow by."
@@ -135,7 +136,7 @@ class Subject(msgspec.Struct, frozen=True):
             raise self.trouble
 
     def require_whole(self, disk_size: int) -> None:
-        """Raises `Corrupt` where a part of it is gone: growing the disk would put zeros there,
+        """Raises `Corrupt` where a part of it is cut off: growing the disk would put zeros there,
         which may pass a check."""
         if self.end > disk_size:
             where = f" in partition {self.partition.number}" if self.partition else ""
@@ -144,7 +145,7 @@ class Subject(msgspec.Struct, frozen=True):
             raise Corrupt(cut(self.partition, disk_size))
 
     def require_undisputed(self, disk_size: int) -> None:
-        """Raises `Unsafe` where something else claims bytes that may be written to when it is
+        """Raises `Unsafe` where another file system claims bytes that may be written when it is
         resized on a disk that is to have `disk_size`."""
         if self.table:
             refuse_tables_parts(self.table, self.others, disk_size, of=self.number)
@@ -173,8 +174,8 @@ class Subject(msgspec.Struct, frozen=True):
         return self.table.smallest_disk(self.partition.number, wanted)
 
     def require_growth(self, size: int | None, disk_size: int) -> None:
-        """Raises what keeps it from growing to `size` bytes (None: as far as there is room) on a
-        disk that is to have `disk_size`."""
+        """Raises where it cannot grow to `size` bytes (None: as far as there is room) on a disk
+        that is to have `disk_size`."""
         self.require_able_inside()
         if self.partition and self.end > end_of(self.partition):
             self._require_place(self.partition)
@@ -285,8 +286,8 @@ class Subject(msgspec.Struct, frozen=True):
         return able is not None and (able.shrink or able.mounted)
 
     def shrink(self, disk: Device, size: int | None, watch: Watch) -> Resized:
-        """Shrink the file system. One that says it is as small as asked is asked too: a journal
-        with a growth in it says otherwise."""
+        """Shrink the file system. A file system that says it is small enough is asked too: a
+        journal with a growth in it says otherwise."""
         fits = size is not None and self.present is not None and self.present <= size
         if self.present is not None and fits and not self._can_tell_more:
             return Resized(self.present, changed=False)

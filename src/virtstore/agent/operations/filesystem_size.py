@@ -58,7 +58,7 @@ def grow_filesystem(agent: Agent, request: GrowFilesystem) -> Done:
 
 
 def _why_no_more(work: Work, request: GrowFilesystem, *, changed: bool) -> tuple[str, ...]:
-    """What there is to say of a growth that found less room than there may seem to be."""
+    """The warning for a growth that found less room than there seems to be."""
     if request.size is not None:
         return ()
     if work.subject.in_the_way:
@@ -92,7 +92,7 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> Done:
 
 
 def _left_behind(work: Work) -> tuple[str, ...]:
-    """What there is to say of data that its partition no longer has once that is smaller."""
+    """The warning about data that is not in its partition any more, once that is smaller."""
     if work.subject.partition is None:
         return ()
     with work.place.store.open(work.place.name) as image:
@@ -106,7 +106,7 @@ def resize(agent: Agent, request: ResizeImage) -> Done:
 
 
 def target_size(work: Work, asked: str) -> int | None:
-    """The bytes that an image is to have; None for "as small as it goes"."""
+    """The bytes that an image is to have; None for as few as possible."""
     size = None
     if asked != MINIMUM:
         size = allocatable(work.place, parse_target_size(asked, work.present))
@@ -142,7 +142,7 @@ def _grow_image(work: Work, size: int, *, dry_run: bool) -> Done:
 
 @contextmanager
 def grown_image(work: Work, size: int) -> Iterator[None]:
-    """The image has `size` bytes, and its old size again if the block fails."""
+    """Grow the image to `size` bytes, and give it its old size back if the block fails."""
     if size > work.present:
         work.place.store.grow(work.place.name, size)
     with undone_by(lambda: _cut_back(work) if size > work.present else None):
@@ -150,7 +150,7 @@ def grown_image(work: Work, size: int) -> Iterator[None]:
 
 
 def _cut_back(work: Work) -> None:
-    """The image has its old size again. Raises `Unsafe` where something was written behind it."""
+    """Give the image its old size back. Raises `Unsafe` where something was written behind that."""
     place = work.place
     with place.store.open(place.name) as image:
         refuse_to_cut(image, work.present)
@@ -200,7 +200,7 @@ def grow_inside(work: Work, plan: ResizePlan) -> Resized:
 
 
 def _shrink_inside(work: Work, name: str, plan: ResizePlan) -> Resized:
-    """The file system, and then its partition."""
+    """Shrink the file system, and then its partition."""
     subject, place = work.subject, work.place
     work.agent.session.stage("resizing")
     with writing(work, name) as image, device_of(image, lock=place.lock) as disk:

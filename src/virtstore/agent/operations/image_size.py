@@ -67,7 +67,7 @@ def grow(agent: Agent, request: GrowImage) -> Done:
 
 
 def _contents(image: Image) -> Contents:
-    """What is in it, as far as this host has a tool to look with."""
+    """What is in an image, as far as this host has a tool to look with."""
     with suppress(Error), device_of(image) as device:
         return detect(device)
     return Contents(measured=False)
@@ -91,7 +91,8 @@ def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Ite
 
 
 def _grow(agent: Agent, place: Place, image: Image, size: int) -> None:
-    """Also where somebody has it open; but not somebody new."""
+    """Grow an image, also one that somebody uses. Raises `InUse` where somebody begins to use it
+    meanwhile."""
     uses = agent.uses(image)
 
     def look() -> None:

@@ -29,8 +29,8 @@ from virtstore.undo import undone_by
 
 
 class Work(NamedTuple):
-    """One request, looked into: the image has `present` bytes, and nobody uses it. `notes`: what
-    its user has to know, whatever comes of it."""
+    """One request to resize, looked into: nobody uses the image, which has `present` bytes.
+    `notes`: what the user has to know, whatever comes of it."""
 
     agent: Agent
     place: Place
@@ -73,7 +73,8 @@ class Work(NamedTuple):
 def work_on(
     agent: Agent, path: str, partition: int | None = None, *, shrinks: bool = True
 ) -> Iterator[Work]:
-    """The image is locked, and closed again: whoever undoes a change must have it alone."""
+    """Look into an image, which is locked, and close it again: whoever undoes a change must have it
+    alone."""
     with agent.locked(path, "write") as place:
         with agent.to_change(place, place.name) as image:
             require_raw(place, image)
@@ -90,8 +91,9 @@ def work_on(
 
 
 def _losses(place: Place, found: Contents, subject: Subject, size: int) -> tuple[str, ...]:
-    """What others in the image than the subject had lost before it grew. Raises `Corrupt` where
-    the subject did: whatever a tool moves or makes of the zeros is no longer told from data."""
+    """Warnings about what other things in the image than the subject had lost before it grew.
+    Raises `Corrupt` where the subject itself had: what a tool makes of the zeros there could not be
+    told from data afterwards."""
     losses = tuple(lost.told(place.store, place.path, place.name, found, size))
     for loss in losses:
         if loss.number == subject.number:
@@ -101,7 +103,8 @@ def _losses(place: Place, found: Contents, subject: Subject, size: int) -> tuple
 
 @contextmanager
 def writing(work: Work, name: str) -> Iterator[Image]:
-    """The image, opened for one step; a check may have taken hours since the last."""
+    """The image, opened for one step. Who uses it is looked at again, since a check may have taken
+    hours."""
     with work.agent.to_change(work.place, name) as image:
         yield image
 
@@ -118,8 +121,8 @@ def allocatable(place: Place, size: int) -> int:
 
 @contextmanager
 def guarded(work: Work) -> Iterator[str]:
-    """The store's guard. If the block fails with everything in its place, it is as if nothing
-    had been begun: the next change has no right to what lies behind."""
+    """The store's guard. If the block fails and everything is in its place, the change counts as
+    not begun: the next one has no right to what lies behind."""
     place = work.place
 
     def forget() -> None:
@@ -134,7 +137,7 @@ def guarded(work: Work) -> Iterator[str]:
 
 
 def _is_as_it_was(work: Work) -> bool:
-    """Whether file system and partition are seen to be where they were."""
+    """Whether file system and partition are where they were, as far as can be seen."""
     before = work.subject
     with work.place.store.open(work.place.name) as image, device_of(image) as disk:
         now = choose(detect(disk), before.number)
@@ -142,7 +145,7 @@ def _is_as_it_was(work: Work) -> bool:
 
 
 def fill_holes(work: Work) -> None:
-    """Have the space for all that a tool may write, so that a full disk stops it before it
+    """Reserve all space that a tool may write to, so that a full disk stops the tool before it
     begins: ntfsresize does not survive that half-way."""
     with work.place.store.open(work.place.name) as image:
         size = image.size
@@ -170,7 +173,7 @@ def answer(
     moved: MovedPartition | None = None,
     notes: tuple[str, ...] = (),
 ) -> Done:
-    """The answer; `resized` None: nothing was changed within the partition that it is about."""
+    """The answer to the request. `resized`: None where nothing was changed within the partition."""
     subject, size = work.subject, resized.size if resized else work.subject.present
     work.place.store.forget_remnants(work.place.name)
     with work.place.store.open(work.place.name) as image:

@@ -35,7 +35,7 @@ class Group(Protocol):
 
 
 class _DraftCache(DescriptorCache):
-    """Says what `telling` makes of a failure."""
+    """A page cache whose failures `telling` turns into better errors."""
 
     def __init__(self, fd: int, telling: Callable[[], AbstractContextManager[None]]) -> None:
         super().__init__(fd)
@@ -87,8 +87,9 @@ class VolumeDraft(VolumeImage, ImageDraft):
 
     @contextmanager
     def _telling_a_full_pool(self) -> Iterator[None]:
-        """Of what a thin pool has no room for, the kernel says EIO: after a minute, in which
-        the pool may be extended, or at once (lvmthin(7), "Data space exhaustion")."""
+        """Raises `NoSpace` in place of EIO where the thin pool is full. The kernel says EIO after a
+        minute, in which the pool may be extended, or at once (lvmthin(7), "Data space
+        exhaustion")."""
         try:
             yield
         except OSError as error:

@@ -24,9 +24,9 @@ _STEP = 256 << 20
 
 
 def grow(volumes: Volumes, name: str, size: int, *, in_use: bool, between: Look) -> None:
-    """Make it `size` bytes long, if it is shorter, and zero what was added, also by a growth that
-    was cut short. A failure leaves the old size, but for one that is `in_use`: what of its
-    new space is zero is not known then."""
+    """Make a volume `size` bytes long, if it is shorter, and zero what was added, also by a growth
+    that was cut short. A failure leaves the old size, unless the volume is `in_use`: then its new
+    space stays, of which nobody knows what is zeroed."""
     volume = volumes.get(name)
     start = zero_from(volume)
     if start is None:
@@ -49,8 +49,8 @@ def grow(volumes: Volumes, name: str, size: int, *, in_use: bool, between: Look)
 
 
 def finish(volumes: Volumes, name: str) -> None:
-    """After a crash: what nobody can have used is zeroed, and has its name again. Raises `InUse`
-    where somebody has it open all the same."""
+    """End a growth that a crash cut short: zero what nobody can have used, and give the volume its
+    name back. Raises `InUse` where somebody has it open all the same."""
     if volume := _hidden(volumes, name):
         if volume.open:
             raise InUse(f"somebody has {volume.name} open, which is not zeroed yet")
@@ -63,19 +63,19 @@ def finish(volumes: Volumes, name: str) -> None:
 
 
 def unzeroed(volume: Volume) -> int | None:
-    """The byte from which on it may hold old data of others."""
+    """The byte from which on a volume may hold old data of others; None for nowhere."""
     start = zero_from(volume)
     return start if start is not None and start < volume.size else None
 
 
 def _settle(volumes: Volumes, name: str, hidden: str) -> None:
-    """It has its name again, if there is nothing left to be zeroed."""
+    """Give the volume its name back if nothing is left to be zeroed."""
     if unzeroed(volumes.get(hidden)) is None:
         _show(volumes, name, hidden)
 
 
 def _show(volumes: Volumes, name: str, hidden: str) -> None:
-    """All of it is zeroed: it has its name, and no mark."""
+    """Give the volume, all of which is zeroed, its name back, and take its mark away."""
     volume = volumes.get(hidden)
     start = zero_from(volume)
     if hidden != name:

@@ -17,14 +17,14 @@ from virtstore.own_programs import module_argv
 
 
 class Guard:
-    """The agent's side: starts the process."""
+    """The agent's side of it: starts the process."""
 
     def __init__(self, group: str, name: str) -> None:
         argv = [*module_argv("virtstore.backends.lvm.guard"), group, name]
         self._process = run.companion(argv)
 
     def dismiss(self) -> None:
-        """The snapshot is gone, and with it the need for a guard."""
+        """End the process: the snapshot is gone."""
         self._process.kill()
         assert self._process.stdin
         self._process.stdin.close()

@@ -76,55 +76,55 @@ _NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,100}")
 
 
 def is_partial(volume: Volume) -> bool:
-    """Whether it is a draft, and not only called so."""
+    """Whether a volume is a draft, and not only called like one."""
     return volume.name.endswith(PARTIAL_SUFFIX) and PARTIAL in volume.tags
 
 
 def is_reworked(volume: Volume) -> bool:
-    """Whether it is what is left of an image that is, or was, changed in place."""
+    """Whether a volume is what is left of an image that is, or was, changed in place."""
     return volume.name.endswith(REWORK_SUFFIX) and REWORK in volume.tags
 
 
 def was_image(volume: Volume) -> WasImage:
-    """Whether something partial is what is left of an image."""
+    """Whether a partial volume is what is left of an image."""
     if is_reworked(volume):
         return "yes"
     return "maybe" if is_partial(volume) and DRAFT not in volume.tags else "no"
 
 
 def is_replaced(volume: Volume) -> bool:
-    """Whether it is an old image on its way out, and not only called so."""
+    """Whether a volume is an old image on its way out, and not only called like one."""
     return volume.name.endswith(REPLACED_SUFFIX) and REPLACED in volume.tags
 
 
 def is_shrinking(volume: Volume) -> bool:
-    """Whether it is being changed in place, or was when its host stopped."""
+    """Whether a volume is being changed in place under guard, or was when its host stopped."""
     return volume.name.endswith(SHRINKING_SUFFIX) and SHRINKING in volume.tags
 
 
 def is_growing(volume: Volume) -> bool:
-    """Whether its new space is being zeroed, or was when its host stopped."""
+    """Whether a volume's new space is being zeroed, or was when its host stopped."""
     return volume.name.endswith(GROWING_SUFFIX) and zero_from(volume) is not None
 
 
 def is_undo(volume: Volume) -> bool:
-    """Whether it keeps what such a volume held."""
+    """Whether a volume is the snapshot that keeps what a guarded one held."""
     return volume.name.endswith(UNDO_SUFFIX) and UNDO in volume.tags
 
 
 def is_hidden(volume: Volume) -> bool:
-    """Whether it is neither an image nor what will be one."""
+    """Whether a volume is neither an image nor going to be one."""
     ours = is_replaced(volume) or is_undo(volume) or copier(volume) is not None
     return ours or is_exception_store(volume)
 
 
 def is_exception_store(volume: Volume) -> bool:
-    """Whether it is what is left of a snapshot that was split from its origin."""
+    """Whether a volume is what is left of a snapshot that was split from its origin."""
     return REMOVING in volume.tags and volume.origin is None
 
 
 def image_name(volume: Volume) -> str:
-    """The final name of the image that it is, will be, or was."""
+    """The final name of the image that a volume is, will be, or was."""
     for suffix, has in (
         (PARTIAL_SUFFIX, is_partial),
         (REWORK_SUFFIX, is_reworked),
@@ -139,7 +139,7 @@ def image_name(volume: Volume) -> str:
 
 
 def copier(volume: Volume) -> Owner | None:
-    """Whose copy a snapshot is made for."""
+    """The process for whose copy a snapshot is made; None for any other volume."""
     for tag in volume.tags:
         if tag.startswith(COPYING):
             return Owner.parse(tag.removeprefix(COPYING))
@@ -147,13 +147,13 @@ def copier(volume: Volume) -> Owner | None:
 
 
 def is_orphaned(volume: Volume) -> bool:
-    """Whether it was made for a copy that nobody makes any more."""
+    """Whether a snapshot was made for a copy that nobody makes any more."""
     owner = copier(volume)
     return owner is not None and not owner.is_alive()
 
 
 def strange_tags(volume: Volume) -> list[str]:
-    """Those of its tags that others gave it."""
+    """Those tags of a volume that others gave it."""
     return sorted(tag for tag in volume.tags if not tag.startswith("virtstore."))
 
 
@@ -165,7 +165,7 @@ def zero_from(volume: Volume) -> int | None:
 
 
 def lost_tags(volume: Volume) -> list[str]:
-    """The tags that say what it had lost."""
+    """Those tags of a volume that note what its image had lost."""
     return sorted(tag for tag in volume.tags if tag.startswith(LOST))
 
 
@@ -193,7 +193,7 @@ class Owner(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Owner | None:
-        """None for what nobody of ours wrote."""
+        """The process that a tag names; None for a tag that is none of ours."""
         boot, _, rest = text.partition(".")
         pid, _, start = rest.partition(".")
         return cls(boot, int(pid), int(start)) if pid.isdigit() and start.isdigit() else None

@@ -39,8 +39,8 @@ from virtstore.errors import Error, NotFound
 
 
 def interrupted(volumes: Volumes) -> list[str]:
-    """The names of images and pools of which `mend` has something to do. Pools come first: an
-    image may be one that its pool has yet to make."""
+    """The names of images and pools that `mend` has something to do for. Pools come first: an image
+    may be a volume that its pool has yet to make."""
     pools = [pool.name for pool in volumes.behind()]
     return pools + sorted({image_name(v) for v in volumes.all() if _unfinished(v)})
 
@@ -84,8 +84,8 @@ def remove(volumes: Volumes, name: str) -> None:
 
 
 def _bring_up_to_date(volumes: Volumes, pool: str) -> None:
-    """Make a volume in a pool and remove it: with that LVM has all done that was left undone.
-    It looks like a draft, for `clean`, should this be cut short, too."""
+    """Have LVM do in a pool what it had left undone, by making a volume there and removing it. That
+    volume looks like a draft, for `clean`, should this be cut short, too."""
     name = pool + PARTIAL_SUFFIX
     if not any(v.name == name and is_partial(v) for v in volumes.all()):
         volumes.make_anything(pool, name, PARTIAL, DRAFT)
@@ -104,7 +104,7 @@ def _unfinished(volume: Volume) -> bool:
 
 
 def _remove_leftovers(volumes: Volumes, name: str) -> None:
-    """Snapshots of copies that nobody makes any more, and what was split from an origin."""
+    """Remove snapshots of copies that nobody makes any more, and what was split from an origin."""
     for volume in volumes.all():
         left = is_exception_store(volume) and not copier(volume) and not is_undo(volume)
         ours = is_orphaned(volume) or left

@@ -42,8 +42,8 @@ _ALL: Final = (
 
 
 def refuse_too_long(group: str, name: str, suffixes: Iterable[str] = _ALL) -> None:
-    """Raises `UsageError` where a volume cannot have one of these suffixes: its device's name would
-    be too long. LVM finds that half-way only, and wants it mended by hand."""
+    """Raises `UsageError` where a volume's name with one of these suffixes would be too long for
+    its device. LVM finds that half-way only, and wants it mended by hand."""
     for suffix in suffixes:
         if (over := _device_length(group, name + suffix) - _LONGEST) > 0:
             raise UsageError(
@@ -54,14 +54,14 @@ def refuse_too_long(group: str, name: str, suffixes: Iterable[str] = _ALL) -> No
 
 
 def _device_length(group: str, name: str) -> int:
-    """Of what the device mapper calls the larger layer of a volume that has a snapshot."""
+    """Bytes of the device mapper's name for the larger layer of a volume that has a snapshot."""
     escaped = [part.replace("-", "--") for part in (group, name)]
     return len(f"{'-'.join(escaped)}-real")
 
 
 def refuse_taken(volumes: Volumes, name: str) -> None:
-    """Raises `Exists` where a volume that is none of ours has a name that is needed on the way,
-    `InUse` where one that `name` replaced still has it, or the image itself."""
+    """Raises where a name that is needed on the way is taken: `Exists` by a volume that is none of
+    ours, `InUse` by the image itself or by one that it replaced."""
     suffixes = [PARTIAL_SUFFIX, REWORK_SUFFIX, SHRINKING_SUFFIX, GROWING_SUFFIX, UNDO_SUFFIX]
     if volumes.find(name):
         suffixes.append(REPLACED_SUFFIX)
@@ -81,13 +81,13 @@ def refuse_taken(volumes: Volumes, name: str) -> None:
 
 
 def hidden(volumes: Volumes, name: str) -> Volume | None:
-    """An image that is to have this name back."""
+    """The volume that is to have this name back; None where there is none."""
     ours = (v for v in volumes.all() if is_growing(v) or is_shrinking(v))
     return next((v for v in ours if image_name(v) == name), None)
 
 
 def is_unfinished(volume: Volume) -> bool:
-    """Whether it is an image, or will be one, under another name than its own."""
+    """Whether a volume is an image, or will be one, under another name than its own."""
     left = is_partial(volume) or is_reworked(volume)
     return left or is_shrinking(volume) or is_growing(volume)
 

@@ -117,7 +117,8 @@ class _LvRow(msgspec.Struct, frozen=True):
 
 
 class _SegmentRow(msgspec.Struct, frozen=True):
-    """A volume has several; those of a thin pool or volume have the same in each."""
+    """A segment of a volume, which may have several. Those of a thin pool or volume say the
+    same."""
 
     lv_uuid: str = ""
     zero: str = ""
@@ -141,7 +142,8 @@ class _Output(msgspec.Struct, frozen=True):
 
 
 def report(group: str) -> Report:
-    """One call, however many volumes there are. Raises `NotFound` if there is no such VG."""
+    """What LVM says of a volume group, by one call however many volumes there are. Raises
+    `NotFound` if there is no such group."""
     said = _said(group)
     found = [(row, section) for section in parse(said.stdout) for row in section.vg]
     if len(found) != 1:
@@ -167,7 +169,7 @@ def thin_pools(report: Report) -> tuple[ThinPool, ...]:
 
 
 def missing_from(complaint: bytes) -> str:
-    """The physical volumes that LVM complains to miss, as a clause; else an empty string."""
+    """The physical volumes that LVM complains to miss, as a clause; "" for none."""
     found = dict(_MISSING.findall(complaint))
     return ", ".join(
         f"the physical volume {uuid.decode()} is missing"
@@ -178,7 +180,7 @@ def missing_from(complaint: bytes) -> str:
 
 
 def is_behind(pool: Volume) -> bool:
-    """Whether the kernel has not done to a thin pool what LVM last wrote down."""
+    """Whether the kernel has not yet done to a thin pool what LVM last wrote down for it."""
     said = run.run(("dmsetup", "status", "--uuid", f"{pool.uuid}-tpool"), timeout=_TIMEOUT)
     if said.status != 0:
         return False  # it is not active
@@ -201,7 +203,7 @@ def _said(group: str) -> run.Completed:
 
 
 def parse(output: bytes) -> tuple[_Section, ...]:
-    """Raises `Error` for what is not LVM's report."""
+    """LVM's report as values. Raises `Error` for what is none."""
     with _refusing_nonsense():
         return msgspec.json.decode(output, type=_Output).report
 
@@ -242,7 +244,7 @@ def _is_pool(row: _LvRow) -> bool:
 
 
 def _type(row: _LvRow) -> ImageType | None:
-    """None for what is no image: pools, and parts of other volumes."""
+    """The type of the image that a volume is; None for pools, and for parts of other volumes."""
     roles, layout = row.lv_role.split(","), row.lv_layout.split(",")
     if "public" not in roles:
         return None
@@ -252,6 +254,7 @@ def _type(row: _LvRow) -> ImageType | None:
 
 
 def _percent(row: _LvRow) -> int:
-    """Bytes that are used of a thin volume or a pool; where that is not known (inactive), all."""
+    """Bytes that are used of a thin volume or a pool; all of it where that is not known
+    (inactive)."""
     used = float(row.data_percent) if row.data_percent else 100.0
     return int(int(row.lv_size) * used / 100)

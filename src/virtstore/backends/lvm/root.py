@@ -19,7 +19,7 @@ _NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")  # lvm(8),
 
 
 class VolumeGroupRoot(Root, frozen=True):
-    """`name` is what vgs shows."""
+    """`[[volume_group]]`. `name`: as vgs shows it."""
 
     section: ClassVar[str] = "volume_group"
     listed: ClassVar[EntryType] = "volume-group"

@@ -24,8 +24,8 @@ from virtstore.errors import Error
 
 
 def has_room(volumes: Volumes, name: str) -> bool:
-    """Whether a snapshot of it could not run full, whatever is written to it. What there is room
-    for is asked now: to look into an image takes its time."""
+    """Whether there is room for a snapshot that cannot run full, whatever is written to the volume.
+    LVM is asked anew: looking into the image took its time."""
     volume = volumes.fresh(name)
     if volume.pool is None:
         return volumes.has_room_for_a_whole_snapshot(volume)
@@ -34,7 +34,7 @@ def has_room(volumes: Volumes, name: str) -> bool:
 
 
 def begin(volumes: Volumes, name: str) -> str:
-    """Take the name and the snapshot. Returns what the volume is called meanwhile."""
+    """Hide the volume and take a snapshot of it. Returns what the volume is called meanwhile."""
     hidden = name + SHRINKING_SUFFIX
     volumes.tag(name, SHRINKING)
     volumes.rename(name, hidden)
@@ -43,7 +43,7 @@ def begin(volumes: Volumes, name: str) -> str:
 
 
 def finish(volumes: Volumes, name: str) -> None:
-    """The change is whole: forget what was before."""
+    """Forget the snapshot, and give the volume its name back: the change is whole."""
     if snapshot := _found(volumes, name + UNDO_SUFFIX, UNDO):
         if snapshot.pool and REMOVING not in snapshot.tags:
             volumes.tag(snapshot.name, REMOVING)  # a thick one's removal begins with that
@@ -55,7 +55,8 @@ def finish(volumes: Volumes, name: str) -> None:
 
 
 def undo(volumes: Volumes, name: str) -> None:
-    """Whatever was interrupted: the volume as it was, or the new one if the change was whole."""
+    """End a change that was interrupted anywhere: with the volume as it was, or the new one if the
+    change was whole."""
     volumes.refresh()
     snapshot = _found(volumes, name + UNDO_SUFFIX, UNDO)
     # LVM makes a thick snapshot of a volume of its own, which keeps nothing. If it was stopped, or

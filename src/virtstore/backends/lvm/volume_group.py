@@ -66,7 +66,7 @@ _FIXED: Final = (
 
 
 class VolumeGroup(Store):
-    """A volume group."""
+    """A volume group as a store of images."""
 
     capabilities = Capabilities(
         always_raw=True,
@@ -93,7 +93,7 @@ class VolumeGroup(Store):
 
     @property
     def room(self) -> Group:
-        """What LVM says of the group as a whole."""
+        """The group as a whole, as LVM reports it."""
         return self._volumes.room
 
     def thin_pools(self) -> tuple[ThinPool, ...]:
@@ -171,7 +171,7 @@ class VolumeGroup(Store):
         self._volumes.untag(name, REWORK)
 
     def publish(self, name: str, *, overwrite: bool) -> None:
-        """Give the draft of `name` that name. The image that had the name is removed, and so is an
+        """Give the draft of `name` that name. An image that had the name is removed, and so is an
         image that an interrupted change left hidden."""
         gone = self._out_of_the_way(name) if overwrite else []
         try:
@@ -189,7 +189,8 @@ class VolumeGroup(Store):
                 mending.remove(self._volumes, volume)
 
     def _out_of_the_way(self, name: str) -> list[str]:
-        """The image of that name loses it. Returns what is to be removed once the draft has it."""
+        """Take the name from the image that has it. Returns the name of what is to be removed once
+        the draft has it."""
         replaced, left = self._volumes.find(name), self._reworked(name)
         old = replaced or left
         if old and (kept := strange_tags(old)):
@@ -319,11 +320,12 @@ class VolumeGroup(Store):
         return next((v for v in self._volumes.all() if v.name == file and is_reworked(v)), None)
 
     def _left(self, name: str) -> Volume | None:
-        """What is there of a partial image; of a draft and of what was an image, the latter."""
+        """The volume that is left of a partial image. What is left of an image goes before a
+        draft."""
         return self._reworked(name) or self._draft_of(name)
 
     def _reworked_before(self, name: str) -> ReworkedVolume:
-        """What an earlier rework left. Raises `NotFound`."""
+        """The volume that an earlier rework left. Raises `NotFound`."""
         if not self._left(name):
             raise NotFound("no such image")
         if not self._reworked(name):  # an older version's, maybe
@@ -334,7 +336,7 @@ class VolumeGroup(Store):
         return self._volumes.opened(left, lambda v: ReworkedVolume(self, name, v))
 
     def _opened(self, name: str) -> VolumeDraft:
-        """The draft that is there. Raises `NotFound`."""
+        """The draft that is there, opened. Raises `NotFound`."""
         found = self._draft_of(name)
         if found is None:
             raise NotFound("no such image")
@@ -375,7 +377,7 @@ def _is_fixed(volume: Volume) -> bool:
 
 
 def _refuse_fixed(volume: Volume) -> None:
-    """lvextend and lvreduce would act on the exception store, which lvreduce cuts through what the
-    snapshot has kept in it."""
+    """Raises for a thick snapshot: lvextend and lvreduce would act on its exception store, and
+    lvreduce cuts through what the snapshot has kept in it."""
     if _is_fixed(volume):
         raise Unsupported(_FIXED)

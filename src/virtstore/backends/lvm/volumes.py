@@ -39,8 +39,8 @@ _Opened = TypeVar("_Opened")
 
 
 class Volumes:
-    """LVM is asked once, and anew when `refresh` is called and after each change but those of
-    names and tags, which are what the command said."""
+    """The volumes of a group. LVM is asked once, and again after `refresh` and after each change of
+    ours, but for changes of names and tags, whose outcome is known."""
 
     def __init__(self, group: str) -> None:
         self.group = group
@@ -63,21 +63,22 @@ class Volumes:
         return self.report().volumes
 
     def find(self, name: str) -> Volume | None:
-        """Raises `Denied` for what is no image and no part of one's making."""
+        """The volume of that name; None where there is none. Raises `Denied` for one that is
+        neither an image nor a part of one's making."""
         found = next((v for v in self.all() if v.name == name), None)
         if found and not found.type:
             raise Denied("it is a thin pool or a part of another volume, not an image")
         return found
 
     def get(self, name: str) -> Volume:
-        """Raises `NotFound`."""
+        """The volume of that name. Raises `NotFound`."""
         found = self.find(name)
         if found is None:
             raise NotFound("no such image")
         return found
 
     def fresh(self, name: str) -> Volume:
-        """As it is now. Raises `NotFound`."""
+        """The volume of that name as it is now. Raises `NotFound`."""
         self.refresh()
         return self.get(name)
 
@@ -93,8 +94,8 @@ class Volumes:
         return volume
 
     def opened(self, name: str, open_it: Callable[[Volume], _Opened]) -> _Opened:
-        """What `open_it` makes of a volume, activated. Whoever had it activated may have given it
-        back since LVM was asked: then it is asked once more."""
+        """What `open_it` makes of a volume, once that is active. Another agent may have deactivated
+        it since LVM was asked: then LVM is asked once more."""
         try:
             return open_it(self.activated(name))
         except FileNotFoundError:
@@ -102,8 +103,8 @@ class Volumes:
             return open_it(self.activated(name))
 
     def give_back(self) -> None:
-        """Make inactive again what was made active here, but for what somebody has opened since.
-        Raises nothing: what stays active does no harm."""
+        """Deactivate what was activated here, but for what somebody has opened since. Raises
+        nothing: what stays active does no harm."""
         if self._activated:
             self.refresh()  # no lock is held any more: its name may be another volume's by now
         for uuid in self._activated:
@@ -123,14 +124,14 @@ class Volumes:
         return None
 
     def dependents(self, name: str) -> list[str]:
-        """Snapshots that would be lost with a volume: all of a thick one, also those in a thin
-        pool, for they read what they have not of their own there; of a thin one those only
+        """The snapshots that would be lost with a volume. Of a thick volume all, also those in a
+        thin pool, which read from it what they have not of their own; of a thin volume only those
         that have an exception store."""
         thick = self.get(name).pool is None
         return [v.name for v in self.all() if v.origin == name and (thick or v.pool is None)]
 
     def rounded(self, size: int) -> int:
-        """Whole extents. LVM would round too, but takes no part of a sector."""
+        """A size in whole extents. LVM would round too, but takes no part of a sector."""
         extent = self.room.extent_size
         return -(-size // extent) * extent
 
@@ -152,12 +153,12 @@ class Volumes:
         self.change("lvcreate", "-s", *room, *_adding(tags), "-n", new, f"{self.group}/{name}")
 
     def behind(self) -> list[Volume]:
-        """Thin pools in which the kernel has not done what LVM last wrote down."""
+        """Thin pools in which the kernel has not yet done what LVM last wrote down."""
         pools = [v for v in self.all() if v.transaction is not None]
         return [pool for pool in pools if report.is_behind(pool)]
 
     def make_anything(self, pool: str, name: str, *tags: str) -> None:
-        """The smallest volume in a pool, however full that is."""
+        """Make the smallest volume in a pool, however full the pool is."""
         where = ("-V", f"{self.room.extent_size}b", "--thinpool", pool)
         self.change("lvcreate", *where, *_adding(tags), "-n", name, self.group)
 
@@ -195,7 +196,7 @@ class Volumes:
         self.change("lvconvert", "--splitsnapshot", f"{self.group}/{name}")
 
     def remove(self, name: str) -> None:
-        """Raises `InUse` where that would remove another volume, too."""
+        """Remove a volume. Raises `InUse` where that would remove another one, too."""
         if dependents := self.dependents(name):
             raise InUse(
                 f"snapshots depend on it ({', '.join(dependents)}); --with-snapshots removes"
@@ -204,8 +205,8 @@ class Volumes:
         self.change("lvremove", f"{self.group}/{name}")
 
     def change(self, *command: str, outcome: Callable[[Volume], Volume] | None = None) -> None:
-        """Run one LVM command. `outcome`: what it makes of each volume, where that is all that it
-        changes."""
+        """Run one LVM command. `outcome` gives what the command makes of each volume, where that is
+        all that it changes."""
         known, self._known = self._known, None
         lvm(*command)
         if known and outcome:
@@ -219,8 +220,9 @@ class Volumes:
             )
 
     def _refuse_what_the_pool_cannot_hold(self, pool: str, size: int) -> None:
-        """In a pool that does not zero, a volume is written whole, and in a full pool writers
-        wait for a minute and then fail (lvmthin(7), "Data space exhaustion")."""
+        """Raises `NoSpace` for a volume that a pool has no room for, where the pool does not zero.
+        There a volume is written whole, and in a full pool writers wait for a minute and then fail
+        (lvmthin(7), "Data space exhaustion")."""
         pools = {v.name: v for v in self.all() if v.transaction is not None}
         if (found := pools.get(pool.removeprefix(f"{self.group}/"))) is None:
             those = f"; there is {' and '.join(pools)}" if pools else ", and no other"
@@ -232,7 +234,8 @@ class Volumes:
             )
 
     def _exception_store(self, origin: Volume, size: int | None) -> int:
-        """As large as the origin where there is room, so that it cannot run full."""
+        """The size of a thick snapshot's exception store: as large as the origin where there is
+        room, so that it cannot run full."""
         if size is not None:
             return self.rounded(size)
         if self.room.free < self.room.extent_size:

@@ -77,7 +77,7 @@ def _without_gpt(device: Device) -> Table:
 
 
 def outstanding(device: Device, writes: Writes) -> Writes:
-    """Those of `writes` that would change what is there."""
+    """Those of `writes` that would change something."""
     return tuple(w for w in writes if _read(device, w.offset, len(w.data)) != w.data)
 
 
@@ -96,8 +96,9 @@ def apply(device: Device, writes: Writes) -> bool:
 
 @contextmanager
 def changed(disk: Device, writes: Writes, head: Device) -> Iterator[None]:
-    """A table that has been changed. It is as it was if the block ends in an error, and `head`,
-    with which the file system begins, is, too; otherwise it may have outgrown the old one."""
+    """Change a table for the block. If the block ends in an error, the table is put back, provided
+    that `head`, with which the file system begins, is as it was: otherwise the file system may have
+    outgrown the old table."""
     news = outstanding(disk, writes)
     before = tuple(Write(w.offset, _read(disk, w.offset, len(w.data))) for w in news)
     untouched = head.read(0, head.size)

@@ -72,15 +72,15 @@ def require_free(table: Table) -> None:
 
 
 def lead(table: Table, number: int) -> int:
-    """How many bytes before partition `number` the table's own sector for it is, which moves
-    along; 0 where there is none."""
+    """Bytes between the table's own sector for partition `number`, which moves along, and the
+    partition; 0 where there is no such sector."""
     if isinstance(table, Mbr) and (at := table.places[number].at):
         return find(table.partitions, number).start - at * SECTOR
     return 0
 
 
 def limit(table: Table, number: int, disk_size: int) -> int:
-    """The byte where partition `number` has to end at the latest on a disk of that size."""
+    """The byte where partition `number` has to end at the latest, on a disk of that size."""
     assert isinstance(table, Gpt | Mbr)
     return table.limit(find(table.partitions, number), disk_size)
 

@@ -50,7 +50,7 @@ _SWAP: Final = frozenset({"swap", "swsuspend"})
 
 
 def meant(partitions: tuple[Partition, ...]) -> Partition:
-    """The partition that a resize is about where none is named. Raises `NotFound` where there is
+    """The partition that a resize is about if nobody names one. Raises `NotFound` where there is
     none at all."""
     found = [p for p in partitions if not is_container(p)]
     if not found:
@@ -59,7 +59,7 @@ def meant(partitions: tuple[Partition, ...]) -> Partition:
 
 
 def _worth(partition: Partition) -> int:
-    """How likely it is what somebody wants to resize; among equals the last one is."""
+    """How likely somebody wants to resize a partition. Among equals the last one is meant."""
     kind = partition.filesystem.type if partition.filesystem else None
     if partition.type in _SERVING or kind in _SWAP:
         return 1 if can_grow(kind) else 0

@@ -26,7 +26,7 @@ _EXTENDED: Final = frozenset({"5", "f", "85"})
 
 
 class Write(NamedTuple):
-    """`data` for byte `offset` of the device; flushed before the next write begins."""
+    """`data` for byte `offset` of the device. It is flushed before the next write begins."""
 
     offset: int
     data: bytes
@@ -76,41 +76,41 @@ class Table(Protocol):
 
     @property
     def among(self) -> Regions:
-        """Where the table has parts of itself among the partitions."""
+        """Where the table has parts of itself between the partitions."""
         ...
 
     def backup(self, disk_size: int) -> int:
-        """The byte from which a disk of `disk_size` bytes holds only the table's own data."""
+        """The byte behind which a disk of `disk_size` bytes holds nothing but the table's second
+        copy."""
         ...
 
     def lost(self, disk: Device) -> int | None:
-        """The byte where the first copy says that a second one is, and zeros are."""
+        """The byte where the first copy says that a second one lies, where only zeros are; None for
+        a whole table."""
         ...
 
     def own(self, disk: Device, start: int, end: int) -> int:
         """The byte up to which, from byte `start` on and at most to `end`, there is nothing but
-        zeros and second copies of the table itself, also those that were left behind. Both are
-        behind all partitions."""
+        zeros and second copies of this table, old ones included. Both bytes lie behind all
+        partitions."""
         ...
 
     def left_behind(self, disk: Device, disk_size: int) -> Writes:
-        """What zeroes the second copy that `disk` has, once the one for `disk_size` is written."""
+        """The writes that zero the second copy that `disk` has, once the one for `disk_size` is
+        written."""
         ...
 
     def resized(self, number: int, size: int, disk_size: int) -> Writes:
-        """What makes partition `number` one of `size` bytes (rounded up to whole sectors) on a
-        disk of `disk_size`, and nothing else different.
-
-        The disk has that size already where it is to be larger, and is cut afterwards where it
-        is to be smaller. Raises `NotFound` for a partition that is not there, `UsageError` for
-        a size that there is no room for, `Corrupt` for a table that is damaged, `Unsupported`
-        for what its kind of table cannot say.
-        """
+        """The writes that make partition `number` one of `size` bytes (rounded up to whole sectors)
+        on a disk of `disk_size`, and change nothing else. A disk that is to be larger has that size
+        already; one that is to be smaller is cut afterwards. Raises `NotFound` for a partition that
+        is not there, `UsageError` for a size that there is no room for, `Corrupt` for a damaged
+        table, `Unsupported` for what its kind of table cannot say."""
         ...
 
     def moved(self, disk_size: int) -> Writes:
-        """What makes it the table of a disk of `disk_size`, its partitions as they are. As to
-        that size, and to a table that is damaged, as `resized`."""
+        """The writes that make it the table of a disk of `disk_size`, with its partitions as they
+        are. For the order of changes, and for damaged tables, see `resized`."""
         ...
 
 

@@ -43,7 +43,7 @@ class TrailingSwap(msgspec.Struct, frozen=True):
 
     @property
     def lead(self) -> int:
-        """Bytes before it where the sector begins that moves along, if there is one."""
+        """Bytes between the sector that moves along, if there is one, and the swap partition."""
         return relocation.lead(self.table, self.partition.number)
 
     @property
@@ -56,13 +56,14 @@ class TrailingSwap(msgspec.Struct, frozen=True):
         return (self._limit(disk_size) - self.partition.size) // ALIGNMENT * ALIGNMENT
 
     def further(self, disk_size: int) -> int:
-        """As `start_on`, for a disk that is no smaller; where it is if it cannot move by so
-        little, what is written in one place being in the way of the other."""
+        """As `start_on`, for a disk that is no smaller. It stays where it is if it cannot move by
+        so little, because what is written in the new place would lie upon the old one."""
         start = self.start_on(disk_size)
         return start if start >= self._nearest(1) else self.partition.start
 
     def nearer(self, disk_size: int) -> int:
-        """As `start_on`, for a disk that is to be smaller: where it is if it fits there."""
+        """As `start_on`, for a disk that is to be smaller. It stays where it is if it fits
+        there."""
         if end_of(self.partition) <= self._limit(disk_size):
             return self.partition.start
         return min(self.start_on(disk_size), self._nearest(-1))
@@ -94,13 +95,13 @@ class TrailingSwap(msgspec.Struct, frozen=True):
         return relocation.relocated(self.table, self.partition.number, start)
 
     def out_of_the_way(self, subject: Subject, start: int) -> Subject:
-        """What is resized, as it is once this has been moved to byte `start`."""
+        """The subject of the resize, once the swap partition has been moved to byte `start`."""
         kept = tuple(p for p in subject.others if p.start < end_of(self.front))
         return structs.replace(subject, table=self.moved(start).table, others=kept)
 
     @property
     def footprint(self) -> Regions:
-        """What is in two places while it moves: from which byte to which."""
+        """The bytes (from, to) that are in two places while it moves."""
         start = self.partition.start
         head = ((start, start + len(self.header)),)
         return (*head, (self.edge, self.edge + SECTOR)) if self.lead else head
