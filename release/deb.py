@@ -64,6 +64,10 @@ _EXAMPLE: Final = """\
 # What virtstore may touch on this host: copy this to /etc/virtstore/config.toml. Without it nothing
 # is allowed.
 
+# Where is written who changed what, and what was refused: "journal" (if nothing is said), "syslog",
+# "none", or the path of a file. It stands before the tables.
+#log = "journal"
+
 # A directory with images, and all below it. It must belong to root, and nobody else may write to
 # it.
 #[[directory]]

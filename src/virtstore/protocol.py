@@ -265,13 +265,16 @@ class Received(Message, frozen=True):
 
 class Ask(Message, Generic[Answer], frozen=True, forbid_unknown_fields=True):
     """Base of requests; each names what it is answered with, at its end, if it does not fail, and
-    its `handler`: the module and function of `agent.operations` that does it."""
+    its `handler`: the module and function of `agent.operations` that does it. `verb`: what it is
+    called by users, if it changes something on that host."""
 
     handler: ClassVar[str]
+    verb: ClassVar[str] = ""
 
 
 class CreateImage(Ask[Done], frozen=True):
     handler = "images.create"
+    verb = "create"
     path: str
     size: str
     thin: str | None = None
@@ -298,6 +301,7 @@ class GetStorageInfo(Ask[ToldStorage], frozen=True):
 
 class DeleteImage(Ask[Done], frozen=True):
     handler = "images.delete"
+    verb = "delete"
     path: str
     with_snapshots: bool = False
     dry_run: bool = False
@@ -305,6 +309,7 @@ class DeleteImage(Ask[Done], frozen=True):
 
 class GrowImage(Ask[Done], frozen=True):
     handler = "image_size.grow"
+    verb = "grow"
     path: str
     size: str
     dry_run: bool = False
@@ -312,6 +317,7 @@ class GrowImage(Ask[Done], frozen=True):
 
 class ShrinkImage(Ask[Done], frozen=True):
     handler = "image_size.shrink"
+    verb = "shrink"
     path: str
     size: str
     discard_data: bool = False
@@ -320,6 +326,7 @@ class ShrinkImage(Ask[Done], frozen=True):
 
 class GrowFilesystem(Ask[Done], frozen=True):
     handler = "filesystem_size.grow_filesystem"
+    verb = "growfs"
     path: str
     size: str | None = None
     partition: int | None = None
@@ -330,6 +337,7 @@ class ShrinkFilesystem(Ask[Done], frozen=True):
     """`size` is also `minimum`."""
 
     handler = "filesystem_size.shrink_filesystem"
+    verb = "shrinkfs"
     path: str
     size: str
     partition: int | None = None
@@ -340,6 +348,7 @@ class ResizeImage(Ask[Done], frozen=True):
     """`size` is also `minimum`. `move_swap`: a swap partition that is in the way is moved."""
 
     handler = "moving_swap.resize"
+    verb = "resize"
     path: str
     size: str
     partition: int | None = None
@@ -349,6 +358,7 @@ class ResizeImage(Ask[Done], frozen=True):
 
 class TakeSnapshot(Ask[Done], frozen=True):
     handler = "images.snapshot"
+    verb = "snapshot"
     path: str
     name: str | None = None
     size: str | None = None
@@ -357,6 +367,7 @@ class TakeSnapshot(Ask[Done], frozen=True):
 
 class CompressImage(Ask[Done], frozen=True):
     handler = "archives.compress"
+    verb = "compress"
     path: str
     format: Compression = "zstd"
     level: int | None = None
@@ -366,6 +377,7 @@ class CompressImage(Ask[Done], frozen=True):
 
 class UncompressImage(Ask[Done], frozen=True):
     handler = "archives.uncompress"
+    verb = "uncompress"
     path: str
     keep: bool = False
     dry_run: bool = False
@@ -378,6 +390,7 @@ class VerifyImage(Ask[DoneVerifying], frozen=True):
 
 class CleanUp(Ask[DoneCleaning], frozen=True):
     handler = "images.clean"
+    verb = "clean"
     path: str
     dry_run: bool = False
 
@@ -398,6 +411,7 @@ class CopyHere(Ask[Received], frozen=True):
     lowers its priority, for good."""
 
     handler = "copying.copy_here"
+    verb = "copy"
     source: str
     target: str
     options: CopyOptions = CopyOptions()
@@ -420,6 +434,7 @@ class Receive(Ask[Received | Ready], frozen=True):
     is a directory, `holds` and `lost` what `Begin` said."""
 
     handler = "copying.receive_image"
+    verb = "copy"
     path: str
     name: str
     size: int

@@ -49,22 +49,28 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
 
 
 class Config(msgspec.Struct, frozen=True):
-    """All that was configured. `sources`: the files that were read; `file_to_write`: where
-    an administrator would add to it; `ignored`: what names a file and does not count here."""
+    """All that was configured. `log`: where requests are written down, see journal.py. `sources`:
+    the files that were read; `file_to_write`: where an administrator would add to it; `ignored`:
+    what names a file and does not count here."""
 
     roots: tuple[Root, ...] = ()
     limits: Limits = Limits()
+    log: str = "journal"
     sources: tuple[str, ...] = ()
     file_to_write: str = SYSTEM_FILE
     ignored: str = ""
 
 
-#: What a file may say: any number of tables of each kind of root, and one of limits.
+#: Where requests may be written down (journal.py), beside a file.
+LOGS: Final = ("journal", "syslog", "none")
+
+#: What a file may say: any number of tables of each kind of root, one of limits, and `log`.
 _Said: Final = msgspec.defstruct(
     "_Said",
     [
         *((kind.section, tuple[kind, ...], ()) for kind in KINDS),  # type: ignore[valid-type]
         ("limits", Limits, Limits()),
+        ("log", str, "journal"),
     ],
     frozen=True,
     forbid_unknown_fields=True,
@@ -88,7 +94,7 @@ def load(explicit: str | None) -> Config:
     whole: Any = msgspec.convert(merged, _Said)
     roots = tuple(root for kind in KINDS for root in getattr(whole, kind.section))
     write = files[0] if files else _file_to_write()
-    config = Config(roots, whole.limits, files, write, _ignored())
+    config = Config(roots, whole.limits, whole.log, files, write, _ignored())
     _refuse_among_images(files, roots)
     return config
 
@@ -109,6 +115,9 @@ def _wrong_value(said: Any, paths: set[str]) -> Wrong | None:
         _ = said.limits.largest
     except Error as error:
         return Wrong(error.message, "limits", key="max_image_size")
+    if said.log not in LOGS and not said.log.startswith("/"):
+        words = ", ".join(f'"{word}"' for word in LOGS)
+        return Wrong(f"log is {said.log!r}; it is {words} or the whole path of a file", "log")
     return None
 
 

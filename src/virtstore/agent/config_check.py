@@ -34,6 +34,10 @@ def check(said: dict[str, Any], known: type[msgspec.Struct]) -> Wrong | None:
     for name, value in said.items():
         if name not in tables:
             return Wrong(f"there is no {name!r}; {_instead(name, tables)}", name)
+        if tables[name].type is str:
+            if not isinstance(value, str):
+                return Wrong(f"{name} cannot be {_shown(value)}; it is {_KINDS[str]}", name)
+            continue
         several = get_origin(tables[name].type) is tuple
         kind = get_args(tables[name].type)[0] if several else tables[name].type
         if several and not isinstance(value, list):

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Final
 
 from virtstore.agent import locks
+from virtstore.agent.config import Config
 from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
@@ -33,6 +34,13 @@ class Agent:
     @cached_property
     def policy(self) -> Policy:
         return self._load()
+
+    @property
+    def log(self) -> str:
+        """Where requests are written down; as by default where the configuration is wrong."""
+        with suppress(Error):
+            return self.policy.config.log
+        return Config().log
 
     @contextmanager
     def locked(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from typing import Final
 
-from virtstore.agent import signals
+from virtstore.agent import journal, signals
 from virtstore.agent.context import Agent
 from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
@@ -77,13 +78,21 @@ def _answer(agent: Agent, request: Message) -> None:
         return
     agent.session.begin()
     log.debug("%s", request)
+    entry = journal.Entry(request, time.monotonic())
     try:
         check_fields(request)
-        agent.session.send(handler_of(type(request))(agent, request))
-    except Interrupted:
-        return
+        answer = handler_of(type(request))(agent, request)
+        entry.written = getattr(answer, "written", None)
+        agent.session.send(answer)
+    except Interrupted as error:
+        entry.code = error.code
     except BaseException as error:  # of whatever thread
-        _fail(agent, _told(error, _path(request)))
+        told = _told(error, _path(request))
+        entry.code = told.code
+        _fail(agent, told)
+    finally:
+        if entry.is_due:
+            journal.write(entry, agent.log)
 
 
 def _told(error: BaseException, path: str | None) -> Failure:
