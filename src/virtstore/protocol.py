@@ -101,9 +101,9 @@ class Hello(Message, frozen=True):
 
 
 class Alive(Message, frozen=True):
-    """Nothing to say, but still here (every `HEARTBEAT` seconds). `busy`: a request is being
-    worked on, and it waits for nothing that the other side has to say. `received`: bytes that
-    have arrived from the other side."""
+    """Nothing but a sign of life, every `HEARTBEAT` seconds. `busy`: a request is being worked on
+    that waits for nothing from the other side. `received`: bytes that have arrived from the other
+    side."""
 
     busy: bool = False
     received: int = 0
@@ -156,7 +156,7 @@ class Progressed(Message, frozen=True):
 
 
 class Failure(Message, frozen=True):
-    """The request came to nothing; `code` is one of errors.py."""
+    """The request failed; `code` is one of errors.py."""
 
     code: str
     message: str
@@ -178,16 +178,17 @@ class Begin(Message, frozen=True):
 
 
 class Start(Message, frozen=True, forbid_unknown_fields=True):
-    """The target is ready. `compare`: `Existing` follow. `check`: an archive is read through before
-    anything of it is sent."""
+    """The target is ready, so the source begins. `compare`: messages `Existing` follow. `check`: an
+    archive is read through before any of it is sent."""
 
     compare: bool
     check: bool = False
 
 
 class Ready(Message, frozen=True):
-    """The target is checked, locked and reserved; its final path. `compare`: `Existing` follow.
-    `in_place`: an image is overwritten, and not replaced once the new one is whole."""
+    """The target is checked, locked and reserved, under its final path. `compare`: messages
+    `Existing` follow. `in_place`: an image is overwritten, and not replaced once the new one is
+    whole."""
 
     path: str
     compare: bool
@@ -239,13 +240,13 @@ class Same(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """The image is told; its digest in hex."""
+    """The source has sent the whole image; the image's digest in hex."""
 
     digest: str
 
 
 class Abandon(Message, frozen=True):
-    """The source failed: what was received is worthless."""
+    """The source failed, so that what was received is worthless."""
 
 
 class Received(Message, frozen=True):
@@ -488,14 +489,14 @@ Known = Hello | Alive | Requests | Reply | CopyMessage
 
 
 def answers_of(request: type[Ask[Any]]) -> tuple[type[Message], ...]:
-    """What requests of this type are answered with: one of these."""
+    """The types of messages with which a request of this type is answered."""
     (base,) = request.__orig_bases__  # type: ignore[attr-defined]
     (answer,) = get_args(base)
     return get_args(answer) or (answer,)
 
 
 def answer_to(request: Ask[Answer], message: Message) -> Answer | None:
-    """The message, if it is what `request` is answered with at its end."""
+    """The message, if it answers `request` at its end; else None."""
     return cast(Answer, message) if isinstance(message, answers_of(type(request))) else None
 
 

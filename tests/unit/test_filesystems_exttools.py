@@ -30,7 +30,7 @@ def test_a_complaint_is_what_was_found_and_not_what_is_always_said() -> None:
         b"/proc/self/fd/5: UNEXPECTED INCONSISTENCY; RUN fsck MANUALLY.\n"
     )
     assert exttools.complaint(output) == "Inode 12 ?[31mhas illegal block(s)."
-    assert exttools.complaint(b"Pass 1: Checking\n") == "it does not say"
+    assert exttools.complaint(b"Pass 1: Checking\n") == "it does not say why"
     bar = b"\x01disk: |==     |  1.8%   \r\x02\x01        \r\x02"
     assert exttools.complaint(bar + b"Inode 12 is bad.\n" + bar) == "Inode 12 is bad."
     assert exttools.complaint(b"/proc/self/fd/5?offset=512: Inode 3\n") == "Inode 3"

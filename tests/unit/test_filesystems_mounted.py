@@ -11,6 +11,7 @@ from virtstore import run
 from virtstore.errors import Unsupported
 from virtstore.filesystems import mounted
 from virtstore.filesystems.base import Device
+from virtstore.filesystems.complaints import first_complaint
 
 DEVICE = Device(7, 10_000, lock=8)
 XFS = mounted.Mounting("xfs", ("nouuid",))
@@ -79,5 +80,5 @@ def test_where_it_is_mounted_is_a_directory_that_is_there() -> None:
 
 
 def test_a_complaint_is_the_first_line_that_can_be_printed() -> None:
-    assert mounted.complaint(b"\n  a\x1b[31m b\nc\n") == "a?[31m b"
-    assert mounted.complaint(b"") == "it does not say why"
+    assert first_complaint(b"\n  a\x1b[31m b\nc\n") == "a?[31m b"
+    assert first_complaint(b"") == "it does not say why"

@@ -111,7 +111,7 @@ class Agent:
 
 
 def _say_what_is_left(place: Place, error: NotFound) -> None:
-    """Where an image is missing, that an interrupted operation left a part of it."""
+    """Add to an error about a missing image that an interrupted operation left a part of it."""
     if error.path in (None, place.path) and (found := place.store.find(place.name)):
         error.path = place.path
         if found.state == "partial":
@@ -134,7 +134,7 @@ def _refuse_unzeroed(place: Place) -> None:
 
 
 def unzeroed_from(start: int) -> str:
-    """What there is to say of an image of which `backends.base.Store.unzeroed` gave `start`."""
+    """The warning for an image of which `backends.base.Store.unzeroed` gave `start`."""
     return (
         "growing it was cut short, or goes on: what lies behind byte"
         f" {start} ({format_size(start)}) may be old data of others"
@@ -153,7 +153,7 @@ def _mend(store: Store, wanted: str | None) -> None:
 
 
 def stored(place: Place) -> Stored:
-    """What the store has under this name. Raises `NotFound`."""
+    """The object that the store has under this name. Raises `NotFound`."""
     found = place.store.find(place.name)
     if found is None:
         raise NotFound("no such image", path=place.path)
@@ -167,7 +167,7 @@ def refuse_fixed(place: Place) -> None:
 
 
 def require_room(place: Place, more: int) -> None:
-    """Raises `NoSpace`, for a dry run: what is found otherwise when the room is reserved."""
+    """Raises `NoSpace`, for a dry run, where the real run could not reserve so many more bytes."""
     left = place.store.find(place.name)
     if left and left.state == "partial":
         more -= left.allocated  # it would be taken up

@@ -60,7 +60,7 @@ class Policy:
         weakref.finalize(self, _close_all, self._anchors)
 
     def roots(self) -> Iterator[tuple[Root, Access]]:
-        """The roots that this session can see, or as much of each as it can see, and its access
+        """The roots that this session can see, cut to what it may see of each, and its access
         there."""
         for root in self.config.roots:
             access, path = self._narrowed(root.access), plain_path(root.path)
@@ -72,12 +72,13 @@ class Policy:
 
     @property
     def leaves_nothing(self) -> bool:
-        """Whether `--restrict-to` names what is in no root."""
+        """Whether `--restrict-to` names nothing that lies in a root."""
         return bool(self._restrict_to) and not any(self.roots())
 
     @property
     def restricted(self) -> str:
-        """That `--restrict-to` narrows this session, and whether it leaves anything."""
+        """The sentence that `--restrict-to` narrows this session, and whether it leaves
+        anything."""
         told = f"this connection is restricted to {', '.join(self._restrict_to)}"
         nothing = ", and no root that is configured here has anything of that"
         return told + (nothing if self.leaves_nothing else "")
@@ -102,14 +103,14 @@ class Policy:
 
     @contextmanager
     def store(self, path: str, need: Access) -> Iterator[Store]:
-        """An existing directory, or a volume group, which need not exist."""
+        """An existing directory or volume group, opened."""
         root, inside = self._allowed(path, need, directory=True)
         with self._open(root, inside) as store:
             yield store
 
     @contextmanager
     def opened(self, shown: Root) -> Iterator[Store]:
-        """What `roots` showed, or the part of a root that it showed."""
+        """A root that `roots` gave, opened as far as the session may see it."""
         root, inside = self._found(plain_path(shown.path)) or (shown, "")
         parent, _, name = inside.rpartition("/") if root.is_image else (inside, "", "")
         with self._open(root, parent, name) as store:

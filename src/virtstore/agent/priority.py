@@ -17,7 +17,7 @@ _NICE: Final = 10
 
 
 def lower() -> None:
-    """For this process, with all its threads, until it ends."""
+    """Lower the priority of this process, with all its threads, until it ends."""
     for thread in map(int, os.listdir("/proc/self/task")):
         with suppress(ProcessLookupError):
             if os.getpriority(os.PRIO_PROCESS, thread) < _NICE:

@@ -67,8 +67,7 @@ class Session:
             thread.start()
 
     def next(self) -> Frame | None:
-        """The next frame, which begins a request; None once the client has gone, or the session
-        is broken."""
+        """The next request's frame; None once the client has gone, or the session is broken."""
         if self._existing:
             self._existing.close()  # of the last request; what still comes of them is left alone
         with self._changed:
@@ -106,15 +105,15 @@ class Session:
             raise Interrupted("the client went away") from None
 
     def check(self) -> None:
-        """Raises `Interrupted` if the client has gone, and what the operation failed with in
-        another thread: called in every loop that is long."""
+        """Raises `Interrupted` if the client has gone, or the error of another thread of the
+        operation. Called in every loop that is long."""
         if self._gone.is_set():
             raise Interrupted("the client went away")
         if self._failure:
             raise self._failure
 
     def fail(self, error: BaseException) -> None:
-        """The request that is being worked on has failed, whatever its own thread is doing."""
+        """Note the error with which the present request has failed, from any thread."""
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
@@ -122,12 +121,12 @@ class Session:
             self._existing.close(error)
 
     def begin(self) -> None:
-        """Another request begins."""
+        """Begin with another request."""
         self._stage, self._far, self._reported = "checking", (0, 0), 0.0
 
     def stage(self, stage: Stage) -> None:
-        """Tell the client what the operation is at from now on; whether it is there still is
-        looked at elsewhere."""
+        """Tell the client the stage of the operation. Whether the client is still there is not
+        looked at here."""
         if stage != self._stage or not self._reported:
             self._stage = stage
             if self.tells_stages:
@@ -136,7 +135,7 @@ class Session:
 
     @property
     def how_far(self) -> str:
-        """For a log."""
+        """How far the operation is, for a log."""
         done, total = self._far
         text = f"{self._stage}, {format_size(done)} of {format_size(total)}"
         return text if total else self._stage
@@ -153,7 +152,7 @@ class Session:
         self.send(Progressed(done, total, self._stage))
 
     def take_fingerprints(self, size: int) -> Fingerprints:
-        """Where those of a target of `size` bytes will be found as they arrive."""
+        """The fingerprints of a target of `size` bytes, to be filled as they arrive."""
         self._existing = Fingerprints(size)
         return self._existing
 
@@ -220,7 +219,7 @@ class Session:
         os._exit(1)
 
     def hang_up(self) -> None:
-        """As if the client had gone."""
+        """End the session as if the client had gone."""
         self._gone.set()
         with self._changed:
             self._changed.notify_all()  # wakes an operation that waits for a frame

@@ -21,7 +21,7 @@ log: Final = logging.getLogger("virtstore.agent")
 
 
 def install() -> int:
-    """From now on; the descriptor from which `heed` is to take them."""
+    """Take signals from now on. Returns the descriptor from which `heed` reads them."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     reading, writing = os.pipe()
@@ -35,7 +35,7 @@ def install() -> int:
 
 
 def heed(reading: int, session: Session) -> None:
-    """Begin to do what they say."""
+    """Do what the signals say, in a thread."""
     threading.Thread(target=_heed, args=(reading, session), name="signals", daemon=True).start()
 
 

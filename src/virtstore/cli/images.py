@@ -159,14 +159,14 @@ def _cleaned_text(cleaned: Cleaned) -> str:
 
 
 class How(TypedDict):
-    """What every method that changes an image takes."""
+    """The keywords that every method takes which changes an image."""
 
     dry_run: bool
     progress: ProgressCallback
 
 
 def change(do: Callable[[Image, How], Changed], options: Changing, *locations: str) -> int:
-    """Do it to the image at each location, and print what it led to. Returns the exit status."""
+    """Change the image at each location, and print what that led to. Returns the exit status."""
     with sessions(options) as host_of:
 
         def done(at: Location) -> Changed:

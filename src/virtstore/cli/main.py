@@ -74,8 +74,8 @@ _INTERRUPTED: Final = Interrupted(
 
 
 def _exit(error: Error, as_json: bool) -> None:
-    """What went wrong goes to where it is looked for, else to standard error, else nowhere: the
-    status says it."""
+    """Print an error and exit with its status. The error goes to where its reader looks, else to
+    standard error, else nowhere."""
     for json in (True, False) if as_json else (False,):
         with suppress(OSError):
             print_error(error, as_json=json)

@@ -25,7 +25,7 @@ _CLEAR: Final = "\r\x1b[K"
 
 @contextmanager
 def meter(options: Common) -> Iterator[ProgressCallback]:
-    """What a long operation is to call."""
+    """The callback that a long operation gets, to show its progress."""
     terminal = sys.stderr.isatty() and not options.verbose
     wanted = options.progress
     if wanted is None:
@@ -42,7 +42,8 @@ def meter(options: Common) -> Iterator[ProgressCallback]:
 
 
 def _noted(told: ProgressCallback) -> ProgressCallback:
-    """The same, and the answer to a signal that asks how far it is. A host names the stage."""
+    """The same callback, which also answers a signal that asks how far the operation is. The answer
+    names the host's stage."""
 
     def noted(event: Progress) -> None:
         event = msgspec.structs.replace(event, stage=remark(event.stage))
@@ -65,7 +66,7 @@ def _json_line(event: Progress) -> None:
 
 
 class _Lines:
-    """At most a line a second, but each stage, and the end."""
+    """Progress in lines: one a second at the most, and one for each stage and the end."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -81,8 +82,8 @@ class _Lines:
 
 
 class _Terminal:
-    """One line: what the operation is at, and a bar once there is something to measure. It
-    stands still until then, and so it does under a question of ssh's."""
+    """Progress in one line that changes: the stage, and a bar once there is something to measure.
+    Until then the line stands still, as it does under a question of ssh's."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack

@@ -62,7 +62,7 @@ def whole_entry(entry: Entry | ImageInfo) -> ImageInfo:
 
 
 def error_json(error: Error) -> dict[str, dict[str, str | None]]:
-    """What a program is told of a failure."""
+    """The JSON of a failure."""
     told = {"code": error.code, "message": error.message, "host": error.host, "path": error.path}
     return {"error": told}
 
@@ -210,7 +210,7 @@ def storage_text(info: StorageInfo) -> str:
 
 
 def nothing_configured(host: str) -> str:
-    """What there is to say of a host that has no root, and how to see the lines that make one."""
+    """The text for a host that has no root: how to see the lines of configuration that make one."""
     return (
         f"nothing is configured here; 'virtstore list {spelled(host, '/DIRECTORY')}', or"
         f" {spelled(host, '/dev/VG')}, tells the lines of configuration that allow it"
@@ -222,12 +222,12 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """A message that shows lines of configuration, where it is one of a list."""
+    """A message in one line, also one that shows lines of configuration."""
     return " ".join(line for line in text.split("\n") if line)
 
 
 def _why_not(kind: FilesystemSupport) -> str:
-    """Why a host can do no more with a file system, as far as it is known."""
+    """Why a host cannot resize a file system further, as far as that is known."""
     if kind.missing:
         return f"missing: {', '.join(kind.missing)}"
     if kind.grow:

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 @contextmanager
 def sessions(options: Common) -> Iterator[Callable[[Location], Host]]:
-    """What gives the host of a location, with one session for all locations on it."""
+    """A function that gives the host of a location, with one session for all locations on it."""
     opened: dict[HostAddress, Host] = {}
     with ExitStack() as stack:
 
@@ -39,9 +39,9 @@ def for_each(
     *,
     flat: bool = False,
 ) -> int:
-    """Do it for each and print what it led to, as `text` or as JSON: of one item a document of its
-    own, of several a list, in which a failure is `{"error": …}`. `flat`: each result is a list,
-    and these are one in JSON. Returns the exit status."""
+    """Do the work for each location and print what it led to, as `text` or as JSON. JSON of one
+    location is a document of its own; of several it is a list, in which a failure is `{"error":
+    …}`. `flat`: each result is a list, and these are joined. Returns the exit status."""
     told: list[object] = []
     status = 0
     for item in items:

@@ -23,8 +23,8 @@ _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
 def check(request: Request, answer: AnyMessage, host: str) -> bool:
-    """Whether this answer is the last one to a request. Raises `ConnectionFailed` for one that
-    the request has not, and `Untrue` for one that cannot be true."""
+    """Whether a message is the last answer to a request. Raises `ConnectionFailed` for a message
+    that answers no such request, and `Untrue` for one that cannot be true."""
     refuse_absurd(answer, host)
     match answer:
         case protocol.Progressed() if not isinstance(request, protocol.ListImages):
@@ -40,17 +40,17 @@ def check(request: Request, answer: AnyMessage, host: str) -> bool:
 
 
 def check_progress(told: protocol.Progressed, host: str) -> None:
-    """Raises `Untrue` for more than there is, or less than nothing."""
+    """Raises `Untrue` for progress of more than there is, or of less than nothing."""
     refuse_absurd(told, host)
     require(told.done <= told.total, f"it has done {told.done} of {told.total} bytes", host)
 
 
 class Untrue(Corrupt):
-    """An agent answers what cannot be true."""
+    """An answer that cannot be true."""
 
 
 def require(holds: bool, what: str, host: str) -> None:
-    """Raises `Untrue` unless it holds; `what` is what the host said."""
+    """Raises `Untrue` unless `holds`. `what`: what the host said."""
     if not holds:
         raise Untrue(
             f"its agent answered what cannot be true: {what}; nothing that it says is believed."
@@ -104,7 +104,7 @@ def _check_listed(request: protocol.ListImages, answer: protocol.Listed, host: s
 
 
 def _check_paths(request: Request, answer: AnyMessage, host: str) -> None:
-    """That an answer is about what was asked for."""
+    """Raises `Untrue` for an answer that is not about what was asked for."""
     match answer:
         case protocol.Received():
             assert isinstance(request, protocol.CopyHere)

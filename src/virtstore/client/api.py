@@ -187,7 +187,7 @@ class Host:
         return answer
 
     def _answer(self, request: Ask[Answer], tell: _Teller) -> Answer:
-        """What a request leads to; `tell` hears of its progress."""
+        """The answer to a request. `tell` hears of its progress."""
         for message in self._exchange(request):
             if answer := answer_to(request, message):
                 return answer
@@ -215,7 +215,7 @@ class Host:
         raise AssertionError("an exchange ends with a reply")
 
     def _exchange(self, request: Request) -> Iterator[AnyMessage]:
-        """A request and the replies to it, for as long as the caller wants more."""
+        """Send a request and give its replies, for as long as the caller wants more."""
         _check(request)
         with self._lock:
             session = self._session = self._session or self._open_session()
@@ -257,14 +257,14 @@ class Image:
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
-        """Remove it. Raises `InUse`."""
+        """Remove the image. Raises `InUse`."""
         request = protocol.DeleteImage(self.path, with_snapshots, dry_run)
         return self.host._change(request, "delete", progress)
 
     def grow(
         self, size: Size, *, dry_run: bool = False, progress: ProgressCallback | None = None
     ) -> Changed:
-        """Make it `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
+        """Make the image `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
         `NoSpace`."""
         request = protocol.GrowImage(self.path, _text(size), dry_run)
         return self.host._change(request, "grow", progress)
@@ -277,7 +277,7 @@ class Image:
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
-        """Cut it to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file
+        """Cut the image to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file
         system, a partition or data, unless `discard_data`."""
         request = protocol.ShrinkImage(self.path, _text(size), discard_data, dry_run)
         return self.host._change(request, "shrink", progress)
@@ -335,7 +335,8 @@ class Image:
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
-        """What it is at this moment, under `name` beside it. Raises `Unsupported`."""
+        """Make a snapshot of the image as it is at this moment, under `name` beside it. Raises
+        `Unsupported`."""
         text = None if size is None else _text(size)
         request = protocol.TakeSnapshot(self.path, name, text, dry_run)
         return self.host._make(request, "snapshot", progress)
@@ -380,7 +381,7 @@ class Image:
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
-        """Make it an archive (`x.img` → `x.img.zst`)."""
+        """Make the image an archive (`x.img` → `x.img.zst`)."""
         request = protocol.CompressImage(self.path, format, level, keep, dry_run)
         return self.host._make(request, "compress", progress)
 
@@ -391,18 +392,18 @@ class Image:
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
-        """Make it an image again (`x.img.zst` → `x.img`)."""
+        """Make the archive an image again (`x.img.zst` → `x.img`)."""
         request = protocol.UncompressImage(self.path, keep, dry_run)
         return self.host._make(request, "uncompress", progress)
 
     def verify(self, *, progress: ProgressCallback | None = None) -> Verified:
-        """Read it through and check every block and the whole. Raises `Corrupt`."""
+        """Read the archive through and check every block and the whole. Raises `Corrupt`."""
         request = protocol.VerifyImage(self.path)
         done = self.host._ask(request, "verify", progress)
         return self.host._placed(done.result)
 
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
-        """How many bytes differ, hashed where they lie."""
+        """How many bytes of two images differ. They are hashed where they lie."""
         for image in (self, other):
             _check(protocol.GetInfo(image.path))
         tell = _Teller("diff", progress)
@@ -482,7 +483,7 @@ class Copied(Image):
 
     @property
     def result(self) -> CopyResult:
-        """The account alone."""
+        """The account of the copy alone."""
         return msgspec.convert(self, CopyResult, from_attributes=True)
 
 
@@ -491,7 +492,7 @@ def _unheard(message: Progressed) -> None:
 
 
 class _Teller:
-    """Makes events of what an operation is at, for whoever wants them."""
+    """Makes events of the progress of an operation, for a callback."""
 
     def __init__(self, operation: str, callback: ProgressCallback | None) -> None:
         self._operation = operation
@@ -504,11 +505,12 @@ class _Teller:
             self._callback(Progress(self._operation, done, total, stage))
 
     def heard(self, message: Progressed) -> None:
-        """An agent said so."""
+        """Pass on the progress that an agent told."""
         self(message.stage, message.done, message.total)
 
     def done(self, size: int | None) -> None:
-        """It has ended well; `size`: bytes of the image, as far as that is known."""
+        """Tell that the operation has ended well. `size`: bytes of the image, as far as that is
+        known."""
         total = self._total or size or 0
         self("done", total, total)
 
@@ -522,8 +524,8 @@ def _text(size: Size) -> str:
 def _copy_between(
     source: Host, target: Host, request: protocol.CopyHere, tell: _Teller
 ) -> tuple[protocol.Received, int]:
-    """A copy from one host to another; what the target received, and the bytes of payload
-    that crossed the wire for it."""
+    """Copy from one host to another. Returns the target's account, and the bytes of payload that
+    crossed the wire."""
 
     def told(done: int, total: int) -> None:
         other.heard = _unheard  # from now on it is listened to in a thread of the relay's
@@ -541,7 +543,7 @@ def _copy_between(
 
 
 def _receive(request: protocol.CopyHere, begin: protocol.Begin) -> protocol.Receive:
-    """What the target is asked, once it is known what the source has."""
+    """The request to the target, once the source has said what it has."""
     return protocol.Receive(
         request.target,
         # Not the one that the source tells: it is the user who says what is overwritten.
@@ -557,7 +559,8 @@ def _receive(request: protocol.CopyHere, begin: protocol.Begin) -> protocol.Rece
 
 @contextmanager
 def _blamed_on_source(source: Host, path: str) -> Iterator[None]:
-    """An archive's frames go on as they lie: what the target finds damaged, the source has."""
+    """Blame the source for what the target finds damaged: an archive's frames go on as they lie
+    there."""
     try:
         yield
     except answers.Untrue:  # an agent's fault, and it is said whose
@@ -585,13 +588,13 @@ def _sessions(one: Host, other: Host, *, for_copy: bool) -> Iterator[tuple[Conne
 
 
 def _check(request: Request) -> None:
-    """Raises `UsageError` for what no host need be asked."""
+    """Raises `UsageError` for a request that makes no sense, before a host is asked."""
     protocol.check(request)
     check_fields(request)
 
 
 def _replies(session: Connection, request: Request) -> Iterator[AnyMessage]:
-    """The replies to a request, each of which it can have, to the last one."""
+    """The replies to a request, up to the last one, each checked."""
     session.send(request)
     last = False
     while not last:

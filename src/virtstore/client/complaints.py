@@ -85,7 +85,7 @@ _NO_SHELL: Final = re.compile(
 
 
 def shown(said: Sequence[str]) -> str:
-    """Of the lines that were said on standard error, those that tell what went wrong."""
+    """Those lines of standard error that tell what went wrong."""
     starts = [number for number, line in enumerate(said) if line.startswith(_CHANGED)]
     if starts:
         return "\n" + "\n".join(said[starts[0] :])
@@ -93,14 +93,14 @@ def shown(said: Sequence[str]) -> str:
 
 
 def remedy(said: Sequence[str]) -> str:
-    """What to do about it; nothing where it is not known what it means."""
+    """What to do about such lines; "" where their meaning is not known."""
     text = "\n".join(said)
     return next((told for pattern, told in _REMEDIES if re.search(pattern, text)), "")
 
 
 def before(text: bytes, said: Sequence[str], status: int | None) -> str:
-    """Why there is no session, where `text` came in place of an agent's first words; `status`:
-    of the program that was to reach it, if it has ended."""
+    """Why there is no session, where `text` came in place of an agent's first words. `status`: the
+    exit status of the program that was to reach it, if it has ended."""
     words, preamble, _ = text.partition(PREAMBLE)
     quoted = _quoted(words)
     if preamble:
@@ -137,7 +137,8 @@ def amid(text: bytes) -> str:
 
 
 def _words(text: bytes) -> bytes:
-    """The lines that come before what no person is to read: the session goes on behind them."""
+    """The lines of a text, up to where the session's own bytes begin, which no person is to
+    read."""
     said, binary, _ = text.partition(b"\0")
     if not binary:
         return text
@@ -145,7 +146,7 @@ def _words(text: bytes) -> bytes:
 
 
 def _quoted(text: bytes) -> str:
-    """Some of its lines, each on a line of its own."""
+    """The first lines of a text, each indented on a line of its own."""
     lines = [printable(line)[:_WIDEST] for line in text.splitlines() if line.strip()]
     more = ["…"] if len(lines) > _MOST else []
     return "".join(f"\n    {line}" for line in [*lines[:_MOST], *more])

@@ -49,9 +49,8 @@ _REST = 8 << 10
 
 
 class Connection:
-    """A running agent. `name` is the host's, for messages; `verbose` shows how it was
-    started, when it answered, and its log. `owed`: it is the agent's turn to say something,
-    whenever it is listened to."""
+    """A running agent. `name`: the host's, for messages; `verbose`: show how the agent was started,
+    when it answered, and its log. `owed`: the agent has to say something next."""
 
     def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
         self.name = name
@@ -136,8 +135,8 @@ class Connection:
         return frame
 
     def end(self) -> None:
-        """End the session, and see to it that no process of it is left. Who waits for the agent,
-        or to be rid of what it does not read, is told that it has gone."""
+        """End the session, and every process of it that is ours. Threads that wait for the agent
+        are told that it has gone."""
         self.channel.close()
         try:
             self._process.wait(_PATIENCE)
@@ -146,7 +145,7 @@ class Connection:
             self._process.wait()
 
     def close(self) -> None:
-        """`end` it, and give back what it held."""
+        """End the session, and close its descriptors."""
         self.end()
         self._log.join(1)
         self._note(f"session ended, after {time.monotonic() - self._began:.2f} s")
@@ -178,8 +177,9 @@ class Connection:
         self.channel.keep_alive(self._fail)
 
     def _alive(self, alive: Alive) -> None:
-        """It is there; see that it gets on as well. A disk may take its time, and a link, but
-        not an agent that has heard all that we say, is to say something, and works at nothing."""
+        """Note that the agent is there, and raise where it gets nothing done. A disk may take its
+        time, and a link may; but not an agent that has heard all that was said, has to say
+        something, and works at nothing."""
         now = time.monotonic()
         taken = min(alive.received, self.channel.said)
         if alive.busy or taken > self._taken:
@@ -193,12 +193,12 @@ class Connection:
             )
 
     def _fail(self, error: BaseException) -> None:
-        """A thread of ours has failed, without which there is no session."""
+        """Note that a thread of the session has failed: without it there is no session."""
         self._failure = error
         self.channel.close()
 
     def _fail_to_start(self, greeting: bytes) -> NoReturn:
-        """Say why there is no agent, as well as it can be known."""
+        """Raise why there is no agent, as far as that can be known."""
         text = greeting + self.channel.rest(_REST, 2) if greeting else b""
         self.channel.close()
         with suppress(subprocess.TimeoutExpired):
@@ -216,8 +216,8 @@ class Connection:
         self._fail_with_log("no session could be opened", "its agent ended without a word")
 
     def _fail_with_log(self, what: str | None = None, without: str = "") -> NoReturn:
-        """Say what the host last said, or `without` that what is known; `what`: what could not be
-        done, of a session that had not begun."""
+        """Raise with what the host said last, or with `without` where it said nothing. `what`: what
+        could not be done, of a session that had not begun."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1)
         self._log.join(1)
@@ -253,7 +253,7 @@ class Connection:
             self._fail(error)
 
     def _note(self, text: str) -> None:
-        """Show it, to whoever wants to see what is going on."""
+        """Show a line to a user who asked for `verbose`."""
         if self._verbose and sys.stderr:
             with suppress(OSError, ValueError):  # an agent whose log nobody reads stops
                 sys.stderr.write(f"{self.name}: {printable(text)}\n")  # at once, line for line

@@ -105,7 +105,8 @@ def _pass_on(
     told: Callable[[int, int], None],
     back: _Back,
 ) -> str:
-    """Pass on all that the source says of an image of `size` bytes; its digest."""
+    """Pass on all frames of the source, for an image of `size` bytes. Returns the image's
+    digest."""
     target.owed = False  # it waits for the source
     position = 0
     while True:
@@ -132,8 +133,8 @@ def _pass_on(
 
 
 class _Back(threading.Thread):
-    """What comes back from the target: fingerprints of `chunks` chunks at the most for the
-    source, and the outcome. `ended`: whether the target has been told everything."""
+    """Takes what comes back from the target: fingerprints of at most `chunks` chunks, for the
+    source, and the outcome. `ended`: the target has been told everything."""
 
     def __init__(self, source: Connection, target: Connection, chunks: int) -> None:
         super().__init__(name="copy, back", daemon=True)

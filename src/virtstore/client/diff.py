@@ -68,8 +68,8 @@ def _run(
     chunks: tuple[int, ...] | None,
     heard: Callable[[], None] = lambda: None,
 ) -> None:
-    """Let both hosts hash at the same time; `heard` is called while they do. Raises what
-    the first of them fails with, for which the other is not waited for."""
+    """Have both hosts hash at the same time; `heard` is called meanwhile. Raises the error of the
+    host that fails first, without waiting for the other."""
     failures: list[BaseException] = []
 
     def run_other() -> None:
@@ -92,7 +92,7 @@ def _run(
 
 
 def _differing(one: _Blocks, other: _Blocks, count: int) -> Iterator[int]:
-    """The numbers of those that differ, among the first `count`."""
+    """The numbers of the blocks that differ, among the first `count`."""
     number = 0
     while number < count:
         if zeros := min(one.zeros_at(number), other.zeros_at(number)):
@@ -104,7 +104,7 @@ def _differing(one: _Blocks, other: _Blocks, count: int) -> Iterator[int]:
 
 
 def _differing_bytes(one: _Hashing, other: _Hashing, chunks: Iterable[int], shorter: int) -> int:
-    """Bytes in the blocks that differ, as far as both images go."""
+    """The bytes in the blocks that differ, as far as both images go."""
     total = left_at = right_at = 0
     for chunk in chunks:
         here = min(CHUNK, shorter - chunk * CHUNK)
@@ -117,8 +117,8 @@ def _differing_bytes(one: _Hashing, other: _Hashing, chunks: Iterable[int], shor
 
 
 class _Blocks:
-    """The digests of blocks of `size` bytes, by their numbers; of runs of zeros, only where
-    they begin and end."""
+    """The digests of blocks of `size` bytes, by their numbers. Of a run of zeros only its beginning
+    and end are kept."""
 
     def __init__(self, size: int) -> None:
         self._zero = zero_digest(size)
@@ -129,7 +129,7 @@ class _Blocks:
         self.count = 0
 
     def add(self, zeros: int, digests: bytes) -> None:
-        """The next: first so many of zeros, then those."""
+        """Add the next digests: `zeros` blocks of zeros, then those given."""
         if zeros:
             self._firsts.append(self.count)
             self._ends.append(self.count + zeros)
@@ -138,7 +138,7 @@ class _Blocks:
         self.count += zeros + len(digests) // DIGEST_SIZE
 
     def zeros_at(self, number: int) -> int:
-        """Blocks of zeros in a row, from this one on."""
+        """The number of blocks of zeros in a row, from this one on."""
         return max(0, self._ends[self._run(number)] - number)
 
     def __getitem__(self, number: int) -> bytes:
@@ -148,12 +148,12 @@ class _Blocks:
         return bytes(self._told[at : at + DIGEST_SIZE])
 
     def _run(self, number: int) -> int:
-        """The last that begins at `number` or before."""
+        """The last run that begins at block `number` or before."""
         return bisect_right(self._firsts, number) - 1
 
 
 class _Hashing:
-    """One image, and the digests that its host has told."""
+    """One image, and the digests that its host has told so far."""
 
     def __init__(self, connection: Connection, path: str) -> None:
         self._connection = connection
@@ -164,7 +164,7 @@ class _Hashing:
         self.where = path
 
     def end(self) -> None:
-        """Its digests are of no use any more."""
+        """End the session: the digests are of no use any more."""
         self._connection.end()
 
     def blocks_in(self, chunk: int) -> int:
@@ -172,7 +172,7 @@ class _Hashing:
 
     @property
     def hashed(self) -> int:
-        """Bytes, where it is being hashed by chunks."""
+        """The bytes that are hashed, while that is done by chunks."""
         return min(self.digests.count * CHUNK, self.size)
 
     def run(
@@ -181,8 +181,8 @@ class _Hashing:
         chunks: tuple[int, ...] | None,
         heard: Callable[[], None] = lambda: None,
     ) -> None:
-        """Returns when all digests are there. Raises what the host fails with, and
-        `Untrue` where it tells more of them, or fewer."""
+        """Take all digests. Raises the error of the host, and `Untrue` where it tells more digests
+        than there are blocks, or fewer."""
         self.digests = _Blocks(block)
         self._connection.send(HashImage(self._path, block, chunks))
         self._begin(self._connection.receive()[0], first=chunks is None)

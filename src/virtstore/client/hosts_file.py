@@ -20,7 +20,7 @@ class HostEntry(NamedTuple):
 
 
 def read(file: str) -> dict[str, HostEntry]:
-    """What `file` says, by the hosts' names. Raises `UsageError`."""
+    """The entries of `file`, by the hosts' names. Raises `UsageError`."""
     try:
         with open(file, "rb") as stream:
             said = tomllib.load(stream)
@@ -30,7 +30,7 @@ def read(file: str) -> dict[str, HostEntry]:
 
 
 class _Odd(Exception):
-    """What the file says makes no sense."""
+    """An entry of the file that makes no sense."""
 
 
 def _entries(said: dict[str, Any]) -> dict[str, HostEntry]:

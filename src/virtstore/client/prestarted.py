@@ -20,7 +20,7 @@ _waiting: Final[list[subprocess.Popen[bytes]]] = []
 
 
 def launch(argv: list[str]) -> subprocess.Popen[bytes]:
-    """The process of an agent, its session on the pipes. Raises `OSError`."""
+    """Start the process of an agent, with its session on pipes. Raises `OSError`."""
     pipe = subprocess.PIPE
     # Whoever asks all of a command's processes how far it is does not mean to kill its ssh.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
@@ -31,13 +31,14 @@ def launch(argv: list[str]) -> subprocess.Popen[bytes]:
 
 
 def start(argv: list[str]) -> None:
-    """Launch one that may be wanted. What goes wrong is told to who wants it."""
+    """Start an agent that may be wanted. An error is raised by `take`, for whoever wants the
+    agent."""
     with suppress(OSError):
         _waiting.append(launch(argv))
 
 
 def take(argv: list[str]) -> subprocess.Popen[bytes]:
-    """One that was started by `argv`, or a new one. Raises `OSError`."""
+    """The agent that was started by `argv`, or a new one. Raises `OSError`."""
     for process in _waiting:
         if process.args == argv:
             _waiting.remove(process)
@@ -46,8 +47,8 @@ def take(argv: list[str]) -> subprocess.Popen[bytes]:
 
 
 def end() -> None:
-    """End those that nobody took. They have got no request: there is nothing to wait for, and
-    least of all for what ssh may have started, which has its end of the pipes."""
+    """End the agents that nobody took. They have got no request, so nothing is waited for; least of
+    all what ssh may have started, which holds its end of the pipes."""
     while _waiting:
         process = _waiting.pop()
         process.terminate()  # so that ssh can end its own

@@ -42,9 +42,9 @@ def session_argv(
     control: str | None = None,
     moves_much: bool = False,
 ) -> list[str]:
-    """What starts an agent for one session. `config`: for a local agent, its `--config`;
-    `control`: a socket by which this run's sessions share one ssh connection. `moves_much`:
-    images are going to move over it, as they may over a connection that is shared."""
+    """The argv that starts an agent for one session. `config`: for a local agent, its `--config`.
+    `control`: a socket by which the sessions of this run share one ssh connection. `moves_much`:
+    images are going to move over that connection."""
     ciphers = fast_ciphers(address) if moves_much or control else None
     return agent_argv(address, config=config, control=control, ciphers=ciphers)
 
@@ -56,7 +56,7 @@ def agent_argv(
     control: str | None = None,
     ciphers: str | None = None,
 ) -> list[str]:
-    """`session_argv`, with the ciphers that ssh is asked for, in this order."""
+    """As `session_argv`, with the ciphers that ssh is asked for, in their order."""
     elsewhere, agent = _entry(address)
     command = agent or os.environ.get("VIRTSTORE_AGENT")
     if address.host is None:
@@ -83,9 +83,9 @@ def can_share(address: HostAddress) -> bool:
 
 
 def fast_ciphers(address: HostAddress) -> str | None:
-    """The ciphers that the user's configuration allows, with those first that move most
-    bytes a second: OpenSSH itself would begin with one that needs no help of the processor,
-    and twice as long where it has that. None where there is nothing to gain."""
+    """The ciphers that the user's configuration allows, with the fastest first, where the processor
+    has instructions for AES. OpenSSH itself would begin with one that takes twice as long there.
+    None where nothing is gained."""
     allowed = _settings_for(address).get("ciphers", "").split(",")
     fast = [cipher for cipher in _FAST if cipher in allowed]
     if not fast or allowed[0] in _FAST or not _processor_has_aes():
@@ -94,7 +94,7 @@ def fast_ciphers(address: HostAddress) -> str | None:
 
 
 def _settings_for(address: HostAddress) -> dict[str, str]:
-    """What ssh would go by; nothing where the program is no OpenSSH."""
+    """The settings that ssh would use for a host; none where the program is no OpenSSH."""
     if address.host is None or not _is_ssh(rsh := _rsh()):
         return {}
     elsewhere, _ = _entry(address)

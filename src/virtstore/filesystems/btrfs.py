@@ -37,6 +37,7 @@ from virtstore.errors import Corrupt, Error, Unsafe, Unsupported
 from virtstore.filesystems import loop, mounted
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
 from virtstore.filesystems.bounds import grow_target, require_whole
+from virtstore.filesystems.complaints import first_complaint
 from virtstore.run import Completed
 from virtstore.units import MAX_SIZE, format_size
 
@@ -250,7 +251,7 @@ def _refuse_failure(whole: Device, said: Completed) -> None:
     if said.status:
         _check_unchanged(whole)
         raise Error(
-            f"btrfs could not resize the file system ({mounted.complaint(said.stderr)}); it"
+            f"btrfs could not resize the file system ({first_complaint(said.stderr)}); it"
             " passes its check"
         )
 
@@ -271,7 +272,7 @@ def _check_after(whole: Device, device: Device) -> Superblock:
 def _check(whole: Device, what: str) -> None:
     said = mounted.run_check(whole, *check_argv(whole))
     if said.status:
-        why = mounted.complaint(said.stderr + said.stdout, _BANNER)
+        why = first_complaint(said.stderr + said.stdout, _BANNER)
         raise Corrupt(f"{what} ({why}); {_BY_HAND}")
 
 

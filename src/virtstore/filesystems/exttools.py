@@ -35,7 +35,7 @@ from typing import Final, NamedTuple, NoReturn
 from virtstore import run
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
 from virtstore.filesystems.base import CHANGE_TIMEOUT, CHECK_TIMEOUT, Device, Watch, unwatched
-from virtstore.text import remark
+from virtstore.filesystems.complaints import first_complaint
 
 #: Exit codes of e2fsck: nothing wrong; wrong, and all of it mended.
 _CLEAN: Final = 0
@@ -259,7 +259,4 @@ _BANNER: Final = re.compile(
 
 def complaint(output: bytes) -> str:
     """The first thing that an e2fsprogs tool found wrong, on one printable line."""
-    lines = (line.strip() for line in _BARS.sub(b"", output).splitlines())
-    said = next((line for line in lines if line and not _BANNER.match(line)), b"it does not say")
-    text = re.sub(rb"^/proc/self/fd/\d+(?:\?offset=\d+)?(?:: | )", b"", said)
-    return remark(text)
+    return first_complaint(_BARS.sub(b"", output), _BANNER)

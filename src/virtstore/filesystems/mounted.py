@@ -22,7 +22,6 @@ mount, umount, unshare, prlimit (util-linux), timeout (coreutils), a shell, and 
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 import msgspec
@@ -30,7 +29,7 @@ import msgspec
 from virtstore import run
 from virtstore.errors import Unsupported
 from virtstore.filesystems.base import CHANGE_TIMEOUT, CHECK_TIMEOUT, Device
-from virtstore.text import remark
+from virtstore.filesystems.complaints import first_complaint
 
 #: Where the tool finds it. Every host has this directory, and no tool that is run here uses it.
 POINT: Final = "/tmp"
@@ -84,7 +83,7 @@ def run_mounted(device: Device, mounting: Mounting, *tool: str) -> run.Completed
     )
     if said.status == _NOT_MOUNTED:
         raise Unsupported(
-            f"this host's kernel does not mount the file system ({complaint(said.stderr)});"
+            f"this host's kernel does not mount the file system ({first_complaint(said.stderr)});"
             " dmesg on the host says more"
         )
     return said
@@ -93,13 +92,3 @@ def run_mounted(device: Device, mounting: Mounting, *tool: str) -> run.Completed
 def run_check(device: Device, *tool: str) -> run.Completed:
     """Run a checker, which only reads, on a device that is not mounted."""
     return run.run(tool, pass_fds=device.pass_fds, confined=True, timeout=CHECK_TIMEOUT)
-
-
-def complaint(output: bytes, banner: re.Pattern[bytes] | None = None) -> str:
-    """The first thing that a tool said, but for what matches `banner`: one printable line."""
-    lines = (line.strip() for line in output.splitlines())
-    said = next(
-        (line for line in lines if line and not (banner and banner.match(line))),
-        b"it does not say why",
-    )
-    return remark(said)

@@ -28,6 +28,7 @@ from virtstore.errors import Corrupt, Error, Unsupported
 from virtstore.filesystems import loop, mounted
 from virtstore.filesystems.base import Capabilities, Device, Resized, Watch, unwatched
 from virtstore.filesystems.bounds import grow_target, require_whole
+from virtstore.filesystems.complaints import first_complaint
 from virtstore.units import MAX_SIZE
 
 #: A copy of an image has the UUID of the original, which may be mounted.
@@ -160,7 +161,7 @@ def _check_before(whole: Device) -> None:
     if re.search(rb"unknown [\w/]+ features", said.stdout + said.stderr):
         raise Unsupported("it was made by newer tools, with features that this host does not know")
     if said.status:
-        why = _complaint(said.stdout + said.stderr)
+        why = first_complaint(said.stdout + said.stderr, _BANNER)
         raise Corrupt(
             f"the file system fails its check{when} and was not grown ({why}); {_BY_HAND}"
         )
@@ -183,7 +184,7 @@ def _grow(whole: Device, blocks: int) -> None:
 def _check_after(whole: Device, device: Device) -> Superblock:
     said = mounted.run_check(whole, *check_argv(whole))
     if said.status:
-        why = _complaint(said.stdout + said.stderr)
+        why = first_complaint(said.stdout + said.stderr, _BANNER)
         raise Corrupt(f"the file system was grown and then failed its check ({why}); {_BY_HAND}")
     return _superblock(device)
 
@@ -192,7 +193,3 @@ def _check_after(whole: Device, device: Device) -> Superblock:
 _BANNER: Final = re.compile(
     rb"Phase \d|- |ALERT: The filesystem has|ignored because|which may be resolved|No modify flag"
 )
-
-
-def _complaint(output: bytes) -> str:
-    return mounted.complaint(output, _BANNER)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import virtstore
-from virtstore.backends.lvm import volume_group
+from virtstore.backends.lvm import volume_group, watch
 from virtstore.backends.lvm.drafts import Snapshot
 from virtstore.backends.lvm.guard import Guard
 from virtstore.backends.lvm.report import Volume, report
@@ -33,7 +33,7 @@ BACKUP = "/mnt/images/backup"
 SIZE = 8 * MIB
 
 #: How a guard is found by pgrep, and the shell that calls it is not.
-GUARD = re.sub(r"(.)$", r"[\1]", Guard.__module__)
+GUARD = re.sub(r"(.)$", r"[\1]", watch.__name__)
 
 
 @pytest.fixture

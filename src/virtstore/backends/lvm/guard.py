@@ -8,11 +8,7 @@ itself dismisses its guard. Should the whole machine stop, the next agent does i
 
 from __future__ import annotations
 
-import sys
-import time
-
 from virtstore import run
-from virtstore.errors import Error, NotFound
 from virtstore.own_programs import module_argv
 
 
@@ -20,7 +16,7 @@ class Guard:
     """The agent's side of it: starts the process."""
 
     def __init__(self, group: str, name: str) -> None:
-        argv = [*module_argv("virtstore.backends.lvm.guard"), group, name]
+        argv = [*module_argv("virtstore.backends.lvm.watch"), group, name]
         self._process = run.companion(argv)
 
     def dismiss(self) -> None:
@@ -29,26 +25,3 @@ class Guard:
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
-
-
-def watch(group: str, name: str) -> None:
-    """Wait for the agent's end, then remove the snapshot, however busy it still is."""
-    from virtstore.backends.lvm.volume_group import VolumeGroup
-
-    sys.stdin.buffer.read()
-    for attempt in range(10):
-        try:
-            VolumeGroup(group).drop(name)
-            return
-        except NotFound:
-            return
-        except Error:
-            time.sleep(0.3 * attempt)
-
-
-def main() -> None:
-    watch(*sys.argv[1:])
-
-
-if __name__ == "__main__":
-    main()
