@@ -30,6 +30,7 @@ from virtstore.model import InUse
 _QEMU_LOCK_BYTES: Final = range(100, 300)
 #: What udev's workers call themselves (systemd 252's udevd; before that, as their daemon).
 _UDEV: Final = ("(udev-worker)", "systemd-udevd")
+_OURSELVES: Final = InUse("process", "this agent")
 _LOOP_GET_STATUS: Final = 0x4C05
 #: struct loop_info64: the numbers of the backing file's device, inode, and, of a device, its own.
 _LOOP_INFO: Final = struct.Struct("=3Q208x")
@@ -80,11 +81,12 @@ class Kernel:
         if flags & os.O_PATH:
             return
         writes = flags & os.O_ACCMODE != os.O_RDONLY
+        if process == os.getpid():
+            yield Use(_OURSELVES, writes, whose="self")
+            return
         name = processes.name_of(process)
         use = Use(InUse("process", f"{name} (pid {process})"), writes)
-        if process == os.getpid():
-            yield use._replace(whose="self")
-        elif self._is_companion(process, writes=writes):
+        if self._is_companion(process, writes=writes):
             yield use._replace(whose="companion")
         else:
             yield use._replace(passing=not writes and name in _UDEV)

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -63,7 +64,7 @@ class FileImage(DescriptorImage):
     def allocated(self) -> int:
         return os.fstat(self._fd).st_blocks * 512
 
-    @property
+    @cached_property
     def identity(self) -> Identity:
         status = os.fstat(self._fd)
         return status.st_dev, status.st_ino
