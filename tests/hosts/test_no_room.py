@@ -73,7 +73,8 @@ def test_a_cut_archive_whose_rest_finds_no_room_beside_it_is_removed(
     with source.open("r+b") as file:
         file.write(b"changed")
     other = small.small / "other"
-    other.write_bytes(bytes(shutil.disk_usage(small.small).free - left // 2))
+    # How much was left depends on when the signal came: there may be less room than that by itself.
+    other.write_bytes(bytes(max(0, shutil.disk_usage(small.small).free - left // 2)))
     client.run(*words, "--json").error("no-space")
     assert list(small.small.iterdir()) == [other]
 
