@@ -516,3 +516,25 @@ def test_what_changes_first_is_the_mark(place: Place) -> None:
     assert now[256:131072].strip(b"\0") == b""
     assert now[131072:] == before[131072:]
     assert command("info", place.link).stdout.count("neither old nor new") == 1
+
+
+def test_who_reads_while_it_is_marked_finds_what_was_there(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there is hashed by other threads while the first byte changes."""
+    before = device_bytes(place)
+    written = os.pwrite
+    read = []
+
+    def look(fd: int, data: bytes, offset: int) -> int:
+        count = written(fd, data, offset)
+        read.append(draft.read_at(0, MIB) == before[:MIB])
+        return count
+
+    node = os.open(place.device, os.O_PATH)
+    with BlockDevice(node, "x").rework("x") as draft:
+        monkeypatch.setattr(os, "pwrite", look)
+        draft.zero(2 * MIB, 4096)
+    os.close(node)
+    assert len(read) >= 2
+    assert all(read)

@@ -320,13 +320,13 @@ class BlockDraft(BlockImage, ImageDraft):
         self._keeping = threading.Lock()
 
     def _mark(self) -> None:
-        first = bytearray(super().read_at(0, _FIRST))
+        # Kept first: who reads meanwhile finds what was there, and never the mark.
+        self._first = first = bytearray(super().read_at(0, _FIRST))
         block = self._logical_block()
         DeviceImage.write_at(self, 0, _MARK.ljust(block, b"\0"))
         self.flush()  # before anything else is another
         DeviceImage.write_at(self, block, bytes(len(first) - block))
         self.flush()
-        self._first = first
 
     def read_at(self, offset: int, length: int) -> bytes:
         data = super().read_at(offset, length)
