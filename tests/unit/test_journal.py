@@ -10,12 +10,14 @@ import stat
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtstore.agent import journal
+from virtstore.agent import journal, serve
+from virtstore.errors import Exists
 from virtstore.protocol import Ask, CreateImage, DeleteImage, GetInfo, ListImages, Requests
 
 _WORD = re.compile(r'([a-z]+)=("(?:[^"\\]|\\.)*"|[^ "]+)(?: |$)')
@@ -112,3 +114,46 @@ def test_the_journal_gets_its_fields_and_refusals_as_auth(
     assert words(fields["MESSAGE"])["outcome"] == code
     assert fields["SYSLOG_FACILITY"] == facility
     assert fields["SYSLOG_IDENTIFIER"] == "virtstore-agent"
+
+
+def test_a_fifo_that_nobody_reads_keeps_no_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(tmp_path / "log")
+    journal.write(entry(CreateImage("/i/x", "1M")), str(tmp_path / "log"))
+    assert "could not be written" in caplog.text
+
+
+def test_a_journal_that_does_not_read_keeps_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(journal, "SOCKET", str(tmp_path / "socket"))
+    monkeypatch.setattr(journal, "_PATIENCE", 0.01)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(journal.SOCKET)
+        while not caplog.text:
+            journal.write(entry(CreateImage("/i/x", "1M")), "journal")
+    assert "could not be written to journal" in caplog.text
+
+
+@pytest.mark.parametrize("error", [None, Exists("it is there")])
+def test_the_line_is_written_before_the_answer_is_sent(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    """A client ends its agent when it has its answer."""
+    order: list[str] = []
+
+    def handle(agent: object, request: object) -> str:
+        if error:
+            raise error
+        return "answer"
+
+    def write(entry: journal.Entry, where: str) -> None:
+        order.append(entry.code)
+
+    monkeypatch.setattr(serve, "handler_of", lambda kind: handle)
+    monkeypatch.setattr(journal, "write", write)
+    agent = Mock(log="none")
+    agent.session.send = lambda answer: order.append(type(answer).__name__)
+    serve._answer(agent, CreateImage("/i/x", "1M"))
+    assert order == (["exists", "Failure"] if error else ["done", "str"])

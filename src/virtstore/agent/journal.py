@@ -26,6 +26,8 @@ log: Final = logging.getLogger("virtstore.agent")
 #: Where systemd's journal takes datagrams.
 SOCKET: Final = "/run/systemd/journal/socket"
 _NAME: Final = "virtstore-agent"
+#: Seconds that a journal may take which does not read.
+_PATIENCE: Final = 1.0
 
 
 class Entry(msgspec.Struct):
@@ -74,7 +76,7 @@ def write(entry: Entry, where: str) -> None:
 
 def _to_file(path: str, line: str) -> None:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     fd = os.open(path, flags, 0o600)
     try:
         os.write(fd, f"{now} {_NAME}[{os.getpid()}]: {line}\n".encode())
@@ -95,6 +97,7 @@ def _to_journal(line: str, *, refused: bool) -> None:
     }
     text = "".join(f"{key}={value}\n" for key, value in fields.items())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.settimeout(_PATIENCE)
         journal.sendto(text.encode(), SOCKET)
 
 
@@ -108,7 +111,7 @@ def _to_syslog(line: str, *, refused: bool) -> None:
 
 
 def _caller() -> dict[str, str]:
-    """The user that the agent runs as, who called it, from where, and what its command narrows."""
+    """The user of the agent, the user and address that called it, and its own options."""
     uid = os.geteuid()
     name = str(uid)
     with suppress(KeyError):

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from virtstore.agent import journal, signals
@@ -83,16 +84,19 @@ def _answer(agent: Agent, request: Message) -> None:
         check_fields(request)
         answer = handler_of(type(request))(agent, request)
         entry.written = getattr(answer, "written", None)
-        agent.session.send(answer)
     except Interrupted as error:
-        entry.code = error.code
+        entry.code, answer = error.code, None
     except BaseException as error:  # of whatever thread
-        told = _told(error, _path(request))
-        entry.code = told.code
-        _fail(agent, told)
-    finally:
-        if entry.is_due:
-            journal.write(entry, agent.log)
+        answer = _told(error, _path(request))
+        entry.code = answer.code
+    # Before the client has its answer: it may end this process then.
+    if entry.is_due:
+        journal.write(entry, agent.log)
+    if isinstance(answer, Failure):
+        _fail(agent, answer)
+    elif answer is not None:
+        with suppress(Interrupted):
+            agent.session.send(answer)
 
 
 def _told(error: BaseException, path: str | None) -> Failure:
