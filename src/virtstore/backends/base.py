@@ -127,8 +127,8 @@ class PageCache(Protocol):
         return
 
     def write_out(self, offset: int, length: int, *, wait: bool) -> None:
-        """Begin to write what is dirty of a range to the disk, or wait for that (`wait`), so that
-        the flush at the end, which nothing can interrupt, is short. It promises nothing; but an
+        """Begin to write a range to the disk, or wait until it is there (`wait`). That keeps the
+        flush at the end short, which nothing can interrupt. It promises nothing; but an
         error is raised here, as a flush may not report it again."""
         return
 

@@ -1,5 +1,5 @@
-"""The bounds of a file system's size, told in the same words of every kind: the place that it lies
-in, which it may not be larger than, and the size that it has, below which it does not grow."""
+"""The bounds of a file system's size: its device at the most, and to grow, its present size at the
+least. Their refusals are the same for every kind."""
 
 from __future__ import annotations
 

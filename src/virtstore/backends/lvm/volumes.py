@@ -205,8 +205,8 @@ class Volumes:
         self.change("lvremove", f"{self.group}/{name}")
 
     def change(self, *command: str, outcome: Callable[[Volume], Volume] | None = None) -> None:
-        """Run one LVM command. `outcome` gives what the command makes of each volume, where that is
-        all that it changes."""
+        """Run one LVM command. `outcome` says what becomes of each volume. Without it LVM is asked
+        anew afterwards."""
         known, self._known = self._known, None
         lvm(*command)
         if known and outcome:
