@@ -48,9 +48,13 @@ def agents(directory: Path, *options: str) -> list[Running]:
 def connections(listening: int) -> list[int]:
     """The processes of a listening sshd that serve connections. Each is one process for
     root, and two for anybody else (sshd's separation of privileges)."""
-    daemons = {p.pid: _parent(p.pid) for p in _all() if p.name.startswith("sshd")}
-    children = [pid for pid, parent in daemons.items() if parent == listening]
-    return children + [pid for pid, parent in daemons.items() if parent in children]
+    children = served(listening)
+    return children + [pid for pid, parent in _daemons().items() if parent in children]
+
+
+def served(listening: int) -> list[int]:
+    """The processes of a listening sshd, one for each connection, authenticated or not yet."""
+    return [pid for pid, parent in _daemons().items() if parent == listening]
 
 
 def are_gone(directory: Path, seconds: float = PATIENCE) -> list[Running]:
@@ -75,6 +79,11 @@ def _mentions(process: Running, directory: Path) -> bool:
     with suppress(OSError):
         return str(directory).encode() in Path(f"/proc/{process.pid}/environ").read_bytes()
     return False
+
+
+def _daemons() -> dict[int, int]:
+    """The parent of each sshd."""
+    return {p.pid: _parent(p.pid) for p in _all() if p.name.startswith("sshd")}
 
 
 def _parent(pid: int) -> int:

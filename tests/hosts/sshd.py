@@ -24,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from .. import waiting
 from ..waiting import PATIENCE
+from . import processes
 
 #: What a client may identify itself with. `key` opens a shell; the others' lines are below.
 _KEYS: Final = ("key", "noisy", "append", "read", "stranger")
@@ -130,8 +132,16 @@ class Remote:
         """The process id of the sshd that listens."""
         return int((self.directory / "sshd.pid").read_text())
 
-    def logins(self) -> int:
-        """How often somebody has authenticated here."""
+    def logins(self, *, still_open: int = 0) -> int:
+        """How often somebody has authenticated here, once only `still_open` connections are left.
+        A client that has ended may have sent all that the sshd needs to let it in a moment later.
+        """
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as last:
+            last.recv(1)  # it has been accepted, and so has every connection before it
+        waiting.until(
+            lambda: len(processes.served(self.sshd)) <= still_open,
+            f"connections to {self.name} to end",
+        )
         return self.log.read_text().count("Accepted publickey for ")
 
     def at(self, path: Path, as_: str = "") -> str:
