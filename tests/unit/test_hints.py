@@ -17,7 +17,8 @@ from virtstore.agent import __main__ as agent
 from virtstore.agent import config, hints
 from virtstore.agent.policy import Policy
 from virtstore.cli.commands import COMMANDS
-from virtstore.cli.main import _has_value, app
+from virtstore.cli.parsing import parser_of
+from virtstore.cli.words import _has_value, verb_first
 from virtstore.client.hosts_file import read as read_hosts
 from virtstore.errors import Denied, Error
 from virtstore.model import Access
@@ -46,7 +47,8 @@ def sentences() -> Iterator[str]:
 
 
 def parse(words: list[str]) -> None:
-    app.parse_args(words, exit_on_error=False, print_error=False)
+    verb, *rest = verb_first(words)
+    parser_of(verb).parse_args(rest, exit_on_error=False, print_error=False)
 
 
 HINTS = sorted({hint for text in sentences() for hint in re.findall(r"'virtstore ([^']+)'", text)})
@@ -67,7 +69,7 @@ def test_a_command_that_a_message_names_is_one(hint: str) -> None:
 def test_an_option_that_a_message_names_is_one() -> None:
     known = set(OTHERS)
     for verb in COMMANDS:
-        for argument in app[verb].assemble_argument_collection():
+        for argument in parser_of(verb).assemble_argument_collection():
             known |= {name for name in argument.names if name.startswith("--")}
     told = {
         option

@@ -1,9 +1,40 @@
-"""The commands: what does each, and what can be known of it before that is imported."""
+"""The commands: where each is, and what can be known of it before that is imported.
+
+A command is a function of this package, whose docstring tells all that people are told of it:
+
+    <one line: what it does>
+
+    <more, in paragraphs>
+
+    Parameters
+    ----------
+    location
+        …
+
+    Examples
+    --------
+    virtstore grow a:/mnt/images/web.img 20G
+    virtstore grow a:/dev/vg0/web +5G            # five more
+
+`--help`, the manual, the completion and the reference are all made of that (pages.py), so a new
+command is a function and a line here. Its module is imported when the command is called.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from enum import StrEnum
 from typing import Final, NamedTuple
+
+
+class Group(StrEnum):
+    """What people want to do, in the order in which `virtstore --help` tells it."""
+
+    LOOK = "Look at images"
+    CHANGE = "Make, change and remove images"
+    RESIZE = "Resize images and what is in them"
+    COPY = "Copy and back up"
+    HOSTS = "Hosts"
+    ITSELF = "virtstore itself"
 
 
 class Command(NamedTuple):
@@ -11,31 +42,37 @@ class Command(NamedTuple):
     they are on different hosts. `copies`: whether an image moves between two."""
 
     function: str
+    group: Group
     locations: int = 1
     copies: bool = False
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "create": Command("images:create"),
-    "list": Command("looking:list_"),
-    "info": Command("looking:info"),
-    "delete": Command("images:delete"),
-    "grow": Command("images:grow"),
-    "shrink": Command("images:shrink"),
-    "growfs": Command("resizing:growfs"),
-    "shrinkfs": Command("resizing:shrinkfs"),
-    "resize": Command("resizing:resize"),
-    "snapshot": Command("images:snapshot"),
-    "copy": Command("copying:copy", locations=2, copies=True),
-    "copy-contents": Command("copying:copy_contents", locations=2, copies=True),
-    "compress": Command("copying:compress"),
-    "uncompress": Command("copying:uncompress"),
-    "verify": Command("looking:verify"),
-    "diff": Command("looking:diff", locations=2),
-    "clean": Command("images:clean"),
-    "storage-info": Command("looking:storage_info"),
+    "list": Command("looking:list_", Group.LOOK),
+    "info": Command("looking:info", Group.LOOK),
+    "verify": Command("looking:verify", Group.LOOK),
+    "diff": Command("looking:diff", Group.LOOK, locations=2),
+    "create": Command("images:create", Group.CHANGE),
+    "snapshot": Command("images:snapshot", Group.CHANGE),
+    "delete": Command("images:delete", Group.CHANGE),
+    "clean": Command("images:clean", Group.CHANGE),
+    "resize": Command("resizing:resize", Group.RESIZE),
+    "grow": Command("images:grow", Group.RESIZE),
+    "shrink": Command("images:shrink", Group.RESIZE),
+    "growfs": Command("resizing:growfs", Group.RESIZE),
+    "shrinkfs": Command("resizing:shrinkfs", Group.RESIZE),
+    "copy": Command("copying:copy", Group.COPY, locations=2, copies=True),
+    "copy-contents": Command("copying:copy_contents", Group.COPY, locations=2, copies=True),
+    "compress": Command("copying:compress", Group.COPY),
+    "uncompress": Command("copying:uncompress", Group.COPY),
+    "storage-info": Command("looking:storage_info", Group.HOSTS),
+    "help": Command("help:help_", Group.ITSELF, locations=0),
 }
 
+
+HELP: Final = frozenset({"--help", "-h"})
+#: The options that need no command.
+ALONE: Final = HELP | {"--version"}
 
 #: The options of every command; whether a value follows in the next word.
 COMMON: Final = {
@@ -43,15 +80,3 @@ COMMON: Final = {
     **dict.fromkeys(("--progress", "--no-progress"), False),
     "--config": True,
 }
-
-
-def verb_first(words: list[str], has_value: Callable[[str], bool]) -> list[str]:
-    """The words of a command line with the verb in front of the options that stand before it.
-    `has_value`: whether the word behind an option is its value."""
-    value = False
-    for at, word in enumerate(words):
-        if value or (word.startswith("-") and word != "-"):
-            value = not value and has_value(word)
-            continue
-        return [word, *words[:at], *words[at + 1 :]]
-    return words

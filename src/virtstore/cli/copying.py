@@ -56,6 +56,12 @@ def copy(
         suffix of an archive (.zst or the like), which the copy gets or loses.
     more
         With several sources the last is the target, an existing directory or volume group.
+
+    Examples
+    --------
+    virtstore copy a:/mnt/images/golden.img b:/mnt/images/web.img
+    virtstore copy a:/dev/vg0/web b:/mnt/backups/ --snapshot --archive
+    virtstore copy b:/mnt/backups/web.img.zst a:/mnt/images/web.img --overwrite
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
@@ -72,9 +78,10 @@ def copy_contents(
     how: Annotated[ContentsKeywords, _FLAGS] = _NONE,
     options: Changing = _DEFAULTS,
 ) -> int:
-    """Overwrite an existing image, at least as large, with SOURCE's contents.
+    """Overwrite an existing image with SOURCE's contents.
 
-    Only the chunks that differ are moved; the rest of the target is zeroed.
+    It must be at least as large. Only the chunks that differ are moved; the rest of the target is
+    zeroed.
 
     Parameters
     ----------
@@ -82,6 +89,10 @@ def copy_contents(
         An image or archive.
     target
         The image to overwrite.
+
+    Examples
+    --------
+    virtstore copy-contents a:/mnt/images/golden.img b:/dev/vg0/web
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
@@ -113,6 +124,11 @@ def compress(
         The compression level.
     keep
         Keep the image beside the archive.
+
+    Examples
+    --------
+    virtstore compress a:/mnt/images/old.img
+    virtstore compress a:/mnt/images/old.img --format xz --keep
     """
     return change(
         lambda image, how: image.compress(format=format, level=level, keep=keep, **how).result,
@@ -135,6 +151,10 @@ def uncompress(
         Others, each for itself.
     keep
         Keep the archive beside the image.
+
+    Examples
+    --------
+    virtstore uncompress a:/mnt/images/old.img.zst
     """
     return change(
         lambda image, how: image.uncompress(keep=keep, **how).result, options, location, *more

@@ -25,7 +25,9 @@ _SignedSize = Annotated[str, Parameter(allow_leading_hyphen=True)]
 def create(
     location: str, size: str, /, *, thin: str | None = None, options: Changing = _DEFAULTS
 ) -> None:
-    """Allocate a new image, wholly zeroed, and print its path and real size.
+    """Make a new image, wholly zeroed and wholly allocated.
+
+    Its path and its real size are printed.
 
     Parameters
     ----------
@@ -35,6 +37,11 @@ def create(
         Bytes, or with K, M, G, T, P (10G); KB to PB for powers of 1000.
     thin
         In a volume group: allocate from this thin pool.
+
+    Examples
+    --------
+    virtstore create a:/mnt/images/web.img 10G
+    virtstore create a:/dev/vg0/web 10G --thin pool
     """
     check_size(size)
     change(
@@ -51,7 +58,7 @@ def delete(
     with_snapshots: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _DEFAULTS,
 ) -> int:
-    """Remove images. Refused for one that somebody uses.
+    """Remove images that nobody uses.
 
     Parameters
     ----------
@@ -61,6 +68,11 @@ def delete(
         Others, each for itself.
     with_snapshots
         Remove its snapshots, too.
+
+    Examples
+    --------
+    virtstore delete a:/mnt/images/old.img
+    virtstore delete a:/dev/vg0/web --with-snapshots
     """
     return change(
         lambda image, how: image.delete(with_snapshots=with_snapshots, **how),
@@ -79,6 +91,11 @@ def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) 
         The image.
     size
         The size that it is to have, or +SIZE for so much more.
+
+    Examples
+    --------
+    virtstore grow a:/mnt/images/web.img 20G
+    virtstore grow a:/dev/vg0/web +5G
     """
     check_size(size, "+SIZE")
     change(lambda image, how: image.grow(size, **how), options, location)
@@ -92,7 +109,10 @@ def shrink(
     discard_data: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _DEFAULTS,
 ) -> None:
-    """Make an image smaller. Refused where that would cut a file system, a partition or data.
+    """Make an image smaller.
+
+    Refused where that would cut a file system, a partition or data: 'virtstore resize' shrinks
+    what is in the image first.
 
     Parameters
     ----------
@@ -102,6 +122,11 @@ def shrink(
         The size that it is to have, or -SIZE for so much less.
     discard_data
         Cut whatever is there.
+
+    Examples
+    --------
+    virtstore shrink a:/mnt/images/web.img 10G
+    virtstore shrink a:/dev/vg0/scratch -2G --discard-data
     """
     check_size(size, "-SIZE")
     change(
@@ -119,7 +144,9 @@ def snapshot(
     size: str | None = None,
     options: Changing = _DEFAULTS,
 ) -> None:
-    """Make a point-in-time snapshot beside an image and print its path.
+    """Make a point-in-time snapshot beside an image.
+
+    Its path is printed.
 
     Parameters
     ----------
@@ -129,17 +156,29 @@ def snapshot(
         The snapshot's name (default: the image's with -s1, -s2, …).
     size
         Of a volume's snapshot: how much of the origin may change.
+
+    Examples
+    --------
+    virtstore snapshot a:/dev/vg0/web
+    virtstore snapshot a:/dev/vg0/web before-upgrade --size 2G
     """
     change(lambda image, how: image.snapshot(name, size=size, **how).result, options, location)
 
 
 def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
-    """Remove what interrupted operations left: partial images, orphaned snapshots.
+    """Remove what interrupted operations left.
+
+    That is partial images, and snapshots that nobody copies from any more.
 
     Parameters
     ----------
     location
         A directory, a volume group, or an image.
+
+    Examples
+    --------
+    virtstore clean a:/mnt/images --dry-run
+    virtstore clean a:/dev/vg0
     """
     at = located(location)
     with open_at(at, options) as host:

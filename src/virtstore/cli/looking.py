@@ -35,7 +35,7 @@ def list_(
     recursive: Annotated[bool, Parameter(name=("--recursive", "-r"), negative=())] = False,
     options: Common = _DEFAULTS,
 ) -> int:
-    """List a directory's images and subdirectories, a VG's volumes, or a host's roots.
+    """List a directory, a volume group, or what a host has of both.
 
     Parameters
     ----------
@@ -47,6 +47,11 @@ def list_(
         Sizes, contents and use as well.
     recursive
         Subdirectories as well.
+
+    Examples
+    --------
+    virtstore list a:
+    virtstore list -l a:/mnt/images a:/dev/vg0
     """
     places = [parse_location(text) for text in (location, *more)]
     with sessions(options) as host_of:
@@ -73,6 +78,11 @@ def info(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
         The image.
     more
         Others.
+
+    Examples
+    --------
+    virtstore info a:/mnt/images/web.img
+    virtstore info a:/dev/vg0/web --json
     """
     places = [located(text) for text in (location, *more)]
     gap = "\n" if more else ""
@@ -86,7 +96,7 @@ def info(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
 
 
 def storage_info(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
-    """Show a host's storage: roots, free space, file systems and formats that it can handle.
+    """Show a host's storage, its free space, and what it can handle.
 
     Parameters
     ----------
@@ -94,6 +104,11 @@ def storage_info(host: str = "local:", /, *more: str, options: Common = _DEFAULT
         HOST:, ssh://HOST, or local: (the default).
     more
         Other hosts.
+
+    Examples
+    --------
+    virtstore storage-info
+    virtstore storage-info a: b:
     """
     gap = "\n" if more else ""
     with sessions(options) as host_of:
@@ -114,6 +129,10 @@ def verify(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
         The archive (of a raw image the digest is computed).
     more
         Others, each for itself.
+
+    Examples
+    --------
+    virtstore verify b:/mnt/backups/web.img.zst
     """
     with sessions(options) as host_of:
 
@@ -126,7 +145,9 @@ def verify(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
 
 
 def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> int:
-    """Tell how many bytes of two images differ; only digests move. Exits 1 where they do.
+    """Tell how many bytes of two images differ.
+
+    Only digests move. Exits 1 where they differ.
 
     Parameters
     ----------
@@ -134,6 +155,10 @@ def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> int:
         An image or archive.
     right
         Another.
+
+    Examples
+    --------
+    virtstore diff a:/dev/vg0/web b:/mnt/backups/web.img.zst
     """
     one, other = located(left), located(right)
     with (

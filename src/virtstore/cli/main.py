@@ -5,47 +5,24 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from importlib import import_module
 from typing import Final
 
-from cyclopts import App, CycloptsError, Parameter
-
-from virtstore.cli.commands import COMMANDS, COMMON, verb_first
-from virtstore.cli.render import print_error
-from virtstore.cli.usage import refuse_no_verb, usage_error
+from virtstore.cli.commands import COMMANDS, HELP
+from virtstore.cli.words import refuse_no_command, verb_first
 from virtstore.errors import Error, Interrupted
 from virtstore.version import __version__
-
-app: Final = App(
-    name="virtstore",
-    help="Disk images of virtual machines, on any Linux host that ssh reaches."
-    "\n\nA LOCATION is /path, HOST:/path or ssh://[USER@]HOST[:PORT]/path.",
-    version=__version__,
-    version_flags=["--version"],
-    help_flags=["--help", "-h"],
-    default_parameter=Parameter(show_default=False),
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,  # it is ours to report
-)
-for _name, _command in COMMANDS.items():
-    _module, _function = _command.function.split(":")
-    app.command(getattr(import_module(f"virtstore.cli.{_module}"), _function), name=_name)
 
 
 def main() -> None:
     """The entry point; exits with a status of the table in errors.py."""
-    arguments = verb_first(sys.argv[1:], _has_value)
-    as_json = "--json" in arguments
+    as_json = "--json" in sys.argv
     try:
-        refuse_no_verb(arguments)
-        status = app(arguments or ["--help"], exit_on_error=False, print_error=False)
+        status = _run(sys.argv[1:])
         sys.stdout.flush()
         if status:  # nothing went wrong, and there is something to tell
             sys.exit(status)
     except Error as error:
         _exit(error, as_json)
-    except CycloptsError as error:
-        _exit(usage_error(app, error, arguments), as_json)
     except KeyboardInterrupt:
         _exit(_INTERRUPTED, as_json)
     except BrokenPipeError:
@@ -54,17 +31,21 @@ def main() -> None:
         _exit(Error(f"what was done, if anything, could not be told: {error.strerror}"), as_json)
 
 
-def _has_value(option: str) -> bool:
-    """Whether an option that stands before the verb has its value in the next word."""
-    if option in COMMON or "=" in option:
-        return COMMON.get(option, False)
-    return option in {  # it takes long to find out
-        name
-        for command in COMMANDS
-        for argument in app[command].assemble_argument_collection()
-        if argument.token_count()[0]
-        for name in argument.names
-    }
+def _run(typed: list[str]) -> int | None:
+    """Do what a command line asks for. Returns the exit status, if there is something to tell."""
+    words = verb_first(typed)
+    if words[:1] == ["--version"]:
+        print(__version__)
+    elif not words or words[0] in HELP or (words[0] in COMMANDS and HELP & {*words}):
+        from virtstore.cli.help import of_command, overview
+
+        print(of_command(words[0]) if words and words[0] in COMMANDS else overview())
+    else:
+        refuse_no_command(words)
+        from virtstore.cli.parsing import call
+
+        return call(words[0], words[1:])
+    return None
 
 
 _INTERRUPTED: Final = Interrupted(
@@ -76,6 +57,8 @@ _INTERRUPTED: Final = Interrupted(
 def _exit(error: Error, as_json: bool) -> None:
     """Print an error and exit with its status. The error goes to where its reader looks, else to
     standard error, else nowhere."""
+    from virtstore.cli.render import print_error
+
     for json in (True, False) if as_json else (False,):
         with suppress(OSError):
             print_error(error, as_json=json)

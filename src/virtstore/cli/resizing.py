@@ -34,6 +34,11 @@ def growfs(
         The size that the file system is to have.
     partition
         The number of the partition that it is in (default: the one that 'resize' takes).
+
+    Examples
+    --------
+    virtstore growfs a:/dev/vg0/web
+    virtstore growfs a:/mnt/images/web.img 20G --partition 2
     """
     if size is not None:
         check_size(size)
@@ -48,7 +53,9 @@ def shrinkfs(
     partition: Number = None,
     options: Changing = _DEFAULTS,
 ) -> None:
-    """Shrink the file system in an image, and its partition. The image keeps its size.
+    """Shrink the file system in an image, and its partition.
+
+    The image keeps its size.
 
     Parameters
     ----------
@@ -58,6 +65,10 @@ def shrinkfs(
         The size that the file system is to have, or 'minimum': as small as it goes.
     partition
         The number of the partition that it is in (default: the one that 'resize' takes).
+
+    Examples
+    --------
+    virtstore shrinkfs a:/dev/vg0/web minimum
     """
     _check(size, _MINIMUM)
     change(lambda image, how: image.shrinkfs(size, partition=partition, **how), options, location)
@@ -72,7 +83,7 @@ def resize(
     move_swap: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _DEFAULTS,
 ) -> None:
-    """Make image, partition and file system larger or smaller together.
+    """Resize image, partition and file system together.
 
     The partition is the last one with a file system that is meant to grow: swap, recovery and
     boot partitions only where there is no other. Free space behind the last partition is cut
@@ -93,6 +104,12 @@ def resize(
     move_swap
         Where a swap partition lies between that and the end of the disk, move it to the new end.
         It keeps its number, size, UUID and label; what was swapped out is zeroed.
+
+    Examples
+    --------
+    virtstore resize a:/dev/vg0/web 40G --dry-run
+    virtstore resize a:/mnt/images/web.img minimum
+    virtstore resize a:/mnt/images/win.img +20G --partition 3
     """
     _check(size, "+SIZE", "-SIZE", _MINIMUM)
     change(

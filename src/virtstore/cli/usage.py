@@ -1,8 +1,7 @@
-"""What is wrong with a command line, in the words of whoever typed it."""
+"""What is wrong with the words of a command, in the words of whoever typed it."""
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 import shlex
@@ -15,25 +14,11 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from virtstore.cli.commands import COMMANDS
 from virtstore.errors import UsageError
 
 
-def refuse_no_verb(words: list[str]) -> None:
-    """Raises `UsageError` for options without a command, but for those that need none."""
-    if words and words[0].startswith("-") and not {"--help", "-h", "--version"} & {*words}:
-        raise UsageError(
-            f"there is no command in {shlex.join(words)!r}; write one of {', '.join(COMMANDS)}"
-        )
-
-
-def usage_error(app: App, error: CycloptsError, words: list[str]) -> UsageError:
+def usage_error(app: App, error: CycloptsError, verb: str) -> UsageError:
     """The error that says what was not understood, and what would be."""
-    verb = words[0] if words else ""
-    if verb not in COMMANDS:
-        meant = difflib.get_close_matches(verb, COMMANDS, 1)
-        those = f"did you mean {meant[0]}?" if meant else f"write one of {', '.join(COMMANDS)}"
-        return UsageError(f"there is no command {verb!r}; {those} ('virtstore --help' tells more)")
     more = f"'virtstore {verb} --help' tells more"
     if isinstance(error, UnusedCliTokensError):
         surplus = shlex.join(error.unused_tokens or ())
@@ -55,7 +40,7 @@ def usage_error(app: App, error: CycloptsError, words: list[str]) -> UsageError:
 def _synopsis(app: App, verb: str) -> str:
     """A command with the names of what it takes besides options."""
     words = [verb]
-    for argument in app[verb].assemble_argument_collection():
+    for argument in app.assemble_argument_collection():
         name = argument.names[0]
         if argument.field_info.kind is inspect.Parameter.VAR_POSITIONAL:
             words.append(f"[{name}…]")

@@ -1,0 +1,102 @@
+"""What `virtstore --help`, `virtstore VERB --help` and `virtstore help` print."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from virtstore.cli.commands import COMMANDS, Group
+from virtstore.cli.docstrings import summaries
+from virtstore.cli.words import refuse_no_command
+
+if TYPE_CHECKING:
+    from virtstore.cli.pages import Page
+
+ABOUT: Final = "Disk images of virtual machines, on any Linux host that ssh reaches."
+LOCATION: Final = "A LOCATION is /path, HOST:/path or ssh://[USER@]HOST[:PORT]/path."
+_OPTIONS: Final = (
+    ("-h, --help", "Print this, or behind a command, what that does."),
+    ("--version", "Print the version."),
+)
+_MORE: Final = (
+    "'virtstore COMMAND --help' tells what a command takes, with examples. Options may stand before"
+    " or behind the command."
+)
+#: Lines longer than this are hard to read.
+_WIDEST: Final = 100
+#: Where what is said of a word begins, at the most.
+_INDENT: Final = 26
+
+
+def help_(verb: str | None = None, /) -> None:
+    """Tell what a command does, or which commands there are.
+
+    Parameters
+    ----------
+    verb
+        The command.
+
+    Examples
+    --------
+    virtstore help
+    virtstore help copy
+    """
+    if verb is not None:
+        refuse_no_command([verb])
+    print(overview() if verb is None else of_command(verb))
+
+
+def overview() -> str:
+    """All commands, by what people do with them."""
+    said = summaries()
+    blocks = [*_paragraphs([ABOUT, "Usage: virtstore COMMAND …", LOCATION])]
+    for group in Group:
+        rows = [(verb, said[verb]) for verb in COMMANDS if COMMANDS[verb].group is group]
+        if rows:
+            blocks.append(_table(group, rows, max(map(len, COMMANDS))))
+    blocks += [_table("Options", _OPTIONS), *_paragraphs([_MORE])]
+    return "\n\n".join(blocks)
+
+
+def of_command(verb: str) -> str:
+    """What a command does and takes, with examples."""
+    from virtstore.cli.pages import page_of  # the overview needs nothing of that
+
+    return _text(page_of(verb))
+
+
+def _text(page: Page) -> str:
+    options = "[OPTION…] " if page.options or page.common else ""
+    verb, _, operands = page.synopsis.partition(" ")
+    blocks = [f"Usage: virtstore {verb} {options}{operands}".rstrip()]
+    blocks += _paragraphs([page.summary, *page.paragraphs])
+    for title, rows in (
+        ("Arguments", [(each.name, each.meaning) for each in page.operands]),
+        ("Options", [(each.synopsis, each.meaning) for each in page.options]),
+        ("Options of every command", [(each.synopsis, each.meaning) for each in page.common]),
+    ):
+        if rows:
+            blocks.append(_table(title, rows))
+    return "\n\n".join([*blocks, "\n".join(["Examples:", *(f"  {e}" for e in page.examples)])])
+
+
+def _paragraphs(texts: Iterable[str]) -> list[str]:
+    return ["\n".join(textwrap.wrap(text, _width(), break_on_hyphens=False)) for text in texts]
+
+
+def _table(title: str, rows: Sequence[tuple[str, str]], first: int = 0) -> str:
+    """A block of words and what is said of each. `first`: how wide the words are, at least."""
+    indent = min(max(first, *(len(word) for word, _ in rows)) + 4, _INDENT)
+    lines = [f"{title}:"]
+    for word, meaning in rows:
+        told = textwrap.wrap(meaning, _width() - indent, break_on_hyphens=False) or [""]
+        beside = len(word) + 4 <= indent
+        lines += [f"  {word}".ljust(indent) + told.pop(0)] if beside else [f"  {word}"]
+        lines += [f"{'':{indent}}{line}" for line in told]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _width() -> int:
+    return max(40, min(shutil.get_terminal_size().columns, _WIDEST))

@@ -1,0 +1,50 @@
+"""How the words behind a verb are read: by the signature of its function."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from cyclopts import App, CycloptsError, Parameter
+
+from virtstore.cli.commands import COMMANDS
+from virtstore.cli.usage import usage_error
+
+
+def call(verb: str, words: list[str]) -> int | None:
+    """Do what a command does. Returns its exit status, None if there is none to tell. Raises
+    `UsageError` for words that it does not take."""
+    app = parser_of(verb)
+    try:
+        status: int | None = app(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise usage_error(app, error, verb) from None
+    return status
+
+
+@cache
+def parser_of(verb: str) -> App:
+    """What reads the words behind a verb. It imports that command, and no other."""
+    module, function = COMMANDS[verb].function.split(":")
+    app = App(
+        name=verb,
+        help_flags=[],  # these are main's
+        version_flags=[],
+        default_parameter=Parameter(show_default=False),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,  # it is ours to report
+    )
+    app.default(getattr(import_module(f"virtstore.cli.{module}"), function))
+    return app
+
+
+def has_value(option: str) -> bool:
+    """Whether a value follows an option of some command in the next word. It takes long to find
+    out."""
+    return option in {
+        name
+        for verb in COMMANDS
+        for argument in parser_of(verb).assemble_argument_collection()
+        if argument.token_count()[0]
+        for name in argument.names
+    }
