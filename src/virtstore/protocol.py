@@ -308,6 +308,16 @@ class DeleteImage(Ask[Done], frozen=True):
     dry_run: bool = False
 
 
+class RenameImage(Ask[Done], frozen=True):
+    """`name`: what the image is to be called in the directory or VG where it is."""
+
+    handler = "renaming.rename"
+    verb = "rename"
+    path: str
+    name: str
+    dry_run: bool = False
+
+
 class GrowImage(Ask[Done], frozen=True):
     handler = "image_size.grow"
     verb = "grow"
@@ -454,6 +464,7 @@ Requests = (
     | GetInfo
     | GetStorageInfo
     | DeleteImage
+    | RenameImage
     | GrowImage
     | ShrinkImage
     | GrowFilesystem

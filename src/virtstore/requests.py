@@ -11,7 +11,7 @@ from typing import Final
 
 from virtstore.copy_options import CopyOptions
 from virtstore.errors import UsageError
-from virtstore.protocol import CopyHere, Message, Receive, Send
+from virtstore.protocol import CopyHere, Message, Receive, RenameImage, Send
 from virtstore.units import MAX_SIZE
 
 #: Partitions that a table can have: a GPT's header has 32 bits for their number.
@@ -27,10 +27,20 @@ def check_fields(request: Message) -> None:
         raise UsageError("a thin pool has a name")
     if any(number < 0 for number in getattr(request, "chunks", None) or ()):
         raise UsageError("chunks are numbered from 0")
+    if isinstance(request, RenameImage):
+        _check_name(request.name)
     if isinstance(request, Receive):
         _check_received(request)
     if isinstance(request, (CopyHere, Send, Receive)):
         _check_options(request.options, contents=request.contents)
+
+
+def _check_name(name: str) -> None:
+    if name in ("", ".", "..") or any(character in name for character in "/\0\n\r"):
+        raise UsageError(
+            f"{name!r} is not a name: an image is renamed where it is; 'virtstore copy' makes one"
+            " elsewhere"
+        )
 
 
 def _check_received(request: Receive) -> None:

@@ -244,6 +244,14 @@ class Memory(Store):
             raise NotFound("no such image")
         self.not_zeroed.pop(name, None)
 
+    def rename(self, name: str, new: str) -> None:
+        self.open(name)
+        if new in self.images:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
+        self.images[new] = self.images.pop(name)
+        if name in self.not_zeroed:
+            self.not_zeroed[new] = self.not_zeroed.pop(name)
+
     def discard(self, name: str, *, was_image: bool = False) -> None:
         self.partials.pop(name, None)
         if was_image:

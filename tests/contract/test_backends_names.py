@@ -21,6 +21,7 @@ from .stores import (
     require_several,
     rounded,
     state,
+    stop,
 )
 
 
@@ -115,6 +116,63 @@ def test_an_image_in_a_thin_pool_is_made_where_there_is_one(subject: Subject) ->
     found = store.find("x.img")
     assert found
     assert found.type == "lvm-thin"
+
+
+def test_an_image_gets_another_name_with_all_that_belongs_to_it(subject: Subject) -> None:
+    store = subject.store
+    require_several(store)
+    make(store)
+    noted = store.note_losses("x.img", "gpt:1")
+    if subject.snapshots:
+        store.snapshot("x.img", "s.img", None)
+    store.rename("x.img", "y.img")
+    assert state(store) is None
+    assert state(store, "y.img") == "complete"
+    assert contents(store, "y.img") == padded(store)
+    assert store.losses("y.img") == ("gpt:1" if noted else "")
+    if subject.snapshots:
+        assert contents(store, "s.img") == padded(store)
+    assert store.interrupted() == []
+    with closing(subject.again()) as other:
+        assert listed(other) == listed(store)
+
+
+def test_a_renamed_image_replaces_nothing(store: Store) -> None:
+    require_several(store)
+    make(store)
+    make(store, "y.img", b"another")
+    with pytest.raises(FileExistsError):
+        store.rename("x.img", "y.img")
+    assert listed(store) == {("x.img", "complete"), ("y.img", "complete")}
+    assert contents(store) == padded(store)
+    assert contents(store, "y.img") == padded(store, b"another")
+
+
+def test_what_is_missing_or_partial_gets_no_other_name(store: Store) -> None:
+    require_several(store)
+    store.draft("p.img", SIZE).close()
+    for name in ("p.img", "no.img"):
+        with pytest.raises(NotFound):
+            store.rename(name, "y.img")
+    assert listed(store) == {("p.img", "partial")}
+
+
+def test_a_draft_keeps_the_name_that_it_will_have(store: Store) -> None:
+    require_several(store)
+    make(store)
+    store.draft("x.img", SIZE).close()
+    store.rename("x.img", "y.img")
+    assert listed(store) == {("y.img", "complete"), ("x.img", "partial")}
+
+
+def test_where_old_data_may_show_is_known_under_the_new_name(store: Store) -> None:
+    require_several(store)
+    make(store)
+    with suppress(Stopped):
+        store.grow("x.img", 3 * SIZE, in_use=True, between=stop)
+    start = store.unzeroed("x.img")
+    store.rename("x.img", "y.img")
+    assert store.unzeroed("y.img") == start
 
 
 def test_only_what_is_partial_is_opened_as_such(store: Store) -> None:

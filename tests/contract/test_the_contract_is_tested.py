@@ -185,8 +185,22 @@ def found_first(store: Memory, name: str) -> Stored | None:
     return next((found for found in store.scan() if found.name == name), None)
 
 
+def renamed_over(store: Memory, name: str, new: str) -> None:
+    store.images[new] = store.images.pop(name)
+
+
+def renamed_partial(store: Memory, name: str, new: str) -> None:
+    held = store.images if name in store.images else store.partials
+    RENAME(store, name, new) if held is store.images else held.update({new: held.pop(name)})
+
+
+def renamed_without_its_note(store: Memory, name: str, new: str) -> None:
+    RENAME(store, name, new)
+    store.images[new].note = ""
+
+
 OPEN, DRAFT, REWORK = Memory.open, Memory.draft, Memory.rework
-GROW, DISCARD = Memory.grow, Memory.discard
+GROW, DISCARD, RENAME = Memory.grow, Memory.discard, Memory.rename
 LEND, PUBLISH, WRITE_REWORKED = MemoryImage.lend, MemoryDraft.publish, ReworkedMemory.write_at
 
 #: What is wrong: whose member it is, which one, and what it does instead.
@@ -257,6 +271,9 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     ),
     "discard: what was an image, unasked": (Memory, "discard", discarded_all),
     "remove: what is partial": (Memory, "remove", removed_partial),
+    "rename: over another": (Memory, "rename", renamed_over),
+    "rename: what is partial": (Memory, "rename", renamed_partial),
+    "rename: its note is lost": (Memory, "rename", renamed_without_its_note),
     "frozen: it changes": (Memory, "frozen", lambda store, name: store.open(name)),
     "open: writable, unasked": (
         *(Memory, "open"),

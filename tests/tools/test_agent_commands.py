@@ -275,7 +275,14 @@ def test_an_image_in_use_is_left_alone_and_the_user_is_named(images: Path) -> No
     argv = ["sleep", "infinity"]
     with image.open("r+b") as file, subprocess.Popen(argv, stdin=file) as user:
         try:
-            for line in ("delete", "shrink {} 2M", "compress", "copy {} {}.2", "growfs"):
+            for line in (
+                "delete",
+                "rename {} y.img",
+                "shrink {} 2M",
+                "compress",
+                "copy {} {}.2",
+                "growfs",
+            ):
                 words = line if "{}" in line else f"{line} {{}}"
                 error = told(*words.format(image, image).split(), status=6)["error"]
                 assert f"sleep (pid {user.pid})" in error["message"]
@@ -292,6 +299,7 @@ def test_an_image_in_use_is_left_alone_and_the_user_is_named(images: Path) -> No
         "grow {}/x.img 4M",
         "shrink {}/x.img 2M",
         "delete {}/x.img",
+        "rename {}/x.img y.img",
         "copy {}/x.img {}/y.img",
         "copy {}/x.img {}/y.img --archive",
         "copy {}/x.img {}/z.img --overwrite",

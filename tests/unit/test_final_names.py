@@ -15,7 +15,7 @@ from virtstore.agent.policy import refuse_odd
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Displaced
 from virtstore.backends.files import final_names
 from virtstore.backends.files.directory import Directory
-from virtstore.backends.files.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
+from virtstore.backends.files.final_names import PUBLISH_SUFFIX, RENAMED_SUFFIX, RETURN_SUFFIX
 from virtstore.errors import Denied, InUse, Unsupported
 
 PARTIAL = f"x.img{PARTIAL_SUFFIX}"
@@ -23,6 +23,7 @@ REWORKED = f"x.img{REWORK_SUFFIX}"
 PUBLISHING = f"x.img{PUBLISH_SUFFIX}"
 REWORKED = f"x.img{REWORK_SUFFIX}"
 RETURNING = f"x.img{RETURN_SUFFIX}"
+RENAMING = f"x.img{RENAMED_SUFFIX}"
 
 
 class Killed(BaseException):
@@ -384,3 +385,64 @@ def test_what_was_put_in_a_drafts_place_is_not_published_for_it(
 def test_no_image_is_called_like_one_that_is_being_published(name: str) -> None:
     with pytest.raises(Denied, match=name.removeprefix("x.img")):
         refuse_odd(f"/srv/{name}")
+
+
+def test_an_image_is_renamed_by_a_link_and_has_one_name(store: Directory, tmp_path: Path) -> None:
+    (tmp_path / "old.img").write_bytes(b"new")
+    store.rename("old.img", "x.img")
+    assert files(tmp_path) == {"x.img": b"new"}
+    assert (tmp_path / "x.img").stat().st_nlink == 1
+
+
+def test_a_renamed_image_that_finds_its_new_name_taken_has_its_own_back(
+    store: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / "old.img").write_bytes(b"new")
+    (tmp_path / "x.img").write_bytes(b"somebody's")
+    with pytest.raises(FileExistsError):
+        store.rename("old.img", "x.img")
+    assert files(tmp_path) == {"old.img": b"new", "x.img": b"somebody's"}
+
+
+@pytest.mark.parametrize(
+    ("call", "times", "left"),
+    [
+        ("rename", 1, {"old.img"}),
+        ("link", 1, {RENAMING}),
+        ("fsync", 2, {"x.img", RENAMING}),  # of the directory, behind the link
+        ("unlink", 1, {"x.img", RENAMING}),
+        ("fsync", 3, {"x.img"}),
+    ],
+)
+def test_whoever_is_killed_while_it_renames_leaves_one_whole_image(
+    store: Directory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    times: int,
+    left: set[str],
+) -> None:
+    (tmp_path / "old.img").write_bytes(b"new")
+    with monkeypatch.context() as patched:
+        _kill_before(patched, call, times)
+        # The move back is what whoever is killed does not get to.
+        patched.setattr(final_names, "_move_new", _once(final_names._move_new))
+        with pytest.raises(Killed):
+            store.rename("old.img", "x.img")
+    assert set(files(tmp_path)) == left
+    name = "old.img" if left == {"old.img"} else "x.img"
+    assert listed(store) == {(name, "partial" if left == {RENAMING} else "complete")}
+    for each in store.interrupted():
+        store.mend(each)
+    assert files(tmp_path) == {name: b"new"}
+    assert listed(store) == {(name, "complete")}
+
+
+def test_what_was_being_renamed_is_kept_where_somebody_took_its_new_name(
+    store: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / RENAMING).write_bytes(b"ours, and longer")
+    (tmp_path / "x.img").write_bytes(b"somebody's")
+    for name in store.interrupted():
+        store.mend(name)
+    assert files(tmp_path) == {"x.img": b"somebody's", REWORKED: b"ours, and longer"}

@@ -79,7 +79,7 @@ def _read(body: bytes) -> protocol.Frame:
 def next_version() -> MessageSet:
     """What the next version may be: a request more, and a field more in each of some others."""
     found = copy.deepcopy(described())
-    found["RenameImage"] = {
+    found["EmptyImage"] = {
         "tagged": True,
         "strict": True,
         "fields": {"path": "str", "name": "str"},
@@ -144,7 +144,7 @@ def test_what_the_next_version_asks_without_its_own_options_is_understood(
 @pytest.mark.parametrize(
     ("name", "values", "lacks"),
     [
-        ("RenameImage", {"path": "/x", "name": "y"}, "the message RenameImage"),
+        ("EmptyImage", {"path": "/x", "name": "y"}, "the message EmptyImage"),
         ("DeleteImage", {"path": "/x", "older_than": 3}, "older_than of DeleteImage"),
         ("CompressImage", {"path": "/x", "format": "brotli"}, "this CompressImage: Invalid"),
         ("Send", {"path": "/x", "live": True}, "live of Send"),

@@ -101,8 +101,8 @@ def test_a_host_can(name: str) -> None:
 
 
 IMAGE_CAN = [
-    "info", "delete", "grow", "shrink", "growfs", "shrinkfs", "resize", "snapshot", "copy",
-    "copy_contents", "compress", "uncompress", "verify", "diff",
+    "info", "delete", "rename", "grow", "shrink", "growfs", "shrinkfs", "resize", "snapshot",
+    "copy", "copy_contents", "compress", "uncompress", "verify", "diff",
 ]  # fmt: skip
 
 

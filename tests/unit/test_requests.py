@@ -33,6 +33,7 @@ ARCHIVE = CopyOptions(archive=True, format="zstd")
         protocol.GrowFilesystem("/x", partition=-1),
         protocol.ShrinkFilesystem("/x", "1G", partition=1 << 32),
         protocol.CreateImage("/x", "1G", thin=""),
+        *(protocol.RenameImage("/x", name) for name in ("", ".", "..", "d/y", "/y", "a\n", "a\0")),
         protocol.HashImage("/x", 4096, (0, -1)),
     ],
 )

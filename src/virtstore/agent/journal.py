@@ -48,7 +48,7 @@ class Entry(msgspec.Struct):
         """What is written of it, without a time."""
         verb = self.request.verb or self.request.handler.rpartition(".")[2]
         told: dict[str, str] = {"verb": verb}
-        for field in ("path", "source", "target"):
+        for field in ("path", "name", "source", "target"):
             if value := getattr(self.request, field, None):
                 told[field] = _quoted(value)
         told["outcome"] = self.code

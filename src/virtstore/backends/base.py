@@ -377,6 +377,12 @@ class Store(Protocol):
         unless they are to go too."""
         ...
 
+    def rename(self, name: str, new: str) -> None:
+        """Give an image another name, on the disk, with all that belongs to it: its marks, its
+        notes, its snapshots. A crash leaves it under one of the two names, or for `mend`. Raises
+        `NotFound`, also for a partial image, and `FileExistsError` where the new name is taken."""
+        raise Unsupported("an image cannot get another name where it is; copy it")
+
     def require_new_names(self) -> None:
         """Raises `Unsupported` where no new image can be published without the danger of replacing
         what gets its name at the same moment. Found by trying, before anything is written."""

@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "diff": Command("looking:diff", Group.LOOK, locations=2),
     "create": Command("images:create", Group.CHANGE),
     "snapshot": Command("images:snapshot", Group.CHANGE),
+    "rename": Command("images:rename", Group.CHANGE),
     "delete": Command("images:delete", Group.CHANGE),
     "clean": Command("images:clean", Group.CHANGE),
     "resize": Command("resizing:resize", Group.RESIZE),

@@ -82,6 +82,24 @@ def delete(
     )
 
 
+def rename(location: str, name: str, /, *, options: Changing = _DEFAULTS) -> None:
+    """Give an image that nobody uses another name, in the same place.
+
+    Parameters
+    ----------
+    location
+        The image.
+    name
+        What it is to be called there.
+
+    Examples
+    --------
+    virtstore rename a:/mnt/images/web.img web-old.img
+    virtstore rename a:/dev/vg0/web web-old
+    """
+    change(lambda image, how: image.rename(name, **how), options, location)
+
+
 def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) -> None:
     """Make an image larger; the new space reads as zeros.
 

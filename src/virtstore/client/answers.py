@@ -129,6 +129,8 @@ def _check_path(request: Request, answered: str, host: str) -> None:
     match request:
         case protocol.TakeSnapshot():
             right = _parent(answered) == _parent(wanted) and answered != wanted
+        case protocol.RenameImage():
+            right = answered == f"{_parent(wanted).rstrip('/')}/{request.name}"
         case protocol.CompressImage():
             right = _parent(answered) == _parent(wanted) and answered.startswith(wanted)
         case protocol.UncompressImage():

@@ -261,6 +261,14 @@ class Image:
         request = protocol.DeleteImage(self.path, with_snapshots, dry_run)
         return self.host._change(request, "delete", progress)
 
+    def rename(
+        self, name: str, *, dry_run: bool = False, progress: ProgressCallback | None = None
+    ) -> Changed:
+        """Give the image another name where it is; `path` of the answer is what it is called then.
+        Raises `Exists`, `InUse`."""
+        request = protocol.RenameImage(self.path, name, dry_run)
+        return self.host._change(request, "rename", progress)
+
     def grow(
         self, size: Size, *, dry_run: bool = False, progress: ProgressCallback | None = None
     ) -> Changed:

@@ -231,6 +231,11 @@ class Directory(Store):
         os.unlink(name, dir_fd=self._fd)
         final_names.flush(self._fd)
 
+    def rename(self, name: str, new: str) -> None:
+        with self.open(name) as image:  # as in `remove`
+            image.refuse_locked()
+        final_names.change(self._fd, name, new)
+
     def discard(self, name: str, *, was_image: bool = False) -> None:
         reworked, draft = name + REWORK_SUFFIX, name + PARTIAL_SUFFIX
         for file in (reworked, draft) if was_image else (draft,):

@@ -5,7 +5,8 @@ thing; there a hard link does it, since link(2) replaces nothing either. Meanwhi
 names, so it is called `NAME.virtstore-publish` before that, or `NAME.virtstore-return` if it was
 an image before (`base.REWORK_SUFFIX`): by such a name nothing is ever written. What a crash leaves
 there goes if there is a `NAME`, of which it is the other name, and is what it was before if there
-is none (`mend`). Whether two names are one file is not asked: some file systems do not know.
+is none (`mend`). Whether two names are one file is not asked: some file systems do not know. An
+image that gets another name is called `NEW.virtstore-renamed` in between, and `mend` gives it that.
 
 Where there are no hard links either, nothing new is made (`require_new`).
 
@@ -32,9 +33,12 @@ PUBLISH_SUFFIX: Final = ".virtstore-publish"
 #: The same, of an image that was changed in place and gets its own name back.
 RETURN_SUFFIX: Final = ".virtstore-return"
 
+#: The same, of a whole image that had another name.
+RENAMED_SUFFIX: Final = ".virtstore-renamed"
+
 #: What a name ends with on its way to the final one, by what it ended with before.
 _STEPS: Final = {PARTIAL_SUFFIX: PUBLISH_SUFFIX, REWORK_SUFFIX: RETURN_SUFFIX}
-STEPS: Final = tuple(_STEPS.values())
+STEPS: Final = (*_STEPS.values(), RENAMED_SUFFIX)
 
 #: How a new name can be given: in one step, by a hard link, or not at all.
 Way = Literal["rename", "link"]
@@ -90,6 +94,17 @@ def give_over(directory: int, name: str, fd: int) -> None:
     flush(directory)
 
 
+def change(directory: int, old: str, new: str) -> None:
+    """Give an image another name, on the disk. Raises FileExistsError where that is taken."""
+    try:
+        linux.rename_noreplace(directory, old, new)
+    except OSError as error:
+        if error.errno not in linux.CANNOT:
+            raise
+        _change_by_link(directory, old, new)
+    flush(directory)
+
+
 def take(directory: int, name: str, suffix: str = PARTIAL_SUFFIX) -> None:
     """Take an image's final name away, on the disk: it is partial. Raises FileExistsError if there
     is a partial one already."""
@@ -115,6 +130,8 @@ def interrupted(directory: int) -> list[str]:
 
 def mend(directory: int, name: str) -> None:
     """Leave such an image with one name. The caller has the image's lock."""
+    if exists(directory, name + RENAMED_SUFFIX):
+        _finish_renaming(directory, name)
     for before, after in _STEPS.items():
         step = name + after
         with suppress(FileNotFoundError):  # it is not there, or was mended since
@@ -173,7 +190,7 @@ def _is_given(directory: int, name: str, step: str) -> bool:
     seen to be another file, it may be all that is left of that image."""
     if not exists(directory, name):
         return False
-    if not step.endswith(RETURN_SUFFIX):
+    if not step.endswith((RETURN_SUFFIX, RENAMED_SUFFIX)):
         return True
     return _may_be_same(_status(directory, name), _status(directory, step))
 
@@ -262,6 +279,38 @@ def _give_by_link(directory: int, name: str, fd: int, suffix: str) -> None:
     flush(directory)  # before the only name goes that is on the disk
     with suppress(OSError):  # it is published; `mend` sees to the rest
         os.unlink(step, dir_fd=directory)
+
+
+def _change_by_link(directory: int, old: str, new: str) -> None:
+    step = new + RENAMED_SUFFIX
+    _rename(directory, old, step)
+    flush(directory)  # it has one name at any moment
+    try:
+        _move_new(directory, step, new)
+    except BaseException:
+        with suppress(FileExistsError):  # somebody's new one; `mend` sees to ours
+            _move_new(directory, step, old)
+        raise
+
+
+def _finish_renaming(directory: int, name: str) -> None:
+    """Give an image the name that it was to have. If somebody else's file has that, the image is
+    what is left of one."""
+    step, left = name + RENAMED_SUFFIX, name + REWORK_SUFFIX
+    if not exists(directory, name):
+        _move_new(directory, step, name)
+    elif _may_be_same(_status(directory, name), _status(directory, step)):
+        os.unlink(step, dir_fd=directory)
+    elif not exists(directory, left):
+        _rename(directory, step, left)
+    flush(directory)
+
+
+def _move_new(directory: int, old: str, new: str) -> None:
+    """Rename a file by means of a hard link, which replaces nothing."""
+    _link_new(directory, old, new)
+    flush(directory)  # before the only name goes that is on the disk
+    os.unlink(old, dir_fd=directory)
 
 
 def _open_by(directory: int, name: str, fd: int) -> None:

@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, WasImage
-from virtstore.backends.files.final_names import PUBLISH_SUFFIX, RETURN_SUFFIX
+from virtstore.backends.files.final_names import PUBLISH_SUFFIX, RENAMED_SUFFIX, RETURN_SUFFIX
 
 _DRAFT: Final = "user.virtstore.draft"
-_SUFFIXES: Final = (REWORK_SUFFIX, RETURN_SUFFIX, PARTIAL_SUFFIX, PUBLISH_SUFFIX)
+_WAS_IMAGE: Final = (REWORK_SUFFIX, RETURN_SUFFIX, RENAMED_SUFFIX)
+_SUFFIXES: Final = (*_WAS_IMAGE, PARTIAL_SUFFIX, PUBLISH_SUFFIX)
 
 
 def names(name: str) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ def image_name(file: str) -> str:
 
 def was_image(directory: int, file: str) -> WasImage:
     """Whether a partial file is what is left of an image, and no draft."""
-    if file.endswith((REWORK_SUFFIX, RETURN_SUFFIX)):
+    if file.endswith(_WAS_IMAGE):
         return "yes"
     try:
         os.getxattr(f"/proc/self/fd/{directory}/{file}", _DRAFT, follow_symlinks=False)

@@ -210,6 +210,18 @@ class VolumeGroup(Store):
             mending.remove(self._volumes, snapshot.name)
         mending.remove(self._volumes, name)
 
+    def rename(self, name: str, new: str) -> None:
+        self._volumes.get(name)
+        names.refuse_taken(self._volumes, new)
+        try:
+            self._volumes.rename(name, new)  # replaces nothing
+        except LeftRunning:
+            raise
+        except Error:
+            if any(volume.name == new for volume in self._volumes.all()):
+                raise FileExistsError(errno.EEXIST, "File exists", new) from None
+            raise
+
     def discard(self, name: str, *, was_image: bool = False) -> None:
         found = [self._draft_of(name), self._reworked(name) if was_image else None]
         for volume in filter(None, found):

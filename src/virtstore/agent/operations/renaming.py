@@ -1,0 +1,78 @@
+"""An image gets another name where it is: rename.
+
+Nothing is copied and nothing replaced. What an image has with it goes along: its times and
+attributes, a volume's snapshots and marks. A draft that will have the old name is none of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from virtstore import names
+from virtstore.agent.container import refuse_misleading_name, what_is
+from virtstore.agent.context import Agent, changed, planned
+from virtstore.agent.operations.refusals import refuse_existing, refuse_fixed_place
+from virtstore.agent.policy import Place
+from virtstore.backends.base import Image
+from virtstore.backends.kinds import RESERVED_SUFFIXES
+from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.model import Changed
+from virtstore.protocol import Done, RenameImage
+
+
+def rename(agent: Agent, request: RenameImage) -> Done:
+    if request.name.endswith(RESERVED_SUFFIXES):
+        raise UsageError(
+            f"{request.name!r} ends like what virtstore calls an image that is not finished; choose"
+            " another name"
+        )
+    with agent.locked(request.path, "write", unzeroed=True) as place:
+        refuse_fixed_place(place)
+        with place.store.open(place.name) as image:
+            told = _told(place, image)
+            if request.name == place.name:
+                return Done(msgspec.structs.replace(told, changed=False, dry_run=request.dry_run))
+            agent.refuse_use(image)
+            path = f"{place.path.rpartition('/')[0]}/{request.name}"
+            with agent.locked(path, "append", unzeroed=True) as target:
+                refuse_existing(agent, target)
+                _refuse_other_promise(place, target, image)
+                if request.dry_run:
+                    step = f"rename {place.path} to {target.path}"
+                    return Done(planned(target, told.size, step))
+                target.store.discard(target.name)  # a draft of something else
+                target.store.rename(place.name, target.name)
+                return Done(msgspec.structs.replace(told, path=target.path))
+
+
+def _told(place: Place, image: Image) -> Changed:
+    """The answer, but for the new name. The size of what is in an archive may not be known."""
+    told = changed(place, image)
+    if not (archive := what_is(place, image).archive):
+        return told
+    size = None
+    with suppress(Corrupt):
+        size = archive.image_size(image)
+    return msgspec.structs.replace(told, size=size)
+
+
+def _refuse_other_promise(place: Place, target: Place, image: Image) -> None:
+    """Raises `UsageError` or `Unsupported` where the new name promises other contents than the
+    image has. What the old one promises as well is nothing that a user does now."""
+    if _promised(place.name) == _promised(target.name):
+        return
+    archive, foreign = what_is(place, image)
+    if foreign and not archive and not names.fits(target.name, foreign.name):
+        raise Unsupported(
+            f"it is {foreign.kind.what}, and the new name does not say so; let the name end in"
+            f" {place.name.rpartition('.')[2]!r} as well",
+            path=target.path,
+        )
+    kind = foreign.name if foreign else None
+    refuse_misleading_name(target, kind, archive.name if archive else None)
+
+
+def _promised(name: str) -> tuple[str | None, str | None]:
+    return names.archive_format(name), names.promised(names.without_archive_suffix(name))
