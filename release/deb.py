@@ -9,12 +9,13 @@ so the package brings its own, and depends on the Python that its native modules
 from __future__ import annotations
 
 import argparse
+import gzip
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Final
 
-from release import bundle
+from release import bundle, manual
 from virtstore.version import __version__
 
 _CONTROL: Final = """\
@@ -91,6 +92,7 @@ def make(directory: Path, arch: str) -> Path:
         _commands(root / "usr/bin")
         _write(root / "usr/share/doc/virtstore/examples/config.toml", _EXAMPLE)
         _write(root / "usr/share/doc/virtstore/copyright", _copyright(root))
+        _manual(root / "usr/share/man")
         (root / "etc/virtstore/conf.d").mkdir(parents=True)
         _control(root, arch)
         build = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made)]
@@ -102,6 +104,12 @@ def _commands(directory: Path) -> None:
     directory.mkdir(parents=True)
     for name in ("virtstore", "virtstore-agent"):
         (directory / name).symlink_to(f"../lib/virtstore/bin/{name}")
+
+
+def _manual(directory: Path) -> None:
+    for name, text in manual.make().items():
+        (path := directory / f"{name}.gz").parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
 
 
 def _copyright(root: Path) -> str:

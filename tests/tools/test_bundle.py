@@ -3,6 +3,7 @@ what a user has set counts."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from release import bundle, deb
 
 import virtstore
+from virtstore.cli.commands import COMMANDS
 
 #: Imports all that an agent does.
 _EVERY_HANDLER: Final = """
@@ -139,6 +141,18 @@ def test_a_package_says_what_it_needs_and_keeps_everybodys_licence(
     licences = (tree / "usr/share/doc/virtstore/copyright").read_text()
     for name in ("Apache License", "zstandard-", "blake3-", "rich-", "cyclopts-"):
         assert name in licences
+
+
+def test_a_package_has_a_manual_of_each_command(tree: Path) -> None:
+    manual = tree / "usr/share/man"
+    pages = ["man1/virtstore.1", "man5/virtstore.toml.5", "man8/virtstore-agent.8"]
+    pages += [f"man1/virtstore-{verb}.1" for verb in COMMANDS]
+    assert {str(path.relative_to(manual)) for path in manual.rglob("*.gz")} == {
+        f"{page}.gz" for page in pages
+    }
+    packed = (manual / "man1/virtstore-grow.1.gz").read_bytes()
+    assert packed[4:8] == bytes(4)  # no time, as gzip -n has it: the same package each time
+    assert b"virtstore grow a:/dev/vg0/web +5G" in gzip.decompress(packed)
 
 
 def field(package: Path, name: str) -> str:

@@ -115,7 +115,7 @@ def test_the_agents_of_the_readme_are_understood() -> None:
     told = re.findall(r'command="virtstore-agent ([^"]+)"', README.read_text())
     assert told
     for line in told:
-        agent._parser().parse_args(shlex.split(line))
+        agent.parser().parse_args(shlex.split(line))
 
 
 @pytest.mark.parametrize("access", ["read", "append", "write"])

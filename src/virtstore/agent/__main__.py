@@ -28,7 +28,7 @@ _FREE: Final = 32 << 20
 def main() -> None:
     streams.prepare()
     signalled = signals.install()
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     caller.drop_foreign_environment()
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.WARNING,
@@ -55,7 +55,7 @@ def main() -> None:
     os._exit(0)  # threads that still work for a client that has gone must not keep us
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="virtstore-agent", description=__doc__, allow_abbrev=False
     )

@@ -20,7 +20,7 @@ _OPTIONS: Final = (
     ("-h, --help", "Print this, or behind a command, what that does."),
     ("--version", "Print the version."),
 )
-_MORE: Final = (
+MORE: Final = (
     "'virtstore COMMAND --help' tells what a command takes, with examples. Options may stand before"
     " or behind the command."
 )
@@ -56,7 +56,7 @@ def overview() -> str:
         rows = [(verb, said[verb]) for verb in COMMANDS if COMMANDS[verb].group is group]
         if rows:
             blocks.append(_table(group, rows, max(map(len, COMMANDS))))
-    blocks += [_table("Options", _OPTIONS), *_paragraphs([_MORE])]
+    blocks += [_table("Options", _OPTIONS), *_paragraphs([MORE])]
     return "\n\n".join(blocks)
 
 

@@ -41,10 +41,17 @@ class Option(NamedTuple):
     meaning: str
 
     @property
+    def names_synopsis(self) -> str:
+        return ", ".join(sorted(self.names, key=lambda name: name.startswith("--")))
+
+    @property
+    def value_synopsis(self) -> str:
+        return "|".join(self.choices) or self.value
+
+    @property
     def synopsis(self) -> str:
         """As it is listed: `-q, --quiet` or `--format zstd|lz4`."""
-        names = ", ".join(sorted(self.names, key=lambda name: name.startswith("--")))
-        return f"{names} {'|'.join(self.choices) or self.value}" if self.value else names
+        return f"{self.names_synopsis} {self.value_synopsis}".rstrip()
 
 
 class Page(NamedTuple):

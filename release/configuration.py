@@ -1,0 +1,87 @@
+"""What each key of the configuration means, for the manual and the reference. Which keys there are,
+and what they are if nothing is said, is read from the types that the agent checks them with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from virtstore.agent.config import Config, Limits
+from virtstore.backends.kinds import KINDS
+
+_ACCESS: Final = (
+    'What clients may do: "read", "append" (make new images, and neither change nor remove one),'
+    ' or "write".'
+)
+
+#: By table and key; those of no table are under "".
+_MEANINGS: Final[dict[str, dict[str, str]]] = {
+    "": {
+        "log": 'Where is written who changed what, and what was refused: "journal", "syslog",'
+        ' "none", or the whole path of a file.',
+    },
+    "directory": {
+        "path": "The directory. All below it is part of it, but for links and other mounts. It must"
+        " belong to root or to the agent's user, and nobody else may write to it.",
+        "access": _ACCESS,
+        "mode": "The mode of new files, in octal.",
+        "owner": "The owner of new files: a name or a number. Default: the agent's user.",
+        "group": "The group of new files: a name or a number.",
+        "volatile": "Whether the directory may lie in memory (tmpfs), where a reboot empties it.",
+    },
+    "block_device": {
+        "path": "The device, or a link to it: a disk, partition, LUN, DRBD device or ZFS volume,"
+        " which is one image of fixed size. A name below /dev/disk/by-id stays the same.",
+        "access": _ACCESS,
+    },
+    "volume_group": {
+        "name": "The volume group, as vgs(8) shows it. Its logical volumes are images.",
+        "access": _ACCESS,
+    },
+    "limits": {
+        "max_image_size": 'The largest size that an image may get, such as "2T".',
+        "mount_guest_filesystems": "Whether XFS and Btrfs may be mounted in this host's kernel,"
+        " which is the only way of resizing them.",
+    },
+}
+
+
+class Key(NamedTuple):
+    """`default`: its value if nothing is said, as TOML; "" where there is none."""
+
+    name: str
+    default: str
+    required: bool
+    meaning: str
+
+
+class Table(NamedTuple):
+    """`header`: as it is written; "" for the keys that stand before all tables."""
+
+    header: str
+    keys: tuple[Key, ...]
+
+
+def tables() -> Iterator[Table]:
+    """All tables that there are, in the order of a file."""
+    log = next(field for field in msgspec.structs.fields(Config) if field.name == "log")
+    yield Table("", (_key("", log),))
+    for kind in KINDS:
+        yield _table(f"[[{kind.section}]]", kind.section, kind)
+    yield _table("[limits]", "limits", Limits)
+
+
+def _table(header: str, name: str, kind: type[msgspec.Struct]) -> Table:
+    return Table(header, tuple(_key(name, field) for field in msgspec.structs.fields(kind)))
+
+
+def _key(table: str, field: msgspec.structs.FieldInfo) -> Key:
+    return Key(field.name, _toml(field.default), field.required, _MEANINGS[table][field.name])
+
+
+def _toml(value: Any) -> str:
+    if value is None or value is msgspec.NODEFAULT:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"'
