@@ -77,13 +77,22 @@ class InUse(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Domain(msgspec.Struct, frozen=True):
+    """A libvirt domain, and its state in libvirt's words (`running`, `shut off`, …)."""
+
+    name: str
+    state: str
+
+
 class ImageInfo(msgspec.Struct, frozen=True):
     """Everything that can be read off an image. `size` is what a guest sees (null where the
     format of an archive or a container does not say), `allocated` the space taken on the host.
     `container`: the format of a file that is no raw image, `backing`: the path, in that file's
     header, of the image that it is laid over. An archive has the container that is in it.
+    `domain`: the libvirt domain that has it; null where that was not looked for.
     `modified`: when it was last written to (UTC, whole seconds); null where that is not known: LVM
-    keeps no such time of a volume."""
+    keeps no such time of a volume. `owner`: the user whose file it is, by name, or by number where
+    the host knows no name; null for what is no file."""
 
     path: str
     host: str
@@ -93,7 +102,9 @@ class ImageInfo(msgspec.Struct, frozen=True):
     compression: Open[Compression] | None = None
     container: Open[ContainerFormat] | None = None
     backing: str | None = None
+    domain: Domain | None = None
     modified: datetime | None = None
+    owner: str | None = None
     state: Open[State] = "complete"
     snapshot_of: str | None = None
     snapshots: tuple[str, ...] = ()

@@ -21,11 +21,6 @@ def json_printable(document: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in document)
 
 
-def printable_lines(text: str) -> str:
-    """`printable` of each line: for what may rightly have several."""
-    return "\n".join(map(printable, text.split("\n")))
-
-
 def remark(text: str | bytes) -> str:
     """The beginning of it, printable: long enough to tell what is wrong."""
     return printable(text)[:_MOST]

@@ -56,7 +56,7 @@ class Subject(msgspec.Struct, frozen=True):
     """A store to be tested, and what is so of its place. `again`: opens the same place by another
     path, as another agent has it; whoever calls it closes that. `snapshots`: an image's blocks can
     be shared. `marks`: an image can be marked, beside its contents. `pool`: a thin pool of it.
-    `type`: of its images. `times`: it tells when an image was written to."""
+    `type`: of its images. `times`: it tells when an image was written to, and whose it is."""
 
     store: Store
     again: Callable[[], Store]

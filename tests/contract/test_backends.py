@@ -125,5 +125,5 @@ def test_a_listing_tells_what_an_image_takes(store: Store, subject: Subject) -> 
     assert found == store.find("x.img")
     assert (found.type, found.size) == (subject.type, rounded(store))
     assert found.allocated >= reserved(store)
-    assert (found.modified is not None) == subject.times
+    assert (found.modified is not None) == (found.owner is not None) == subject.times
     assert store.find("y.img") is None

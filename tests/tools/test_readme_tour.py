@@ -32,9 +32,10 @@ def _tour() -> list[tuple[str, list[str]]]:
 
 
 def _shape(text: str, home: str) -> list[str]:
-    """Lines without what differs from machine to machine: sizes, times, digests, columns."""
+    """Lines without what differs between machines: sizes, times, digests, owners, columns."""
     text = text.replace(home, "~")
     text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
+    text = re.sub(r"^(owner: +)\S+", r"\1USER", text, flags=re.M)
     text = re.sub(r"[0-9]+(\.[0-9]+)?( [KMG]?i?B\b)?", "N", text)
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from virtstore.cli import images, render
+from virtstore.cli.image_text import info_text, list_text
+from virtstore.cli.storage_text import storage_text
+from virtstore.cli.terminal import Screen, columns
 from virtstore.errors import InUse as InUseError
 from virtstore.model import (
     Changed,
@@ -14,6 +20,7 @@ from virtstore.model import (
     CopyResult,
     Difference,
     DirectoryInfo,
+    Domain,
     Entry,
     Filesystem,
     FilesystemSupport,
@@ -23,6 +30,7 @@ from virtstore.model import (
     Partition,
     ResizedFilesystem,
     StorageInfo,
+    ThinPool,
     Verified,
     VolumeGroup,
 )
@@ -77,6 +85,14 @@ def test_a_failure_has_its_lines_and_nothing_that_a_terminal_obeys(
 EVIL = "\x1b]0;owned\x07\x1b[2J\nall is well\r"
 
 
+COLOURED = Screen(1000, colour=True)
+
+
+def _uncoloured(text: str) -> str:
+    """Without the colours that virtstore uses, each of which ends where it began to matter."""
+    return re.sub("\x1b\\[(?:31|33|36)m([^\x1b]*)\x1b\\[0m", r"\1", text)
+
+
 def _texts_of_an_evil_host() -> dict[str, str]:
     """What is printed of answers that say `EVIL` wherever a host can say something."""
     filesystem = Filesystem(EVIL, EVIL, EVIL)
@@ -88,6 +104,8 @@ def _texts_of_an_evil_host() -> dict[str, str]:
         allocated=1,
         compression=EVIL,  # type: ignore[arg-type]
         state=EVIL,  # type: ignore[arg-type]
+        domain=Domain(EVIL, EVIL),
+        owner=EVIL,
         snapshot_of=EVIL,
         snapshots=(EVIL,),
         filesystem=filesystem,
@@ -100,7 +118,7 @@ def _texts_of_an_evil_host() -> dict[str, str]:
         EVIL,
         EVIL,
         (DirectoryInfo(EVIL, EVIL, EVIL, 1, 1, True),),  # type: ignore[arg-type]
-        (VolumeGroup(EVIL, EVIL, 1, 1, 1),),  # type: ignore[arg-type]
+        (VolumeGroup(EVIL, EVIL, 1, 1, 1, (ThinPool(EVIL, 1, 1),)),),  # type: ignore[arg-type]
         (FilesystemSupport(EVIL, True, True, (EVIL,)),),
         (),
         (EVIL,),
@@ -109,11 +127,14 @@ def _texts_of_an_evil_host() -> dict[str, str]:
     changed = Changed(EVIL, "a", True, 1, warnings=(EVIL,))
     verified = Verified(EVIL, "a", 1, None, EVIL, "digest")
     return {
-        "info": render.info_text(image),
-        "info, no partitions": render.info_text(bare),
-        "list": render.list_text([image], long=False),
-        "list -l": render.list_text([image, bare, Entry(EVIL, EVIL, "other")], long=True),
-        "storage-info": render.storage_text(storage),
+        "info": info_text(image),
+        "info, no partitions": info_text(bare),
+        "list": list_text([image], long=False),
+        "list -l": list_text([image, bare, Entry(EVIL, EVIL, "other")], long=True),
+        "storage-info": storage_text(storage),
+        "info on a terminal": _uncoloured(info_text(image, screen=COLOURED)),
+        "list -l on a terminal": _uncoloured(list_text([image], long=True, screen=COLOURED)),
+        "storage-info on a terminal": _uncoloured(storage_text(storage, screen=COLOURED)),
         "a change": render.changed_text(changed),
         "a dry run": render.changed_text(Changed(EVIL, "a", True, dry_run=True, plan=(EVIL,))),
         "a copy": render.copy_text(copied, dry_run=False),
@@ -142,14 +163,14 @@ def test_a_short_listing_marks_directories_and_leftovers() -> None:
         Entry("/x", "local", "file", "partial"),
         Entry("/y", "local", "file"),
     ]
-    assert render.list_text(entries, long=False).splitlines() == ["/d/", "/x (partial)", "/y"]
+    assert list_text(entries, long=False).splitlines() == ["/d/", "/x (partial)", "/y"]
 
 
 def test_a_long_listing_shows_size_contents_and_use() -> None:
-    text = render.list_text([IMAGE, Entry("/d", "a", "directory")], long=True)
+    text = list_text([IMAGE, Entry("/d", "a", "directory")], long=True)
     head, first, second = text.splitlines()
     assert head.split() == ["TYPE", "SIZE", "ALLOCATED", "CONTENTS", "USE", "PATH"]
-    for part in ("10 GiB", "1 MiB", "1 partitions", "process,qemu-lock", "a:/mnt/x.img"):
+    for part in ("10 GiB", "1 MiB", "1 partition", "process,qemu-lock", "a:/mnt/x.img"):
         assert part in first
     assert second.split() == ["directory", "-", "-", "-", "-", "a:/d"]
     assert head.index("PATH") == first.index("a:/mnt") == second.index("a:/d")
@@ -157,8 +178,8 @@ def test_a_long_listing_shows_size_contents_and_use() -> None:
 
 def test_an_archive_of_unknown_size_is_said_to_be_so() -> None:
     archive = ImageInfo("/x.gz", "local", "file", None, 4096, compression="gzip")
-    assert "?" in render.list_text([archive], long=True).splitlines()[1].split()
-    text = render.info_text(archive)
+    assert "?" in list_text([archive], long=True).splitlines()[1].split()
+    text = info_text(archive)
     assert "not known without unpacking it" in text
     assert "file system" not in text
 
@@ -166,11 +187,11 @@ def test_an_archive_of_unknown_size_is_said_to_be_so() -> None:
 def test_what_was_found_in_an_archive_is_shown() -> None:
     inside = Filesystem("ext4", None, "root", 1 << 30)
     archive = ImageInfo("/x.zst", "local", "file", 1 << 30, 9, "zstd", filesystem=inside)
-    assert "ext4" in render.info_text(archive)
+    assert "ext4" in info_text(archive)
 
 
 def test_info_shows_partitions_use_and_warnings() -> None:
-    text = render.info_text(IMAGE)
+    text = info_text(IMAGE)
     for part in (
         "10737418240 bytes (10 GiB)",
         "partition 2",
@@ -221,7 +242,7 @@ def test_a_copy_that_took_no_time_has_a_rate() -> None:
     [("a", "a:/DIRECTORY"), ("local", "/DIRECTORY"), ("ssh://a:99", "ssh://a:99/DIRECTORY")],
 )
 def test_a_host_without_any_root_says_so_and_how_to_see_what_to_write(host: str, path: str) -> None:
-    text = render.storage_text(StorageInfo(host, "1", (), (), (), ()))
+    text = storage_text(StorageInfo(host, "1", (), (), (), ()))
     assert f"nothing is configured here; 'virtstore list {path}'" in text
 
 
@@ -241,7 +262,7 @@ def test_json_shows_a_terminal_nothing_that_it_obeys_and_means_the_same(
     assert odd not in told + error
     assert "ü 日本" in told
     assert json.loads(told)["path"] == json.loads(error)["error"]["path"] == path
-    assert odd not in render.list_text([Entry(path, "a", "file")], long=False)
+    assert odd not in list_text([Entry(path, "a", "file")], long=False)
 
 
 def test_what_nothing_lacks_has_no_key_for_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -251,6 +272,99 @@ def test_what_nothing_lacks_has_no_key_for_it(capsys: pytest.CaptureFixture[str]
     render.print_json(told)
     keys = [set(each) for each in json.loads(capsys.readouterr().out)["directories"]]
     assert keys[1] - keys[0] == {"lacks"}
-    text = render.storage_text(told)
+    text = storage_text(told)
     assert "/srv/b lacks reserved space: zeros are written instead" in text
     assert "/srv/a lacks" not in text
+
+
+def _long(*images: ImageInfo, exact: bool = False) -> list[str]:
+    return list_text(images, long=True, exact=exact).splitlines()
+
+
+SMALL = ImageInfo("/i/a.img", "local", "file", 512, 4096, owner="vdsm")
+LARGE = ImageInfo("/i/b.img", "local", "file", 3 << 30, 1 << 30, owner="vdsm")
+
+
+def test_sizes_line_up_on_the_right() -> None:
+    head, small, large = _long(SMALL, LARGE)
+    for title, one, other in (("SIZE", "512 B", "3 GiB"), ("ALLOCATED", "4 KiB", "1 GiB")):
+        end = head.index(title) + len(title)
+        assert small[:end].endswith(one)
+        assert large[:end].endswith(other)
+
+
+def test_bytes_are_exact_numbers_without_units() -> None:
+    _, small, large = _long(SMALL, LARGE, exact=True)
+    assert tuple(small.split()[1:3]) == ("512", "4096")
+    assert tuple(large.split()[1:3]) == ("3221225472", "1073741824")
+    text = info_text(IMAGE, exact=True)
+    assert re.search("^size: +10737418240 bytes$", text, re.MULTILINE)
+    assert "GiB" not in text
+    pool = ThinPool("pool", 2 << 30, 1 << 30)
+    group = VolumeGroup("/dev/vg0", "write", 8 << 30, 4 << 30, 4 << 20, (pool,))
+    told = StorageInfo("a", "1", (), (group,), (), ())
+    exactly = storage_text(told, exact=True).splitlines()
+    assert exactly[2].split() == ["/dev/vg0", "write", "LVM", "4294967296", "8589934592", "yes"]
+    assert "4 GiB" in storage_text(told)
+
+
+def test_a_thin_pool_is_shown_below_its_volume_group() -> None:
+    pool = ThinPool("pool", 2 << 30, 1 << 30)
+    group = VolumeGroup("/dev/vg0", "write", 8 << 30, 4 << 30, 4 << 20, (pool,))
+    lines = storage_text(StorageInfo("a", "1", (), (group,), (), ())).splitlines()
+    assert lines[3].split()[:4] == ["/dev/vg0/pool", "write", "thin", "pool"]
+    assert "1 GiB" in lines[3]
+
+
+def test_owners_are_listed_where_they_differ() -> None:
+    assert "OWNER" not in _long(SMALL, LARGE)[0]
+    head, small, large = _long(SMALL, msgspec.structs.replace(LARGE, owner="root"))
+    at = head.index("OWNER")
+    assert (small[at:].split()[0], large[at:].split()[0]) == ("vdsm", "root")
+    assert "owner:       vdsm" in info_text(SMALL)
+
+
+def test_times_are_listed_where_they_are_known() -> None:
+    assert "MODIFIED" not in _long(SMALL)[0]
+    at = datetime(2026, 11, 28, 2, 3, 4, tzinfo=UTC)
+    head, line = _long(msgspec.structs.replace(SMALL, modified=at))
+    assert "MODIFIED (UTC)" in head
+    assert "2026-11-28 02:03 " in line
+
+
+@pytest.mark.parametrize("width", range(40, 200, 7))
+def test_a_listing_fits_a_terminal_and_names_each_image(width: int) -> None:
+    at = datetime(2026, 11, 28, 2, 3, 4, tzinfo=UTC)
+    path = "/srv/machines/customers/of-the-north/disk-0123.img"
+    image = msgspec.structs.replace(IMAGE, path=path, modified=at, in_use=())
+    head, line = list_text([image], long=True, screen=Screen(width)).splitlines()
+    needed = columns(head) if width < 70 else 0
+    assert columns(line) <= max(width, needed, 64)
+    assert "0123.img" in line
+    assert ("02:03" in line) <= ("2026-11-28" in line)
+    if width > 130:
+        assert path in line
+        assert "02:03" in line
+
+
+def test_a_path_is_whole_in_what_is_no_terminal() -> None:
+    path = "/srv/" + "very-long/" * 30 + "x.img"
+    assert path in _long(msgspec.structs.replace(SMALL, path=path))[1]
+
+
+def test_what_is_partial_or_used_is_said_in_words_and_in_colour() -> None:
+    partial = msgspec.structs.replace(IMAGE, state="partial")
+    for image, word in ((IMAGE, "process,qemu-lock"), (partial, "partial")):
+        plain = list_text([image], long=True)
+        coloured = list_text([image], long=True, screen=COLOURED)
+        assert f"m{word}\x1b[0m" in coloured
+        assert word in plain
+        assert _uncoloured(coloured) == plain
+    assert "\x1b[33mwarning:" in info_text(IMAGE, screen=COLOURED)
+    assert "\x1b[36mprocess: qemu" in info_text(IMAGE, screen=COLOURED)
+
+
+def test_a_host_forges_no_colour() -> None:
+    path = "/i/\x1b[31mred.img\x1b[0m"
+    text = list_text([Entry(path, "a", "file")], long=False, screen=COLOURED)
+    assert text == "a:/i/?[31mred.img?[0m"

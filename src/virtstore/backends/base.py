@@ -95,7 +95,8 @@ class Stored(msgspec.Struct, frozen=True):
 
     `name` is the final name, also of a partial object. `size` is the object's own length,
     for an archive the compressed one. `modified`: when it was last written to, in nanoseconds
-    since the epoch. `was_image`: of a partial object.
+    since the epoch. `owner`: the number of the user whose file it is. `was_image`: of a partial
+    object.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Stored(msgspec.Struct, frozen=True):
     allocated: int = 0
     identity: Identity = (0, 0)
     modified: int | None = None
+    owner: int | None = None
     snapshot_of: str | None = None
     snapshots: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()  # those of them that would be lost with it

@@ -208,11 +208,11 @@ def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
 
 
 def _cleaned_text(cleaned: Cleaned) -> str:
-    verb = "would remove" if cleaned.dry_run else "removed"
+    verb, freed = ("would remove", "to be freed") if cleaned.dry_run else ("removed", "freed")
     lines = [f"{verb} what was left of {on(cleaned.host, path)}" for path in cleaned.removed]
     if not lines:
         return f"{on(cleaned.host, cleaned.path)}: nothing was left behind"
-    return "\n".join([*lines, f"{format_size(cleaned.freed)} freed"])
+    return "\n".join([*lines, f"{format_size(cleaned.freed)} {freed}"])
 
 
 class How(TypedDict):

@@ -8,23 +8,25 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from virtstore.cli.image_text import info_text, list_text
 from virtstore.cli.meter import meter
 from virtstore.cli.options import Common, image_at, located, open_at
 from virtstore.cli.render import (
     difference_text,
-    info_text,
-    list_text,
-    nothing_configured,
     print_json,
-    storage_text,
+    short_entry,
     verified_text,
     whole_entry,
 )
 from virtstore.cli.several import for_each, sessions
+from virtstore.cli.sorting import SortKey, in_order
+from virtstore.cli.storage_text import nothing_configured, storage_text
+from virtstore.cli.terminal import screen_of
 from virtstore.location import Location, parse_host, parse_location
 from virtstore.model import Entry, ImageInfo, Verified
 
 _DEFAULTS = Common()
+Exact = Annotated[bool, Parameter(name="--bytes", negative=())]
 
 
 def list_(
@@ -33,6 +35,9 @@ def list_(
     *more: str,
     long: Annotated[bool, Parameter(name=("--long", "-l"), negative=())] = False,
     recursive: Annotated[bool, Parameter(name=("--recursive", "-r"), negative=())] = False,
+    sort: SortKey = "name",
+    reverse: Annotated[bool, Parameter(negative=())] = False,
+    exact: Exact = False,
     options: Common = _DEFAULTS,
 ) -> int:
     """List a directory, a volume group, or what a host has of both.
@@ -47,29 +52,43 @@ def list_(
         Sizes, contents and use as well.
     recursive
         Subdirectories as well.
+    sort
+        By name; or the largest, the one that takes the most space, or the newest first.
+    reverse
+        The other way round.
+    exact
+        Exact numbers of bytes instead of units.
 
     Examples
     --------
     virtstore list a:
     virtstore list -l a:/mnt/images a:/dev/vg0
+    virtstore list -l a:/dev/vg0 --sort allocated --bytes
     """
     places = [parse_location(text) for text in (location, *more)]
+    screen = screen_of(sys.stdout)
     with sessions(options) as host_of:
 
         def look(at: Location) -> Sequence[Entry | ImageInfo]:
-            found = host_of(at).list(at.path, long=long, recursive=recursive)
+            asked = long or sort != "name"
+            found = host_of(at).list(at.path, long=asked, recursive=recursive)
             if not found and at.path is None and not options.json:
                 name = host_of(at).name
-                print(f"{name}: {nothing_configured(name)}", file=sys.stderr)
-            return [whole_entry(each) for each in found] if long and options.json else found
+                told = screen_of(sys.stderr).line(nothing_configured(name), head=f"{name}: ")
+                print(told, file=sys.stderr)
+            found = in_order(found, sort, reverse=reverse)
+            if not long:
+                return [short_entry(each) for each in found]
+            return [whole_entry(each) for each in found] if options.json else found
 
         def text(found: Sequence[Entry | ImageInfo]) -> str | None:
-            return list_text(found, long=long) if found or long else None
+            shown = list_text(found, long=long, exact=exact, screen=screen)
+            return shown if found or long else None
 
         return for_each(places, look, text, options, flat=True)
 
 
-def info(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
+def info(location: str, /, *more: str, exact: Exact = False, options: Common = _DEFAULTS) -> int:
     """Show everything that can be read off an image.
 
     Parameters
@@ -78,6 +97,8 @@ def info(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
         The image.
     more
         Others.
+    exact
+        Exact numbers of bytes only, no units.
 
     Examples
     --------
@@ -85,17 +106,20 @@ def info(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
     virtstore info a:/dev/vg0/web --json
     """
     places = [located(text) for text in (location, *more)]
+    screen = screen_of(sys.stdout)
     gap = "\n" if more else ""
     with sessions(options) as host_of:
         return for_each(
             places,
             lambda at: image_at(host_of(at), at).info(),
-            lambda found: info_text(found) + gap,
+            lambda found: info_text(found, exact=exact, screen=screen) + gap,
             options,
         )
 
 
-def storage_info(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
+def storage_info(
+    host: str = "local:", /, *more: str, exact: Exact = False, options: Common = _DEFAULTS
+) -> int:
     """Show a host's storage, its free space, and what it can handle.
 
     Parameters
@@ -104,18 +128,21 @@ def storage_info(host: str = "local:", /, *more: str, options: Common = _DEFAULT
         HOST:, ssh://HOST, or local: (the default).
     more
         Other hosts.
+    exact
+        Exact numbers of bytes instead of units.
 
     Examples
     --------
     virtstore storage-info
     virtstore storage-info a: b:
     """
+    screen = screen_of(sys.stdout)
     gap = "\n" if more else ""
     with sessions(options) as host_of:
         return for_each(
             [Location(parse_host(text)) for text in (host, *more)],
             lambda at: host_of(at).storage_info(),
-            lambda found: storage_text(found) + gap,
+            lambda found: storage_text(found, exact=exact, screen=screen) + gap,
             options,
         )
 

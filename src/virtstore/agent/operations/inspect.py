@@ -3,12 +3,13 @@ of what an image contains."""
 
 from __future__ import annotations
 
+import pwd
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Final, NamedTuple, cast
 
 from msgspec.structs import replace
@@ -239,6 +240,7 @@ def _describe(
         container=container.format if container else None,
         backing=container.backing if container else None,
         modified=_modified(opened.found),
+        owner=_owner(opened.found),
         state=opened.found.state,
         snapshot_of=opened.found.snapshot_of,
         snapshots=opened.found.snapshots,
@@ -264,6 +266,19 @@ def _modified(found: Stored) -> datetime | None:
     with suppress(ValueError, OverflowError, OSError):  # before the year 1, or behind 9999
         return datetime.fromtimestamp(found.modified // 10**9, UTC)
     return None
+
+
+def _owner(found: Stored) -> str | None:
+    """The name of the user whose file it is; the number of one whom this host does not know."""
+    return None if found.owner is None else _user_name(found.owner)
+
+
+@cache  # a directory may ask another host
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OSError):
+        return str(number)
 
 
 def _neither(store: Store, found: Stored) -> tuple[str, ...]:

@@ -430,6 +430,7 @@ def _stored(file: str, status: os.stat_result, device: int) -> Stored:
         allocated=status.st_blocks * 512 if regular else 0,
         identity=(status.st_dev, status.st_ino),
         modified=status.st_mtime_ns if regular else None,
+        owner=status.st_uid if regular else None,
     )
 
 

@@ -1,0 +1,161 @@
+"""What a person sees of images: a listing of many, and all that is known of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from virtstore.cli.render import bytes_text, on
+from virtstore.cli.table import Cell, Column, table
+from virtstore.cli.terminal import PLAIN, Screen, Style
+from virtstore.model import Entry, Filesystem, ImageInfo
+from virtstore.units import format_size
+
+#: The columns of `list -l`. Those that say nothing of any of the images are left out.
+_COLUMNS: Final = (
+    Column("TYPE"),
+    Column("SIZE", "number"),
+    Column("ALLOCATED", "number"),
+    Column("CONTENTS"),
+    Column("OWNER"),
+    Column("MODIFIED (UTC)", "time"),
+    Column("USE"),
+    Column("PATH", "path"),
+)
+_NOTHING: Final = Cell("-")
+
+
+def list_text(
+    entries: Sequence[Entry | ImageInfo],
+    *,
+    long: bool,
+    exact: bool = False,
+    screen: Screen = PLAIN,
+) -> str:
+    """A line for each entry; with `long` a table. `exact`: bytes in place of units."""
+    if not long:
+        return "\n".join(_short_line(entry, screen) for entry in entries)
+    images = [entry for entry in entries if isinstance(entry, ImageInfo)]
+    empty = set()
+    if len({image.owner for image in images}) < 2:
+        empty.add("OWNER")
+    if not any(image.modified for image in images):
+        empty.add("MODIFIED (UTC)")
+    heads = [column for column in _COLUMNS if column.title not in empty]
+    rows = [_cells(entry, exact=exact) for entry in entries]
+    return "\n".join(table(heads, [[row[h.title] for h in heads] for row in rows], screen))
+
+
+def _short_line(entry: Entry | ImageInfo, screen: Screen) -> str:
+    path = screen.shown(on(entry.host, entry.path))
+    if entry.type == "directory":
+        return f"{path}/"
+    return f"{path} {screen.shown('(partial)', 'partial')}" if entry.state == "partial" else path
+
+
+def _cells(entry: Entry | ImageInfo, *, exact: bool) -> dict[str, Cell]:
+    """The cells of an entry, by the titles of their columns."""
+    cells = dict.fromkeys((column.title for column in _COLUMNS), _NOTHING)
+    partial = entry.state == "partial"
+    cells["TYPE"] = Cell("partial", "partial") if partial else Cell(entry.type)
+    cells["PATH"] = Cell(on(entry.host, entry.path))
+    if not isinstance(entry, ImageInfo):
+        return cells
+    size = str if exact else format_size
+    used = ",".join(dict.fromkeys(use.by for use in entry.in_use))
+    cells["SIZE"] = Cell("?" if entry.size is None else size(entry.size))
+    cells["ALLOCATED"] = Cell(size(entry.allocated))
+    cells["CONTENTS"] = Cell(_contents(entry))
+    cells["OWNER"] = Cell(entry.owner or "-")
+    cells["MODIFIED (UTC)"] = Cell(_time(entry.modified)[:16] if entry.modified else "-")
+    cells["USE"] = Cell(used, "used") if used else _NOTHING
+    return cells
+
+
+def _contents(image: ImageInfo) -> str:
+    if count := len(image.partitions):
+        return f"{count} partition" + "s" * (count > 1)
+    filesystem = image.filesystem.type if image.filesystem else "-"
+    return image.compression or image.container or filesystem
+
+
+class _Fact(NamedTuple):
+    name: str
+    text: str
+    style: Style = "plain"
+
+
+def info_text(info: ImageInfo, *, exact: bool = False, screen: Screen = PLAIN) -> str:
+    """All that is known of an image, a line for each fact. `exact`: no units."""
+    facts = [*_facts(info, exact=exact), *_facts_inside(info, exact=exact), *_uses(info)]
+    width = max(len(fact.name) for fact in facts) + 2
+    lines = [
+        screen.line(fact.text, head=f"{fact.name + ':':<{width}}", style=fact.style)
+        for fact in facts
+    ]
+    lines += [
+        screen.line(warning, head=f"{'warning:':<{width}}", head_style="warning")
+        for warning in info.warnings
+    ]
+    return "\n".join(lines)
+
+
+def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
+    whole = info.state == "complete"
+    yield _Fact("path", on(info.host, info.path))
+    yield (
+        _Fact("type", info.type)
+        if whole
+        else _Fact("type", f"{info.type} ({info.state})", "partial")
+    )
+    unknown = "not known without unpacking it"
+    yield _Fact("size", unknown if info.size is None else bytes_text(info.size, exact=exact))
+    yield _Fact("allocated", bytes_text(info.allocated, exact=exact))
+    yield _Fact("compression", info.compression or "none")
+    if info.container:
+        yield _Fact("container", info.container)
+    if info.backing:
+        yield _Fact("backing file", info.backing)
+    if info.domain:
+        yield _Fact("domain", f"{info.domain.name} ({info.domain.state})")
+    if info.modified:
+        yield _Fact("modified", f"{_time(info.modified)} UTC")
+    if info.owner:
+        yield _Fact("owner", info.owner)
+    if info.snapshot_of:
+        yield _Fact("snapshot of", info.snapshot_of)
+    if info.snapshots:
+        yield _Fact("snapshots", ", ".join(info.snapshots))
+
+
+def _facts_inside(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
+    looked_into = (info.compression or info.container) is None or info.filesystem is not None
+    if info.state == "complete" and looked_into and not info.partitions:
+        yield _Fact("file system", _filesystem_text(info.filesystem, exact=exact))
+    for each in info.partitions:
+        name = f" {each.name!r}" if each.name else ""
+        inside = _filesystem_text(each.filesystem, exact=exact)
+        size = bytes_text(each.size, exact=exact)
+        yield _Fact(f"partition {each.number}", f"{size}{name}: {inside}")
+
+
+def _uses(info: ImageInfo) -> Iterator[_Fact]:
+    used = "; ".join(f"{use.by}: {use.detail}" for use in info.in_use)
+    yield _Fact("in use", used, "used") if used else _Fact("in use", "no sign of it")
+
+
+def _filesystem_text(found: Filesystem | None, *, exact: bool) -> str:
+    if found is None:
+        return "none recognised"
+    facts = [f"label {found.label!r}"] if found.label else []
+    if found.size is not None:
+        facts.append(bytes_text(found.size, exact=True) if exact else format_size(found.size))
+    if found.minimum is not None:
+        facts.append(f"minimum {found.minimum} bytes")
+    return f"{found.type} ({', '.join(facts)})" if facts else found.type
+
+
+def _time(moment: datetime) -> str:
+    """A time in UTC, without the zone."""
+    return moment.isoformat(" ").removesuffix("+00:00")
