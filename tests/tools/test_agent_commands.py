@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,16 +95,6 @@ def test_info_and_list_say_when_an_image_was_written_to(
     assert told("info", image)["modified"] == told_as
     assert told("list", "-l", image)[0]["modified"] == told_as
     assert f"{told_as[:10]} {told_as[11:19]} UTC" in virtstore("info", image).stdout
-
-
-def test_info_and_list_say_whose_a_file_is(images: Path) -> None:
-    image = images / "x.img"
-    mine = pwd.getpwuid(os.geteuid()).pw_name
-    assert told("info", image)["owner"] == told("list", "-l", images)[0]["owner"] == mine
-    assert re.search(f"^owner: +{mine}$", virtstore("info", image).stdout, re.MULTILINE)
-    if os.geteuid() == 0:
-        os.chown(image, 4_294_967_200, -1)  # nobody has it
-        assert told("info", image)["owner"] == "4294967200"
 
 
 def test_info_and_growfs_see_the_file_system(images: Path) -> None:

@@ -126,8 +126,8 @@ def test_a_command_is_never_broken_nor_a_word(width: int) -> None:
 
 
 def test_what_is_in_back_quotes_is_a_command_too() -> None:
-    lines = Screen(40).line("make it raw (`qemu-img convert x y`), which takes long").split("\n")
-    assert lines == ["make it raw", "(`qemu-img convert x y`), which takes", "long"]
+    lines = Screen(31).line("make it raw (`qemu-img convert x y`), which takes long").split("\n")
+    assert lines == ["make it raw", "(`qemu-img convert x y`), which", "takes long"]
     lines = Screen(31).line("guests' images and hosts' ones, all of them").split("\n")
     assert lines == ["guests' images and hosts' ones,", "all of them"]
 
