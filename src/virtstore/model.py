@@ -23,6 +23,8 @@ ContainerFormat = Literal[
 State = Literal["complete", "partial"]
 Access = Literal["read", "append", "write"]
 ExtentKind = Literal["data", "zero", "unknown"]
+#: `ok` and `note` leave the exit status of `doctor` at 0; the others make it 1.
+Severity = Literal["ok", "note", "warning", "problem"]
 UseKind = Literal["mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock"]
 
 if TYPE_CHECKING:
@@ -303,3 +305,20 @@ class Cleaned(msgspec.Struct, frozen=True):
     removed: tuple[str, ...]
     freed: int
     dry_run: bool = False
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that `doctor` looked at: `what` it is like, how bad that is, and what to do about
+    it (`remedy`; null where nothing is to be done). `ok`: nothing is wrong. `note`: worth knowing,
+    or something cannot be done that nobody may want to do. `warning`: it works, and will not for
+    long, or not in every case. `problem`: something that is configured does not work."""
+
+    host: str
+    severity: Open[Severity]
+    what: str
+    remedy: str | None = None
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether somebody has to look after it."""
+        return self.severity not in ("ok", "note")

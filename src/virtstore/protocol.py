@@ -45,6 +45,7 @@ from virtstore.model import (
     Cleaned,
     Compression,
     Entry,
+    Finding,
     ImageInfo,
     Open,
     StorageInfo,
@@ -131,6 +132,17 @@ class Told(Message, frozen=True):
 
 class ToldStorage(Message, frozen=True):
     info: StorageInfo
+
+
+class Examined(Message, frozen=True):
+    """What the agent found out about its host. `clock`: the host's time when it was sent, in
+    seconds since the epoch. `aes`: the processor has instructions for AES. `knows`: the requests
+    that the agent knows, and the fields of each, as `NAME.FIELD`."""
+
+    findings: tuple[Finding, ...]
+    clock: float
+    aes: bool
+    knows: tuple[str, ...] = ()
 
 
 class Done(Message, frozen=True):
@@ -300,6 +312,12 @@ class GetStorageInfo(Ask[ToldStorage], frozen=True):
     handler = "storage.storage_info"
 
 
+class Examine(Ask[Examined], frozen=True):
+    """Asks for all that could go wrong on the host, as far as the session may see it."""
+
+    handler = "examining.examine"
+
+
 class DeleteImage(Ask[Done], frozen=True):
     handler = "images.delete"
     verb = "delete"
@@ -463,6 +481,7 @@ Requests = (
     | ListImages
     | GetInfo
     | GetStorageInfo
+    | Examine
     | DeleteImage
     | RenameImage
     | GrowImage
@@ -485,6 +504,7 @@ Reply = (
     | ListEnd
     | Told
     | ToldStorage
+    | Examined
     | Done
     | DoneVerifying
     | DoneCleaning
@@ -504,6 +524,14 @@ def answers_of(request: type[Ask[Any]]) -> tuple[type[Message], ...]:
     (base,) = request.__orig_bases__  # type: ignore[attr-defined]
     (answer,) = get_args(base)
     return get_args(answer) or (answer,)
+
+
+def known_requests() -> tuple[str, ...]:
+    """The requests that this version knows, and the fields of each, as `Examined.knows`."""
+    kinds: tuple[type[Request], ...] = get_args(Requests)
+    fields = [f"{kind.__name__}.{field}" for kind in kinds for field in kind.__struct_fields__]
+    options = [f"{CopyOptions.__name__}.{field}" for field in CopyOptions.__struct_fields__]
+    return (*(kind.__name__ for kind in kinds), *fields, *options)
 
 
 def answer_to(request: Ask[Answer], message: Message) -> Answer | None:

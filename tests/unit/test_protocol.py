@@ -45,11 +45,14 @@ _INFO = model.ImageInfo(
 )
 #: A value for each field that has no default, by its name.
 _VALUES: dict[str, object] = {
+    "aes": True,
     "block": 4096,
+    "clock": 1764367200.5,
     "code": "denied",
     "compare": True,
     "digest": "00" * 32,
     "done": 1,
+    "findings": (model.Finding("", "warning", "what", "remedy"),),
     "info": _INFO,
     "length": 1 << 20,
     "message": "why",

@@ -94,7 +94,18 @@ def test_evidence_of_use_and_the_error_for_it_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["create", "list", "image", "storage_info", "clean", "close", "__enter__", "__exit__"]
+    "name",
+    [
+        "create",
+        "list",
+        "image",
+        "storage_info",
+        "doctor",
+        "clean",
+        "close",
+        "__enter__",
+        "__exit__",
+    ],
 )
 def test_a_host_can(name: str) -> None:
     assert callable(getattr(virtstore.Host, name))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from virtstore import processor
 from virtstore.cli import main as cli
 from virtstore.cli import start
 from virtstore.client import api, prestarted, ssh
@@ -155,7 +156,7 @@ def test_an_agent_that_is_started_ahead_is_the_one_that_is_wanted(
 
     settings = {"ciphers": "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com"}
     monkeypatch.setattr(ssh, "_settings", lambda argv: settings)
-    monkeypatch.setattr(ssh, "_processor_has_aes", lambda: True)
+    monkeypatch.setattr(processor, "has_aes", lambda: True)
     monkeypatch.setattr(prestarted, "start", started.append)
     monkeypatch.setattr(api, "Connection", fail)
     monkeypatch.setattr("os.nice", lambda more: 0)

@@ -25,6 +25,7 @@ from blake3 import blake3
 
 from virtstore.errors import Denied, InUse
 
+_F_OFD_GETLK: Final = 36
 _F_OFD_SETLK: Final = 37
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
 
@@ -46,6 +47,20 @@ def hold(identity: str, *, shared: bool = False) -> Iterator[int]:
     finally:
         for fd in files:
             os.close(fd)
+
+
+def is_held(identity: str) -> bool:
+    """Whether an operation has the lock of an image, which is looked at and not taken."""
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _byte(identity), 1, 0)
+    for directory in _directories():
+        fd = _open(directory)
+        try:
+            kind = _FLOCK.unpack(fcntl.fcntl(fd, _F_OFD_GETLK, asked))[0]
+        finally:
+            os.close(fd)
+        if kind != fcntl.F_UNLCK:
+            return True
+    return False
 
 
 def files() -> list[str]:

@@ -76,6 +76,11 @@ class Policy:
         return bool(self._restrict_to) and not any(self.roots())
 
     @property
+    def is_restricted(self) -> bool:
+        """Whether this session may see only a part of what is configured."""
+        return bool(self._restrict_to)
+
+    @property
     def restricted(self) -> str:
         """The sentence that `--restrict-to` narrows this session, and whether it leaves
         anything."""

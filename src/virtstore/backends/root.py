@@ -8,14 +8,15 @@ is a file with a subclass and its store, and a line in kinds.py; nobody asks whi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, Self
 
 import msgspec
 
 from virtstore.backends.base import Store
+from virtstore.findings import ok
 from virtstore.location import plain_path, within
-from virtstore.model import Access, EntryType, RootInfo
+from virtstore.model import Access, EntryType, Finding, RootInfo
 
 
 class WrongValue(Exception):
@@ -97,6 +98,10 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         """What `storage-info` tells of the place, of which `store` was opened, and what the place
         lacks ("": nothing)."""
         raise NotImplementedError
+
+    def examine(self, store: Store, access: Access) -> Iterator[Finding]:
+        """What could go wrong in the place, of which `store` was opened: for `doctor`."""
+        yield ok(f"{self.path}: {self.what} that can be used (access {access})")
 
     def lines(self) -> str:
         """The lines of configuration that make this root, of which its first key is the name."""

@@ -8,6 +8,7 @@ from typing import Final
 from virtstore.cli.table import Cell, Column, table
 from virtstore.cli.terminal import PLAIN, Screen
 from virtstore.errors import spelled
+from virtstore.lacking import INSTEAD
 from virtstore.model import FilesystemSupport, StorageInfo, VolumeGroup
 from virtstore.units import format_size
 
@@ -19,21 +20,6 @@ _COLUMNS: Final = (
     Column("TOTAL", "number"),
     Column("SNAPSHOTS"),
 )
-#: What is done where a directory's file system lacks something (`DirectoryInfo.lacks`).
-_INSTEAD = {
-    "rename without replacing": "a new image gets its name by a hard link",
-    "new names": "nothing new can be made, as there are no hard links either;"
-    " 'copy --overwrite' can",
-    "holes": "every image is read whole",
-    "reserved space": "zeros are written instead, before anything else",
-    "zeroing": "zeros are written instead",
-    "files without a name": "they have one for a moment",
-    "extended attributes": "a resize that was cut short leaves no note of that, nor 'grow' of what"
-    " the image had lost",
-    "locks": "what was cut short does not go on, but is refused until 'clean' has removed it",
-    "flushing of directories": "the whole file system is flushed",
-    "file modes": "the mount decides who may read images",
-}
 
 
 def storage_text(info: StorageInfo, *, exact: bool = False, screen: Screen = PLAIN) -> str:
@@ -46,7 +32,7 @@ def storage_text(info: StorageInfo, *, exact: bool = False, screen: Screen = PLA
         lines.append(screen.line(nothing, indent=2))
     for directory in info.directories:
         lines += [
-            screen.line(f"{directory.path} lacks {lack}: {_INSTEAD.get(lack, '')}", indent=2)
+            screen.line(f"{directory.path} lacks {lack}: {INSTEAD.get(lack, '')}", indent=2)
             for lack in directory.lacks
         ]
     for warning in info.warnings:

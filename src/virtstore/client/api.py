@@ -27,12 +27,12 @@ from typing import Self, TypeVar, Unpack
 import msgspec
 
 from virtstore import protocol
-from virtstore.client import answers, ssh
+from virtstore.client import answers, examination, ssh
 from virtstore.client.connection import Connection
 from virtstore.client.copy_between import relay
 from virtstore.client.diff import compare
 from virtstore.copy_options import ContentsKeywords, CopyKeywords, CopyOptions
-from virtstore.errors import ConnectionFailed, Corrupt, UsageError, spelled
+from virtstore.errors import ConnectionFailed, Corrupt, Unsupported, UsageError, spelled
 from virtstore.location import HostAddress, canonical, parse_host
 from virtstore.model import (
     Changed,
@@ -41,6 +41,7 @@ from virtstore.model import (
     CopyResult,
     Difference,
     Entry,
+    Finding,
     ImageInfo,
     StorageInfo,
     Verified,
@@ -50,7 +51,7 @@ from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, ans
 from virtstore.requests import check_fields
 
 Size = str | int
-Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified)
+Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding)
 
 
 def connect(uri: str = "local:", *, config: str | None = None, verbose: bool = False) -> Host:
@@ -107,6 +108,15 @@ class Host:
         request = protocol.CreateImage(path, _text(size), thin, dry_run)
         return self._make(request, "create", progress)
 
+    def doctor(self) -> list[Finding]:
+        """What could go wrong on the host and on the way to it, the worst first, each with what to
+        do. What is in order is there too (`"ok"`). Raises `ConnectionFailed`."""
+        try:
+            answer = self._ask(protocol.Examine())
+        except Unsupported as error:
+            return [self._placed(examination.too_old(error))]
+        return [self._placed(each) for each in examination.findings(self._seen(answer))]
+
     def list(
         self, path: str | None = None, *, long: bool = False, recursive: bool = False
     ) -> list[Entry | ImageInfo]:
@@ -127,6 +137,19 @@ class Host:
     def clean(self, path: str, *, dry_run: bool = False) -> Cleaned:
         """Remove what interrupted operations left in a directory, or of one image."""
         return self._placed(self._ask(protocol.CleanUp(path, dry_run)).result)
+
+    def _seen(self, answer: protocol.Examined) -> examination.Seen:
+        session = self._session
+        version, login = (session.version, session.login) if session else ("", 0.0)
+        return examination.Seen(
+            answer,
+            version,
+            login,
+            received=time.time(),
+            settings=ssh.settings_for(self.address),
+            alone=ssh.can_share(self.address),
+            far=self.address.host is not None,
+        )
 
     def _change(
         self, request: Ask[protocol.Done], operation: str, progress: ProgressCallback | None

@@ -55,7 +55,9 @@ class Connection:
     def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
         self.name = name
         self._verbose = verbose
-        self._version = ""  # of the agent
+        self.version = ""  # the agent's
+        #: Seconds from the start of what reaches the host to its agent's hello.
+        self.login = 0.0
         self._said: deque[str] = deque(maxlen=40)
         self.heard: Callable[[Progressed], None] | None = None
         self._began = time.monotonic()
@@ -128,7 +130,7 @@ class Connection:
             self._fail_with_log()
         if isinstance(frame[0], Unknown):
             raise ConnectionFailed(
-                f"its agent (virtstore {self._version}) answered with {frame[0].lacks}, which is"
+                f"its agent (virtstore {self.version}) answered with {frame[0].lacks}, which is"
                 f" not known here (virtstore {__version__}). Install the same version at both ends",
                 host=self.name,
             )
@@ -161,7 +163,7 @@ class Connection:
         if frame is None or not isinstance(frame[0], Hello):
             self._fail_with_log("no session could be opened")
         hello = frame[0]
-        self._version = hello.version
+        self.version = hello.version
         if not hello.understood:
             raise ConnectionFailed(
                 f"its agent is virtstore {hello.version}, which speaks protocol {hello.protocol};"
@@ -169,8 +171,9 @@ class Connection:
                 " version at both ends",
                 host=self.name,
             )
-        after = time.monotonic() - self._began
-        self._note(f"virtstore {hello.version}, protocol {hello.protocol}, after {after:.2f} s")
+        self.login = time.monotonic() - self._began
+        what = f"virtstore {hello.version}, protocol {hello.protocol}"
+        self._note(f"{what}, after {self.login:.2f} s")
         self.channel.send(
             Hello(__version__, PROTOCOL, OLDEST, features=(STAGES,), verbose=self._verbose)
         )

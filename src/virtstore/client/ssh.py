@@ -12,14 +12,12 @@ own configuration of OpenSSH in force. `VIRTSTORE_RSH`, `VIRTSTORE_AGENT` and
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import subprocess
-from contextlib import suppress
 from functools import cache
 from typing import Final
 
-from virtstore import own_programs
+from virtstore import own_programs, processor
 from virtstore.errors import LOCAL_NAME, UsageError
 from virtstore.location import HostAddress, parse_host
 
@@ -78,7 +76,7 @@ def agent_argv(
 def can_share(address: HostAddress) -> bool:
     """Whether sessions are to share a connection of ours: not where the program is no
     OpenSSH, nor where the user's configuration shares connections already."""
-    settings = _settings_for(address)
+    settings = settings_for(address)
     return bool(settings) and "controlpath" not in settings
 
 
@@ -86,14 +84,14 @@ def fast_ciphers(address: HostAddress) -> str | None:
     """The ciphers that the user's configuration allows, with the fastest first, where the processor
     has instructions for AES. OpenSSH itself would begin with one that takes twice as long there.
     None where nothing is gained."""
-    allowed = _settings_for(address).get("ciphers", "").split(",")
+    allowed = settings_for(address).get("ciphers", "").split(",")
     fast = [cipher for cipher in _FAST if cipher in allowed]
-    if not fast or allowed[0] in _FAST or not _processor_has_aes():
+    if not fast or allowed[0] in _FAST or not processor.has_aes():
         return None
     return ",".join([*fast, *(cipher for cipher in allowed if cipher not in fast)])
 
 
-def _settings_for(address: HostAddress) -> dict[str, str]:
+def settings_for(address: HostAddress) -> dict[str, str]:
     """The settings that ssh would use for a host; none where the program is no OpenSSH."""
     if address.host is None or not _is_ssh(rsh := _rsh()):
         return {}
@@ -112,12 +110,6 @@ def _settings(argv: tuple[str, ...]) -> dict[str, str]:
         return {}
     lines = told.stdout.decode(errors="replace").splitlines()
     return {key: value for key, _, value in (line.partition(" ") for line in lines)}
-
-
-def _processor_has_aes() -> bool:
-    with suppress(OSError), open("/proc/cpuinfo") as stream:
-        return re.search(r"^(flags|Features)\s*:.* aes\b", stream.read(16 << 10), re.M) is not None
-    return False
 
 
 def _destination(address: HostAddress) -> list[str]:

@@ -102,6 +102,14 @@ class Directory(Store):
         # proc(5): the type follows the separator.
         return next((fields[fields.index("-") + 1] for fields in found), "")
 
+    def space(self) -> os.statvfs_result:
+        """What the file system tells of itself (statvfs(3))."""
+        return os.fstatvfs(self._fd)
+
+    def is_writable(self) -> bool:
+        """Whether this agent's user may make files in it."""
+        return os.access(f"/proc/self/fd/{self._fd}", os.W_OK | os.X_OK, effective_ids=True)
+
     def scan(self) -> Iterator[Stored]:
         device = os.fstat(self._fd).st_dev
         with final_names.opened_anew(self._fd) as fd, os.scandir(fd) as entries:

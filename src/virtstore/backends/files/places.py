@@ -54,7 +54,7 @@ _KERNEL: Final = frozenset(
     )
 )
 #: File systems in memory.
-_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
+MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 
 
 class _Mount(NamedTuple):
@@ -85,7 +85,7 @@ def refuse_unfit(root: str, fd: int, file: str, *, volatile: bool) -> None:
                 " such as /srv/images",
                 path=root,
             )
-    if mount and mount.kind in _MEMORY and not volatile:
+    if mount and mount.kind in MEMORY and not volatile:
         raise Denied(
             f"it is on {mount.kind}, in this host's memory: a reboot takes every image there. If"
             f" that is meant, add this line to its [[directory]] in {file}:\n\nvolatile = true\n",

@@ -12,7 +12,7 @@ import grp
 import os
 import pwd
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import ClassVar, Final, Self
 
@@ -26,7 +26,7 @@ from virtstore.backends.files.file import NewFiles
 from virtstore.backends.root import Root, WrongValue
 from virtstore.errors import NotFound
 from virtstore.location import unclear
-from virtstore.model import Access, DirectoryInfo, EntryType
+from virtstore.model import Access, DirectoryInfo, EntryType, Finding
 
 _MODE: Final = re.compile("(0|0o)?[0-7]{3}")
 
@@ -108,6 +108,12 @@ class DirectoryRoot(Root, frozen=True):
             lacks=store.lacks() if access != "read" else (),
         )
         return told, ""
+
+    def examine(self, store: Store, access: Access) -> Iterator[Finding]:
+        from virtstore.backends.files import health  # few agents are asked for it
+
+        assert isinstance(store, Directory)
+        yield from health.examine(self.path, store, access)
 
 
 def _number(key: str, what: str, value: str | int | None, look_up: Callable[[str], int]) -> int:

@@ -1,0 +1,104 @@
+"""Programs of the host: Python, the tools that virtstore starts, and the walls around them."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from virtstore import formats, run
+from virtstore.errors import Error
+from virtstore.filesystems import registry
+from virtstore.findings import note, ok, problem
+from virtstore.model import Finding
+
+#: What hardly anything works without, and what it is for.
+_REQUIRED: Final = {
+    "blkid": "recognising what is in an image",
+    "bwrap": "looking into images, which is done behind bubblewrap's walls only",
+    "prlimit": "looking into images within bounds",
+}
+
+#: Settings of the kernel that keep bubblewrap from working, where they have this value, and what
+#: allows it. Sources: bwrap(1); user_namespaces(7); Debian's and Ubuntu's kernels.
+_WALLS: Final = (
+    (
+        "/proc/sys/kernel/unprivileged_userns_clone",
+        "0",
+        "sysctl -w kernel.unprivileged_userns_clone=1 (for good: in /etc/sysctl.d)",
+    ),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "AppArmor keeps unprivileged users from namespaces: install its profile"
+        " bwrap-userns-restrict (package apparmor-profiles), or let the agent run as root",
+    ),
+    (
+        "/proc/sys/user/max_user_namespaces",
+        "0",
+        "sysctl -w user.max_user_namespaces=15000 (for good: in /etc/sysctl.d)",
+    ),
+)
+
+
+def python() -> Iterator[Finding]:
+    yield ok(f"Python {sys.version.split()[0]}, {sys.executable}")
+
+
+def required() -> Iterator[Finding]:
+    for tool in (missing := run.missing(*_REQUIRED)):
+        yield problem(f"{tool} is missing; it is for {_REQUIRED[tool]}", _install(tool))
+    if not missing:
+        yield ok(f"{', '.join(_REQUIRED)} are installed")
+
+
+def optional() -> Iterator[Finding]:
+    """Tools for kinds of file systems and archives: whoever has none of a kind needs none."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for kind, filesystem in registry.FILESYSTEMS.items():
+        for tool in run.missing(*filesystem.capabilities.tools):
+            wanted[tool].append(f"resizing {kind}")
+    for name, archive in formats.FORMATS.items():
+        for tool in archive.missing():
+            wanted[tool].append(f"archives in {name}")
+    for tool, purposes in wanted.items():
+        if tool not in _REQUIRED:
+            yield note(f"{tool} is missing; it is for {', '.join(purposes)}", _install(tool))
+    if not wanted:
+        yield ok("the tools of every kind of file system and archive are installed")
+
+
+def confinement() -> Iterator[Finding]:
+    """Whether bubblewrap works here, by having it run something."""
+    if run.missing("bwrap", "prlimit", "true"):
+        return
+    try:
+        said = run.run(("true",), confined=True)
+        failed = said.complaint if said.status else ""
+    except (Error, OSError) as error:
+        failed = str(error)
+    if not failed:
+        yield ok("bubblewrap works")
+        return
+    yield problem(
+        f"bubblewrap does not work here, and no image is looked into without it: {failed}",
+        _opening()
+        or "try 'bwrap --ro-bind / / --unshare-all true' there, as the user of the agent; a"
+        " container has to allow namespaces ('docker run --security-opt seccomp=unconfined')",
+    )
+
+
+def _opening() -> str:
+    """What makes bubblewrap work, where a setting of the kernel's keeps it from that."""
+    for file, value, remedy in _WALLS:
+        with suppress(OSError):
+            if Path(file).read_text().strip() == value:
+                return remedy
+    return ""
+
+
+def _install(tool: str) -> str:
+    return f"install it (Debian: apt install {run.package(tool)})"

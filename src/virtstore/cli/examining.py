@@ -1,0 +1,77 @@
+"""The command that looks for what could go wrong: doctor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from virtstore.cli.options import Common, open_at
+from virtstore.cli.render import print_json
+from virtstore.client.examination import in_order
+from virtstore.errors import Error
+from virtstore.location import Location, parse_host
+from virtstore.model import Finding
+from virtstore.text import printable
+
+_DEFAULTS: Final = Common()
+
+
+def doctor(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
+    """Find what could go wrong on a host and on the way to it, and say what to do about each.
+
+    Exits 1 where there is a problem or a warning, also where a host cannot be reached; a note alone
+    leaves the status 0.
+
+    Parameters
+    ----------
+    host
+        HOST:, ssh://HOST, or local: (the default).
+    more
+        Other hosts.
+
+    Examples
+    --------
+    virtstore doctor
+    virtstore doctor a: b: --json
+    """
+    locations = [Location(parse_host(text)) for text in (host, *more)]
+    found = [each for location in locations for each in _examined(location, options)]
+    found = in_order(found)
+    print_json(found) if options.json else print(_text(found, all_of_them=options.verbose))
+    return int(any(each.is_wrong for each in found))
+
+
+def _examined(location: Location, options: Common) -> list[Finding]:
+    """A host's findings; that it cannot be reached is one."""
+    try:
+        with open_at(location, options) as host:
+            return host.doctor()
+    except Error as error:
+        what = _what(error)
+        return [Finding(location.address.name, "problem", what, _UNREACHABLE)]
+
+
+_UNREACHABLE: Final = (
+    "see that ssh to that host works without a question, and that virtstore is installed there;"
+    " 'virtstore list --verbose HOST:' shows what is started"
+)
+
+
+def _what(error: Error) -> str:
+    """What went wrong, without the host, which is said of each finding."""
+    return f"{error.path}: {error.message}" if error.path else error.message
+
+
+def _text(found: Sequence[Finding], *, all_of_them: bool) -> str:
+    """A line for each finding, its remedy indented below; what is in order as a number."""
+    lines: list[str] = []
+    for each in found:
+        if each.severity == "ok" and not all_of_them:
+            continue
+        first, *rest = each.what.split("\n")
+        lines += [f"{each.host}: {each.severity}: {first}", *(f"    {line}" for line in rest)]
+        lines += [f"    {line}" for line in (each.remedy or "").split("\n") if line]
+    fine = sum(each.severity == "ok" for each in found)
+    if not all_of_them:
+        lines.append(f"{fine} other things are in order (--verbose shows them)")
+    return "\n".join(map(printable, lines))
