@@ -17,7 +17,7 @@ _DEFAULTS: Final = Common()
 
 
 def doctor(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
-    """Find what could go wrong on a host and on the way to it, and say what to do about each.
+    """Find what could go wrong on a host or on the way to it, and tell what to do.
 
     Exits 1 where there is a problem or a warning, also where a host cannot be reached; a note alone
     leaves the status 0.
