@@ -17,10 +17,10 @@ _DEFAULTS: Final = Common()
 
 
 def doctor(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
-    """Find what could go wrong on a host or on the way to it, and tell what to do.
+    """Find what could go wrong on a host, and what to do about it.
 
-    Exits 1 where there is a problem or a warning, also where a host cannot be reached; a note alone
-    leaves the status 0.
+    It looks at the host itself and at the way to it. Exits 1 where there is a problem or a warning,
+    also where a host cannot be reached; a note alone leaves the status 0.
 
     Parameters
     ----------
