@@ -67,9 +67,9 @@ def test_what_only_one_end_knows_is_told() -> None:
     (told,) = unusual(seen(knows=fewer))
     assert "there does not know all that" in told.what
     assert "ResizeImage" in told.what
-    (told,) = unusual(seen(knows=(*known_requests(), "RenameImage", "RenameImage.path")))
+    (told,) = unusual(seen(knows=(*known_requests(), "TeleportImage", "TeleportImage.path")))
     assert "here does not know all that" in told.what
-    assert "RenameImage, RenameImage.path" in told.what
+    assert "TeleportImage, TeleportImage.path" in told.what
 
 
 def test_a_cipher_that_is_slow_on_these_processors_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
