@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Final
 
 from virtstore.cli.options import Common, open_at
 from virtstore.cli.render import print_json
+from virtstore.cli.terminal import Style, screen_of
 from virtstore.client.examination import in_order
 from virtstore.errors import Error
 from virtstore.location import Location, parse_host
 from virtstore.model import Finding
-from virtstore.text import printable
 
 _DEFAULTS: Final = Common()
 
@@ -64,14 +65,23 @@ def _what(error: Error) -> str:
 
 def _text(found: Sequence[Finding], *, all_of_them: bool) -> str:
     """A line for each finding, its remedy indented below; what is in order as a number."""
+    screen = screen_of(sys.stdout)
     lines: list[str] = []
     for each in found:
         if each.severity == "ok" and not all_of_them:
             continue
+        head = f"{each.host}: {each.severity}: "
         first, *rest = each.what.split("\n")
-        lines += [f"{each.host}: {each.severity}: {first}", *(f"    {line}" for line in rest)]
-        lines += [f"    {line}" for line in (each.remedy or "").split("\n") if line]
+        style: Style = "error" if each.severity == "problem" else "warning"
+        shown = "plain" if not each.is_wrong else style
+        lines.append(screen.line(first, head=head, head_style=shown, indent=2))
+        lines += [screen.line(f"    {line}", indent=4) for line in rest]
+        lines += [screen.line(f"    {line}", indent=4) for line in _remedy(each)]
     fine = sum(each.severity == "ok" for each in found)
-    if not all_of_them:
+    if fine and not all_of_them:
         lines.append(f"{fine} other things are in order (--verbose shows them)")
-    return "\n".join(map(printable, lines))
+    return "\n".join(lines)
+
+
+def _remedy(found: Finding) -> list[str]:
+    return [line for line in (found.remedy or "").split("\n") if line]

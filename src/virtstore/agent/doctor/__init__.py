@@ -18,7 +18,7 @@ from virtstore.agent.policy import Policy
 from virtstore.errors import Error
 from virtstore.findings import note, problem, warning
 from virtstore.model import Finding
-from virtstore.text import printable_lines
+from virtstore.text import printable
 
 #: Of the host itself, whatever is configured.
 _HOST: Final[tuple[Callable[[], Iterable[Finding]], ...]] = (
@@ -80,6 +80,9 @@ def _bounded(found: list[Finding]) -> tuple[Finding, ...]:
 
 
 def _printable(found: Finding) -> Finding:
-    what = printable_lines(found.what)[:_LONGEST]
-    remedy = found.remedy and printable_lines(found.remedy)[:_LONGEST]
-    return Finding("", found.severity, what, remedy)
+    remedy = found.remedy and _lines(found.remedy)
+    return Finding("", found.severity, _lines(found.what), remedy)
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))[:_LONGEST]
