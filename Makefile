@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-lvm lab lab-shell torture bench bundle deb wheel check test clean
+.PHONY: help setup demo demo-lvm lab lab-shell torture bench bundle deb wheel docs check test clean
 
 # For `make lab CMD='…'`: as it stands, whatever is in it.
 export CMD
@@ -23,6 +23,7 @@ help:
 	@echo 'make deb     a Debian package in build/; make deb ARCH=arm64 for another architecture'
 	@echo 'make wheel   a wheel and its source archive, for pipx and the like'
 	@echo 'make bundle  the same tree without a package: build/bundle'
+	@echo 'make docs    these and further documents as a site in build/docs'
 	@echo 'make check   ruff, mypy --strict, import-linter: seconds'
 	@echo 'make setup   the private environment in $(VENV)'
 
@@ -80,6 +81,10 @@ deb: setup
 
 wheel: setup
 	@$(BIN)/python -m build --outdir build .
+
+docs: setup
+	@$(BIN)/python -m mkdocs build --strict
+	@echo 'Built: build/docs/index.html'
 
 check: setup
 	$(BIN)/ruff check .

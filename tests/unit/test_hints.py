@@ -1,5 +1,5 @@
-"""Whatever a message or the README tells somebody to type or to write is understood: commands by
-the real command line, configuration by the real loader."""
+"""Whatever a message or a page tells somebody to type or to write is understood: commands by the
+real command line, configuration by the real loader."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from virtstore.client.hosts_file import read as read_hosts
 from virtstore.errors import Denied, Error
 from virtstore.model import Access
 
+from .. import pages
+
 SOURCES = Path(virtstore.__file__).parent
-README = Path(__file__).parents[2] / "README.md"
+PAGES = "".join(page.read_text() for page in pages.pages())
 #: What each command needs besides its options.
 ARGUMENTS = {
     "create": ["/x", "1G"], "grow": ["/x", "1G"], "shrink": ["/x", "1G"], "resize": ["/x", "1G"],
@@ -86,18 +88,19 @@ def _of_ours(text: str) -> str:
     return re.sub(r"'(?!virtstore )[a-z0-9]+ [^']*'", "", text)
 
 
-def test_the_commands_of_the_readme_are_understood() -> None:
-    lines = re.findall(r"^(?:\$ )?virtstore ([^|>#\n]+)", README.read_text(), re.M)
-    assert len(lines) > 10
+def test_the_commands_of_the_pages_are_understood() -> None:
+    """Also those that no test runs (tests/pages.py)."""
+    shown = "".join(block.text for block in pages.blocks(PAGES) if block.language != "text")
+    lines = re.findall(r"^(?:\$ )?virtstore ([^|>#&\n]+)", shown, re.M)
+    assert len(lines) > 20
     for line in lines:
         parse(shlex.split(line))
 
 
-def test_the_configurations_of_the_readme_are_understood(tmp_path: Path) -> None:
-    text = README.read_text()
-    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S)
-    blocks += re.findall(r"<<END\n(.*?)^END", text, re.M | re.S)
-    assert len(blocks) == 2
+def test_the_configurations_of_the_pages_are_understood(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", PAGES, re.M | re.S)
+    blocks += re.findall(r"<<END\n(\[.*?)^END", PAGES, re.M | re.S)
+    assert len(blocks) > 3
     for block in blocks:
         assert load(tmp_path, block.replace("$HOME", "/home/alice")).roots  # as a shell does
 
@@ -111,8 +114,8 @@ def test_the_hosts_file_of_the_documentation_is_understood(tmp_path: Path) -> No
     assert read_hosts(str(file))["a"].agent == "sudo virtstore-agent"
 
 
-def test_the_agents_of_the_readme_are_understood() -> None:
-    told = re.findall(r'command="virtstore-agent ([^"]+)"', README.read_text())
+def test_the_agents_of_the_pages_are_understood() -> None:
+    told = re.findall(r'command="virtstore-agent ([^"]+)"', PAGES)
     assert told
     for line in told:
         agent.parser().parse_args(shlex.split(line))

@@ -1,0 +1,284 @@
+"""The pages as a reader follows them: their commands are run, and what they print is compared.
+
+A block of the language `console` is a terminal. A line that begins with `$ ` is typed by the
+reader, one that begins with `a# ` or `b# ` on that host; the other lines are what is printed. A
+block of `python` is run as it stands. A comment `<!-- before: … -->` has commands that the reader
+does not see and that must succeed; `<!-- not run: why -->` stands before a block that is only read.
+
+A page's blocks run in order, in one shell and one directory. The places that the page names are
+below that directory: `/srv` and `/etc/virtstore` of this machine and of each host. Hosts have a
+real sshd each, for the pages that name one.
+
+    python -m tests.pages PAGE…     writes what the commands print into the pages
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from .hosts.sshd import Remote, make_keys, running_host, ssh_config
+
+ROOT: Final = Path(__file__).parents[1]
+
+_HOSTS: Final = ("a", "b")
+_MARK: Final = "----"
+#: Those that nobody wrote are in the site only (pages/).
+_BLOCK: Final = re.compile(
+    r"^<!-- before:\n(?P<before>.*?)^-->$"
+    r"|^(?:<!-- not run: (?P<why>.*?) -->\n\n?)?(?P<indent> *)```(?P<language>\w*)\n"
+    r"(?P<text>.*?)^(?P=indent)```$",
+    re.M | re.S,
+)
+_PROMPT: Final = re.compile(r"(?:\$|(?P<host>[ab])#) (?P<typed>.*)")
+_BIN: Final = str(Path(sys.executable).parent)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a page; `start` and `end` are those of `text` in the page. `why`: it is not run
+    for that reason. `hidden`: it is no more than preparation."""
+
+    language: str
+    text: str
+    start: int
+    end: int
+    why: str = ""
+    hidden: bool = False
+
+    @property
+    def runs(self) -> bool:
+        return not self.why and (self.hidden or self.language in ("console", "python"))
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is typed, with its further lines, on which host ("": the reader's), and the lines that
+    are shown for it; None where none are compared."""
+
+    typed: str
+    host: str = ""
+    shown: tuple[str, ...] | None = None
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def that_run() -> list[Path]:
+    """The pages with blocks that are run."""
+    return [page for page in pages() if any(block.runs for block in blocks(page.read_text()))]
+
+
+def blocks(text: str) -> Iterator[Block]:
+    for found in _BLOCK.finditer(text):
+        if (hidden := found["before"]) is not None:
+            yield Block("", hidden, *found.span("before"), hidden=True)
+        else:
+            yield Block(found["language"], found["text"], *found.span("text"), found["why"] or "")
+
+
+def commands(block: Block) -> list[Command]:
+    if block.language == "python":
+        return [Command(f"python -W error - <<'END'\n{block.text}END")]
+    typed = list(_typed(block.text.splitlines()))
+    return [replace(each, shown=None) for each in typed] if block.hidden else typed
+
+
+def _typed(lines: list[str]) -> Iterator[Command]:
+    rest = iter(lines)
+    command: Command | None = None
+    for line in rest:
+        if prompt := _PROMPT.fullmatch(line):
+            if command:
+                yield command
+            typed = prompt["typed"]
+            while typed.endswith("\\"):
+                typed += f"\n{next(rest)}"
+            if "<<END" in typed:
+                for further in rest:
+                    typed += f"\n{further}"
+                    if further == "END":
+                        break
+            command = Command(typed, prompt["host"] or "", ())
+        else:
+            assert command, f"printed before anything was typed: {line}"
+            command = Command(command.typed, command.host, (*(command.shown or ()), line))
+    if command:
+        yield command
+
+
+def names_hosts(text: str) -> bool:
+    """Whether a page needs hosts."""
+    typed = (each for block in blocks(text) if block.runs for each in commands(block))
+    return any(each.host or re.search(r"(?<![\w/])[ab]:|ssh://[ab]", each.typed) for each in typed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page's blocks run: the reader's directory, and the hosts by name."""
+
+    home: Path
+    hosts: dict[str, Remote]
+
+    def real(self, command: Command) -> str:
+        """A command for this machine."""
+        typed = command.typed.replace("$PWD/.venv/bin", _BIN)
+        for name, host in self.hosts.items():
+            # As a location, and as the image of a session that is called like the host.
+            typed = re.sub(
+                rf'(?<![\w/])({name}(?::|\.\w+\("))/srv', rf"\g<1>{host.directory}/srv", typed
+            )
+        own = self.hosts[command.host].directory if command.host else self.home
+        typed = re.sub(r"(?<![\w/.~])/(srv|etc/virtstore)\b", rf"{own}/\1", typed)
+        if command.host:
+            return f"ssh {command.host} {shlex.quote(typed)}"
+        return typed
+
+    def shown(self, text: str) -> str:
+        """What was printed, as a page shows it."""
+        for directory in (self.home, *(host.directory for host in self.hosts.values())):
+            text = re.sub(rf"{re.escape(str(directory))}/(srv|etc/virtstore)\b", r"/\1", text)
+        text = text.replace(str(self.home), "/home/you")
+        text = re.sub(rf"^(owner: +){getpass.getuser()}\b", r"\1you", text, flags=re.M)
+        return re.sub(r"[^\s:]*/virtstore-agent\b", "virtstore-agent", text)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "HOME": str(self.home),
+            "PATH": f"{self.home}/bin:{_BIN}:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "VIRTSTORE_CONFIG": f"{self.home}/etc/virtstore/config.toml",
+            "TMPDIR": str(self.home),
+        }
+
+
+@contextmanager
+def place(directory: Path, *, with_hosts: bool) -> Iterator[Place]:
+    """A place below an empty directory."""
+    home = directory / "home"
+    for each in (home / "srv", home / "etc/virtstore", home / "bin"):
+        each.mkdir(mode=0o755, parents=True)
+    with ExitStack() as stack:
+        hosts: dict[str, Remote] = {}
+        if with_hosts:
+            keys = directory / "keys"
+            keys.mkdir()
+            make_keys(keys)
+            for name in _HOSTS:
+                own = directory / name
+                for each in (own / "srv", own / "etc/virtstore"):
+                    each.mkdir(mode=0o755, parents=True)
+                running = running_host(name, own, keys, home / "bin")
+                hosts[name] = stack.enter_context(running)
+            _introduce(home, hosts, keys)
+        yield Place(home, hosts)
+
+
+def _introduce(home: Path, hosts: dict[str, Remote], keys: Path) -> None:
+    """Let ssh and virtstore on the reader's machine find the hosts and what is configured there."""
+    (home / "ssh_config").write_text(ssh_config(tuple(hosts.values()), keys))
+    ssh = home / "bin" / "ssh"
+    ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {home}/ssh_config "$@"\n')
+    ssh.chmod(0o755)
+    agents = home / ".config" / "virtstore" / "hosts.toml"
+    agents.parent.mkdir(parents=True)
+    agents.write_text(
+        "".join(
+            f'[hosts.{name}]\nagent = "virtstore-agent --config'
+            f' {host.directory}/etc/virtstore/config.toml"\n'
+            for name, host in hosts.items()
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command of a block, and what it printed."""
+
+    block: Block
+    command: Command
+    printed: str
+
+
+def run(text: str, where: Place) -> list[Ran]:
+    """Run a page's blocks."""
+    wanted = [(b, c) for b in blocks(text) if b.runs for c in commands(b)]
+    script = "".join(
+        f"{where.real(command)}\n"
+        + ("[ $? = 0 ] || echo FAILED\n" if command.shown is None else "")
+        + f"echo; echo {_MARK}\n"
+        for _, command in wanted
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"exec 2>&1\n{script}"],
+        env=where.environment,
+        cwd=ROOT if "$PWD" in text else where.home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=600,
+    )
+    printed = done.stdout.decode().split(f"\n{_MARK}\n")
+    assert len(printed) == len(wanted) + 1, done.stdout.decode()
+    pairs = zip(wanted, printed, strict=False)
+    return [Ran(block, command, where.shown(said)) for (block, command), said in pairs]
+
+
+def shape(text: str) -> list[str]:
+    """Lines without what differs from machine to machine: sizes, times, digests, columns."""
+    text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
+    text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID", text)
+    text = re.sub(r"[0-9]+(\.[0-9]+)?( [KMGT]?i?B\b)?", "N", text)
+    return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+
+
+def check(page: Path, directory: Path) -> None:
+    """What every command of a page prints is what the page shows."""
+    text = page.read_text()
+    with place(directory, with_hosts=names_hosts(text)) as where:
+        for each in run(text, where):
+            said = f"{page.name}: {each.command.typed}\n{each.printed}"
+            if each.command.shown is None:
+                assert "FAILED" not in each.printed, said
+            else:
+                assert shape(each.printed) == shape("\n".join(each.command.shown)), said
+
+
+def write(page: Path) -> None:
+    """Put what the commands print into the page."""
+    text = page.read_text()
+    with tempfile.TemporaryDirectory() as temporary:
+        os.chmod(temporary, 0o755)
+        with place(Path(temporary), with_hosts=names_hosts(text)) as where:
+            ran = run(text, where)
+    for block in reversed([each for each in blocks(text) if each.runs]):
+        parts = [each for each in ran if each.block == block]
+        if block.language != "console":
+            sys.stdout.write("".join(f"{each.command.typed}\n{each.printed}\n" for each in parts))
+            continue
+        lines = [_told(each) for each in parts]
+        text = text[: block.start] + "".join(lines) + text[block.end :]
+    page.write_text(text)
+
+
+def _told(ran: Ran) -> str:
+    prompt = f"{ran.command.host}#" if ran.command.host else "$"
+    printed = ran.printed.rstrip("\n")
+    return f"{prompt} {ran.command.typed}\n" + (f"{printed}\n" if printed else "")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        write(Path(name).resolve())

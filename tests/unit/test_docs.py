@@ -1,0 +1,68 @@
+"""The pages tell of all that there is, and hide little from the tests that run them."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from pages.pictures import DIRECTORY, PICTURES
+
+from virtstore.agent import config
+from virtstore.backends.kinds import KINDS
+from virtstore.errors import Error
+
+from .. import pages
+
+_DOCS = pages.ROOT / "docs"
+#: Blocks of commands that no page's test runs. More of them are a reason to think again.
+_NOT_RUN = 6
+
+
+def test_every_command_that_a_page_shows_is_run_or_marked() -> None:
+    for page in pages.pages():
+        if page.name == "benchmarks.md":  # what `make bench` ran
+            continue
+        for block in pages.blocks(page.read_text()):
+            typed = re.search(r"^(\$ |virtstore[ -]|make \w)", block.text, re.M)
+            assert block.runs or block.why or not typed or block.language == "text", (
+                f"{page}:\n{block.text}"
+            )
+
+
+def test_few_blocks_of_commands_are_not_run_and_each_says_why() -> None:
+    found = [
+        (page.name, block.why)
+        for page in pages.pages()
+        for block in pages.blocks(page.read_text())
+        if block.why
+    ]
+    assert len(found) <= _NOT_RUN, found
+    assert all(len(why.split()) > 3 for _, why in found)
+
+
+def test_the_reference_has_each_key_of_the_configuration() -> None:
+    text = (_DOCS / "reference" / "configuration.md").read_text()
+    sections = {
+        f"[[{kind.section}]]": {field.encode_name for field in msgspec.structs.fields(kind)}
+        for kind in KINDS
+    }
+    sections["[limits]"] = {each.encode_name for each in msgspec.structs.fields(config.Limits)}
+    for title, keys in sections.items():
+        table = text.partition(f"`{title}`")[2].partition("\n\n`")[0].partition("\nAt the top")[0]
+        assert set(re.findall(r"^\| `(\w+)` ", table, re.M)) == keys, title
+    assert "| `log` |" in text
+
+
+def test_the_reference_has_each_error() -> None:
+    text = (_DOCS / "reference" / "exit-codes.md").read_text()
+    errors: list[type[Error]] = [Error, *Error.__subclasses__()]
+    for error in (each for each in errors if each.__module__ == Error.__module__):
+        assert f"| {error.exit_status} | `{error.code}` | `{error.__name__}` |" in text
+        assert f"\n## {error.code}, {error.exit_status}\n" in text
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_pictures_are_those_that_are_drawn(name: str) -> None:
+    drawn = PICTURES[name]().svg()
+    assert (DIRECTORY / f"{name}.svg").read_text() == drawn, "run: python -m pages.pictures"
