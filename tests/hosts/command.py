@@ -51,7 +51,7 @@ class Ended:
         assert self.stdout.startswith('{"error"'), self
         error: dict[str, str] = self.json["error"]
         assert (error["code"], self.status) == (code, STATUS[code]), self
-        assert set(error) == {"code", "message", "host", "path"}
+        assert list(error) == ["code", "message", "host", "path"]
         return error
 
 

@@ -81,7 +81,7 @@ def test_a_wrong_command_line_is_refused_before_anything_is_started(
     if as_json:
         told = json.loads(out)["error"]
         assert told["code"] == "usage"
-        assert set(told) == {"code", "message", "host", "path"}
+        assert list(told) == ["code", "message", "host", "path"]
     else:
         assert out == ""
         assert err.startswith("virtstore: ")

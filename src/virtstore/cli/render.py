@@ -29,7 +29,7 @@ from virtstore.text import json_printable, printable
 from virtstore.units import format_size
 
 #: Keys that there are only where they say something.
-_NOT_WHERE_EMPTY = ("warnings", "lacks", "moved", "places")
+NOT_WHERE_EMPTY = ("warnings", "lacks", "moved", "places")
 
 
 def print_json(value: object) -> None:
@@ -46,7 +46,7 @@ def _without_what_is_empty(value: object) -> object:
         return {
             key: _without_what_is_empty(each)
             for key, each in value.items()
-            if each or key not in _NOT_WHERE_EMPTY
+            if each or key not in NOT_WHERE_EMPTY
         }
     return value
 
