@@ -38,6 +38,7 @@ from virtstore.model import (
     CopyResult,
     Difference,
     Entry,
+    Finding,
     ImageInfo,
     StorageInfo,
     Verified,
@@ -76,6 +77,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "compress": _CHANGED,
     "uncompress": _CHANGED,
     "storage-info": Answer((StorageInfo,)),
+    "doctor": Answer((Finding,), listed=True),
 }
 #: The commands that answer with text only.
 WITHOUT: Final = frozenset({"help"})

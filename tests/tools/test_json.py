@@ -45,6 +45,7 @@ ASKED: Final = {
     "compress": ("{}/x.img", "{}/a.img.zst", "unsupported"),
     "uncompress": ("{}/a.img.zst", "{}/x.img", "unsupported"),
     "storage-info": ("local:", "/x", "usage"),
+    "doctor": ("local:", "/x", "usage"),
 }
 #: What does the work of several locations at once.
 SEVERAL: Final = ["list", "info", "verify", "delete", "compress", "uncompress", "storage-info"]
@@ -136,7 +137,8 @@ def test_an_answer_a_dry_run_and_a_failure_are_as_the_schema_says(name: str, ful
     words = line.format(full, full).split()
     if "--dry-run" in virtstore(name, "--help").stdout:
         asked(name, *words, "--dry-run")
-    asked(name, *words, status=1 if name == "diff" else 0)
+    # Of two that tell by their status what they found, the second depends on the machine.
+    asked(name, *words, status={"diff": 1, "doctor": None}.get(name, 0))
 
 
 def test_a_long_list_is_as_the_schema_says(full: Path) -> None:
