@@ -67,6 +67,8 @@ def test_what_lies_on_a_missing_disk_is_named_and_the_rest_works(broken: None) -
         assert lacking == {"half", "lost", "inactive", "raid"}
         assert any(disk in w for w in here.image("/dev/vg1/lost").info().warnings)
         assert any("/dev/vg1" in w and disk in w for w in here.storage_info().warnings)
+        wrong = [each for each in here.doctor() if each.is_wrong]
+        assert [(each.severity, disk in each.what) for each in wrong] == [("problem", True)]
 
         here.image("/dev/vg1/whole").copy(here.image("/mnt/images/whole.img"))
         here.image("/dev/vg1/raid").copy(here.image("/mnt/images/raid.img"))

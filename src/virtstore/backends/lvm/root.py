@@ -6,6 +6,7 @@ Many hosts have none, so what works on one is imported when it is opened.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Final, Self
@@ -13,7 +14,7 @@ from typing import ClassVar, Final, Self
 from virtstore.backends.base import Store
 from virtstore.backends.root import Root, WrongValue
 from virtstore.errors import NotFound
-from virtstore.model import Access, EntryType, VolumeGroup
+from virtstore.model import Access, EntryType, Finding, VolumeGroup
 
 _NAME: Final = re.compile(r"(?!-)(?!\.{1,2}$)[A-Za-z0-9+_.-]{1,127}")  # lvm(8), "Valid names"
 
@@ -67,6 +68,12 @@ class VolumeGroupRoot(Root, frozen=True):
             thin_pools=store.thin_pools(),
         )
         return told, store.room.missing
+
+    def examine(self, store: Store, access: Access) -> Iterator[Finding]:
+        from virtstore.backends.lvm import health, volume_group
+
+        assert isinstance(store, volume_group.VolumeGroup)
+        yield from health.examine(self.path, store.room, access)
 
 
 def _is_device(path: str) -> bool:
