@@ -8,8 +8,11 @@ import msgspec
 import pytest
 from pages.pictures import DIRECTORY, PICTURES
 
+import virtstore
+from pages import commands, python_names
 from virtstore.agent import config
 from virtstore.backends.kinds import KINDS
+from virtstore.cli.commands import COMMANDS
 from virtstore.errors import Error
 
 from .. import pages
@@ -60,6 +63,21 @@ def test_the_reference_has_each_error() -> None:
     for error in (each for each in errors if each.__module__ == Error.__module__):
         assert f"| {error.exit_status} | `{error.code}` | `{error.__name__}` |" in text
         assert f"\n## {error.code}, {error.exit_status}\n" in text
+
+
+def test_the_reference_has_each_command_with_an_example() -> None:
+    text = commands.page()
+    for verb in COMMANDS:
+        told = text.partition(f"\n### {verb}\n")[2].partition("\n### ")[0]
+        assert f"\n    virtstore {verb}" in told
+        assert f"\nvirtstore {verb}" in told.partition("```sh")[2]
+
+
+def test_the_reference_has_each_public_name_of_python() -> None:
+    text = python_names.page()
+    for name in virtstore.__all__:
+        assert name == "__version__" or re.search(rf"^(### |\| `){name}\b", text, re.M), name
+    assert "| `nice` | `bool` | Leave processor and disks to others" in text
 
 
 @pytest.mark.parametrize("name", PICTURES)
