@@ -32,7 +32,11 @@ from .hosts.sshd import Remote, make_keys, running_host, ssh_config
 ROOT: Final = Path(__file__).parents[1]
 
 _HOSTS: Final = ("a", "b")
+#: What pages call places, each below a directory of a host's own.
+_PLACES: Final = "srv|etc/virtstore|var/lib/libvirt"
 _MARK: Final = "----"
+#: Behind each command; the next one finds that one's status in `$?`.
+_MARKING: Final = f"_mark() {{ local status=$?; echo; echo {_MARK}; return $status; }}"
 #: Those that nobody wrote are in the site only (pages/).
 _BLOCK: Final = re.compile(
     r"^<!-- before:\n(?P<before>.*?)^-->$"
@@ -72,7 +76,7 @@ class Command:
 
 
 def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def that_run() -> list[Path]:
@@ -137,10 +141,12 @@ class Place:
         for name, host in self.hosts.items():
             # As a location, and as the image of a session that is called like the host.
             typed = re.sub(
-                rf'(?<![\w/])({name}(?::|\.\w+\("))/srv', rf"\g<1>{host.directory}/srv", typed
+                rf'(?<![\w/])({name}(?::|\.\w+\("))/({_PLACES})\b',
+                rf"\g<1>{host.directory}/\g<2>",
+                typed,
             )
         own = self.hosts[command.host].directory if command.host else self.home
-        typed = re.sub(r"(?<![\w/.~])/(srv|etc/virtstore)\b", rf"{own}/\1", typed)
+        typed = re.sub(rf"(?<![\w/.~])/({_PLACES})\b", rf"{own}/\1", typed)
         if command.host:
             return f"ssh {command.host} {shlex.quote(typed)}"
         return typed
@@ -148,9 +154,11 @@ class Place:
     def shown(self, text: str) -> str:
         """What was printed, as a page shows it."""
         for directory in (self.home, *(host.directory for host in self.hosts.values())):
-            text = re.sub(rf"{re.escape(str(directory))}/(srv|etc/virtstore)\b", r"/\1", text)
+            text = re.sub(rf"{re.escape(str(directory))}/({_PLACES})\b", r"/\1", text)
         text = text.replace(str(self.home), "/home/you")
-        text = re.sub(rf"^(owner: +){getpass.getuser()}\b", r"\1you", text, flags=re.M)
+        text = re.sub(
+            rf"^(owner: +| *\"owner\": \"){getpass.getuser()}\b", r"\1you", text, flags=re.M
+        )
         return re.sub(r"[^\s:]*/virtstore-agent\b", "virtstore-agent", text)
 
     @property
@@ -218,11 +226,11 @@ def run(text: str, where: Place) -> list[Ran]:
     script = "".join(
         f"{where.real(command)}\n"
         + ("[ $? = 0 ] || echo FAILED\n" if command.shown is None else "")
-        + f"echo; echo {_MARK}\n"
+        + "_mark\n"
         for _, command in wanted
     )
     done = subprocess.run(
-        ["bash", "-c", f"exec 2>&1\n{script}"],
+        ["bash", "-c", f"exec 2>&1\n{_MARKING}\n{script}"],
         env=where.environment,
         cwd=ROOT if "$PWD" in text else where.home,
         stdin=subprocess.DEVNULL,

@@ -91,7 +91,7 @@ def _of_ours(text: str) -> str:
 def test_the_commands_of_the_pages_are_understood() -> None:
     """Also those that no test runs (tests/pages.py)."""
     shown = "".join(block.text for block in pages.blocks(PAGES) if block.language != "text")
-    lines = re.findall(r"^(?:\$ )?virtstore ([^|>#&\n]+)", shown, re.M)
+    lines = re.findall(r"^(?:\$ | +cmd: )?virtstore ([^|>#&\n]+)", shown, re.M)
     assert len(lines) > 20
     for line in lines:
         parse(shlex.split(line))
@@ -101,7 +101,7 @@ def test_the_configurations_of_the_pages_are_understood(tmp_path: Path) -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```", PAGES, re.M | re.S)
     blocks += re.findall(r"<<END\n(\[.*?)^END", PAGES, re.M | re.S)
     assert len(blocks) > 3
-    for block in blocks:
+    for block in (each for each in blocks if not each.startswith("[hosts.")):
         assert load(tmp_path, block.replace("$HOME", "/home/alice")).roots  # as a shell does
 
 
@@ -112,6 +112,15 @@ def test_the_hosts_file_of_the_documentation_is_understood(tmp_path: Path) -> No
     file = tmp_path / "hosts.toml"
     file.write_text("\n".join(re.findall(r"^    (.*)", ssh.__doc__, re.M)))
     assert read_hosts(str(file))["a"].agent == "sudo virtstore-agent"
+
+
+def test_the_hosts_files_of_the_pages_are_understood(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```toml\n(\[hosts\..*?)^```", PAGES, re.M | re.S)
+    assert blocks
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block)
+        assert all(host.agent for host in read_hosts(str(file)).values())
 
 
 def test_the_agents_of_the_pages_are_understood() -> None:
