@@ -8,6 +8,8 @@ from typing import Final
 from virtstore.cli.commands import COMMANDS, Group
 from virtstore.cli.pages import Operand, Option, Page, page_of
 
+from .markdown import cell, text
+
 _INTRODUCTION: Final = """\
 # Commands
 
@@ -29,8 +31,8 @@ def page() -> str:
 
 
 def _command(page: Page) -> str:
-    parts = [f"### {page.verb}\n", f"{_text(page.summary)}\n", f"    virtstore {page.synopsis}\n"]
-    parts += [f"{_text(paragraph)}\n" for paragraph in page.paragraphs]
+    parts = [f"### {page.verb}\n", f"{text(page.summary)}\n", f"    virtstore {page.synopsis}\n"]
+    parts += [f"{text(paragraph)}\n" for paragraph in page.paragraphs]
     if page.operands or page.options:
         parts.append("\n".join([*_head(), *_operands(page.operands), *_rows(page.options)]) + "\n")
     parts += ["\n".join(("```sh", *page.examples, "```\n"))] if page.examples else []
@@ -51,17 +53,8 @@ def _head() -> tuple[str, str]:
 
 
 def _operands(operands: Iterable[Operand]) -> Iterator[str]:
-    return (f"| `{each.synopsis}` | {_cell(each.meaning)} |" for each in operands)
+    return (f"| `{each.synopsis}` | {cell(each.meaning)} |" for each in operands)
 
 
 def _rows(options: Iterable[Option]) -> Iterator[str]:
-    return (f"| `{_cell(each.synopsis)}` | {_cell(each.meaning)} |" for each in options)
-
-
-def _cell(text: str) -> str:
-    return _text(text).replace("|", "\\|")
-
-
-def _text(text: str) -> str:
-    """Plain text as Markdown."""
-    return text.replace("*", "\\*").replace("<", "&lt;").replace("_", "\\_")
+    return (f"| `{cell(each.synopsis)}` | {cell(each.meaning)} |" for each in options)

@@ -15,6 +15,8 @@ import msgspec
 import virtstore
 from virtstore import copy_options
 
+from .markdown import docstring
+
 _INTRODUCTION: Final = """\
 # Python names
 
@@ -135,12 +137,7 @@ def _errors(names: Iterable[str]) -> str:
 
 
 def _doc(it: object) -> str:
-    return _paragraphs(inspect.getdoc(it) or "")
-
-
-def _paragraphs(text: str) -> str:
-    """A docstring as Markdown, which it nearly is."""
-    return re.sub(r" \((?:docs/)?[\w-]+\.(?:md|py)\)", "", text)
+    return docstring(inspect.getdoc(it) or "")
 
 
 def _clean(text: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from pages.pictures import DIRECTORY, PICTURES
 
 import virtstore
-from pages import commands, python_names
+from pages import commands, json_keys, python_names
 from virtstore.agent import config
 from virtstore.backends.kinds import KINDS
 from virtstore.cli.commands import COMMANDS
@@ -71,6 +71,14 @@ def test_the_reference_has_each_command_with_an_example() -> None:
         told = text.partition(f"\n### {verb}\n")[2].partition("\n### ")[0]
         assert f"\n    virtstore {verb}" in told
         assert f"\nvirtstore {verb}" in told.partition("```sh")[2]
+
+
+def test_the_reference_has_each_key_of_json() -> None:
+    text = json_keys.page()
+    for field in msgspec.structs.fields(virtstore.ImageInfo):
+        assert f"\n| `{field.encode_name}` | " in text.partition("\n### ImageInfo\n")[2]
+    for verb in set(COMMANDS) - {"help"}:
+        assert f"\n| `{verb}` | " in text, "python -m release.schemas docs/schemas"
 
 
 def test_the_reference_has_each_public_name_of_python() -> None:
