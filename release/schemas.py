@@ -40,6 +40,7 @@ from virtstore.model import (
     Entry,
     Finding,
     ImageInfo,
+    Job,
     StorageInfo,
     Verified,
 )
@@ -77,6 +78,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "compress": _CHANGED,
     "uncompress": _CHANGED,
     "storage-info": Answer((StorageInfo,)),
+    "jobs": Answer((Job,), listed=True),
     "doctor": Answer((Finding,), listed=True),
 }
 #: The commands that answer with text only.

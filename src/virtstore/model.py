@@ -322,3 +322,21 @@ class Finding(msgspec.Struct, frozen=True):
     def is_wrong(self) -> bool:
         """Whether somebody has to look after it."""
         return self.severity not in ("ok", "note")
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What an agent is working on. `pid`: the agent's; `user`: who came by ssh, or sudo, and
+    `from_` (JSON: `from`) the address from which; null where that is not known. `path`: null where
+    it is about the host as a whole. `began`: UTC. `done` and `total` are bytes, as in progress:
+    both 0 as long as that is not known."""
+
+    host: str
+    pid: int
+    user: str
+    from_: str | None = msgspec.field(name="from")
+    verb: str
+    path: str | None
+    began: datetime
+    stage: str
+    done: int
+    total: int

@@ -47,6 +47,7 @@ from virtstore.model import (
     Entry,
     Finding,
     ImageInfo,
+    Job,
     Open,
     StorageInfo,
     Verified,
@@ -143,6 +144,12 @@ class Examined(Message, frozen=True):
     clock: float
     aes: bool
     knows: tuple[str, ...] = ()
+
+
+class ListedJobs(Message, frozen=True):
+    """What agents of the same user are working on, as far as this session may see it."""
+
+    jobs: tuple[Job, ...]
 
 
 class Done(Message, frozen=True):
@@ -318,6 +325,10 @@ class Examine(Ask[Examined], frozen=True):
     handler = "examining.examine"
 
 
+class ListJobs(Ask[ListedJobs], frozen=True):
+    handler = "jobs.list_jobs"
+
+
 class DeleteImage(Ask[Done], frozen=True):
     handler = "images.delete"
     verb = "delete"
@@ -482,6 +493,7 @@ Requests = (
     | GetInfo
     | GetStorageInfo
     | Examine
+    | ListJobs
     | DeleteImage
     | RenameImage
     | GrowImage
@@ -505,6 +517,7 @@ Reply = (
     | Told
     | ToldStorage
     | Examined
+    | ListedJobs
     | Done
     | DoneVerifying
     | DoneCleaning

@@ -45,6 +45,7 @@ ASKED: Final = {
     "compress": ("{}/x.img", "{}/a.img.zst", "unsupported"),
     "uncompress": ("{}/a.img.zst", "{}/x.img", "unsupported"),
     "storage-info": ("local:", "/x", "usage"),
+    "jobs": ("local:", "/x", "usage"),
     "doctor": ("local:", "/x", "usage"),
 }
 #: What does the work of several locations at once.

@@ -101,6 +101,7 @@ def test_evidence_of_use_and_the_error_for_it_have_names_of_their_own() -> None:
         "image",
         "storage_info",
         "doctor",
+        "jobs",
         "clean",
         "close",
         "__enter__",

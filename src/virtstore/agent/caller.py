@@ -56,6 +56,23 @@ def drop_foreign_environment() -> None:
         os.environ["PATH"] = _PATH
 
 
+def user() -> str:
+    """The name of the user that this agent runs as; his number where he has none."""
+    with suppress(KeyError):
+        return pwd.getpwuid(os.geteuid()).pw_name
+    return str(os.geteuid())
+
+
+def started_by() -> str | None:
+    """The user who came by sudo or doas."""
+    return os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER") or None
+
+
+def address() -> str | None:
+    """The address from which this agent was started by ssh; None where sudo did not pass it on."""
+    return next(iter(os.environ.get("SSH_CONNECTION", "").split()), None)
+
+
 def _uid(user: str) -> int | None:
     """The number of a user who is named by it or by his name; None for what is neither."""
     if user.isdecimal():

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import logging
 import os
-import pwd
 import sys
 import time
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
+from virtstore.agent import caller
 from virtstore.protocol import Ask
 
 log: Final = logging.getLogger("virtstore.agent")
@@ -112,15 +111,11 @@ def _to_syslog(line: str, *, refused: bool) -> None:
 
 def _caller() -> dict[str, str]:
     """The user of the agent, the user and address that called it, and its own options."""
-    uid = os.geteuid()
-    name = str(uid)
-    with suppress(KeyError):
-        name = pwd.getpwuid(uid).pw_name
-    told = {"user": _quoted(name)}
-    if by := os.environ.get("SUDO_USER") or os.environ.get("DOAS_USER"):
+    told = {"user": _quoted(caller.user())}
+    if by := caller.started_by():
         told["by"] = _quoted(by)
-    if client := os.environ.get("SSH_CONNECTION", "").split():
-        told["from"] = _quoted(client[0])
+    if address := caller.address():
+        told["from"] = _quoted(address)
     if sys.argv[1:]:
         told["options"] = _quoted(" ".join(sys.argv[1:]))
     return told

@@ -51,16 +51,29 @@ def hold(identity: str, *, shared: bool = False) -> Iterator[int]:
 
 def is_held(identity: str) -> bool:
     """Whether an operation has the lock of an image, which is looked at and not taken."""
-    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _byte(identity), 1, 0)
     for directory in _directories():
         fd = _open(directory)
         try:
-            kind = _FLOCK.unpack(fcntl.fcntl(fd, _F_OFD_GETLK, asked))[0]
+            if _has_lock(fd, _byte(identity)):
+                return True
         finally:
             os.close(fd)
-        if kind != fcntl.F_UNLCK:
-            return True
     return False
+
+
+def hold_file(fd: int) -> None:
+    """Hold an open file, which nobody else has, for as long as it is open."""
+    _lock(fd, 0, fcntl.F_WRLCK)
+
+
+def is_file_held(fd: int) -> bool:
+    """Whether a process holds a file, which this one has opened by itself."""
+    return _has_lock(fd, 0)
+
+
+def directories() -> list[str]:
+    """Where the agents of this user meet."""
+    return _directories()
 
 
 def files() -> list[str]:
@@ -89,6 +102,12 @@ def _lock(fd: int, byte: int, kind: int) -> None:
         raise InUse(
             "another virtstore operation is working on it; try again when it has ended"
         ) from None
+
+
+def _has_lock(fd: int, byte: int) -> bool:
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0)
+    kind: int = _FLOCK.unpack(fcntl.fcntl(fd, _F_OFD_GETLK, asked))[0]
+    return kind != fcntl.F_UNLCK
 
 
 def _byte(identity: str) -> int:

@@ -14,6 +14,7 @@ from virtstore.agent.context import Agent
 from virtstore.agent.operations import handler_of
 from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
+from virtstore.agent.status import Status
 from virtstore.errors import Error, Interrupted, from_os_error
 from virtstore.protocol import (
     OLDEST,
@@ -59,11 +60,13 @@ def serve(
     session.tells_stages = STAGES in hello[0].features
     if hello[0].verbose:
         logging.getLogger().setLevel(logging.DEBUG)
-    agent = Agent(load, session)
+    agent, status = Agent(load, session), Status(session)
+    session.now_and_then = status.write
     try:
         session.start()
         while (frame := session.next()) is not None:
-            _answer(agent, frame[0])
+            with status.of(frame[0]):
+                _answer(agent, frame[0])
     except RuntimeError as error:  # no thread can be started
         session.broken = error
     if session.broken:

@@ -56,6 +56,8 @@ class Session:
         self._far = (0, 0)
         self.tells_stages = False  # the client wants to know them
         self.client = ""  # its version
+        #: Called a few times a second, by the thread that watches for the client's hang-up.
+        self.now_and_then: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Begin to listen. The client's hello has been read."""
@@ -132,6 +134,15 @@ class Session:
             if self.tells_stages:
                 with suppress(Interrupted):
                     self._report(*self._far)
+
+    @property
+    def far(self) -> tuple[Stage, int, int]:
+        """The stage of the operation, and how many bytes are done, of how many."""
+        return self._stage, *self._far
+
+    def reached(self, stage: Stage, done: int, total: int) -> None:
+        """Note how far an operation is whose client sees that by itself."""
+        self._stage, self._far = stage, (done, total)
 
     @property
     def how_far(self) -> str:
@@ -215,6 +226,8 @@ class Session:
         while not self._gone.is_set():
             if poll.poll(500):
                 self.hang_up()
+            else:
+                self.now_and_then()
         time.sleep(GRACE)
         os._exit(1)
 

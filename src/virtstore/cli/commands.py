@@ -67,6 +67,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "compress": Command("copying:compress", Group.COPY),
     "uncompress": Command("copying:uncompress", Group.COPY),
     "storage-info": Command("looking:storage_info", Group.HOSTS),
+    "jobs": Command("examining:jobs", Group.HOSTS),
     "doctor": Command("examining:doctor", Group.HOSTS, locations=0),
     "help": Command("help:help_", Group.ITSELF, locations=0),
 }

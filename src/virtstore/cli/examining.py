@@ -1,4 +1,4 @@
-"""The command that looks for what could go wrong: doctor."""
+"""The commands that look at a host as a whole: doctor and jobs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Final
 
 from virtstore.cli.options import Common, open_at
 from virtstore.cli.render import print_json
+from virtstore.cli.several import for_each, sessions
+from virtstore.cli.table import Cell, Column, table
 from virtstore.cli.terminal import Style, screen_of
 from virtstore.client.examination import in_order
-from virtstore.errors import Error
+from virtstore.errors import Error, spelled
 from virtstore.location import Location, parse_host
-from virtstore.model import Finding
+from virtstore.model import Finding, Job
+from virtstore.units import format_size
 
 _DEFAULTS: Final = Common()
 
@@ -85,3 +88,58 @@ def _text(found: Sequence[Finding], *, all_of_them: bool) -> str:
 
 def _remedy(found: Finding) -> list[str]:
     return [line for line in (found.remedy or "").split("\n") if line]
+
+
+_COLUMNS: Final = (
+    Column("PID", "number"),
+    Column("USER"),
+    Column("FROM"),
+    Column("VERB"),
+    Column("SINCE (UTC)"),
+    Column("STAGE"),
+    Column("DONE"),
+    Column("PATH", "path"),
+)
+
+
+def jobs(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
+    """Show what is running on a host now, by whom, and how far it is.
+
+    It tells of what agents of the same user work on, for half a second at least, as far as this
+    session may see it.
+
+    Parameters
+    ----------
+    host
+        HOST:, ssh://HOST, or local: (the default).
+    more
+        Other hosts.
+
+    Examples
+    --------
+    virtstore jobs a:
+    virtstore jobs a: b: --json
+    """
+    with sessions(options) as host_of:
+        return for_each(
+            [Location(parse_host(text)) for text in (host, *more)],
+            lambda at: host_of(at).jobs(),
+            _jobs_text,
+            options,
+            flat=True,
+        )
+
+
+def _jobs_text(found: Sequence[Job]) -> str | None:
+    rows = [list(map(Cell, _row(job))) for job in found]
+    return "\n".join(table(_COLUMNS, rows, screen_of(sys.stdout))) if rows else None
+
+
+def _row(job: Job) -> tuple[str, ...]:
+    far = "-"
+    if job.total:
+        sizes = f"{format_size(job.done)} of {format_size(job.total)}"
+        far = f"{100 * job.done // job.total} %, {sizes}"
+    began = f"{job.began:%Y-%m-%d %H:%M}"
+    path = spelled(job.host, job.path) if job.path else "-"
+    return str(job.pid), job.user, job.from_ or "-", job.verb, began, job.stage, far, path

@@ -43,6 +43,7 @@ from virtstore.model import (
     Entry,
     Finding,
     ImageInfo,
+    Job,
     StorageInfo,
     Verified,
 )
@@ -51,7 +52,7 @@ from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, ans
 from virtstore.requests import check_fields
 
 Size = str | int
-Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding)
+Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding, Job)
 
 
 def connect(uri: str = "local:", *, config: str | None = None, verbose: bool = False) -> Host:
@@ -116,6 +117,11 @@ class Host:
         except Unsupported as error:
             return [self._placed(examination.too_old(error))]
         return [self._placed(each) for each in examination.findings(self._seen(answer))]
+
+    def jobs(self) -> list[Job]:
+        """What is running on the host now, by agents of the same user, as far as this session may
+        see it; the oldest first."""
+        return [self._placed(job) for job in self._ask(protocol.ListJobs()).jobs]
 
     def list(
         self, path: str | None = None, *, long: bool = False, recursive: bool = False

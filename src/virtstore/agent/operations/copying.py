@@ -96,6 +96,7 @@ def send_image(agent: Agent, request: Send) -> End:
                 if isinstance(message, End):
                     return message
                 session.send(message, payload)
+                session.reached("copying", message.offset + message.length, source.size)
                 target.forget((message.offset + message.length) // CHUNK)
     raise AssertionError("what is sent ends with an End")
 
@@ -132,7 +133,9 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
                 session.send(Existing(zeros, last), fingerprints)
 
             with surveyed(agent, opened, place, tell):
-                outcome = receive(_arriving(agent), request.size, opened.target, agent.session.fail)
+                outcome = receive(
+                    _arriving(agent, request.size), request.size, opened.target, agent.session.fail
+                )
             noted = _publish(agent, place, wanted, opened, replaced)
         return _received(place, wanted, outcome, noted)
 
@@ -316,7 +319,7 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
             raise NoSpace(f"{sizes}; {remedy}", path=place.path)
 
 
-def _arriving(agent: Agent) -> Iterator[Sent]:
+def _arriving(agent: Agent, size: int) -> Iterator[Sent]:
     """The source's frames, as the client passes them on."""
     while True:
         message, payload = agent.session.expect()
@@ -324,6 +327,7 @@ def _arriving(agent: Agent) -> Iterator[Sent]:
             case Abandon():
                 raise Corrupt("the source failed")
             case Data() | Patch() | Zero() | Same():
+                agent.session.reached("copying", message.offset + message.length, size)
                 yield message, payload
             case End():
                 yield message, b""
@@ -345,7 +349,10 @@ def hash_image(agent: Agent, request: HashImage) -> End:
         with blamed_on(place.path):
             foreign = source.holds
         agent.session.send(Begin(place.path, source.size, foreign.name if foreign else None))
+        hashed = 0
         for zeros, digests in survey(source, request.block, chunks):
             agent.session.send(Digests(zeros), digests)
+            hashed += request.block * (zeros + len(digests) // DIGEST_SIZE)
+            agent.session.reached("comparing", min(hashed, source.size), source.size)
         source.check()
         return End(source.digest or "")
