@@ -15,6 +15,7 @@ import pytest
 
 import virtstore
 from virtstore import model
+from virtstore.client import api
 
 #: What is there besides what is reached from the public methods.
 ERRORS = {
@@ -130,18 +131,41 @@ def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
     assert parameters["progress"].default is None
 
 
-#: What changes something, whatever is asked of it.
-CHANGING = [
-    *((virtstore.Host, name) for name in ("create", "clean")),
-    *((virtstore.Image, name) for name in IMAGE_CAN if name not in ("info", "verify", "diff")),
+#: What changes nothing, whatever is asked of it. Every other method does.
+LOOKING = {
+    "info", "verify", "diff", "list", "storage_info", "doctor", "image", "open", "close",
+}  # fmt: skip
+METHODS = [
+    (kind, name)
+    for kind in (virtstore.Host, virtstore.Image)
+    for name, member in vars(kind).items()
+    if inspect.isfunction(member) and not name.startswith("_")
 ]
 
 
-@pytest.mark.parametrize(("kind", "name"), CHANGING)
-def test_what_changes_something_can_be_tried_dry(kind: type, name: str) -> None:
+@pytest.mark.parametrize(("kind", "name"), METHODS)
+def test_whatever_changes_something_can_be_tried_dry(kind: type, name: str) -> None:
     parameters = inspect.signature(getattr(kind, name)).parameters
-    assert parameters["dry_run"].kind is inspect.Parameter.KEYWORD_ONLY
-    assert parameters["dry_run"].default is False
+    assert ("dry_run" in parameters) != (name in LOOKING)
+    if name not in LOOKING:
+        assert parameters["dry_run"].kind is inspect.Parameter.KEYWORD_ONLY
+        assert parameters["dry_run"].default is False
+
+
+def test_what_the_api_defines_for_itself_is_private_by_name() -> None:
+    own = {
+        name
+        for name, value in vars(api).items()
+        if getattr(value, "__module__", None) == api.__name__ and not name.startswith("_")
+    }
+    assert own <= set(virtstore.__all__)
+
+
+def test_a_star_import_and_dir_show_what_is_public_and_nothing_else() -> None:
+    assert dir(virtstore) == sorted(virtstore.__all__)
+    found: dict[str, object] = {}
+    exec("from virtstore import *", found)
+    assert set(found) - {"__builtins__"} == set(virtstore.__all__)
 
 
 def test_an_image_is_a_frozen_value() -> None:

@@ -52,7 +52,7 @@ from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, ans
 from virtstore.requests import check_fields
 
 Size = str | int
-Placed = TypeVar("Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding, Job)
+_Placed = TypeVar("_Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding, Job)
 
 
 def connect(uri: str = "local:", *, config: str | None = None, verbose: bool = False) -> Host:
@@ -260,7 +260,7 @@ class Host:
         if session:
             session.close()
 
-    def _placed(self, value: Placed) -> Placed:
+    def _placed(self, value: _Placed) -> _Placed:
         return msgspec.structs.replace(value, host=self.name)
 
     def _remove_shared(self) -> None:
