@@ -133,7 +133,8 @@ def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
 
 #: What changes nothing, whatever is asked of it. Every other method does.
 LOOKING = {
-    "info", "verify", "diff", "list", "storage_info", "doctor", "image", "open", "close",
+    "info", "verify", "diff", "list", "storage_info", "doctor", "jobs", "image", "open",
+    "close",
 }  # fmt: skip
 METHODS = [
     (kind, name)

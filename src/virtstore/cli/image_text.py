@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from virtstore.cli.render import bytes_text, on
-from virtstore.cli.table import Cell, Column, table
+from virtstore.cli.table import Cell, Column, Row, table
 from virtstore.cli.terminal import PLAIN, Screen, Style
 from virtstore.model import Entry, Filesystem, ImageInfo
 from virtstore.units import format_size
@@ -24,6 +24,7 @@ _COLUMNS: Final = (
     Column("PATH", "path"),
 )
 _NOTHING: Final = Cell("-")
+_PARTIAL: Final = Cell("partial", "partial")
 
 
 def list_text(
@@ -37,14 +38,15 @@ def list_text(
     if not long:
         return "\n".join(_short_line(entry, screen) for entry in entries)
     images = [entry for entry in entries if isinstance(entry, ImageInfo)]
-    empty = set()
-    if len({image.owner for image in images}) < 2:
-        empty.add("OWNER")
-    if not any(image.modified for image in images):
-        empty.add("MODIFIED (UTC)")
-    heads = [column for column in _COLUMNS if column.title not in empty]
+    shown = {
+        "OWNER": len({image.owner for image in images}) > 1,
+        "MODIFIED (UTC)": any(image.modified for image in images),
+    }
+    kept = [at for at, column in enumerate(_COLUMNS) if shown.get(column.title, True)]
     rows = [_cells(entry, exact=exact) for entry in entries]
-    return "\n".join(table(heads, [[row[h.title] for h in heads] for row in rows], screen))
+    return "\n".join(
+        table([_COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows], screen)
+    )
 
 
 def _short_line(entry: Entry | ImageInfo, screen: Screen) -> str:
@@ -54,23 +56,24 @@ def _short_line(entry: Entry | ImageInfo, screen: Screen) -> str:
     return f"{path} {screen.shown('(partial)', 'partial')}" if entry.state == "partial" else path
 
 
-def _cells(entry: Entry | ImageInfo, *, exact: bool) -> dict[str, Cell]:
-    """The cells of an entry, by the titles of their columns."""
-    cells = dict.fromkeys((column.title for column in _COLUMNS), _NOTHING)
-    partial = entry.state == "partial"
-    cells["TYPE"] = Cell("partial", "partial") if partial else Cell(entry.type)
-    cells["PATH"] = Cell(on(entry.host, entry.path))
+def _cells(entry: Entry | ImageInfo, *, exact: bool) -> Row:
+    """The cells of an entry, one for each of `_COLUMNS`."""
+    kind = _PARTIAL if entry.state == "partial" else Cell(entry.type)
+    path = Cell(on(entry.host, entry.path))
     if not isinstance(entry, ImageInfo):
-        return cells
+        return [kind, *[_NOTHING] * (len(_COLUMNS) - 2), path]
     size = str if exact else format_size
     used = ",".join(dict.fromkeys(use.by for use in entry.in_use))
-    cells["SIZE"] = Cell("?" if entry.size is None else size(entry.size))
-    cells["ALLOCATED"] = Cell(size(entry.allocated))
-    cells["CONTENTS"] = Cell(_contents(entry))
-    cells["OWNER"] = Cell(entry.owner or "-")
-    cells["MODIFIED (UTC)"] = Cell(_time(entry.modified)[:16] if entry.modified else "-")
-    cells["USE"] = Cell(used, "used") if used else _NOTHING
-    return cells
+    return [
+        kind,
+        Cell("?" if entry.size is None else size(entry.size)),
+        Cell(size(entry.allocated)),
+        Cell(_contents(entry)),
+        Cell(entry.owner or "-"),
+        Cell(_time(entry.modified)[:16]) if entry.modified else _NOTHING,
+        Cell(used, "used") if used else _NOTHING,
+        path,
+    ]
 
 
 def _contents(image: ImageInfo) -> str:

@@ -6,7 +6,7 @@ their hour first; then the column of times goes; then paths lose their middle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
 from virtstore.cli.terminal import Screen, Style, columns, shortened
@@ -35,68 +35,87 @@ Row = Sequence[Cell]
 
 def table(heads: Sequence[Column], rows: Sequence[Row], screen: Screen) -> list[str]:
     """The lines of a table, titles first."""
-    rows = [[Cell(printable(cell.text), cell.style) for cell in row] for row in rows]
-    heads, rows = _fitted(heads, rows, screen.width)
-    widths = _widths(heads, rows)
-    titles = [Cell(head.title) for head in heads]
-    return [_line(row, heads, widths, screen) for row in (titles, *rows)]
+    shown = _Table(heads, [[_printable(cell) for cell in row] for row in rows])
+    if screen.width is not None:
+        shown = _fitted(shown, screen.width)
+    widths = shown.widths()
+    titles = [Cell(head.title) for head in shown.heads]
+    return [_line(row, shown.heads, widths, screen) for row in (titles, *shown.rows)]
+
+
+def _printable(cell: Cell) -> Cell:
+    return cell if cell.text.isprintable() else Cell(printable(cell.text), cell.style)
 
 
 def _line(row: Row, heads: Sequence[Column], widths: Sequence[int], screen: Screen) -> str:
     shown = []
     for cell, head, width in zip(row, heads, widths, strict=True):
         space = " " * (width - columns(cell.text))
-        text = screen.shown(cell.text, cell.style)
+        text = cell.text if cell.style == "plain" else screen.shown(cell.text, cell.style)
         shown.append(space + text if head.kind == "number" else text + space)
     return _GAP.join(shown).rstrip()
 
 
-def _widths(heads: Sequence[Column], rows: Sequence[Row]) -> list[int]:
+class _Table(NamedTuple):
+    heads: Sequence[Column]
+    rows: Sequence[Row]
+
+    def widths(self) -> list[int]:
+        """The columns of the terminal that each column takes."""
+        return [
+            max([columns(head.title), *[columns(row[at].text) for row in self.rows]])
+            for at, head in enumerate(self.heads)
+        ]
+
+    def dated(self) -> _Table:
+        """The same with dates in place of times, below a title without a zone."""
+        times = [head.kind == "time" for head in self.heads]
+        if not any(times):
+            return self
+        heads = [
+            head._replace(title=head.title.split()[0]) if time else head
+            for head, time in zip(self.heads, times, strict=True)
+        ]
+        return _Table(heads, [_each(row, times, lambda text: text[:_DATE]) for row in self.rows])
+
+    def timeless(self) -> _Table:
+        """The same without the column of times."""
+        kept = [at for at, head in enumerate(self.heads) if head.kind != "time"]
+        return _Table(
+            [self.heads[at] for at in kept], [[row[at] for at in kept] for row in self.rows]
+        )
+
+    def shortened(self, room: int) -> _Table:
+        """The same with paths of `room` columns at the most."""
+        paths = [head.kind == "path" for head in self.heads]
+        rows = [_each(row, paths, lambda text: shortened(text, room)) for row in self.rows]
+        return _Table(self.heads, rows)
+
+
+def _each(row: Row, those: Sequence[bool], change: Callable[[str], str]) -> Row:
+    """The row with the text of some cells changed."""
     return [
-        max([columns(head.title), *(columns(row[at].text) for row in rows)])
-        for at, head in enumerate(heads)
+        cell._replace(text=change(cell.text)) if that else cell
+        for cell, that in zip(row, those, strict=True)
     ]
 
 
-def _fitted(
-    heads: Sequence[Column], rows: Sequence[Row], width: int | None
-) -> tuple[Sequence[Column], Sequence[Row]]:
+def _fitted(whole: _Table, width: int) -> _Table:
     """The same table, made as narrow as the terminal, as far as that goes."""
-    if width is None or _missing(heads, rows, width) <= 0:
-        return heads, rows
-    heads, rows = _dated(heads, rows)
-    longest = _width_of("path", heads, rows)
-    if longest - _missing(heads, rows, width) < min(longest, _ROOM_FOR_A_PATH):
-        kept = [at for at, head in enumerate(heads) if head.kind != "time"]
-        heads = [heads[at] for at in kept]
-        rows = [[row[at] for at in kept] for row in rows]
-    room = max(longest - max(_missing(heads, rows, width), 0), _LEAST)
-    return heads, [_shortened(heads, row, room) for row in rows]
+    longest, room = _room_for_paths(whole, width)
+    if longest <= room:
+        return whole
+    narrower = whole.dated()
+    longest, room = _room_for_paths(narrower, width)
+    if room < min(longest, _ROOM_FOR_A_PATH):
+        narrower = narrower.timeless()
+        longest, room = _room_for_paths(narrower, width)
+    return narrower if longest <= room else narrower.shortened(max(room, _LEAST))
 
 
-def _missing(heads: Sequence[Column], rows: Sequence[Row], width: int) -> int:
-    """How many columns the table is wider than the terminal."""
-    return sum(_widths(heads, rows)) + len(_GAP) * (len(heads) - 1) - width
-
-
-def _width_of(kind: str, heads: Sequence[Column], rows: Sequence[Row]) -> int:
-    widths = zip(heads, _widths(heads, rows), strict=True)
-    return max((width for head, width in widths if head.kind == kind), default=0)
-
-
-def _dated(heads: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], list[Row]]:
-    """The same with dates in place of times, below a title without a zone."""
-    dated = [head.kind == "time" for head in heads]
-    titles = [
-        h._replace(title=h.title.split()[0]) if d else h for h, d in zip(heads, dated, strict=True)
-    ]
-    return titles, [
-        [c._replace(text=c.text[:_DATE]) if d else c for c, d in zip(row, dated, strict=True)]
-        for row in rows
-    ]
-
-
-def _shortened(heads: Sequence[Column], row: Row, room: int) -> Row:
-    """The row with paths of `room` columns at the most."""
-    cells = zip(heads, row, strict=True)
-    return [c._replace(text=shortened(c.text, room)) if h.kind == "path" else c for h, c in cells]
+def _room_for_paths(shown: _Table, width: int) -> tuple[int, int]:
+    """The columns of the terminal that the longest path takes, and those that there are for it."""
+    widths = shown.widths()
+    longest = sum(w for w, head in zip(widths, shown.heads, strict=True) if head.kind == "path")
+    others = sum(widths) - longest + len(_GAP) * (len(widths) - 1)
+    return longest, width - others

@@ -94,7 +94,10 @@ def _has_colours(terminal: bool) -> bool:
 def columns(text: str) -> int:
     """How many columns printable text takes: East Asian wide characters two, marks that are set
     upon others none (Unicode, UAX #11)."""
-    return len(text) if text.isascii() else sum(map(_columns_of, text))
+    if text.isascii():
+        return len(text)
+    others = [character for character in text if not character.isascii()]
+    return len(text) - len(others) + sum(map(_columns_of, others))
 
 
 def _columns_of(character: str) -> int:
@@ -117,6 +120,8 @@ def shortened(path: str, room: int) -> str:
 
 def _beginning(text: str, room: int) -> str:
     """As much of the beginning as fits."""
+    if text.isascii():
+        return text[:room]
     length = taken = 0
     for character in text:
         taken += columns(character)

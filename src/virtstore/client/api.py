@@ -52,7 +52,9 @@ from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, ans
 from virtstore.requests import check_fields
 
 Size = str | int
-_Placed = TypeVar("_Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding, Job)
+_Placed = TypeVar(
+    "_Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding, Job
+)
 
 
 def connect(uri: str = "local:", *, config: str | None = None, verbose: bool = False) -> Host:
