@@ -93,6 +93,7 @@ def make(directory: Path, arch: str) -> Path:
         _write(root / "usr/share/doc/virtstore/examples/config.toml", _EXAMPLE)
         _write(root / "usr/share/doc/virtstore/copyright", _copyright(root))
         _manual(root / "usr/share/man")
+        units(root / "usr/lib/systemd/system")
         (root / "etc/virtstore/conf.d").mkdir(parents=True)
         _control(root, arch)
         build = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made)]
@@ -104,6 +105,12 @@ def _commands(directory: Path) -> None:
     directory.mkdir(parents=True)
     for name in ("virtstore", "virtstore-agent"):
         (directory / name).symlink_to(f"../lib/virtstore/bin/{name}")
+
+
+def units(directory: Path) -> None:
+    """Put systemd's units into a directory. Which of them run is the administrator's to say."""
+    for unit in (bundle.ROOT / "release/systemd").iterdir():
+        _write(directory / unit.name, unit.read_text())
 
 
 def _manual(directory: Path) -> None:
