@@ -37,7 +37,6 @@ _PLACES: Final = "srv|etc/virtstore|var/lib/libvirt"
 _MARK: Final = "----"
 #: Behind each command; the next one finds that one's status in `$?`.
 _MARKING: Final = f"_mark() {{ local status=$?; echo; echo {_MARK}; return $status; }}"
-#: Those that nobody wrote are in the site only (pages/).
 _BLOCK: Final = re.compile(
     r"^<!-- before:\n(?P<before>.*?)^-->$"
     r"|^(?:<!-- not run: (?P<why>.*?) -->\n\n?)?(?P<indent> *)```(?P<language>\w*)\n"
@@ -232,7 +231,7 @@ def run(text: str, where: Place) -> list[Ran]:
     done = subprocess.run(
         ["bash", "-c", f"exec 2>&1\n{_MARKING}\n{script}"],
         env=where.environment,
-        cwd=ROOT if "$PWD" in text else where.home,
+        cwd=ROOT if "$PWD/.venv" in text else where.home,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         check=False,

@@ -30,3 +30,47 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path)
         fetched = re.findall(tag, page.read_text())
         assert fetched
         assert not [each for each in fetched if re.match(r"\w+:|//", each)], page
+
+
+_SHOWN = """
+<!-- before:
+$ mkdir work
+-->
+
+```console
+$ cd work
+$ printf '%s bytes in %s\\n' 4096 "$PWD"
+1 bytes in /home/you/work
+$ false
+$ echo $?
+1
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("shown", "other"),
+    [
+        ("1 bytes in", "1 bytes out of"),
+        ("$ false\n", "$ false\nfalse said something\n"),
+        ("$ mkdir work", "$ mkdir work/work"),
+        ("bytes in /home/you/work\n", "bytes in /home/you/work\nand more\n"),
+    ],
+)
+def test_a_page_that_shows_what_is_not_printed_fails(
+    tmp_path: Path, shown: str, other: str
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(_SHOWN)
+    pages.check(page, tmp_path / "as it is")
+    assert shown in _SHOWN
+    page.write_text(_SHOWN.replace(shown, other))
+    with pytest.raises(AssertionError):
+        pages.check(page, tmp_path / "otherwise")
+
+
+def test_what_is_printed_can_be_written_into_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(_SHOWN.replace("\n1 bytes", "\nwhatever\n1 bytes"))
+    pages.write(page)
+    assert page.read_text() == _SHOWN.replace("1 bytes", "4096 bytes")
