@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from release import bundle, manual
+from virtstore.cli.completion import SCRIPTS
 from virtstore.version import __version__
 
 _CONTROL: Final = """\
@@ -82,6 +83,14 @@ _EXAMPLE: Final = """\
 """
 
 
+#: Where each shell looks for its scripts, below /usr/share.
+_COMPLETIONS: Final = {
+    "bash": "bash-completion/completions/virtstore",
+    "zsh": "zsh/vendor-completions/_virtstore",
+    "fish": "fish/vendor_completions.d/virtstore.fish",
+}
+
+
 def make(directory: Path, arch: str) -> Path:
     """Make the package in `directory`. Returns its path."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -94,6 +103,8 @@ def make(directory: Path, arch: str) -> Path:
         _write(root / "usr/share/doc/virtstore/copyright", _copyright(root))
         _manual(root / "usr/share/man")
         units(root / "usr/lib/systemd/system")
+        for shell, path in _COMPLETIONS.items():
+            _write(root / "usr/share" / path, SCRIPTS[shell])
         (root / "etc/virtstore/conf.d").mkdir(parents=True)
         _control(root, arch)
         build = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made)]

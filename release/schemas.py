@@ -82,7 +82,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "doctor": Answer((Finding,), listed=True),
 }
 #: The commands that answer with text only.
-WITHOUT: Final = frozenset({"help"})
+WITHOUT: Final = frozenset({"completion", "help"})
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN: Final[dict[object, Schema]] = {

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 from release import bundle, deb
+from tests.shells import shell
 
 import virtstore
 from virtstore.cli.commands import COMMANDS
@@ -153,6 +154,21 @@ def test_a_package_has_a_manual_of_each_command(tree: Path) -> None:
     packed = (manual / "man1/virtstore-grow.1.gz").read_bytes()
     assert packed[4:8] == bytes(4)  # no time, as gzip -n has it: the same package each time
     assert b"virtstore grow a:/dev/vg0/web +5G" in gzip.decompress(packed)
+
+
+def test_shells_find_the_scripts_by_which_they_complete(tree: Path, tmp_path: Path) -> None:
+    share = tree / "usr/share"
+    path = f"{tree}/usr/bin:{os.environ['PATH']}"
+    environment = {"PATH": path, "HOME": str(tmp_path), "XDG_DATA_DIRS": str(share)}
+    reading = {
+        "bash": "complete -r\n. /usr/share/bash-completion/bash_completion\n",
+        "zsh": f"fpath=({share}/zsh/vendor-completions $fpath)\n",
+        "fish": f"set -p fish_complete_path {share}/fish/vendor_completions.d\n",
+    }
+    for name, script in reading.items():
+        (directory := tmp_path / name).mkdir()
+        with shell(name, directory, environment, script) as typed:
+            assert typed.completed("virtstore unc") == "virtstore uncompress "
 
 
 def field(package: Path, name: str) -> str:

@@ -45,7 +45,7 @@ def test_each_word_that_a_command_takes_is_explained(verb: str) -> None:
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_the_examples_of_a_command_are_understood(verb: str) -> None:
     for example in page_of(verb).examples:
-        for line in example.split(" | "):
+        for line in re.split(r" [|>] ", example):
             program, *words = shlex.split(line, comments=True)
             if program == "virtstore":
                 verb, *rest = verb_first(words)

@@ -69,6 +69,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "storage-info": Command("looking:storage_info", Group.HOSTS),
     "jobs": Command("examining:jobs", Group.HOSTS),
     "doctor": Command("examining:doctor", Group.HOSTS, locations=0),
+    "completion": Command("completion:completion", Group.ITSELF, locations=0),
     "help": Command("help:help_", Group.ITSELF, locations=0),
 }
 

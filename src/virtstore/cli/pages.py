@@ -18,10 +18,11 @@ _VALUES: Final = {"--bwlimit": "RATE", "--config": "FILE", "--thin": "POOL"}
 
 
 class Operand(NamedTuple):
-    """A word that is no option."""
+    """A word that is no option. `choices`: all that it may be, if that is little."""
 
     name: str
     meaning: str
+    choices: tuple[str, ...]
     required: bool
     repeated: bool
 
@@ -93,7 +94,8 @@ def page_of(verb: str) -> Page:
 
 def _operand(argument: Argument) -> Operand:
     repeated = argument.field_info.kind is inspect.Parameter.VAR_POSITIONAL
-    return Operand(argument.names[0], _meaning(argument), argument.required, repeated)
+    name, choices = argument.names[0], tuple(argument.get_choices(force=True) or ())
+    return Operand(name, _meaning(argument), choices, argument.required, repeated)
 
 
 def _option(argument: Argument) -> Option:

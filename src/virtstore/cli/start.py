@@ -26,6 +26,10 @@ _NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice")
 def main() -> None:
     """Runs `cli.main`, and ends the process with its status."""
     streams.prepare()
+    if sys.argv[1:2] == ["complete"]:
+        from virtstore.cli.complete import main as complete
+
+        complete(sys.argv[2:])
     signals.install()
     status = 0
     try:

@@ -71,11 +71,17 @@ class Host:
     methods may be called from any thread, one at a time; a copy has sessions of its own."""
 
     def __init__(
-        self, address: HostAddress, *, config: str | None = None, verbose: bool = False
+        self,
+        address: HostAddress,
+        *,
+        config: str | None = None,
+        verbose: bool = False,
+        ssh_options: tuple[str, ...] = (),
     ) -> None:
         self.address = address
         self.name = address.name
         self._config = config
+        self._ssh_options = ssh_options
         self._verbose = verbose
         self._lock = threading.Lock()
         self._shared: str | None = None
@@ -179,7 +185,11 @@ class Host:
             raise UsageError("this session was closed; open another one", host=self.name)
         control = f"{self._shared}/s" if self._shared else None
         argv = ssh.session_argv(
-            self.address, config=self._config, control=control, moves_much=for_copy
+            self.address,
+            config=self._config,
+            control=control,
+            moves_much=for_copy,
+            more=self._ssh_options,
         )
         return Connection(argv, self.name, verbose=self._verbose)
 

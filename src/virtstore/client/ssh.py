@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Final
 
@@ -23,6 +26,9 @@ from virtstore.location import HostAddress, parse_host
 
 #: unix(7) has 108 bytes for a socket's path; ssh makes it under a name that is 17 longer.
 _LONGEST_CONTROL: Final = 90
+
+#: Characters of a %C (ssh_config(5)).
+_HASH: Final = 40
 
 #: Ciphers of ssh that a processor with instructions for AES is fastest at, best first.
 _FAST: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
@@ -39,12 +45,13 @@ def session_argv(
     config: str | None = None,
     control: str | None = None,
     moves_much: bool = False,
+    more: Sequence[str] = (),
 ) -> list[str]:
     """The argv that starts an agent for one session. `config`: for a local agent, its `--config`.
     `control`: a socket by which the sessions of this run share one ssh connection. `moves_much`:
-    images are going to move over that connection."""
+    images are going to move over that connection. `more`: further options of ssh."""
     ciphers = fast_ciphers(address) if moves_much or control else None
-    return agent_argv(address, config=config, control=control, ciphers=ciphers)
+    return agent_argv(address, config=config, control=control, ciphers=ciphers, more=more)
 
 
 def agent_argv(
@@ -53,6 +60,7 @@ def agent_argv(
     config: str | None = None,
     control: str | None = None,
     ciphers: str | None = None,
+    more: Sequence[str] = (),
 ) -> list[str]:
     """As `session_argv`, with the ciphers that ssh is asked for, in their order."""
     elsewhere, agent = _entry(address)
@@ -62,7 +70,7 @@ def agent_argv(
         if config is None and not command:
             config = _configuration_of_a_login()
         return [*argv, *(["--config", config] if config is not None else [])]
-    options = []
+    options = [*more]
     if control and len(os.fsencode(control)) <= _LONGEST_CONTROL:
         # ControlPersist=no: the connection ends with its last session, whatever happens.
         options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={control}"]
@@ -71,6 +79,36 @@ def agent_argv(
         options += ["-o", f"Ciphers={ciphers}"]
     address = parse_host(elsewhere) if elsewhere else address
     return [*_rsh(), *options, *_destination(address), command or "virtstore-agent"]
+
+
+def options_without_questions(address: HostAddress) -> tuple[str, ...]:
+    """The options of ssh for a session of which the user knows nothing, and so is not to be asked
+    anything. Its connection stays for a minute: where one such session was, more will be."""
+    if address.host is None or not _is_ssh(_rsh()):
+        return ()
+    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+    directory = _private_directory() if can_share(address) else None
+    if directory and len(os.fsencode(directory)) + len("/") + _HASH <= _LONGEST_CONTROL:
+        options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={directory}/%C"]
+        options += ["-o", "ControlPersist=60"]
+    return tuple(options)
+
+
+def _private_directory() -> str | None:
+    """The user's directory for sockets, which nobody else can enter; None where there is none."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    path = f"{base}/virtstore" if base.startswith("/") else f"/tmp/virtstore-{os.geteuid()}"
+    with suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    found = os.lstat(path)
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return path if ours and not found.st_mode & 0o077 else None
+
+
+def configuration_file() -> str | None:
+    """The configuration of ssh that VIRTSTORE_RSH names in place of the user's own."""
+    words = _rsh()
+    return next((words[at + 1] for at, word in enumerate(words[:-1]) if word == "-F"), None)
 
 
 def can_share(address: HostAddress) -> bool:

@@ -1,0 +1,67 @@
+"""The command completion: scripts for shells, which ask `virtstore complete` (complete.py)."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+_BASH: Final = r"""# bash completion of virtstore
+_virtstore() {
+    mapfile -t COMPREPLY < <(virtstore complete bash "$2" "${COMP_LINE:0:COMP_POINT}" 2>/dev/null)
+}
+complete -o nospace -F _virtstore virtstore
+"""
+
+_ZSH: Final = r"""#compdef virtstore
+# zsh completion of virtstore
+_virtstore() {
+    local line word
+    local -a ended open ended_shown open_shown
+    for line in "${(@f)$(virtstore complete zsh "${(@Q)words[2,CURRENT-1]}" \
+            "$IPREFIX${(Q)PREFIX}" 2>/dev/null)}"; do
+        word=${line%%$'\t'*}
+        case $word in
+        '') ;;
+        *[/:=]) open+=("$word") open_shown+=("${line/$'\t'/  }") ;;
+        *) ended+=("$word") ended_shown+=("${line/$'\t'/  }") ;;
+        esac
+    done
+    compadd -l -d open_shown -S '' -a open
+    compadd -l -d ended_shown -a ended
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    _virtstore "$@"
+else
+    compdef _virtstore virtstore
+fi
+"""
+
+_FISH: Final = r"""# fish completion of virtstore
+function __virtstore_complete
+    set -l before (commandline -opc)
+    set -l begun (commandline -ct)
+    virtstore complete fish $before[2..] "$begun" 2>/dev/null
+end
+complete -c virtstore -f -a '(__virtstore_complete)'
+"""
+
+SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print the script that has a shell complete what is typed.
+
+    It completes commands, options, hosts and paths, also paths on other hosts, which it asks for
+    over a connection of ssh that stays for a minute. The Debian package has installed the scripts.
+
+    Parameters
+    ----------
+    shell
+        The shell.
+
+    Examples
+    --------
+    virtstore completion bash > ~/.local/share/bash-completion/completions/virtstore
+    virtstore completion zsh > ~/.zfunc/_virtstore      # a directory in $fpath
+    virtstore completion fish > ~/.config/fish/completions/virtstore.fish
+    """
+    print(SCRIPTS[shell], end="")
