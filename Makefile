@@ -84,7 +84,7 @@ wheel: setup
 
 docs: setup
 	@$(BIN)/python -m mkdocs build --strict
-	@echo 'Built: build/docs/index.html'
+	@echo 'Built: build/docs/index.html (its search needs a server: python3 -m http.server -d build/docs)'
 
 check: setup
 	$(BIN)/ruff check .

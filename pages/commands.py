@@ -49,7 +49,7 @@ def _options(options: Iterable[Option]) -> str:
 
 
 def _head() -> tuple[str, str]:
-    return "| | |", "|---|---|"
+    return "| word | meaning |", "|---|---|"
 
 
 def _operands(operands: Iterable[Operand]) -> Iterator[str]:
@@ -57,4 +57,4 @@ def _operands(operands: Iterable[Operand]) -> Iterator[str]:
 
 
 def _rows(options: Iterable[Option]) -> Iterator[str]:
-    return (f"| `{cell(each.synopsis)}` | {cell(each.meaning)} |" for each in options)
+    return (f"| `{each.synopsis}` | {cell(each.meaning)} |" for each in options)

@@ -113,7 +113,7 @@ def _annotations(it: object) -> Iterator[tuple[str, str]]:
                 type_ if isinstance(type_, str) else getattr(type_, "__forward_arg__", str(type_))
             )
             if name[0] != "_" and not text.startswith("ClassVar"):
-                yield name, _clean(text).replace("|", "\\|")
+                yield name, _clean(text)
 
 
 def _word(name: str, it: object) -> str:
