@@ -244,8 +244,9 @@ def run(text: str, where: Place) -> list[Ran]:
 
 
 def shape(text: str) -> list[str]:
-    """Lines without what differs from machine to machine: sizes, times, digests, columns."""
+    """Lines without what differs from machine to machine: sizes, times, digests, keys, columns."""
     text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", text)
+    text = re.sub(r"\bage1[0-9a-z]+", "KEY", text)
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID", text)
     text = re.sub(r"[0-9]+(\.[0-9]+)?( [KMGT]?i?B\b)?", "N", text)
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
