@@ -73,6 +73,13 @@ def test_the_sockets_of_shared_connections_are_nobody_elses(sharing: Client, hos
     assert [each.is_socket() for each in runtime.iterdir()] == [True]
 
 
+def test_a_url_is_completed_as_one(sharing: Client, hosts: Hosts) -> None:
+    (hosts.a.images / "50%.img").touch()
+    words = ("complete", "zsh", "info", f"ssh://a{hosts.a.images}/5")
+    waiting.until(lambda: sharing.run(*words).stdout, "an answer")
+    assert sharing.run(*words).stdout == f"ssh://a{hosts.a.images}/50%25.img\t50%25.img\n"
+
+
 def test_a_host_that_refuses_offers_nothing(sharing: Client) -> None:
     for location in ("a-stranger:/", "a-without:/", "nowhere:/", "no-such-host:/"):
         ended = sharing.run("complete", "zsh", "info", location)

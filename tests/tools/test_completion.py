@@ -95,6 +95,13 @@ def test_a_line_that_cannot_be_completed_says_nothing(typed: Shell) -> None:
     assert "Traceback" not in typed.shown
 
 
+def test_zsh_lists_what_each_word_means_in_a_line(tmp_path: Path) -> None:
+    with shell("zsh", tmp_path, environment(tmp_path)) as typed:
+        typed.completed("virtstore copy --a")
+        assert "\n--allow-in-use  Copy an image that somebody may be writing to " in typed.shown
+        assert "\n--archive       Compress the target " in typed.shown
+
+
 def test_whoever_presses_tab_is_not_asked_and_does_not_wait(tmp_path: Path) -> None:
     """Also where ssh would ask, or hangs."""
     (ssh := tmp_path / "ssh").write_text(ASKING.format(directory=tmp_path))

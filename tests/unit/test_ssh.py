@@ -166,3 +166,48 @@ def test_an_agent_that_is_started_ahead_is_the_one_that_is_wanted(
         cli.main()
     assert len(started) == agents
     assert all(argv in opened for argv in started)
+
+
+ELSEWHERE = HostAddress("a")
+
+
+def test_nobody_is_asked_by_a_session_without_questions(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ssh, "_settings", lambda argv: {"ciphers": "x"})
+    (runtime := tmp_path / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    options = " ".join(ssh.options_without_questions(ELSEWHERE))
+    assert "BatchMode=yes" in options
+    # A longer path is no socket's.
+    fits = len(f"{runtime}/virtstore/") <= 50
+    assert (f"ControlPath={runtime}/virtstore/%C" in options) == fits
+    assert (runtime / "virtstore").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_connection_that_a_user_shares_already_is_the_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ssh, "_settings", lambda argv: {"controlpath": "/x"})
+    options = ssh.options_without_questions(ELSEWHERE)
+    assert "BatchMode=yes" in options
+    assert "Control" not in " ".join(options)
+
+
+def test_a_directory_that_others_can_enter_is_none_for_sockets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ssh, "_settings", lambda argv: {"ciphers": "x"})
+    (runtime := tmp_path / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    (runtime / "virtstore").mkdir(mode=0o755)
+    assert "Control" not in " ".join(ssh.options_without_questions(ELSEWHERE))
+    (runtime / "virtstore").rmdir()
+    (runtime / "virtstore").symlink_to(tmp_path)
+    assert "Control" not in " ".join(ssh.options_without_questions(ELSEWHERE))
+
+
+def test_what_is_no_ssh_gets_no_options_without_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRTSTORE_RSH", "docker exec -i")
+    assert ssh.options_without_questions(ELSEWHERE) == ()
+    assert ssh.options_without_questions(LOCAL) == ()

@@ -3,8 +3,9 @@
     virtstore complete bash READLINE'S-WORD LINE-UP-TO-THE-CURSOR
     virtstore complete zsh|fish WORD… UNFINISHED-WORD
 
-Prints a candidate a line: for bash what replaces readline's word, for the others a word and what
-it means. Whatever goes wrong, there are none; and nobody is asked anything.
+Prints a candidate a line: for bash what replaces readline's word, for fish a word and what it
+means, for zsh a word and how to list it. Whatever goes wrong, there are none; and nobody is asked
+anything.
 """
 
 from __future__ import annotations
@@ -48,14 +49,22 @@ def _lines(shell: str, *words: str) -> Iterator[str]:
         _start_agent(address)
     from virtstore.cli.candidates import candidates  # takes as long as an agent
 
-    for text, meaning in candidates(before, word.text):
-        if not text.isprintable():
-            continue
+    found = [each for each in candidates(before, word.text) if each.text.isprintable()]
+    widest = max((len(each.text) for each in found), default=0)
+    for text, meaning in found:
         if shell == "bash":
             end = "" if word.quote or text.endswith(_OPEN) else " "
             yield f"{words[0]}{word.continued(text.removeprefix(word.text))}{end}"
+        elif shell == "fish":
+            yield f"{text}\t{_first_sentence(meaning)}"
+        elif meaning:
+            yield f"{text}\t{text:<{widest}}  {_first_sentence(meaning)}"
         else:
-            yield f"{text}\t{meaning}"
+            yield f"{text}\t{text.rstrip('/').rpartition('/')[2]}{'/' * text.endswith('/')}"
+
+
+def _first_sentence(text: str) -> str:
+    return text.partition(". ")[0].rstrip(".")
 
 
 def _typed(shell: str, *words: str) -> tuple[list[str], Unfinished]:

@@ -14,15 +14,15 @@ complete -o nospace -F _virtstore virtstore
 _ZSH: Final = r"""#compdef virtstore
 # zsh completion of virtstore
 _virtstore() {
-    local line word
+    local line word shown
     local -a ended open ended_shown open_shown
     for line in "${(@f)$(virtstore complete zsh "${(@Q)words[2,CURRENT-1]}" \
             "$IPREFIX${(Q)PREFIX}" 2>/dev/null)}"; do
-        word=${line%%$'\t'*}
+        word=${line%%$'\t'*} shown=${${line#*$'\t'}[1,COLUMNS-1]}
         case $word in
         '') ;;
-        *[/:=]) open+=("$word") open_shown+=("${line/$'\t'/  }") ;;
-        *) ended+=("$word") ended_shown+=("${line/$'\t'/  }") ;;
+        *[/:=]) open+=("$word") open_shown+=("$shown") ;;
+        *) ended+=("$word") ended_shown+=("$shown") ;;
         esac
     done
     compadd -l -d open_shown -S '' -a open

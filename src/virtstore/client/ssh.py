@@ -97,12 +97,16 @@ def options_without_questions(address: HostAddress) -> tuple[str, ...]:
 def _private_directory() -> str | None:
     """The user's directory for sockets, which nobody else can enter; None where there is none."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    path = f"{base}/virtstore" if base.startswith("/") else f"/tmp/virtstore-{os.geteuid()}"
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    found = os.lstat(path)
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    return path if ours and not found.st_mode & 0o077 else None
+    with suppress(OSError):
+        # Not that of a user who has become root by sudo: it would be root's ever after.
+        own = base.startswith("/") and os.stat(base).st_uid == os.geteuid()
+        path = f"{base}/virtstore" if own else f"/tmp/virtstore-{os.geteuid()}"
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        found = os.lstat(path)
+        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+        return path if ours and not found.st_mode & 0o077 else None
+    return None
 
 
 def configuration_file() -> str | None:
