@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from virtstore.agent import journal, serve
+from virtstore.agent.status import Status
 from virtstore.errors import Exists
 from virtstore.protocol import Ask, CreateImage, DeleteImage, GetInfo, ListImages, Requests
 
@@ -155,5 +156,5 @@ def test_the_line_is_written_before_the_answer_is_sent(
     monkeypatch.setattr(journal, "write", write)
     agent = Mock(log="none")
     agent.session.send = lambda answer: order.append(type(answer).__name__)
-    serve._answer(agent, CreateImage("/i/x", "1M"))
+    serve._answer(agent, CreateImage("/i/x", "1M"), Status(agent.session))
     assert order == (["exists", "Failure"] if error else ["done", "str"])

@@ -6,15 +6,16 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from virtstore.agent import locks, status
+from virtstore.agent import locks, serve, status
 from virtstore.agent.session import Session
 from virtstore.agent.status import Status, Written
 from virtstore.cli.examining import _jobs_text
 from virtstore.model import Job
-from virtstore.protocol import CopyHere, End, GetInfo, GrowImage, Send
+from virtstore.protocol import CopyHere, GetInfo, GrowImage, Send
 
 
 @pytest.fixture
@@ -63,8 +64,7 @@ def test_what_is_worked_on_is_written_down_until_it_ends(directory: Path, sessio
         told.write()
         (written,) = read(directory)
         assert (written.job.verb, written.job.path) == ("copy", "/c")
-    with told.of(End("")):  # no request
-        told.write()
+    told.write()
     assert list(directory.iterdir()) == []
 
 
@@ -79,6 +79,25 @@ def test_a_failure_ends_it_as_well(directory: Path, session: Session) -> None:
     with pytest.raises(OSError, match="no"):
         fails()
     assert list(directory.iterdir()) == []
+
+
+def test_a_job_has_ended_when_its_answer_is_sent(
+    directory: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has the answer may ask at once what is running."""
+    told = Status(session)
+    seen: list[int] = []
+
+    def look(*_: object) -> str:
+        told.write()
+        seen.append(len(list(directory.iterdir())))
+        return "answer"
+
+    monkeypatch.setattr(serve, "handler_of", lambda kind: look)
+    agent = Mock(log="none")
+    agent.session.send = look
+    serve._answer(agent, GetInfo("/x"), told)
+    assert seen == [1, 0]
 
 
 def test_what_nobody_holds_is_removed(directory: Path, session: Session) -> None:

@@ -65,15 +65,14 @@ def serve(
     try:
         session.start()
         while (frame := session.next()) is not None:
-            with status.of(frame[0]):
-                _answer(agent, frame[0])
+            _answer(agent, frame[0], status)
     except RuntimeError as error:  # no thread can be started
         session.broken = error
     if session.broken:
         _fail(agent, _told(session.broken, None))
 
 
-def _answer(agent: Agent, request: Message) -> None:
+def _answer(agent: Agent, request: Message, status: Status) -> None:
     if isinstance(request, Unknown):
         _fail(agent, _told(agent.session.unsupported(request), None))
         return
@@ -85,7 +84,8 @@ def _answer(agent: Agent, request: Message) -> None:
     entry = journal.Entry(request, time.monotonic())
     try:
         check_fields(request)
-        answer = handler_of(type(request))(agent, request)
+        with status.of(request):
+            answer = handler_of(type(request))(agent, request)
         entry.written = getattr(answer, "written", None)
     except Interrupted as error:
         entry.code, answer = error.code, None

@@ -30,7 +30,7 @@ from virtstore.agent import caller, locks
 from virtstore.agent.session import Session
 from virtstore.errors import Error
 from virtstore.model import Job
-from virtstore.protocol import Ask, Message
+from virtstore.protocol import Ask
 
 #: Length and digest of what follows.
 _HEAD: Final = struct.Struct(">I8s")
@@ -70,11 +70,8 @@ class Status:
         self._able = True
 
     @contextmanager
-    def of(self, request: Message) -> Iterator[None]:
+    def of(self, request: Ask[Any]) -> Iterator[None]:
         """While a request is being worked on. It is not told of before the next `write`."""
-        if not isinstance(request, Ask):
-            yield
-            return
         with self._lock:
             self._request, self._began = request, datetime.now(UTC)
         try:

@@ -45,8 +45,9 @@ from virtstore.backends.device import DeviceImage
 from virtstore.backends.in_place import InPlace
 from virtstore.backends.root import Root, WrongValue
 from virtstore.errors import Denied, InUse, NotFound, Unsupported
+from virtstore.findings import ok, problem, warning
 from virtstore.location import canonical, plain_path, unclear, within
-from virtstore.model import Access, EntryType, PlaceInfo
+from virtstore.model import Access, EntryType, Finding, PlaceInfo
 
 _FIXED: Final = (
     "it is a block device of this host: virtstore neither makes nor removes one, nor changes its"
@@ -162,6 +163,10 @@ class BlockDeviceRoot(Root, frozen=True):
                 path=self.path,
             )
         return BlockDevice(anchor, name)
+
+    def examine(self, store: Store, access: Access) -> Iterator[Finding]:
+        found = _unwritable(self.path) if access != "read" else None
+        yield found or ok(f"{self.path}: a block device that can be used (access {access})")
 
     def describe(self, store: Store, access: Access) -> tuple[PlaceInfo, str]:
         found = next(store.scan())
@@ -431,6 +436,21 @@ def _refuse_physical_volume(fd: int) -> None:
                 " If that is a guest's, keep this host's LVM from it (lvmdevices(8), or"
                 " global_filter in lvm.conf)"
             )
+
+
+def _unwritable(path: str) -> Finding | None:
+    """The finding for a device that a copy could not be written to, for good; None for others."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _refuse_read_only(fd)
+        _refuse_physical_volume(fd)
+    except Denied as error:
+        return problem(f"{path}: {error.message}", 'configure access = "read", or make it writable')
+    except InUse as error:
+        return warning(f"{path}: {error.message}", "until then, nothing can be copied to it")
+    finally:
+        os.close(fd)
+    return None
 
 
 def _why_not(flags: int) -> str:

@@ -100,6 +100,8 @@ def test_a_physical_volume_is_used_also_where_nothing_in_its_group_is_active(
         sh(f"vgcreate -qq vgx {SECOND}")
         check_refused(opened(SECOND), SECOND, r"physical volume .*vgx")
         check_refused(opened(DISK), DISK, r"physical volume .*vgx")
+        wrong = [each for each in opened(SECOND).doctor() if each.is_wrong]
+        assert [(each.severity, "vgx" in each.what) for each in wrong] == [("warning", True)]
         sh("lvcreate -qq -y -L 4M -n lv vgx")
         check_refused(opened(DISK), DISK, "holder: ")
         sh("vgremove -qq -y vgx")

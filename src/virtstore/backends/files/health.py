@@ -28,7 +28,10 @@ def examine(path: str, store: Directory, access: Access) -> Iterator[Finding]:
     yield from found
     if not any(each.is_wrong for each in found):
         free = f"{format_size(store.free())} of {format_size(store.total())} free"
-        yield ok(f"{path}: {store.filesystem() or 'a file system'}, {free} (access {access})")
+        # The most common file system, ext4, has none: so that is no note.
+        snapshots = f"{'' if store.shares_blocks() else 'no '}snapshots of files"
+        kind = store.filesystem() or "a file system"
+        yield ok(f"{path}: {kind}, {free}, {snapshots} (access {access})")
 
 
 def _read_only(path: str, store: Directory) -> Iterator[Finding]:
