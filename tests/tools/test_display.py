@@ -92,6 +92,12 @@ def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(images: Path) -> None:
     assert str(image) in on_terminal(80, "list", "-l", images, COLUMNS="400")
 
 
+def test_tables_of_several_places_have_a_gap_between_them(images: Path) -> None:
+    (images / "sub").mkdir()
+    lines = virtstore("list", "-l", images, images / "sub").stdout.splitlines()
+    assert [line[:4] for line in lines] == ["TYPE", "dire", "file", "", "TYPE", ""]
+
+
 def test_a_terminal_shows_what_matters_in_colour_unless_its_user_wants_none(images: Path) -> None:
     (images / "y.img.virtstore-partial").write_bytes(bytes(10))
     coloured = on_terminal(120, "list", "-l", images)

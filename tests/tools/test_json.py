@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,15 +14,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from jsonschema import Draft202012Validator
 from release.schemas import ANSWERS
+from tests.schemas import check
 from tests.waiting import PATIENCE
 
 from .test_agent_commands import COMMAND, MIB, images, virtstore
 
 __all__ = ["images"]  # a fixture
 
-_SCHEMAS: Final = Path(__file__).parents[2] / "docs" / "schemas"
 #: What is asked of each command, {} being a directory of images: a line that succeeds (None: not
 #: on every file system); one that fails, with its code. What changes something is asked with
 #: --dry-run, too.
@@ -52,58 +52,29 @@ ASKED: Final = {
 SEVERAL: Final = ["list", "info", "verify", "delete", "compress", "uncompress", "storage-info"]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of each kind, an archive, a damaged one, and what an interruption left."""
+    made = tmp_path_factory.mktemp("made") / "images"
+    made.mkdir(mode=0o700)
+    config = made.with_name("config.toml")
+    config.write_text(f'[[directory]]\npath = "{made}"\naccess = "write"\n')
+    (made / "x.img").write_bytes(os.urandom(2 * MIB) + bytes(MIB))
+    (made / "zero.img").write_bytes(bytes(2 * MIB))
+    subprocess.run(["mkfs.ext4", "-q", made / "ext.img", "8M"], check=True)
+    os.truncate(made / "ext.img", 10 * MIB)
+    virtstore("copy", made / "x.img", made / "a.img.zst", "--archive", "--config", config)
+    whole = (made / "a.img.zst").read_bytes()
+    (made / "cut.img.zst").write_bytes(whole[: len(whole) // 2])
+    (made / "left.img.virtstore-partial").write_bytes(bytes(5000))
+    return made
+
+
 @pytest.fixture
-def full(images: Path) -> Path:
-    """The directory with an image of each kind, an archive, a damaged one, and what was left."""
-    (images / "zero.img").write_bytes(bytes(2 * MIB))
-    subprocess.run(["mkfs.ext4", "-q", images / "ext.img", "8M"], check=True)
-    os.truncate(images / "ext.img", 10 * MIB)
-    virtstore("copy", images / "x.img", images / "a.img.zst", "--archive")
-    whole = (images / "a.img.zst").read_bytes()
-    (images / "cut.img.zst").write_bytes(whole[: len(whole) // 2])
-    (images / "left.img.virtstore-partial").write_bytes(bytes(5000))
+def full(images: Path, made: Path) -> Path:
+    """A directory that has all of these."""
+    shutil.copytree(made, images, dirs_exist_ok=True)
     return images
-
-
-def _strict(schema: Any) -> Any:
-    """The schema, under which nothing may be there but what it names."""
-    if isinstance(schema, list):
-        return [_strict(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {"additionalProperties": False} if "properties" in schema else {}
-    return {**{key: _strict(value) for key, value in schema.items()}, **closed}
-
-
-def _schema(name: str) -> Any:
-    return json.loads((_SCHEMAS / f"{name}.json").read_text())
-
-
-def check(name: str, document: Any) -> None:
-    """Fails unless a document is what the schema of that name says, with its keys in order."""
-    schema = _schema(name)
-    Draft202012Validator(_strict(schema)).validate(document)
-    orders = list(_orders(schema))
-    for keys in _keys(document):
-        assert any(keys == [key for key in order if key in keys] for order in orders), keys
-
-
-def _orders(schema: Any) -> Iterator[list[str]]:
-    """The keys of each kind of object, in the order in which a schema has them."""
-    if isinstance(schema, dict):
-        if "properties" in schema:
-            yield list(schema["properties"])
-        for each in schema.values():
-            yield from _orders(each)
-
-
-def _keys(document: Any) -> Iterator[list[str]]:
-    """The keys of each object in a document, as they come."""
-    if isinstance(document, dict):
-        yield list(document)
-    for each in document.values() if isinstance(document, dict) else document:
-        if isinstance(each, dict | list):
-            yield from _keys(each)
 
 
 def asked(name: str, *arguments: str, status: int | None = 0) -> Any:

@@ -67,6 +67,7 @@ def list_(
     """
     places = [parse_location(text) for text in (location, *more)]
     screen = screen_of(sys.stdout)
+    gap = "\n" if more and long else ""
     with sessions(options) as host_of:
 
         def look(at: Location) -> Sequence[Entry | ImageInfo]:
@@ -83,7 +84,7 @@ def list_(
 
         def text(found: Sequence[Entry | ImageInfo]) -> str | None:
             shown = list_text(found, long=long, exact=exact, screen=screen)
-            return shown if found or long else None
+            return shown + gap if found or long else None
 
         return for_each(places, look, text, options, flat=True)
 

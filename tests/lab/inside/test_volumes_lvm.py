@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -10,10 +11,12 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import virtstore
+from tests.schemas import check
 
 from .shell import MIB, is_zero, lvs, sh
 
@@ -192,3 +195,31 @@ def test_no_such_pool_is_told(here: virtstore.Host) -> None:
         here.create("/dev/vg0/web", 8 * MIB, thin="none")
     assert "none" in raised.value.message
     assert lvs() == set()
+
+
+def test_the_json_of_volumes_is_as_the_schemas_say(here: virtstore.Host) -> None:
+    sh("lvcreate -qq --type thin-pool -L 16M -n pool vg0")
+
+    def asked(name: str, *words: str) -> Any:
+        document = json.loads(run(name, *words, "--json").stdout)
+        check(name, document)
+        return document
+
+    for options in ([], ["--thin", "pool"]):
+        name = "thin" if options else "thick"
+        assert asked("create", f"/dev/vg0/{name}", "8M", *options)["changed"]
+        assert asked("snapshot", f"/dev/vg0/{name}")["path"] == f"/dev/vg0/{name}-s1"
+        info = asked("info", f"/dev/vg0/{name}")
+        assert (info["owner"], info["modified"], info["domain"]) == (None, None, None)
+    listed = asked("list", "-l", "/dev/vg0")
+    assert {each["path"].removeprefix("/dev/vg0/"): each["type"] for each in listed} == {
+        "thick": "lvm",
+        "thick-s1": "lvm-snapshot",
+        "thin": "lvm-thin",
+        "thin-s1": "lvm-thin-snapshot",
+    }
+    assert {each["type"] for each in asked("list", "local:")} == {"volume-group", "directory"}
+    [group] = asked("storage-info")["volume_groups"]
+    assert [pool["name"] for pool in group["thin_pools"]] == ["pool"]
+    assert asked("delete", "/dev/vg0/thick")["error"]["code"] == "in-use"
+    assert asked("delete", "/dev/vg0/thick", "--with-snapshots")["changed"]
