@@ -7,7 +7,7 @@ does not see and that must succeed; `<!-- not run: why -->` stands before a bloc
 
 A page's blocks run in order, in one shell and one directory. The places that the page names are
 below that directory: `/srv` and `/etc/virtstore` of this machine and of each host. Hosts have a
-real sshd each, for the pages that name one.
+real sshd each, for the pages that name one. A page that names the volume group vg0 runs in the lab.
 
     python -m tests.pages PAGE…     writes what the commands print into the pages
 """
@@ -25,9 +25,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from .hosts.sshd import Remote, make_keys, running_host, ssh_config
+
+Ring = Literal["tools", "hosts", "lab"]
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -78,9 +80,13 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def that_run() -> list[Path]:
-    """The pages with blocks that are run."""
-    return [page for page in pages() if any(block.runs for block in blocks(page.read_text()))]
+def of_ring(ring: Ring) -> list[Path]:
+    """The pages with blocks that this ring runs."""
+    return [
+        page
+        for page in pages()
+        if ring_of(text := page.read_text()) == ring and any(block.runs for block in blocks(text))
+    ]
 
 
 def blocks(text: str) -> Iterator[Block]:
@@ -121,10 +127,13 @@ def _typed(lines: list[str]) -> Iterator[Command]:
         yield command
 
 
-def names_hosts(text: str) -> bool:
-    """Whether a page needs hosts."""
-    typed = (each for block in blocks(text) if block.runs for each in commands(block))
-    return any(each.host or re.search(r"(?<![\w/])[ab]:|ssh://[ab]", each.typed) for each in typed)
+def ring_of(text: str) -> Ring:
+    """Where a page's commands can run: `lab` has a volume group, `hosts` has hosts."""
+    typed = [each for block in blocks(text) if block.runs for each in commands(block)]
+    if any("/dev/vg0" in each.typed for each in typed):
+        return "lab"
+    hosts = any(each.host or re.search(r"(?<![\w/])[ab]:|ssh://[ab]", each.typed) for each in typed)
+    return "hosts" if hosts else "tools"
 
 
 @dataclass(frozen=True)
@@ -255,7 +264,7 @@ def shape(text: str) -> list[str]:
 def check(page: Path, directory: Path) -> None:
     """What every command of a page prints is what the page shows."""
     text = page.read_text()
-    with place(directory, with_hosts=names_hosts(text)) as where:
+    with place(directory, with_hosts=ring_of(text) == "hosts") as where:
         for each in run(text, where):
             said = f"{page.name}: {each.command.typed}\n{each.printed}"
             if each.command.shown is None:
@@ -269,7 +278,7 @@ def write(page: Path) -> None:
     text = page.read_text()
     with tempfile.TemporaryDirectory() as temporary:
         os.chmod(temporary, 0o755)
-        with place(Path(temporary), with_hosts=names_hosts(text)) as where:
+        with place(Path(temporary), with_hosts=ring_of(text) == "hosts") as where:
             ran = run(text, where)
     for block in reversed([each for each in blocks(text) if each.runs]):
         parts = [each for each in ran if each.block == block]
