@@ -347,6 +347,27 @@ def test_a_listing_fits_a_terminal_and_names_each_image(width: int) -> None:
         assert "02:03" in line
 
 
+def test_a_pool_of_running_machines_fits_80_columns() -> None:
+    used = (InUse("process", "qemu (pid 8)"), InUse("qemu-lock", "held"))
+    at = datetime(2026, 11, 28, 2, 3, 4, tzinfo=UTC)
+    pool = [
+        msgspec.structs.replace(
+            IMAGE, host="local", path=path, owner=owner, modified=at, in_use=used, partitions=()
+        )
+        for path, owner in (
+            ("/var/lib/libvirt/images/web.qcow2", "libvirt-qemu"),
+            ("/var/lib/libvirt/images/a.img", "root"),
+        )
+    ]
+    lines = list_text(pool, long=True, screen=Screen(80)).splitlines()
+    assert max(map(columns, lines)) <= 80
+    assert "web.qcow2" in lines[1]
+    assert "process,qemu-lock" in lines[1]
+    wide = list_text(pool, long=True, screen=Screen(130)).splitlines()
+    assert "libvirt-qemu" in wide[1]
+    assert "/var/lib/libvirt/images/web.qcow2" in wide[1]
+
+
 def test_a_path_is_whole_in_what_is_no_terminal() -> None:
     path = "/srv/" + "very-long/" * 30 + "x.img"
     assert path in _long(msgspec.structs.replace(SMALL, path=path))[1]

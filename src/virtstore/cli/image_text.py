@@ -18,7 +18,7 @@ _COLUMNS: Final = (
     Column("SIZE", "number"),
     Column("ALLOCATED", "number"),
     Column("CONTENTS"),
-    Column("OWNER"),
+    Column("OWNER", "user"),
     Column("MODIFIED (UTC)", "time"),
     Column("USE"),
     Column("PATH", "path"),

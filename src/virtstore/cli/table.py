@@ -1,7 +1,7 @@
 """Tables: columns that line up, numbers to the right, and paths that fit the terminal.
 
 In what is no terminal nothing is left out or shortened. On one that is too narrow, times lose
-their hour first; then the column of times goes; then paths lose their middle.
+their hour first; then the column of times goes, and that of users; then paths lose their middle.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from virtstore.cli.terminal import Screen, Style, columns, shortened
 from virtstore.text import printable
 
 _GAP: Final = "  "
-#: Columns that a path has, before the times go; and however narrow the terminal is.
-_ROOM_FOR_A_PATH: Final = 28
+Kind = Literal["words", "number", "path", "time", "user"]
+#: Which columns go, in this order, where a path would have less room than so much.
+_SPARE: Final[dict[Kind, int]] = {"time": 28, "user": 16}
+#: The room of a path, however narrow the terminal is.
 _LEAST: Final = 12
 #: Of `2026-11-28 14:02`.
 _DATE: Final = 10
@@ -22,7 +24,7 @@ _DATE: Final = 10
 
 class Column(NamedTuple):
     title: str
-    kind: Literal["words", "number", "path", "time"] = "words"
+    kind: Kind = "words"
 
 
 class Cell(NamedTuple):
@@ -78,9 +80,9 @@ class _Table(NamedTuple):
         ]
         return _Table(heads, [_each(row, times, lambda text: text[:_DATE]) for row in self.rows])
 
-    def timeless(self) -> _Table:
-        """The same without the column of times."""
-        kept = [at for at, head in enumerate(self.heads) if head.kind != "time"]
+    def without(self, kind: Kind) -> _Table:
+        """The same without the columns of that kind."""
+        kept = [at for at, head in enumerate(self.heads) if head.kind != kind]
         return _Table(
             [self.heads[at] for at in kept], [[row[at] for at in kept] for row in self.rows]
         )
@@ -107,9 +109,10 @@ def _fitted(whole: _Table, width: int) -> _Table:
         return whole
     narrower = whole.dated()
     longest, room = _room_for_paths(narrower, width)
-    if room < min(longest, _ROOM_FOR_A_PATH):
-        narrower = narrower.timeless()
-        longest, room = _room_for_paths(narrower, width)
+    for spare, needed in _SPARE.items():
+        if room < min(longest, needed):
+            narrower = narrower.without(spare)
+            longest, room = _room_for_paths(narrower, width)
     return narrower if longest <= room else narrower.shortened(max(room, _LEAST))
 
 
