@@ -26,26 +26,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from virtstore.client.bundle import LAUNCHERS, OF_THE_AGENT, is_unused
+
 ROOT: Final = Path(__file__).parents[1]
-
-#: Distributions that the agent imports, beside virtstore itself. All others are the client's.
-OF_THE_AGENT: Final = frozenset({"blake3", "isal", "lz4", "msgspec", "zstandard"})
-
-#: What nothing of ours imports: another backend, sources, documents in another markup, scripts.
-UNUSED: Final = ("zstandard/_cffi*", "isal/isa-l", "rich_rst*", "bin")
-#: Of pygments' lexers, those that rich imports.
-_LEXERS: Final = frozenset({"__init__.py", "_mapping.py"})
-
-_LAUNCHER: Final = """#!/usr/bin/python3 -IS
-import os
-import sys
-
-tree = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-sys.path[:0] = [os.path.join(tree, "agent"), os.path.join(tree, "client")]
-from {module} import main
-
-sys.exit(main())
-"""
 
 
 class Architecture(NamedTuple):
@@ -96,14 +79,12 @@ def _install(target: Path, wheels: Path, how: Architecture) -> None:
 
 
 def _prune(tree: Path) -> None:
-    for pattern in UNUSED:
-        for path in tree.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for path in (tree / "pygments" / "lexers").iterdir():
-        if path.name not in _LEXERS:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for path in [*tree.rglob("*.pyi"), *tree.rglob("py.typed"), *tree.rglob("*.pyx")]:
-        path.unlink()
+    for path in [*tree.rglob("*")]:
+        if path.is_file() and is_unused(str(path.relative_to(tree))):
+            path.unlink()
+    for directory in sorted(tree.rglob("*"), reverse=True):  # what is in one comes before it
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def _strip(tree: Path, strip: str) -> None:
@@ -136,12 +117,9 @@ def _tops(facts: Path) -> Iterator[Path]:
 
 def _launchers(directory: Path) -> None:
     directory.mkdir()
-    for name, module in (
-        ("virtstore", "virtstore.cli.start"),
-        ("virtstore-agent", "virtstore.agent.__main__"),
-    ):
+    for name, text in LAUNCHERS.items():
         path = directory / name
-        path.write_text(_LAUNCHER.format(module=module))
+        path.write_text(text)
         path.chmod(0o755)
 
 

@@ -33,6 +33,7 @@ from virtstore import errors
 from virtstore.cli.commands import COMMANDS
 from virtstore.cli.render import NOT_WHERE_EMPTY
 from virtstore.model import (
+    Authorized,
     Changed,
     Cleaned,
     CopyResult,
@@ -40,8 +41,10 @@ from virtstore.model import (
     Entry,
     Finding,
     ImageInfo,
+    Installed,
     Job,
     StorageInfo,
+    Uninstalled,
     Verified,
 )
 from virtstore.progress import Progress, Stage
@@ -80,6 +83,8 @@ ANSWERS: Final[dict[str, Answer]] = {
     "storage-info": Answer((StorageInfo,)),
     "jobs": Answer((Job,), listed=True),
     "doctor": Answer((Finding,), listed=True),
+    "install": Answer((Installed, Authorized)),
+    "uninstall": Answer((Uninstalled,)),
 }
 #: The commands that answer with text only.
 WITHOUT: Final = frozenset({"completion", "help"})
@@ -105,7 +110,7 @@ def _of_command(command: str, answer: Answer) -> Schema:
     defined: dict[str, Schema] = {"Failure": _failure()}
     one = [_schema(kind, defined) for kind in answer.kinds]
     failure: Schema = {"$ref": "#/$defs/Failure"}
-    whole = [_list_of(one) if answer.listed else one[0], failure]
+    whole = [*([_list_of(one)] if answer.listed else one), failure]
     if _takes_several(command):
         whole.append(_list_of([*one, failure]))
     return {

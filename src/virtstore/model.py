@@ -22,6 +22,8 @@ ContainerFormat = Literal[
 ]
 State = Literal["complete", "partial"]
 Access = Literal["read", "append", "write"]
+#: For whom virtstore is installed on a host: everybody, or the one user who logs in.
+Scope = Literal["root", "user"]
 ExtentKind = Literal["data", "zero", "unknown"]
 #: `ok` and `note` leave the exit status of `doctor` at 0; the others make it 1.
 Severity = Literal["ok", "note", "warning", "problem"]
@@ -340,3 +342,53 @@ class Job(msgspec.Struct, frozen=True):
     stage: str
     done: int
     total: int
+
+
+class MissingPackage(msgspec.Struct, frozen=True):
+    """A Debian package that a host lacks, and what it is for. `needed`: nothing is done without
+    it."""
+
+    package: str
+    purpose: str
+    needed: bool = False
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """What `install` led to. `directory` is that of the bundle, `configuration` the file that says
+    what is allowed. `lines` are still to be added there, by hand: there was a configuration
+    already. `agent` is how a session starts its agent where the host's PATH does not tell, as
+    hosts.toml has it. `plan` says what a dry run would do."""
+
+    host: str
+    version: str
+    directory: str
+    configuration: str
+    changed: bool
+    lines: str | None = None
+    agent: str | None = None
+    missing: tuple[MissingPackage, ...] = ()
+    dry_run: bool = False
+    plan: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Uninstalled(msgspec.Struct, frozen=True):
+    """What `uninstall` removed, and what it left: what it did not put there, or is others' by
+    now."""
+
+    host: str
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+    changed: bool
+    dry_run: bool = False
+
+
+class Authorized(msgspec.Struct, frozen=True):
+    """The line of a key in the authorized_keys `file` of a host. `changed` is false where it was
+    there already."""
+
+    host: str
+    file: str
+    line: str
+    changed: bool
+    dry_run: bool = False

@@ -15,10 +15,14 @@ def agent_argv() -> list[str]:
     """The argv of an agent of this virtstore."""
     # -X utf8: it need not start itself anew for that, see streams.py.
     python = [sys.executable, "-X", "utf8"]
-    if sys.flags.no_site:
-        launcher = os.path.join(os.path.dirname(_tree()), "bin", "virtstore-agent")
-        return [*python, "-I", "-S", launcher]
+    if tree := tree_of_bundle():
+        return [*python, "-I", "-S", os.path.join(tree, "bin", "virtstore-agent")]
     return [*python, "-P", "-m", "virtstore.agent"]
+
+
+def tree_of_bundle() -> str | None:
+    """The bundle that this virtstore runs from; None where it is installed otherwise."""
+    return os.path.dirname(_tree()) if sys.flags.no_site else None
 
 
 def module_argv(module: str) -> list[str]:

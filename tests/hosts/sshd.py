@@ -161,26 +161,26 @@ def find(tool: str) -> str | None:
 
 def make_keys(directory: Path) -> None:
     for name in _KEYS:
-        _make_key(directory / name)
+        make_key(directory / name)
 
 
 @contextmanager
 def running_host(name: str, directory: Path, keys: Path, programs: Path) -> Iterator[Remote]:
     """A host in an empty `directory`, from listening to gone."""
-    host = Remote(name, _free_port(), directory)
+    host = Remote(name, free_port(), directory)
     for each in (host.images, host.golden, host.drop, host.small, host.outside):
         each.mkdir(parents=True)
         each.chmod(0o755)
     host.configuration.write_text(_CONFIGURATION.format(tree=host.tree))
     host.configuration.chmod(0o600)
-    _make_key(directory / "host-key")
+    make_key(directory / "host-key")
     (directory / "authorized_keys").write_text(_authorized_keys(host, keys, programs))
     (directory / "authorized_keys").chmod(0o600)
     path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     (directory / "sshd_config").write_text(
         _SSHD.format(port=host.port, directory=directory, path=path)
     )
-    with _sshd(host):
+    with serving(host):
         yield host
 
 
@@ -217,7 +217,8 @@ def _authorized_keys(host: Remote, keys: Path, programs: Path) -> str:
 
 
 @contextmanager
-def _sshd(host: Remote) -> Iterator[None]:
+def serving(host: Remote, *before: str) -> Iterator[None]:
+    """Its sshd is there, from listening to gone. `before`: words that start it otherwise."""
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd insists, as root
     program = find("sshd")
@@ -225,7 +226,7 @@ def _sshd(host: Remote) -> Iterator[None]:
     config, log = host.directory / "sshd_config", host.log
     log.touch()
     process = subprocess.Popen(
-        [program, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL
+        [*before, program, "-D", "-f", str(config), "-E", str(log)], stdin=subprocess.DEVNULL
     )
     try:
         _wait_for_port(process, host)
@@ -247,12 +248,12 @@ def _wait_for_port(process: subprocess.Popen[bytes], host: Remote) -> None:
             time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _make_key(path: Path) -> None:
+def make_key(path: Path) -> None:
     argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)

@@ -18,7 +18,7 @@ _CASES = [
     ("/usr/sbin/nologin", r"This account is currently not available.*another user's"),
     ("echo 'Please login as the user debian.'; sleep 1", r"login as the user debian\."),
     ("echo Hello; echo 'to you'; virtstore-agent", r"it said:\n    Hello\n    to you\n.*\.bashrc"),
-    ("echo Hello; virtstore-agent-none", r"    Hello\n.*not found\ninstall virtstore on that host"),
+    ("echo Hello; virtstore-agent-none", r"    Hello\n.*not found\n'virtstore install HOST' puts"),
     ("printf 'a\\033]0;b\\007\\n'; sleep 1", r"    a\?\]0;b\?\n"),
     ("seq 100; sleep 1", r"    1\n    2\n.*    12\n    …\n"),
     ("sudo virtstore-agent-none", r"command not found; .*secure_path.*VIRTSTORE_AGENT"),

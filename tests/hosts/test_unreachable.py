@@ -11,7 +11,7 @@ from .trees import MIB
 _CASES = [
     ("nowhere", "virtstore.invalid"),
     ("a-stranger", "Permission denied"),
-    ("a-without", "install virtstore on that host.*VIRTSTORE_AGENT"),
+    ("a-without", "'virtstore install a-without' puts it.*VIRTSTORE_AGENT"),
     ("a-newer", "protocol 999.*Install the same version"),
     ("a-noisy", "Welcome to .*login script.*print nothing"),
 ]

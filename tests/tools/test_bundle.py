@@ -18,6 +18,7 @@ from tests.shells import shell
 
 import virtstore
 from virtstore.cli.commands import COMMANDS
+from virtstore.client.bundle import OF_THE_AGENT
 
 #: Imports all that an agent does.
 _EVERY_HANDLER: Final = """
@@ -120,7 +121,7 @@ def test_the_agents_part_has_no_command_line_in_it(tree: Path) -> None:
     ours = tree / "usr/lib/virtstore"
     assert {path.name for path in ours.iterdir()} == {"agent", "bin", "client"}
     installed = {path.name.partition("-")[0] for path in (ours / "agent").glob("*.dist-info")}
-    assert installed == {*bundle.OF_THE_AGENT, "virtstore"}
+    assert installed == {*OF_THE_AGENT, "virtstore"}
     program = _EVERY_HANDLER.format(agent=str(ours / "agent"))
     subprocess.run([_PYTHON, "-I", "-S", "-c", program], check=True)
 

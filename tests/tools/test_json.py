@@ -47,6 +47,8 @@ ASKED: Final = {
     "storage-info": ("local:", "/x", "usage"),
     "jobs": ("local:", "/x", "usage"),
     "doctor": ("local:", "/x", "usage"),
+    "install": (None, "local: --directory x", "usage"),  # tests/hosts/test_install.py has more
+    "uninstall": (None, "/x", "usage"),
 }
 #: What does the work of several locations at once.
 SEVERAL: Final = ["list", "info", "verify", "delete", "compress", "uncompress", "storage-info"]

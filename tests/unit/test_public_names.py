@@ -28,6 +28,7 @@ _CALLED = {"InUse": "Use"}
 _PYTHONS = {
     "Open",
     "Callable",
+    "Sequence",
     "ClassVar",
     "Final",
     "Literal",
@@ -104,6 +105,9 @@ def test_evidence_of_use_and_the_error_for_it_have_names_of_their_own() -> None:
         "doctor",
         "jobs",
         "clean",
+        "install",
+        "uninstall",
+        "authorize",
         "close",
         "__enter__",
         "__exit__",

@@ -69,6 +69,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "storage-info": Command("looking:storage_info", Group.HOSTS),
     "jobs": Command("examining:jobs", Group.HOSTS),
     "doctor": Command("examining:doctor", Group.HOSTS, locations=0),
+    "install": Command("installing:install", Group.HOSTS, locations=0),
+    "uninstall": Command("installing:uninstall", Group.HOSTS, locations=0),
     "completion": Command("completion:completion", Group.ITSELF, locations=0),
     "help": Command("help:help_", Group.ITSELF, locations=0),
 }

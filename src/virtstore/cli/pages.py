@@ -14,7 +14,18 @@ from virtstore.cli.docstrings import read
 from virtstore.cli.parsing import parser_of
 
 #: What the value of an option is called, where that is not the option's own name.
-_VALUES: Final = {"--bwlimit": "RATE", "--config": "FILE", "--thin": "POOL"}
+_VALUES: Final = {
+    "--append": "DIR",
+    "--bundle": "PATH",
+    "--bwlimit": "RATE",
+    "--config": "FILE",
+    "--directory": "PATH[:ACCESS]",
+    "--key": "FILE",
+    "--read": "DIR",
+    "--thin": "POOL",
+    "--volume-group": "VG[:ACCESS]",
+    "--write": "DIR",
+}
 
 
 class Operand(NamedTuple):

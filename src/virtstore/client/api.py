@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -35,6 +35,8 @@ from virtstore.copy_options import ContentsKeywords, CopyKeywords, CopyOptions
 from virtstore.errors import ConnectionFailed, Corrupt, Unsupported, UsageError, spelled
 from virtstore.location import HostAddress, canonical, parse_host
 from virtstore.model import (
+    Access,
+    Authorized,
     Changed,
     Cleaned,
     Compression,
@@ -43,8 +45,11 @@ from virtstore.model import (
     Entry,
     Finding,
     ImageInfo,
+    Installed,
     Job,
+    Scope,
     StorageInfo,
+    Uninstalled,
     Verified,
 )
 from virtstore.progress import Progress, ProgressCallback, Stage
@@ -163,6 +168,63 @@ class Host:
             settings=ssh.settings_for(self.address),
             alone=ssh.can_share(self.address),
             far=self.address.host is not None,
+        )
+
+    def install(
+        self,
+        directories: Sequence[str] = (),
+        volume_groups: Sequence[str] = (),
+        *,
+        scope: Scope | None = None,
+        bundle: str | None = None,
+        downgrade: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Installed:
+        """Put this virtstore on the host, which needs ssh and Python only. `directories` and
+        `volume_groups` (`"PATH"` or `"PATH:ACCESS"`) are what a first configuration allows.
+        `scope`: for everybody (`"root"`), by sudo where the login is not root's, or for the
+        `"user"` alone who logs in; without it, whichever the login is. `bundle`: the path of
+        another bundle than this virtstore's own. Raises `Unsupported`, and `Exists` where another
+        virtstore is there."""
+        from virtstore.client import first_configuration, install
+
+        tell = _Teller("install", progress)
+        wish = install.Wish(
+            first_configuration.wanted(directories, volume_groups), scope, downgrade, dry_run
+        )
+        done = install.install(
+            self.address, install.bundle_of(bundle), wish, tell, verbose=self._verbose
+        )
+        tell.done(None)
+        return done
+
+    def uninstall(
+        self,
+        *,
+        scope: Scope | None = None,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Uninstalled:
+        """Remove what `install` put on the host; its configuration and its images stay. Raises
+        `InUse` while virtstore is at work there."""
+        from virtstore.client import install
+
+        tell = _Teller("uninstall", progress)
+        tell("connecting")
+        done = install.uninstall(self.address, scope, dry_run=dry_run, verbose=self._verbose)
+        tell.done(None)
+        return done
+
+    def authorize(
+        self, key: str, directory: str, access: Access = "append", *, dry_run: bool = False
+    ) -> Authorized:
+        """Let a public key, in the file `key` here, start an agent of the host that allows one
+        directory. Raises `Exists` where that key may do something else there."""
+        from virtstore.client import install
+
+        return install.authorize(
+            self.address, key, directory, access, dry_run=dry_run, verbose=self._verbose
         )
 
     def _change(

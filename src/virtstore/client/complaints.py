@@ -116,7 +116,9 @@ def before(text: bytes, said: Sequence[str], status: int | None) -> str:
         )
     told = remedy([words.decode(errors="replace"), *said])
     if status in (126, 127):
-        told = told or "install virtstore on that host, or say where it is with VIRTSTORE_AGENT"
+        told = told or (
+            "'virtstore install HOST' puts it there, and VIRTSTORE_AGENT says where it is otherwise"
+        )
     log = f"\n{shown(said)}" if said else ""
     advice = told or (
         "If that account has no shell (nologin), or its key a command of its own, no agent can be"

@@ -212,8 +212,8 @@ class Connection:
             raise ConnectionFailed(told, host=self.name)
         if self._process.returncode in (126, 127):
             raise ConnectionFailed(
-                f"there is no agent there ({self._last_words()}); install virtstore on that"
-                " host, or say where it is with VIRTSTORE_AGENT or hosts.toml",
+                f"there is no agent there ({self._last_words()}); 'virtstore install {self.name}'"
+                " puts it there, and VIRTSTORE_AGENT or hosts.toml say where it is otherwise",
                 host=self.name,
             )
         self._fail_with_log("no session could be opened", "its agent ended without a word")

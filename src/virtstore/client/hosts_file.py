@@ -6,10 +6,13 @@ to import than all of this.
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
 import tomllib
 from typing import Any, NamedTuple
 
-from virtstore.errors import UsageError
+from virtstore.errors import UsageError, from_os_error
 
 
 class HostEntry(NamedTuple):
@@ -27,6 +30,45 @@ def read(file: str) -> dict[str, HostEntry]:
         return _entries(said)
     except (OSError, ValueError, RecursionError, _Odd) as error:  # ValueError: no TOML, no UTF-8
         raise UsageError(f"{file} cannot be used: {error}") from None
+
+
+def lines(name: str, agent: str) -> str:
+    """What says how the agent of a host is started."""
+    quoted = json.dumps(name, ensure_ascii=False)
+    return f"[hosts.{quoted}]\nagent = {json.dumps(agent)}\n"
+
+
+def remember(file: str, name: str, agent: str) -> bool:
+    """Have `file` say how the agent of a host is started. Returns whether it did not yet. Raises
+    `UsageError` where it has an entry of that host that says otherwise."""
+    entry = read(file).get(name) if os.path.exists(file) else None
+    if entry and entry.agent == agent:
+        return False
+    if entry:
+        raise UsageError(
+            f"{file} has an entry of {name} already; write into that: agent = {json.dumps(agent)}"
+        )
+    try:
+        _add(os.path.realpath(file), lines(name, agent))
+    except OSError as error:
+        raise from_os_error(error, path=file) from None
+    return True
+
+
+def _add(file: str, text: str) -> None:
+    os.makedirs(os.path.dirname(file), exist_ok=True)
+    before = ""
+    if os.path.exists(file):
+        with open(file, encoding="utf-8") as stream:
+            before = stream.read().rstrip("\n") + "\n\n"
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=os.path.dirname(file), delete=False
+    ) as new:
+        new.write(before + text)
+        new.flush()
+        os.fchmod(new.fileno(), os.stat(file).st_mode & 0o777 if before else 0o644)
+        os.fsync(new.fileno())
+    os.replace(new.name, file)
 
 
 class _Odd(Exception):

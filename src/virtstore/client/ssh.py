@@ -77,8 +77,21 @@ def agent_argv(
         options += ["-o", "ControlPersist=no"]
     if ciphers:
         options += ["-o", f"Ciphers={ciphers}"]
+    return _elsewhere_argv(address, elsewhere, command or "virtstore-agent", options)
+
+
+def command_argv(address: HostAddress, words: list[str]) -> list[str]:
+    """The argv that runs a command on a host, in place of an agent."""
+    if address.host is None:
+        return words
+    return _elsewhere_argv(address, _entry(address)[0], shlex.join(words))
+
+
+def _elsewhere_argv(
+    address: HostAddress, elsewhere: str | None, command: str, options: Sequence[str] = ()
+) -> list[str]:
     address = parse_host(elsewhere) if elsewhere else address
-    return [*_rsh(), *options, *_destination(address), command or "virtstore-agent"]
+    return [*_rsh(), *options, *_destination(address), command]
 
 
 def options_without_questions(address: HostAddress) -> tuple[str, ...]:
