@@ -54,11 +54,9 @@ from virtstore.model import (
 )
 from virtstore.progress import Stage
 from virtstore.text import remark
+from virtstore.version import OLDEST as OLDEST
+from virtstore.version import PROTOCOL as PROTOCOL
 
-#: Raised by one whenever a message means something else than before.
-PROTOCOL: Final = 3
-#: The oldest one that this version speaks as well.
-OLDEST: Final = 3
 PREAMBLE: Final = b"virtstore agent\n"
 
 _HEADER: Final = struct.Struct(">II")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +160,33 @@ def test_where_no_protocol_is_common_both_versions_are_named(
     message = told("info", "/x", status=10)["error"]["message"]
     assert f"virtstore 9.0, which speaks protocol {protocol}" in message
     assert "Install the same version at both ends" in message
+
+
+_RELEASES = sorted((Path(__file__).parents[1] / "unit").glob("messages-*.json"))
+
+
+@pytest.mark.parametrize("release", _RELEASES, ids=lambda file: file.stem)
+def test_what_a_release_knows_is_done_through_its_agent(
+    images: Path, release: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = Path(__file__).with_name("released_agent.py")
+    agent = [sys.executable, str(program), str(release), sys.executable, "-P", "-m"]
+    (rsh := tmp_path / "rsh").write_text('#!/bin/sh\nshift $(($# - 1)); exec sh -c "$1"\n')
+    rsh.chmod(0o755)
+    config = ["--config", os.environ["VIRTSTORE_CONFIG"]]
+    monkeypatch.setenv("VIRTSTORE_AGENT", shlex.join([*agent, "virtstore.agent", *config]))
+    monkeypatch.setenv("VIRTSTORE_RSH", str(rsh))
+    assert told("create", f"a:{images}/n.img", "8M")["changed"]
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", images / "n.img"], check=True)
+    assert told("info", f"a:{images}/n.img")["filesystem"]["type"] == "ext4"
+    assert told("resize", f"a:{images}/n.img", "16M")["filesystem"]["size"] == 16 << 20
+    archive = f"b:{images}/n.img.zst"
+    assert told("copy", f"a:{images}/n.img", archive, "--archive")["size"] == 16 << 20
+    assert told("verify", archive)["checked"] == "digest"
+    assert told("copy-contents", f"a:{images}/x.img", f"b:{images}/n.img")["transferred"]
+    assert told("diff", f"a:{images}/x.img", f"b:{images}/n.img", status=1)["different"]
+    assert told("copy", f"a:{images}/x.img", f"a:{images}/y.img")["written"]
+    assert len(told("list", "-l", f"a:{images}")) == 4
+    assert told("storage-info", "a:")["version"] == virtstore.__version__
+    assert told("clean", f"a:{images}")["removed"] == []
+    assert told("delete", f"a:{images}/y.img")["changed"]

@@ -91,6 +91,11 @@ class Peer:
         tagged = tuple(self._kinds[name] for name in messages if messages[name]["tagged"])
         self._decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[tagged])  # noqa: UP007
 
+    @property
+    def reads(self) -> msgspec.msgpack.Decoder[Any]:
+        """Decodes what this version understands. Raises `msgspec.ValidationError`."""
+        return self._decoder
+
     def make(self, name: str, /, **values: object) -> Any:
         """A message or value of this version."""
         return self._kinds[name](**values)

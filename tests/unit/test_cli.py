@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import sys
 
 import pytest
@@ -13,7 +14,7 @@ from virtstore.cli.parsing import parser_of
 from virtstore.cli.words import verb_first
 from virtstore.client import api
 from virtstore.errors import Error
-from virtstore.version import __version__
+from virtstore.version import OLDEST, PROTOCOL, __version__
 
 COMMANDS = {
     "create", "list", "info", "delete", "grow", "shrink", "growfs", "snapshot", "copy",
@@ -227,3 +228,18 @@ def test_the_options_of_every_command_are_known_before_the_command_line_is_read(
         options = [name for name in argument.names if name.startswith("-")]
         found |= dict.fromkeys(options, bool(argument.token_count()[0]) and not flag)
     assert found == COMMON
+
+
+@pytest.mark.parametrize("words", [("--version", "--json"), ("--json", "--version")])
+def test_the_version_is_told_with_the_protocols_that_it_speaks(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["virtstore", *words])
+    cli.main()
+    told = json.loads(capsys.readouterr().out)
+    assert told == {
+        "version": __version__,
+        "protocol": PROTOCOL,
+        "oldest_protocol": OLDEST,
+        "python": platform.python_version(),
+    }

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.message_set import MessageSet, Peer, complaints, described
 from tests.unit.test_protocol import MESSAGES, example
 
+import virtstore
 from virtstore import protocol
 from virtstore.copy_options import CopyOptions
 from virtstore.protocol import Known
@@ -26,8 +27,23 @@ def released(request: pytest.FixtureRequest) -> MessageSet:
     return found
 
 
-def test_there_is_a_release_to_be_understood() -> None:
-    assert RELEASES
+#: The protocol of each.
+PROTOCOLS = {"0.1.0": 3}
+
+
+def test_each_release_is_described_and_so_is_this_version() -> None:
+    assert {file.stem.partition("-")[2] for file in RELEASES} == set(PROTOCOLS)
+    assert virtstore.__version__ in PROTOCOLS, (
+        "'python -m tests.unit.message_set >tests/unit/messages-VERSION.json', and a line above"
+    )
+
+
+def test_every_release_has_a_protocol_in_common_with_this_version() -> None:
+    """docs/reference/versions.md promises when that may end."""
+    number = virtstore.__version__.partition(".")[0]
+    for version, spoken in PROTOCOLS.items():
+        if version.partition(".")[0] == number:
+            assert protocol.OLDEST <= spoken <= protocol.PROTOCOL
 
 
 def test_nothing_means_something_else_than_in_a_release(released: MessageSet) -> None:

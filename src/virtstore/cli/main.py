@@ -10,7 +10,7 @@ from typing import Final
 from virtstore.cli.commands import COMMANDS, HELP
 from virtstore.cli.words import refuse_no_command, verb_first
 from virtstore.errors import Error, Interrupted
-from virtstore.version import __version__
+from virtstore.version import OLDEST, PROTOCOL, __version__
 
 
 def main() -> None:
@@ -34,8 +34,8 @@ def main() -> None:
 def _run(typed: list[str]) -> int | None:
     """Do what a command line asks for. Returns the exit status, if there is something to tell."""
     words = verb_first(typed)
-    if words[:1] == ["--version"]:
-        print(__version__)
+    if "--version" in words and set(words) <= {"--version", "--json"}:
+        print(_versions() if "--json" in words else __version__)
     elif not words or words[0] in HELP or (words[0] in COMMANDS and HELP & {*words}):
         from virtstore.cli.help import of_command, overview
 
@@ -46,6 +46,15 @@ def _run(typed: list[str]) -> int | None:
 
         return call(words[0], words[1:])
     return None
+
+
+def _versions() -> str:
+    """What says whether an agent or a client of another version would understand this one."""
+    import json
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    told = {"version": __version__, "protocol": PROTOCOL, "oldest_protocol": OLDEST}
+    return json.dumps({**told, "python": python}, indent=2)
 
 
 _INTERRUPTED: Final = Interrupted(
