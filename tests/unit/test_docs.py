@@ -20,7 +20,7 @@ from .. import pages
 
 _DOCS = pages.ROOT / "docs"
 #: Blocks of commands that no page's test runs. More of them are a reason to think again.
-_NOT_RUN = 8
+_NOT_RUN = 10
 
 
 def test_every_command_that_a_page_shows_is_run_or_marked() -> None:
@@ -87,6 +87,13 @@ def test_the_reference_has_each_public_name_of_python() -> None:
     for name in virtstore.__all__:
         assert name == "__version__" or re.search(rf"^(### |\| `){name}\b", text, re.M), name
     assert "| `nice` | `bool` | Leave processor and disks to others" in text
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_what_the_first_pages_send_to_is_there(name: str) -> None:
+    """Those below docs are looked at when the site is built."""
+    for link in re.findall(r"\]\(([^)#]+)", (pages.ROOT / name).read_text()):
+        assert (pages.ROOT / link).exists(), link
 
 
 @pytest.mark.parametrize("name", PICTURES)
