@@ -88,6 +88,9 @@ def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(images: Path) -> None:
         assert max(map(len, lines)) <= width
         assert lines[1].endswith("long-name-.img")
         assert "…" in lines[1]
+    assert re.search(
+        "[0-9]-[0-9][0-9] ", on_terminal(80, "list", "-l", images, "--sort", "modified")
+    )
     assert str(image) in on_terminal(80, "list", images)
     assert str(image) in on_terminal(80, "list", "-l", images, COLUMNS="400")
 

@@ -368,6 +368,15 @@ def test_a_pool_of_running_machines_fits_80_columns() -> None:
     assert "/var/lib/libvirt/images/web.qcow2" in wide[1]
 
 
+def test_what_a_listing_is_sorted_by_is_shown_on_a_narrow_terminal() -> None:
+    at = datetime(2026, 11, 28, 2, 3, 4, tzinfo=UTC)
+    path = "/srv/machines/customers/of-the-north/disk.img"
+    images = [msgspec.structs.replace(IMAGE, path=path, modified=at)]
+    assert "2026-11-28" not in list_text(images, long=True, screen=Screen(80))
+    by_time = list_text(images, long=True, sort="modified", screen=Screen(80))
+    assert "2026-11-28" in by_time.splitlines()[1]
+
+
 def test_a_path_is_whole_in_what_is_no_terminal() -> None:
     path = "/srv/" + "very-long/" * 30 + "x.img"
     assert path in _long(msgspec.structs.replace(SMALL, path=path))[1]

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from virtstore.cli.render import bytes_text, on
+from virtstore.cli.sorting import SortKey
 from virtstore.cli.table import Cell, Column, Row, table
 from virtstore.cli.terminal import PLAIN, Screen, Style
 from virtstore.model import Entry, Filesystem, ImageInfo
@@ -32,9 +33,11 @@ def list_text(
     *,
     long: bool,
     exact: bool = False,
+    sort: SortKey = "name",
     screen: Screen = PLAIN,
 ) -> str:
-    """A line for each entry; with `long` a table. `exact`: bytes in place of units."""
+    """A line for each entry; with `long` a table. `exact`: bytes in place of units. `sort`: what
+    they are sorted by, which is shown however narrow the screen is."""
     if not long:
         return "\n".join(_short_line(entry, screen) for entry in entries)
     images = [entry for entry in entries if isinstance(entry, ImageInfo)]
@@ -44,9 +47,9 @@ def list_text(
     }
     kept = [at for at, column in enumerate(_COLUMNS) if shown.get(column.title, True)]
     rows = [_cells(entry, exact=exact) for entry in entries]
-    return "\n".join(
-        table([_COLUMNS[at] for at in kept], [[row[at] for at in kept] for row in rows], screen)
-    )
+    heads = [_COLUMNS[at] for at in kept]
+    cells = [[row[at] for at in kept] for row in rows]
+    return "\n".join(table(heads, cells, screen, keep="time" if sort == "modified" else None))
 
 
 def _short_line(entry: Entry | ImageInfo, screen: Screen) -> str:

@@ -83,7 +83,7 @@ def list_(
             return [whole_entry(each) for each in found] if options.json else found
 
         def text(found: Sequence[Entry | ImageInfo]) -> str | None:
-            shown = list_text(found, long=long, exact=exact, screen=screen)
+            shown = list_text(found, long=long, exact=exact, sort=sort, screen=screen)
             return shown + gap if found or long else None
 
         return for_each(places, look, text, options, flat=True)

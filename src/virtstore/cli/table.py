@@ -35,11 +35,13 @@ class Cell(NamedTuple):
 Row = Sequence[Cell]
 
 
-def table(heads: Sequence[Column], rows: Sequence[Row], screen: Screen) -> list[str]:
-    """The lines of a table, titles first."""
+def table(
+    heads: Sequence[Column], rows: Sequence[Row], screen: Screen, *, keep: Kind | None = None
+) -> list[str]:
+    """The lines of a table, titles first. `keep`: the columns that stay, however narrow it is."""
     shown = _Table(heads, [[_printable(cell) for cell in row] for row in rows])
     if screen.width is not None:
-        shown = _fitted(shown, screen.width)
+        shown = _fitted(shown, screen.width, keep)
     widths = shown.widths()
     titles = [Cell(head.title) for head in shown.heads]
     return [_line(row, shown.heads, widths, screen) for row in (titles, *shown.rows)]
@@ -102,7 +104,7 @@ def _each(row: Row, those: Sequence[bool], change: Callable[[str], str]) -> Row:
     ]
 
 
-def _fitted(whole: _Table, width: int) -> _Table:
+def _fitted(whole: _Table, width: int, keep: Kind | None) -> _Table:
     """The same table, made as narrow as the terminal, as far as that goes."""
     longest, room = _room_for_paths(whole, width)
     if longest <= room:
@@ -110,7 +112,7 @@ def _fitted(whole: _Table, width: int) -> _Table:
     narrower = whole.dated()
     longest, room = _room_for_paths(narrower, width)
     for spare, needed in _SPARE.items():
-        if room < min(longest, needed):
+        if spare != keep and room < min(longest, needed):
             narrower = narrower.without(spare)
             longest, room = _room_for_paths(narrower, width)
     return narrower if longest <= room else narrower.shortened(max(room, _LEAST))
