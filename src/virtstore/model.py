@@ -329,8 +329,8 @@ class Finding(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True):
     """What an agent is working on. `pid`: the agent's; `user`: who came by ssh, or sudo, and
     `from_` (JSON: `from`) the address from which; null where that is not known. `path`: null where
-    it is about the host as a whole. `began`: UTC. `done` and `total` are bytes, as in progress:
-    both 0 as long as that is not known."""
+    it is about the host as a whole. `began`: UTC, whole seconds. `done` and `total` are bytes, as
+    in progress: both 0 as long as that is not known."""
 
     host: str
     pid: int

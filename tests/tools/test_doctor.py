@@ -162,7 +162,7 @@ def test_what_an_interruption_left_is_told_after_a_day(images: Path) -> None:
     old = time.time() - 3 * DAY - 60
     os.utime(partial, (old, old))
     told = found("warning", status=1)
-    assert told.startswith(f"{images}/sub: interrupted operations left 1 partial images (4 KiB")
+    assert told.startswith(f"{images}/sub: interrupted operations left 1 partial image (4 KiB")
     assert "untouched for 3 days): web.img" in told
     status = (images / "sub").stat()
     with locks.hold(f"{status.st_dev}:{status.st_ino}/web.img"):

@@ -58,6 +58,7 @@ def test_what_is_worked_on_is_written_down_until_it_ends(directory: Path, sessio
         job = written.job
         assert (job.verb, job.path, written.others) == ("copy", "/b", ("/a",))
         assert (job.stage, job.done, job.total) == ("copying", 5, 10)
+        assert job.began.microsecond == 0
         assert oct(next(directory.iterdir()).stat().st_mode & 0o777) == "0o600"
     assert list(directory.iterdir()) == []
     with told.of(Send("/c")):

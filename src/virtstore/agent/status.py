@@ -73,7 +73,7 @@ class Status:
     def of(self, request: Ask[Any]) -> Iterator[None]:
         """While a request is being worked on. It is not told of before the next `write`."""
         with self._lock:
-            self._request, self._began = request, datetime.now(UTC)
+            self._request, self._began = request, datetime.now(UTC).replace(microsecond=0)
         try:
             yield
         finally:

@@ -82,7 +82,7 @@ def test_little_room_in_a_group_is_a_note(here: virtstore.Host) -> None:
 def test_what_was_cut_short_among_volumes_is_told(here: virtstore.Host) -> None:
     tags = "--addtag virtstore.partial --addtag virtstore.draft"
     sh(f"lvcreate -qq -y -L 8M -n web.virtstore-partial {tags} vg0")
-    assert severity(here, "/dev/vg0: interrupted operations left 1 partial images") == "note"
+    assert severity(here, "/dev/vg0: interrupted operations left 1 partial image") == "note"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ Who may see only a part of what is configured is told of that part, and of progr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Final
 
 from virtstore.agent.doctor import configuration, leftovers, libvirt, programs, system
@@ -59,7 +60,7 @@ def examine(load: Callable[[], Policy], look: Callable[[], None]) -> tuple[Findi
         return _bounded(found)
     for each in _CONFIGURED:
         look()
-        found += _findings(each.__name__, lambda each=each: each(policy))  # type: ignore[misc]
+        found += _findings(each.__name__, partial(each, policy))
     return _bounded(found)
 
 

@@ -51,9 +51,10 @@ def _in_store(store: Store, path: str) -> Iterator[Finding]:
         names += ", …" if len(old) > _SHOWN else ""
         size = format_size(sum(each.allocated for each in old))
         ages = [time.time_ns() - each.modified for each in old if each.modified is not None]
-        age = f", untouched for {max(ages) // (_DAY * 10**9)} days" if ages else ""
+        age = f", untouched for {_count(max(ages) // (_DAY * 10**9), 'day')}" if ages else ""
         yield (warning if ages else note)(
-            f"{path}: interrupted operations left {len(old)} partial images ({size}{age}): {names}",
+            f"{path}: interrupted operations left {_count(len(old), 'partial image')}"
+            f" ({size}{age}): {names}",
             f"the same command again goes on with each; 'virtstore clean' of {path} removes them",
         )
     unmended = [name for name in store.interrupted() if not locks.is_held(store.identity(name))]
@@ -62,6 +63,10 @@ def _in_store(store: Store, path: str) -> Iterator[Finding]:
             f"{path}: a crash cut short a change of {', '.join(unmended[:_SHOWN])}",
             "the next command there that may make images mends it; so does 'virtstore clean'",
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _is_left(store: Store, partial: Stored) -> bool:

@@ -57,7 +57,7 @@ def memory() -> Iterator[Finding]:
 
 def locks() -> Iterator[Finding]:
     try:
-        held = image_locks.is_held("virtstore doctor")
+        image_locks.is_held("virtstore doctor")  # which nobody has: it is asked for
     except (Error, OSError) as error:
         told = error.message if isinstance(error, Error) else str(error)
         yield problem(
@@ -65,4 +65,4 @@ def locks() -> Iterator[Finding]:
             "mend that on the host; see that the file system of /run has room and is writable",
         )
         return
-    yield ok("locks can be kept" + (" (and one is held)" if held else ""))
+    yield ok("locks can be kept")
