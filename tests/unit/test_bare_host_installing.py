@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 from tests.unit.small_bundle import small_bundle
 
-from virtstore.bare_host.installing import install
+from virtstore.bare_host.installing import Done, install
 from virtstore.bare_host.places import Places, Refused, digest_in_use, digests, exclusive
 from virtstore.bare_host.removing import owned, uninstall
 from virtstore.bare_host.survey import survey
@@ -55,7 +55,7 @@ def places(tmp_path: Path) -> Places:
     return Places(f"{base}/lib/virtstore", f"{base}/bin", f"{base}/etc/config.toml")
 
 
-def put(places: Places, bundle: Bundle, text: str | None = None) -> bool:
+def put(places: Places, bundle: Bundle, text: str | None = None) -> Done:
     return install(places, bundle.digest, bundle.packed(), text)
 
 
@@ -73,7 +73,8 @@ def killed_at(step: int, places: Places, *words: str, given: bytes = b"") -> boo
 
 
 def test_the_commands_lead_to_the_bundle(places: Places) -> None:
-    assert put(places, NEW, TEXT)
+    assert put(places, NEW, TEXT) == (True, True)
+    assert put(places, NEW) == (False, False)
     assert told(places) == told(places, "virtstore") == "2.0"
     assert Path(places.configuration).read_text() == TEXT
     tree = Path(places.tree(NEW.digest))
@@ -175,7 +176,7 @@ def test_nothing_but_plain_files_below_it_is_unpacked(
 def test_a_configuration_that_is_there_stays(places: Places) -> None:
     Path(places.configuration).parent.mkdir()
     Path(places.configuration).write_text("# mine\n")
-    assert not put(places, NEW, TEXT)
+    assert put(places, NEW, TEXT) == (True, False)
     assert Path(places.configuration).read_text() == "# mine\n"
     assert os.listdir(os.path.dirname(places.configuration)) == ["config.toml"]
 
@@ -204,8 +205,9 @@ def test_a_bundle_that_an_agent_runs_from_stays_until_it_has_ended(places: Place
     assert agent.stdin
     with agent, agent.stdin, agent.stdout:
         agent.stdout.readline()
-        put(places, NEW)
+        assert put(places, NEW).changed
         assert set(digests(places)) == {OLD.digest, NEW.digest}
+        assert not put(places, NEW).changed, "it is as it was, and can be no other way yet"
         with pytest.raises(Refused, match=f"at work there \\(process {agent.pid}\\)"):
             uninstall(places)
     put(places, NEW)

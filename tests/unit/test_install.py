@@ -225,6 +225,7 @@ def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Answering:
         ("echo sh: /usr/bin/python3: not found >&2; exit 127", ConnectionFailed, "apt-get install"),
         ("echo virtstore setup 3 9; cat >/dev/null", Unsupported, r"has Python 3\.9"),
         ("echo virtstore agent; cat >/dev/null", Denied, "may start an agent there and nothing"),
+        ("echo ModuleNotFoundError: lzma >&2; exit 1", ConnectionFailed, "no whole Python"),
         ("exit 0", ConnectionFailed, "went away"),
         ("yes", ConnectionFailed, "no Python"),
         ("tr '\\0' x </dev/zero", ConnectionFailed, "went away"),

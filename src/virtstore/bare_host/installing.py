@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tarfile
 from contextlib import suppress
+from typing import NamedTuple
 
 from virtstore.bare_host.places import (
     COMMANDS,
@@ -34,21 +35,30 @@ from virtstore.bare_host.places import (
 )
 
 
-def install(places: Places, digest: str, archive: bytes, configuration: str | None) -> bool:
+class Done(NamedTuple):
+    """What an installation changed: bundles and commands, and whether it wrote a configuration."""
+
+    changed: bool
+    configured: bool
+
+
+def install(places: Places, digest: str, archive: bytes, configuration: str | None) -> Done:
     """Have the bundle `digest` count here. `archive`: its tar by xz, empty where the bundle is here
-    already. `configuration`: the text of a first configuration. Returns whether the configuration
-    was written. Raises `Refused`."""
+    already. `configuration`: the text of a first configuration. Raises `Refused`."""
     with exclusive(places):
-        for path in (*left_over(places.library), *left_over(places.commands)):
+        left = [*left_over(places.library), *left_over(places.commands)]
+        for path in left:
             _remove(path)
-        if digest not in digests(places):
+        missing = digest not in digests(places)
+        if missing:
             _unpack(places, digest, archive)
-        _switch(places, digest)
-        written = configuration is not None and _configure(places, configuration)
+        changed = _switch(places, digest) or missing or bool(left)
+        configured = configuration is not None and _configure(places, configuration)
         for other in digests(places):
             if other != digest and not running_from(places.tree(other)):
                 retire(places.tree(other))
-        return written
+                changed = True
+        return Done(changed, configured)
 
 
 def _unpack(places: Places, digest: str, archive: bytes) -> None:
@@ -116,16 +126,18 @@ def _flush(tree: str) -> None:
         os.close(fd)
 
 
-def _switch(places: Places, digest: str) -> None:
+def _switch(places: Places, digest: str) -> bool:
+    """Returns whether anything else counted before."""
     for name in COMMANDS:
         path = places.command(name)
         if os.path.lexists(path) and not is_linked(places, name):
             raise Refused("exists", "something else is called so there; remove it first", path)
-    if digest_in_use(places) != digest:
+    unlinked = [name for name in COMMANDS if not is_linked(places, name)]
+    if switched := digest_in_use(places) != digest:
         place_link(places.current, digest)
-    for name in COMMANDS:
-        if not is_linked(places, name):
-            place_link(places.command(name), places.leads_to(name))
+    for name in unlinked:
+        place_link(places.command(name), places.leads_to(name))
+    return switched or bool(unlinked)
 
 
 def _configure(places: Places, text: str) -> bool:

@@ -80,9 +80,9 @@ def install(address: HostAddress, sent: Bundle, wish: Wish, tell: Tell, verbose:
         plan = decide(facts, sent, wish.roots)
         if not wish.dry_run and (plan.switch or plan.configuration):
             packed = sent.packed() if plan.send else b""
-            wrote = session.ask(
+            changed, wrote = session.ask(
                 "install",
-                bool,
+                tuple[bool, bool],
                 packed,
                 lambda count: tell(
                     "copying" if count < len(packed) else "flushing", count, len(packed)
@@ -92,6 +92,7 @@ def install(address: HostAddress, sent: Bundle, wish: Wish, tell: Tell, verbose:
                 size=len(packed),
                 configuration=plan.configuration,
             )
+            plan = plan._replace(switch=changed)  # a bundle that something still runs from stays
             if plan.configuration and not wrote:  # somebody else has written one meanwhile
                 plan = plan._replace(configuration=None, lines=plan.configuration)
     return _told(session.name, facts, sent, wish, plan, by_sudo)

@@ -200,7 +200,7 @@ class SetupSession:
         self._log.join(1)
         said = [*self._said]
         words = complaints.shown(said)
-        if status in (126, 127):
+        if status in (126, 127) or "ModuleNotFoundError" in words:  # such as python3-minimal's
             self._no_python(words)
         remedy = complaints.remedy(said) if status == _SSH_FAILED else ""
         told = words or "the host went away"
@@ -208,7 +208,7 @@ class SetupSession:
 
     def _no_python(self, words: str) -> NoReturn:
         raise ConnectionFailed(
-            f"there is no Python there to begin with ({words}): apt-get install python3",
+            f"there is no whole Python there to begin with ({words}): apt-get install python3",
             host=self.name,
         )
 
