@@ -60,29 +60,43 @@ def _possible(before: list[str], begun: str) -> Iterable[Candidate]:
     return _verbs()
 
 
+class _Reading(NamedTuple):
+    """What the words behind a verb were. `pending`: the option whose value comes next; `operands`:
+    how many words were none; `ended`: whether `--` has said that no more options come."""
+
+    pending: Option | None = None
+    operands: int = 0
+    ended: bool = False
+
+
 def _behind_verb(page: Page, rest: list[str], begun: str) -> Iterable[Candidate]:
     options = {name: each for each in (*page.options, *page.common) for name in each.names}
-    operands, pending, ended = 0, None, False
-    for word in rest:
-        if pending:
-            pending = None
-        elif not ended and word.startswith("-") and word != "-":
-            ended = word == "--"
-            option = options.get(word)
-            pending = option if option and option.value else None
-        else:
-            operands += 1
-    if pending:
-        return _values(pending, begun)
-    if begun.startswith("-") and not ended:
+    read = _read(rest, options)
+    if read.pending:
+        return _values(read.pending, begun)
+    if begun.startswith("-") and not read.ended:
         name, equals, value = begun.partition("=")
         if not equals:
             return [*_options((*page.options, *page.common)), Candidate("--help")]
         option = options.get(name)
         values = _values(option, value) if option and option.value else ()
         return [each._replace(text=f"{name}={each.text}") for each in values]
-    operand = _operand(page, operands)
+    operand = _operand(page, read.operands)
     return _of_operand(operand, begun) if operand else []
+
+
+def _read(words: list[str], options: dict[str, Option]) -> _Reading:
+    read = _Reading()
+    for word in words:
+        if read.pending:
+            read = read._replace(pending=None)
+        elif not read.ended and word.startswith("-") and word != "-":
+            option = options.get(word)
+            pending = option if option and option.value else None
+            read = read._replace(pending=pending, ended=word == "--")
+        else:
+            read = read._replace(operands=read.operands + 1)
+    return read
 
 
 def _operand(page: Page, at: int) -> Operand | None:
