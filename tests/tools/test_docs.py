@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from .. import pages
+from .. import pages, shown
 
 
-@pytest.mark.parametrize("page", pages.of_ring("tools"), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", shown.of_ring("tools"), ids=lambda page: page.stem)
 def test_what_a_page_shows_is_what_its_commands_print(page: Path, tmp_path: Path) -> None:
     pages.check(page, tmp_path)
 
 
 def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(argv, cwd=pages.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, cwd=shown.ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
     assert "WARNING" not in done.stderr
     tag = r'<(?:script|img|link|iframe)\b[^>]*?(?:src|href)="?([^" >]+)'
@@ -47,7 +47,7 @@ $ echo $?
 
 
 @pytest.mark.parametrize(
-    ("shown", "other"),
+    ("right", "wrong"),
     [
         ("1 bytes in", "1 bytes out of"),
         ("$ false\n", "$ false\nfalse said something\n"),
@@ -56,13 +56,13 @@ $ echo $?
     ],
 )
 def test_a_page_that_shows_what_is_not_printed_fails(
-    tmp_path: Path, shown: str, other: str
+    tmp_path: Path, right: str, wrong: str
 ) -> None:
     page = tmp_path / "page.md"
     page.write_text(_SHOWN)
     pages.check(page, tmp_path / "as it is")
-    assert shown in _SHOWN
-    page.write_text(_SHOWN.replace(shown, other))
+    assert right in _SHOWN
+    page.write_text(_SHOWN.replace(right, wrong))
     with pytest.raises(AssertionError):
         pages.check(page, tmp_path / "otherwise")
 

@@ -16,18 +16,18 @@ from virtstore.backends.kinds import KINDS
 from virtstore.cli.commands import COMMANDS
 from virtstore.errors import Error
 
-from .. import pages
+from .. import shown
 
-_DOCS = pages.ROOT / "docs"
+_DOCS = shown.ROOT / "docs"
 #: Blocks of commands that no page's test runs. More of them are a reason to think again.
 _NOT_RUN = 10
 
 
 def test_every_command_that_a_page_shows_is_run_or_marked() -> None:
-    for page in pages.pages():
+    for page in shown.pages():
         if page.name == "benchmarks.md":  # what `make bench` ran
             continue
-        for block in pages.blocks(page.read_text()):
+        for block in shown.blocks(page.read_text()):
             typed = re.search(r"^(\$ |virtstore[ -]|make \w)", block.text, re.M)
             assert block.runs or block.why or not typed or block.language == "text", (
                 f"{page}:\n{block.text}"
@@ -37,8 +37,8 @@ def test_every_command_that_a_page_shows_is_run_or_marked() -> None:
 def test_few_blocks_of_commands_are_not_run_and_each_says_why() -> None:
     found = [
         (page.name, block.why)
-        for page in pages.pages()
-        for block in pages.blocks(page.read_text())
+        for page in shown.pages()
+        for block in shown.blocks(page.read_text())
         if block.why
     ]
     assert len(found) <= _NOT_RUN, found
@@ -92,8 +92,8 @@ def test_the_reference_has_each_public_name_of_python() -> None:
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_what_the_first_pages_send_to_is_there(name: str) -> None:
     """Those below docs are looked at when the site is built."""
-    for link in re.findall(r"\]\(([^)#]+)", (pages.ROOT / name).read_text()):
-        assert (pages.ROOT / link).exists(), link
+    for link in re.findall(r"\]\(([^)#]+)", (shown.ROOT / name).read_text()):
+        assert (shown.ROOT / link).exists(), link
 
 
 @pytest.mark.parametrize("name", PICTURES)

@@ -23,10 +23,10 @@ from virtstore.client.hosts_file import read as read_hosts
 from virtstore.errors import Denied, Error
 from virtstore.model import Access
 
-from .. import pages
+from .. import shown
 
 SOURCES = Path(virtstore.__file__).parent
-PAGES = "".join(page.read_text() for page in pages.pages())
+PAGES = "".join(page.read_text() for page in shown.pages())
 #: What each command needs besides its options.
 ARGUMENTS = {
     "create": ["/x", "1G"], "grow": ["/x", "1G"], "shrink": ["/x", "1G"], "resize": ["/x", "1G"],
@@ -90,8 +90,8 @@ def _of_ours(text: str) -> str:
 
 def test_the_commands_of_the_pages_are_understood() -> None:
     """Also those that no test runs (tests/pages.py)."""
-    shown = "".join(block.text for block in pages.blocks(PAGES) if block.language != "text")
-    lines = re.findall(r"^(?:\$ | +cmd: )?virtstore ([^|>#&\n]+)", shown, re.M)
+    text = "".join(block.text for block in shown.blocks(PAGES) if block.language != "text")
+    lines = re.findall(r"^(?:\$ | +cmd: )?virtstore ([^|>#&\n]+)", text, re.M)
     assert len(lines) > 20
     for line in lines:
         parse(shlex.split(line))
