@@ -171,6 +171,15 @@ def test_what_an_interruption_left_is_told_after_a_day(images: Path) -> None:
     assert found("warning", status=0) == ""
 
 
+def test_an_agent_that_does_not_start_is_a_problem(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTSTORE_AGENT", "/nonexistent/agent")
+    (told,) = findings(status=1)
+    assert "/nonexistent/agent: No such file" in told["what"]
+    assert "'virtstore list --verbose local:'" in told["remedy"]
+
+
 def test_a_wrong_configuration_hides_nothing_else(images: Path) -> None:
     Path(os.environ["VIRTSTORE_CONFIG"]).write_text("[[directory]]\npaht = 3\n")
     assert "there is no 'paht'" in found("problem", status=1)

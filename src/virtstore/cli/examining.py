@@ -51,14 +51,15 @@ def _examined(location: Location, options: Common) -> list[Finding]:
         with open_at(location, options) as host:
             return host.doctor()
     except Error as error:
-        what = _what(error)
-        return [Finding(location.address.name, "problem", what, _UNREACHABLE)]
+        remedy = _NOT_HERE if location.address.host is None else _UNREACHABLE
+        return [Finding(location.address.name, "problem", _what(error), remedy)]
 
 
 _UNREACHABLE: Final = (
     "see that ssh to that host works without a question, and that virtstore is installed there;"
     " 'virtstore list --verbose HOST:' shows what is started"
 )
+_NOT_HERE: Final = "'virtstore list --verbose local:' shows what is started"
 
 
 def _what(error: Error) -> str:
