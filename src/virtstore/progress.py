@@ -35,13 +35,15 @@ class Progress(msgspec.Struct, frozen=True, tag_field="type", tag="progress"):
     `done` counts image bytes, holes and equal blocks included, so within a stage it only ever
     rises (in `resizing`, for each of the tools that do it in turn), and the last event has it at
     `total`. Both are 0 as long as that is not known.
-    `operation` is the verb (`"copy"`, `"verify"`, …), `stage` what it is at.
+    `operation` is the verb (`"copy"`, `"verify"`, …), `stage` what it is at. `source` is the
+    location that it is about, where a command has several; JSON has it only there.
     """
 
     operation: str
     done: int
     total: int
     stage: Stage = "done"
+    source: str = ""
 
 
 #: Receives each event, in the thread that runs the operation.

@@ -26,6 +26,17 @@ def test_a_copy_within_a_host_logs_in_once(client: Client, hosts: Hosts) -> None
     assert hosts.a.logins() <= before + 2
 
 
+def test_several_copies_at_once_log_in_once_at_each_host(client: Client, hosts: Hosts) -> None:
+    sources = [random_image(hosts.a.images / name, MIB) for name in ("one", "two", "three")]
+    before = hosts.a.logins(), hosts.b.logins()
+    there = [hosts.a.at(source) for source in sources]
+    results = client.json("copy", *there, hosts.b.at(hosts.b.images), "-j", "3")
+    assert [each["source"] for each in results] == there
+    assert (hosts.a.logins(), hosts.b.logins()) == (before[0] + 1, before[1] + 1)
+    for source in sources:
+        assert (hosts.b.images / source.name).read_bytes() == source.read_bytes()
+
+
 def test_a_connection_that_the_user_shares_already_is_used_and_left_alone(
     client: Client, hosts: Hosts, tmp_path: Path
 ) -> None:

@@ -51,7 +51,16 @@ ASKED: Final = {
     "uninstall": (None, "/x", "usage"),
 }
 #: What does the work of several locations at once.
-SEVERAL: Final = ["list", "info", "verify", "delete", "compress", "uncompress", "storage-info"]
+SEVERAL: Final = [
+    "list",
+    "info",
+    "verify",
+    "delete",
+    "clean",
+    "compress",
+    "uncompress",
+    "storage-info",
+]
 
 
 @pytest.fixture(scope="module")

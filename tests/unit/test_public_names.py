@@ -138,7 +138,7 @@ def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
 #: What changes nothing, whatever is asked of it. Every other method does.
 LOOKING = {
     "info", "verify", "diff", "list", "storage_info", "doctor", "jobs", "image", "open",
-    "close",
+    "close", "abort",
 }  # fmt: skip
 METHODS = [
     (kind, name)

@@ -10,10 +10,9 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from virtstore.cli.images import change
-from virtstore.cli.meter import meter
-from virtstore.cli.options import Changing, Number, image_at, located
+from virtstore.cli.options import Changing, Jobs, Number, image_at, located
 from virtstore.cli.render import copy_text
-from virtstore.cli.several import for_each, sessions
+from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Copied, Image
 from virtstore.copy_options import ContentsKeywords, TargetKeywords
 from virtstore.errors import UsageError
@@ -41,6 +40,7 @@ def copy(
     *more: str,
     how: Annotated[ContentsKeywords, _FLAGS] = _NONE,
     made: Annotated[TargetKeywords, _FLAGS] = _NONE_OF_TARGET,
+    jobs: Jobs = None,
     options: Changing = _DEFAULTS,
 ) -> int:
     """Make TARGET a copy of SOURCE, on any two hosts.
@@ -56,18 +56,21 @@ def copy(
         suffix of an archive (.zst or the like), which the copy gets or loses.
     more
         With several sources the last is the target, an existing directory or volume group.
+    jobs
+        Of several sources so many at a time (default: 1); --bwlimit is for each of them.
 
     Examples
     --------
     virtstore copy a:/mnt/images/golden.img b:/mnt/images/web.img
-    virtstore copy a:/dev/vg0/web b:/mnt/backups/ --snapshot --archive
+    virtstore copy a:/dev/vg0/web a:/dev/vg0/db b:/mnt/backups/ --snapshot --archive -j 2
     virtstore copy b:/mnt/backups/web.img.zst a:/mnt/images/web.img --overwrite
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
         return one.copy(other, dry_run=options.dry_run, progress=progress, **how, **made)
 
-    return _between((source, target, *more), run, options, nice=how.get("nice", False))
+    nice = how.get("nice", False)
+    return _between((source, target, *more), run, options, nice=nice, jobs=jobs)
 
 
 def copy_contents(
@@ -108,6 +111,7 @@ def compress(
     format: Compression = "zstd",
     level: Number = None,
     keep: _Flag = False,
+    jobs: Jobs = None,
     options: Changing = _DEFAULTS,
 ) -> int:
     """Make a file an archive (x.img becomes x.img.zst).
@@ -124,6 +128,8 @@ def compress(
         The compression level.
     keep
         Keep the image beside the archive.
+    jobs
+        So many at a time (default: 1).
 
     Examples
     --------
@@ -135,11 +141,17 @@ def compress(
         options,
         location,
         *more,
+        jobs=jobs,
     )
 
 
 def uncompress(
-    location: str, /, *more: str, keep: _Flag = False, options: Changing = _DEFAULTS
+    location: str,
+    /,
+    *more: str,
+    keep: _Flag = False,
+    jobs: Jobs = None,
+    options: Changing = _DEFAULTS,
 ) -> int:
     """Make an archive an image again (x.img.zst becomes x.img).
 
@@ -151,17 +163,30 @@ def uncompress(
         Others, each for itself.
     keep
         Keep the archive beside the image.
+    jobs
+        So many at a time (default: 1).
 
     Examples
     --------
     virtstore uncompress a:/mnt/images/old.img.zst
     """
     return change(
-        lambda image, how: image.uncompress(keep=keep, **how).result, options, location, *more
+        lambda image, how: image.uncompress(keep=keep, **how).result,
+        options,
+        location,
+        *more,
+        jobs=jobs,
     )
 
 
-def _between(texts: Sequence[str], run: _Copying, options: Changing, *, nice: bool) -> int:
+def _between(
+    texts: Sequence[str],
+    run: _Copying,
+    options: Changing,
+    *,
+    nice: bool,
+    jobs: int | None = None,
+) -> int:
     """Open a session with each host, copy to the last location, and print the account of it.
     Returns the exit status."""
     *sources, target = [located(text) for text in texts]
@@ -171,17 +196,15 @@ def _between(texts: Sequence[str], run: _Copying, options: Changing, *, nice: bo
         target = target._replace(path=f"{(target.path or '').rstrip('/')}/")
     if nice:
         os.nice(_NICE)  # and so is ssh, which encrypts
-    with sessions(options) as host_of:
 
-        def copied(source: Location) -> CopyResult:
-            one, other = image_at(host_of(source), source), image_at(host_of(target), target)
-            with meter(options) as progress:
-                return run(one, other, progress).result
+    def copied(hosts: Sessions, source: Location, progress: ProgressCallback) -> CopyResult:
+        one, other = image_at(hosts(source), source), image_at(hosts(target), target)
+        return run(one, other, progress).result
 
-        def text(result: CopyResult) -> str | None:
-            return None if options.quiet else copy_text(result, dry_run=options.dry_run)
+    def text(result: CopyResult) -> str | None:
+        return None if options.quiet else copy_text(result, dry_run=options.dry_run)
 
-        return for_each(sources, copied, text, options)
+    return with_progress(sources, copied, text, options, jobs=jobs, others=[target])
 
 
 def _refuse_same_name(sources: Sequence[Location]) -> None:

@@ -8,10 +8,9 @@ from typing import Annotated, TypedDict
 
 from cyclopts import Parameter
 
-from virtstore.cli.meter import meter
-from virtstore.cli.options import Changing, image_at, located, open_at
-from virtstore.cli.render import changed_text, on, print_json
-from virtstore.cli.several import for_each, sessions
+from virtstore.cli.options import Changing, image_at, located
+from virtstore.cli.render import changed_text, on
+from virtstore.cli.several import Sessions, for_each, sessions, with_progress
 from virtstore.client.api import Image
 from virtstore.location import Location
 from virtstore.model import Changed, Cleaned
@@ -183,7 +182,7 @@ def snapshot(
     change(lambda image, how: image.snapshot(name, size=size, **how).result, options, location)
 
 
-def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
+def clean(location: str, /, *more: str, options: Changing = _DEFAULTS) -> int:
     """Remove what interrupted operations left.
 
     That is partial images, and snapshots that nobody copies from any more.
@@ -192,19 +191,21 @@ def clean(location: str, /, *, options: Changing = _DEFAULTS) -> None:
     ----------
     location
         A directory, a volume group, or an image.
+    more
+        Others, each for itself.
 
     Examples
     --------
     virtstore clean a:/mnt/images --dry-run
-    virtstore clean a:/dev/vg0
+    virtstore clean a:/dev/vg0 a:/mnt/images
     """
-    at = located(location)
-    with open_at(at, options) as host:
-        cleaned = host.clean(image_at(host, at).path, dry_run=options.dry_run)
-    if options.json:
-        print_json(cleaned)
-    elif not options.quiet:
-        print(_cleaned_text(cleaned))
+    with sessions(options) as host_of:
+        return for_each(
+            [located(text) for text in (location, *more)],
+            lambda at: host_of(at).clean(at.path or "", dry_run=options.dry_run),
+            lambda cleaned: None if options.quiet else _cleaned_text(cleaned),
+            options,
+        )
 
 
 def _cleaned_text(cleaned: Cleaned) -> str:
@@ -222,18 +223,23 @@ class How(TypedDict):
     progress: ProgressCallback
 
 
-def change(do: Callable[[Image, How], Changed], options: Changing, *locations: str) -> int:
-    """Change the image at each location, and print what that led to. Returns the exit status."""
-    with sessions(options) as host_of:
+def change(
+    do: Callable[[Image, How], Changed],
+    options: Changing,
+    *locations: str,
+    jobs: int | None = None,
+) -> int:
+    """Change the image at each location, `jobs` at a time, and print what that led to. Returns the
+    exit status."""
 
-        def done(at: Location) -> Changed:
-            with meter(options) as progress:
-                how = How(dry_run=options.dry_run, progress=progress)
-                return do(image_at(host_of(at), at), how)
+    def done(hosts: Sessions, at: Location, progress: ProgressCallback) -> Changed:
+        return do(image_at(hosts(at), at), How(dry_run=options.dry_run, progress=progress))
 
-        return for_each(
-            [located(text) for text in locations],
-            done,
-            lambda changed: None if options.quiet else changed_text(changed),
-            options,
-        )
+    places = [located(text) for text in locations]
+    return with_progress(
+        places,
+        done,
+        lambda changed: None if options.quiet else changed_text(changed),
+        options,
+        jobs=jobs,
+    )

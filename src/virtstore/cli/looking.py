@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from virtstore.cli.image_text import info_text, list_text
 from virtstore.cli.meter import meter
-from virtstore.cli.options import Common, image_at, located, open_at
+from virtstore.cli.options import Common, Jobs, image_at, located, open_at
 from virtstore.cli.render import (
     difference_text,
     print_json,
@@ -18,12 +18,13 @@ from virtstore.cli.render import (
     verified_text,
     whole_entry,
 )
-from virtstore.cli.several import for_each, sessions
+from virtstore.cli.several import Sessions, for_each, sessions, with_progress
 from virtstore.cli.sorting import SortKey, in_order
 from virtstore.cli.storage_text import nothing_configured, storage_text
 from virtstore.cli.terminal import screen_of
 from virtstore.location import Location, parse_host, parse_location
 from virtstore.model import Entry, ImageInfo, Verified
+from virtstore.progress import ProgressCallback
 
 _DEFAULTS = Common()
 Exact = Annotated[bool, Parameter(name="--bytes", negative=())]
@@ -148,7 +149,7 @@ def storage_info(
         )
 
 
-def verify(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
+def verify(location: str, /, *more: str, jobs: Jobs = None, options: Common = _DEFAULTS) -> int:
     """Read an archive through and check every block and the whole.
 
     Parameters
@@ -157,19 +158,20 @@ def verify(location: str, /, *more: str, options: Common = _DEFAULTS) -> int:
         The archive (of a raw image the digest is computed).
     more
         Others, each for itself.
+    jobs
+        So many at a time (default: 1).
 
     Examples
     --------
     virtstore verify b:/mnt/backups/web.img.zst
+    virtstore verify b:/mnt/backups/web.img.zst b:/mnt/backups/db.img.zst -j 2
     """
-    with sessions(options) as host_of:
 
-        def verified(at: Location) -> Verified:
-            with meter(options) as progress:
-                return image_at(host_of(at), at).verify(progress=progress)
+    def verified(hosts: Sessions, at: Location, progress: ProgressCallback) -> Verified:
+        return image_at(hosts(at), at).verify(progress=progress)
 
-        places = [located(text) for text in (location, *more)]
-        return for_each(places, verified, verified_text, options)
+    places = [located(text) for text in (location, *more)]
+    return with_progress(places, verified, verified_text, options, jobs=jobs)
 
 
 def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> int:

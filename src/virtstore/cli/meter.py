@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Final
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Final, NamedTuple
 
 import msgspec
 
 from virtstore.cli import signals
 from virtstore.cli.options import Common
 from virtstore.progress import Progress, ProgressCallback
-from virtstore.text import json_printable, remark
+from virtstore.text import json_printable, printable, remark
 from virtstore.units import format_size
 
 #: Seconds that an operation may take without a bar.
@@ -24,45 +24,87 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 @contextmanager
-def meter(options: Common) -> Iterator[ProgressCallback]:
-    """The callback that a long operation gets, to show its progress."""
-    terminal = sys.stderr.isatty() and not options.verbose
-    wanted = options.progress
-    if wanted is None:
-        wanted = terminal or (options.verbose and not options.json)
-    if not wanted or (options.quiet and options.progress is None):
-        yield _noted(lambda event: None)
+def meter(options: Common, source: str = "") -> Iterator[ProgressCallback]:
+    """The callback that a long operation gets, to show its progress. `source`: the location that
+    it is about, where a command has several."""
+    terminal = _is_terminal(options)
+    if not _is_wanted(options, terminal):
+        yield _noted(lambda event: None, source)
     elif options.json:
-        yield _noted(_json_line)
+        yield _noted(_json_line, source)
     elif terminal:
         with ExitStack() as stack:
-            yield _noted(_Terminal(stack).told)
+            yield _noted(_Terminal(stack).told, source)
     else:
-        yield _noted(_Lines().told)
+        yield _noted(_Lines().told, source)
 
 
-def _noted(told: ProgressCallback) -> ProgressCallback:
+class Meters(NamedTuple):
+    """What shows the progress of a command that has several locations. `of` gives the callback for
+    one of them. Within `pause` nothing is drawn."""
+
+    of: Callable[[str], AbstractContextManager[ProgressCallback]]
+    pause: Callable[[], AbstractContextManager[object]] = nullcontext
+
+
+@contextmanager
+def meters(options: Common, count: int, jobs: int) -> Iterator[Meters]:
+    """What shows the progress of a command for `count` locations, `jobs` at a time."""
+    terminal = _is_terminal(options)
+    if jobs == 1 or options.json or not terminal or not _is_wanted(options, terminal):
+        yield Meters(lambda source: meter(options, source if count > 1 else ""))
+        return
+    from virtstore.cli.bars import Bars
+
+    with Bars(count, _BRIEF) as bars:
+
+        @contextmanager
+        def one(source: str) -> Iterator[ProgressCallback]:
+            with bars.one(source) as told:
+                yield _noted(told, source)
+
+        yield Meters(one, bars.paused)
+
+
+def _is_terminal(options: Common) -> bool:
+    return sys.stderr.isatty() and not options.verbose
+
+
+def _is_wanted(options: Common, terminal: bool) -> bool:
+    wanted = options.progress
+    if wanted is None:
+        return not options.quiet and (terminal or (options.verbose and not options.json))
+    return wanted
+
+
+def _noted(told: ProgressCallback, source: str = "") -> ProgressCallback:
     """The same callback, which also answers a signal that asks how far the operation is. The answer
     names the host's stage."""
 
     def noted(event: Progress) -> None:
-        event = msgspec.structs.replace(event, stage=remark(event.stage))
-        signals.how_far = _text(event)
+        event = msgspec.structs.replace(event, stage=remark(event.stage), source=source)
+        signals.tell(source, None if event.stage == "done" else _text(event))
         told(event)
 
     return noted
 
 
 def _text(event: Progress) -> str:
+    of = f" {printable(event.source)}" if event.source else ""
     if not event.total:
-        return f"{event.operation}: {event.stage}"
+        return f"{event.operation}{of}: {event.stage}"
     percent = 100 * event.done // event.total
     sizes = f"{format_size(event.done)} of {format_size(event.total)}"
-    return f"{event.operation}: {percent} %, {sizes} ({event.stage})"
+    return f"{event.operation}{of}: {percent} %, {sizes} ({event.stage})"
 
 
 def _json_line(event: Progress) -> None:
-    print(json_printable(msgspec.json.encode(event).decode()), file=sys.stderr, flush=True)
+    told = msgspec.to_builtins(event)
+    if not event.source:
+        del told["source"]
+    line = json_printable(msgspec.json.encode(told).decode())
+    sys.stderr.write(f"{line}\n")  # at once: another thread may have one, too
+    sys.stderr.flush()
 
 
 class _Lines:
@@ -95,7 +137,9 @@ class _Terminal:
     def told(self, event: Progress) -> None:
         if not self._bar and event.total and time.monotonic() - self._began > _BRIEF:
             self._clear()
-            self._bar = self._stack.enter_context(_bar())
+            from virtstore.cli.bars import bar
+
+            self._bar = self._stack.enter_context(bar())
         if self._bar:
             self._bar(event)
         elif event.stage != self._stage:
@@ -106,45 +150,3 @@ class _Terminal:
     def _clear(self) -> None:
         sys.stderr.write(_CLEAR)
         sys.stderr.flush()
-
-
-@contextmanager
-def _bar() -> Iterator[ProgressCallback]:
-    # Only now: it takes longer to import than most commands take to run.
-    from rich.console import Console
-    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
-    from rich.progress import Progress as Bar
-    from rich.text import Text
-
-    class Amount(ProgressColumn):
-        """Bytes, of how many, how fast, and how long still: nothing while that is not known."""
-
-        def render(self, task: Task) -> Text:
-            return Text(_amount(int(task.completed), task.total, task.speed, task.time_remaining))
-
-    named = TextColumn("{task.description}", markup=False)
-    with Bar(named, BarColumn(), Amount(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        stage = ""
-
-        def told(event: Progress) -> None:
-            nonlocal stage
-            if event.stage != stage:
-                stage = event.stage
-                said = f"{event.operation}: {stage}"
-                bar.reset(task, total=event.total, completed=event.done, description=said)
-            bar.update(task, completed=event.done, total=event.total or None)
-
-        yield told
-
-
-def _amount(done: int, total: float | None, speed: float | None, left: float | None) -> str:
-    if not total:
-        return ""
-    text = f"{format_size(done)} of {format_size(int(total))}"
-    if speed and done < total:
-        text += f"  {format_size(int(speed))}/s"
-    if left and done < total:
-        minutes, seconds = divmod(int(left), 60)
-        text += f"  {minutes}:{seconds:02} left"
-    return text

@@ -24,6 +24,11 @@ def _whole_number(_: object, tokens: Sequence[Token]) -> int:
 
 #: A number that is no size, such as a partition's or a level.
 Number = Annotated[int | None, Parameter(allow_leading_hyphen=True, converter=_whole_number)]
+#: How many of several locations are dealt with at a time.
+Jobs = Annotated[
+    int | None,
+    Parameter(name=("--jobs", "-j"), allow_leading_hyphen=True, converter=_whole_number),
+]
 
 
 @Parameter(name="*")

@@ -1,34 +1,106 @@
 """One command for several locations: each is done by itself. What fails hides no other, and the
-exit status is that of the first that failed."""
+exit status is that of the first that failed.
+
+With `--jobs` several are done at the same time, each in a thread. Hosts are logged in to before
+that, one after the other, so that no question of ssh's comes between the bars. Ctrl-C, and a defect
+in a thread, end what all of them do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Final, NamedTuple, TypeVar
 
+from virtstore.cli.meter import meters
 from virtstore.cli.options import Common, open_at
 from virtstore.cli.render import error_json, print_error, print_json
 from virtstore.client.api import Host
-from virtstore.errors import Error
+from virtstore.errors import Error, UsageError
 from virtstore.location import HostAddress, Location
+from virtstore.progress import ProgressCallback
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: So many at a time at the most: each is a process here, and one on each of its hosts.
+_MOST_JOBS: Final = 64
+
+
+class Sessions:
+    """The hosts of a command. Of each there is one, opened when it is first needed."""
+
+    def __init__(self, options: Common, stack: ExitStack) -> None:
+        self._options = options
+        self._stack = stack
+        self._hosts: dict[HostAddress, Host] = {}
+        self._failed: dict[HostAddress, Error] = {}
+
+    def __call__(self, location: Location) -> Host:
+        """The host of a location. Raises why `log_in` could not open a session with it."""
+        address = location.address
+        if address in self._failed:
+            raise self._failed[address]
+        if address not in self._hosts:
+            self._hosts[address] = self._stack.enter_context(open_at(location, self._options))
+        return self._hosts[address]
+
+    def log_in(self, locations: Iterable[Location]) -> None:
+        """Open a session with each host, over a connection that all further ones share."""
+        for location in {each.address: each for each in locations}.values():
+            try:
+                self(location).open()
+            except Error as error:  # of whatever is there
+                self._failed[location.address] = error
+
+    def abort(self) -> None:
+        """End what all threads do."""
+        for host in self._hosts.values():
+            host.abort()
+
 
 @contextmanager
-def sessions(options: Common) -> Iterator[Callable[[Location], Host]]:
-    """A function that gives the host of a location, with one session for all locations on it."""
-    opened: dict[HostAddress, Host] = {}
+def sessions(options: Common) -> Iterator[Sessions]:
+    """The hosts of a command, each with one session for all locations on it."""
     with ExitStack() as stack:
+        yield Sessions(options, stack)
 
-        def host_of(location: Location) -> Host:
-            if location.address not in opened:
-                opened[location.address] = stack.enter_context(open_at(location, options))
-            return opened[location.address]
 
-        yield host_of
+class AtOnce(NamedTuple):
+    """Several at the same time: `jobs` threads, which `abort` ends. Results are printed within
+    `pause`, in which nothing else is drawn."""
+
+    jobs: int
+    abort: Callable[[], None]
+    pause: Callable[[], AbstractContextManager[object]]
+
+
+def with_progress(
+    places: Sequence[Location],
+    do: Callable[[Sessions, Location, ProgressCallback], Result],
+    text: Callable[[Result], str | None],
+    options: Common,
+    *,
+    jobs: int | None = None,
+    others: Sequence[Location] = (),
+) -> int:
+    """As `for_each`, of what tells its progress; `jobs` at a time. `others`: locations that each
+    needs besides. Raises `UsageError`."""
+    if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
+        raise UsageError(f"--jobs {jobs}: between 1 and {_MOST_JOBS} can be done at a time")
+    jobs = min(jobs or 1, len(places))
+    with sessions(options) as hosts, meters(options, len(places), jobs) as meter:
+
+        def done(at: Location) -> Result:
+            with meter.of(str(at)) as progress:
+                return do(hosts, at, progress)
+
+        if jobs == 1:
+            return for_each(places, done, text, options)
+        hosts.log_in((*places, *others))
+        together = AtOnce(jobs, hosts.abort, meter.pause)
+        return for_each(places, done, text, options, together=together)
 
 
 def for_each(
@@ -38,26 +110,69 @@ def for_each(
     options: Common,
     *,
     flat: bool = False,
+    together: AtOnce | None = None,
 ) -> int:
-    """Do the work for each location and print what it led to, as `text` or as JSON. JSON of one
-    location is a document of its own; of several it is a list, in which a failure is `{"error":
-    …}`. `flat`: each result is a list, and these are joined. Returns the exit status."""
+    """Do the work for each location and print what it led to, in the order of the locations, as
+    `text` or as JSON. JSON of one location is a document of its own; of several it is a list, in
+    which a failure is `{"error": …}`. `flat`: each result is a list, and these are joined. Returns
+    the exit status."""
     told: list[object] = []
     status = 0
-    for item in items:
-        try:
-            result = do(item)
-        except Error as error:
+    pause = together.pause if together else nullcontext
+    for outcome in _side_by_side(items, do, together) if together else _in_turn(items, do):
+        if isinstance(outcome, Error):
             if len(items) == 1:
-                raise
-            status = status or error.exit_status
-            told.append(error_json(error))
+                raise outcome
+            status = status or outcome.exit_status
+            told.append(error_json(outcome))
             if not options.json:
-                print_error(error, as_json=False)
+                with pause():
+                    print_error(outcome, as_json=False)
             continue
-        told += result if flat and len(items) > 1 and isinstance(result, list) else [result]
-        if not options.json and (line := text(result)) is not None:
-            print(line, flush=True)
+        told += outcome if flat and len(items) > 1 and isinstance(outcome, list) else [outcome]
+        if not options.json and (line := text(outcome)) is not None:
+            with pause():
+                print(line, flush=True)
     if options.json:
         print_json(told[0] if len(items) == 1 else told)
     return status
+
+
+def _in_turn(items: Sequence[Item], do: Callable[[Item], Result]) -> Iterator[Result | Error]:
+    for item in items:
+        try:
+            yield do(item)
+        except Error as error:
+            yield error
+
+
+def _side_by_side(
+    items: Sequence[Item], do: Callable[[Item], Result], together: AtOnce
+) -> Iterator[Result | Error]:
+    """The outcomes in the order of `items`. Where this is left early, or a thread fails with a
+    defect, all threads are ended before that is raised."""
+    broken: list[BaseException] = []
+
+    def done(item: Item) -> Result | Error:
+        try:
+            return do(item)
+        except Error as error:
+            return error
+        except BaseException as error:
+            broken.append(error)
+            together.abort()  # wakes whoever waits for a host
+            raise
+
+    pool = ThreadPoolExecutor(together.jobs)
+    try:
+        for future in [pool.submit(done, item) for item in items]:
+            outcome = future.result()
+            if broken:
+                raise broken[0]
+            yield outcome
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        together.abort()
+        raise
+    finally:
+        pool.shutdown()

@@ -14,8 +14,17 @@ from typing import Final
 
 _ENDING: Final = (signal.SIGHUP, signal.SIGTERM)
 
-#: The answer to SIGUSR1.
-how_far = "nothing has been asked of a host yet"
+#: The answer to SIGUSR1, by what it is about.
+_how_far: Final[dict[str, str]] = {}
+_NOTHING: Final = "nothing has been asked of a host yet"
+
+
+def tell(source: str, text: str | None) -> None:
+    """Note how far something is; None: it has ended, which the answer tells of the last one."""
+    if text is None and len(_how_far) > 1:
+        _how_far.pop(source, None)
+    elif text is not None:
+        _how_far[source] = text
 
 
 def install() -> None:
@@ -32,5 +41,5 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _tell(number: int, frame: FrameType | None) -> None:
     with suppress(OSError):  # not by `sys.stderr`: it may be what was interrupted
-        line = f"virtstore: {how_far}\n"
+        line = f"virtstore: {'; '.join([*_how_far.values()]) or _NOTHING}\n"
         os.write(2, (f"\r\x1b[K{line}" if os.isatty(2) else line).encode())

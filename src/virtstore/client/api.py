@@ -17,7 +17,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def connect(uri: str = "local:", *, config: str | None = None, verbose: bool = F
 
 class Host:
     """A host, through a session with its agent, which is opened when it is first needed. Its
-    methods may be called from any thread, one at a time; a copy has sessions of its own."""
+    methods may be called from any thread, also at the same time: a request that finds the session
+    busy has one of its own, and so has a copy."""
 
     def __init__(
         self,
@@ -91,6 +93,8 @@ class Host:
         self._lock = threading.Lock()
         self._shared: str | None = None
         self._session: Connection | None = None
+        self._opened: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._opening = threading.Lock()
         self._closed = False
 
     def open(self) -> None:
@@ -243,8 +247,7 @@ class Host:
 
     def _open_session(self, *, for_copy: bool = False) -> Connection:
         """A session of one's own with this host's agent. `for_copy`: an image is going to move."""
-        if self._closed:
-            raise UsageError("this session was closed; open another one", host=self.name)
+        self._refuse_closed()
         control = f"{self._shared}/s" if self._shared else None
         argv = ssh.session_argv(
             self.address,
@@ -253,13 +256,36 @@ class Host:
             moves_much=for_copy,
             more=self._ssh_options,
         )
-        return Connection(argv, self.name, verbose=self._verbose)
+        with ssh.one_question_at_a_time(self.address):
+            session = Connection(argv, self.name, verbose=self._verbose)
+        with self._opening:
+            self._opened.add(session)
+        if self._closed:  # meanwhile
+            session.close()
+            self._refuse_closed()
+        return session
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UsageError("this session was closed; open another one", host=self.name)
 
     def close(self) -> None:
         """End the session. What was half-done is cleaned up or marked partial."""
         self._closed = True
-        self._drop()
+        if self._session:
+            self._drop(self._session)
         self._remove_shared()
+
+    def abort(self) -> None:
+        """End what other threads do with this host: each of their calls raises `ConnectionFailed`,
+        and what they did is cleaned up or marked partial. `close` is for when they have ended."""
+        self._closed = True
+        with self._opening:
+            sessions = list(self._opened)
+        for session in sessions:  # all are told before any is waited for
+            session.channel.close()
+        for session in sessions:
+            session.end()
 
     def __eq__(self, other: object) -> bool:
         """Whether an image of the one is the same image of the other."""
@@ -291,15 +317,12 @@ class Host:
 
     def _answer(self, request: Ask[Answer], tell: _Teller) -> Answer:
         """The answer to a request. `tell` hears of its progress."""
-        for message in self._exchange(request):
-            if answer := answer_to(request, message):
-                return answer
-            assert isinstance(message, Progressed)  # as `answers.check` has seen to
-            try:
+        with closing(self._exchange(request)) as messages:
+            for message in messages:
+                if answer := answer_to(request, message):
+                    return answer
+                assert isinstance(message, Progressed)  # as `answers.check` has seen to
                 tell.heard(message)
-            except BaseException:
-                self._drop()  # or its answer would be the next request's
-                raise
         raise AssertionError("an exchange ends with a reply")
 
     def _copy_within(self, request: protocol.CopyHere, tell: _Teller) -> protocol.Received:
@@ -310,28 +333,48 @@ class Host:
         # Its agent stays nice, so nothing else is to be asked of it.
         tell("connecting")
         with closing(self._open_session()) as session:
-            for message in _replies(session, request):
+            for message, _ in _replies(session, request):
                 if answer := answer_to(request, message):
                     return answer
                 assert isinstance(message, Progressed)
                 tell.heard(message)
         raise AssertionError("an exchange ends with a reply")
 
-    def _exchange(self, request: Request) -> Iterator[AnyMessage]:
+    def _exchange(self, request: Request) -> Generator[AnyMessage]:
         """Send a request and give its replies, for as long as the caller wants more."""
         _check(request)
-        with self._lock:
-            session = self._session = self._session or self._open_session()
+        with self._free_session() as session:
+            last = False
             try:
-                yield from _replies(session, request)
+                for reply, is_last in _replies(session, request):
+                    last = is_last
+                    yield reply
+            except GeneratorExit:
+                if not last:
+                    self._drop(session)  # or its answer would be the next request's
+                raise
             except (ConnectionFailed, answers.Untrue, KeyboardInterrupt):
-                self._drop()  # ends the operation at once
+                self._drop(session)  # ends the operation at once
                 raise
 
-    def _drop(self) -> None:
-        """End the session; the next request opens another one."""
-        session, self._session = self._session, None
-        if session:
+    @contextmanager
+    def _free_session(self) -> Iterator[Connection]:
+        """The session, or one more where another thread is using it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._session = self._session or self._open_session()
+                yield self._session
+            finally:
+                self._lock.release()
+        else:
+            with closing(self._open_session()) as another:
+                yield another
+
+    def _drop(self, session: Connection) -> None:
+        """End the session, so that the next request opens another one; not one that is ended
+        anyway."""
+        if session is self._session:
+            self._session = None
             session.close()
 
     def _placed(self, value: _Placed) -> _Placed:
@@ -704,11 +747,11 @@ def _check(request: Request) -> None:
     check_fields(request)
 
 
-def _replies(session: Connection, request: Request) -> Iterator[AnyMessage]:
-    """The replies to a request, up to the last one, each checked."""
+def _replies(session: Connection, request: Request) -> Iterator[tuple[AnyMessage, bool]]:
+    """The replies to a request, each checked, and whether it is the last one."""
     session.send(request)
     last = False
     while not last:
         reply = session.receive()[0]
         last = answers.check(request, reply, session.name)
-        yield reply
+        yield reply, last

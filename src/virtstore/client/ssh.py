@@ -15,8 +15,9 @@ import os
 import shlex
 import stat
 import subprocess
-from collections.abc import Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Final
 
@@ -32,6 +33,9 @@ _HASH: Final = 40
 
 #: Ciphers of ssh that a processor with instructions for AES is fastest at, best first.
 _FAST: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+#: Held by the login that may be asking for a password.
+_ASKING: Final = threading.Lock()
 
 
 def hosts_file() -> str:
@@ -133,6 +137,27 @@ def can_share(address: HostAddress) -> bool:
     OpenSSH, nor where the user's configuration shares connections already."""
     settings = settings_for(address)
     return bool(settings) and "controlpath" not in settings
+
+
+@contextmanager
+def one_question_at_a_time(address: HostAddress) -> Iterator[None]:
+    """Log in to a host within this, so that no two of this process's ask for a password at once.
+    Where there is nobody to ask, no login waits for another."""
+    if address.host is None or not _may_ask():
+        yield
+        return
+    with _ASKING:
+        yield
+
+
+def _may_ask() -> bool:
+    """Whether ssh has a terminal, or a program of its user's, to ask for a password."""
+    if "SSH_ASKPASS" in os.environ:
+        return True
+    with suppress(OSError):
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        return True
+    return False
 
 
 def fast_ciphers(address: HostAddress) -> str | None:
