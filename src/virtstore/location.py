@@ -62,6 +62,10 @@ class HostAddress(NamedTuple):
 
 LOCAL: Final = HostAddress()
 
+#: What stands for the path of standard input or output, as the source or the target of a copy. No
+#: image has it: a root has a name of its own.
+PIPE: Final = "/-"
+
 
 class Location(NamedTuple):
     """A path on a host; `path` is None for the host as a whole, absolute otherwise."""

@@ -8,12 +8,13 @@ from typing import Literal
 import msgspec
 
 #: What an operation is at; each has those that it needs, in this order. `waiting`: for others who
-#: have the image for a moment (udev). `checking`: whether it can be done, and by tools, whether
-#: contents are whole. `flushing`: what was made is checked and brought to the disk, and gets its
-#: name. `done`: the operation has ended well.
+#: have the image for a moment (udev). `reading`: until standard input has ended. `checking`:
+#: whether it can be done, and by tools, whether contents are whole. `flushing`: what was made is
+#: checked and brought to the disk, and gets its name. `done`: the operation has ended well.
 Stage = Literal[
     "connecting",
     "waiting",
+    "reading",
     "checking",
     "snapshot",
     "allocating",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+
+from ..waiting import PATIENCE
 from . import processes
 from .command import Client
 from .conftest import Hosts, random_image
@@ -35,6 +38,21 @@ def test_images_of_several_hosts_are_gathered_in_one_directory(
         copied = hosts.b.images / "all" / source.name
         assert copied.read_bytes() == source.read_bytes()
     assert not processes.are_gone(hosts.directory)
+
+
+def test_what_one_host_gives_by_a_pipe_another_takes(client: Client, hosts: Hosts) -> None:
+    source = random_image(hosts.a.images / "disk", MIB)
+    target = hosts.b.images / "disk"
+    given = client.start("copy", hosts.a.at(source), "-", "--archive")
+    assert isinstance(given.args, list)
+    argv = [*given.args[: given.args.index("copy")], "copy", "-", hosts.b.at(target)]
+    taken = subprocess.Popen(argv, stdin=given.stdout, env=client.environment)
+    assert given.stdout
+    given.stdout.close()  # ours, so that the one hears where the other goes
+    assert (taken.wait(PATIENCE), given.wait(PATIENCE)) == (0, 0)
+    assert given.stderr
+    given.stderr.close()
+    assert target.read_bytes() == source.read_bytes()
 
 
 def test_a_session_serves_all_locations_of_its_host(client: Client, hosts: Hosts) -> None:

@@ -13,7 +13,7 @@ from virtstore.cli import docstrings, help
 from virtstore.cli import main as cli
 from virtstore.cli.commands import COMMANDS, Group
 from virtstore.cli.pages import page_of
-from virtstore.cli.parsing import parser_of
+from virtstore.cli.parsing import parser_of, with_pipes
 from virtstore.cli.words import verb_first
 
 
@@ -49,6 +49,7 @@ def test_the_examples_of_a_command_are_understood(verb: str) -> None:
             program, *words = shlex.split(line, comments=True)
             if program == "virtstore":
                 verb, *rest = verb_first(words)
+                rest = with_pipes(verb, rest)
                 parser_of(verb).parse_args(rest, exit_on_error=False, print_error=False)
 
 

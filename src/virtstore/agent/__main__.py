@@ -11,13 +11,16 @@ import argparse
 import logging
 import os
 import sys
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
 
 from virtstore import linux, streams
 from virtstore.agent import caller, config, signals
+from virtstore.agent.operations import Handler
 from virtstore.agent.policy import LEVELS, Policy
 from virtstore.agent.serve import serve
 from virtstore.errors import Error
+from virtstore.protocol import Ask
 from virtstore.version import __version__
 
 #: Bytes of the largest buffers, of a chunk and a little more, and of what is kept of them.
@@ -27,11 +30,26 @@ _FREE: Final = 32 << 20
 
 def main() -> None:
     streams.prepare()
-    signalled = signals.install()
     arguments = parser().parse_args()
+
+    def load() -> Policy:
+        least = min(arguments.access or ["write"], key=LEVELS.__getitem__)
+        return Policy(config.load(arguments.config), arguments.restrict_to, least)
+
+    run(load, verbose=arguments.verbose)
+
+
+def run(
+    load: Callable[[], Policy],
+    find: Callable[[type[Ask[Any]]], Handler] | None = None,
+    *,
+    verbose: bool = False,
+) -> NoReturn:
+    """Serve one session on standard input and output (see `serve.serve`), and end the process."""
+    signalled = signals.install()
     caller.drop_foreign_environment()
     logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.WARNING,
+        level=logging.DEBUG if verbose else logging.WARNING,
         format="virtstore-agent: %(message)s",
         stream=sys.stderr,
     )
@@ -42,13 +60,8 @@ def main() -> None:
     os.dup2(2, 1)
     os.umask(0o077)
     linux.keep_freed_memory(_BUFFER, _FREE)
-
-    def load() -> Policy:
-        least = min(arguments.access or ["write"], key=LEVELS.__getitem__)
-        return Policy(config.load(arguments.config), arguments.restrict_to, least)
-
     try:
-        serve(load, reading, writing, signalled)
+        serve(load, reading, writing, signalled, find)
     except Error as error:
         logging.getLogger("virtstore.agent").error("%s", error)
         os._exit(1)

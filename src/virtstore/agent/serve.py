@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from virtstore.agent import journal, signals
 from virtstore.agent.context import Agent
-from virtstore.agent.operations import handler_of
+from virtstore.agent.operations import Handler, handler_of
 from virtstore.agent.policy import Policy
 from virtstore.agent.session import Session
 from virtstore.agent.status import Status
@@ -34,11 +34,15 @@ log: Final = logging.getLogger("virtstore.agent")
 
 
 def serve(
-    load: Callable[[], Policy], reading: int, writing: int, signalled: int | None = None
+    load: Callable[[], Policy],
+    reading: int,
+    writing: int,
+    signalled: int | None = None,
+    find: Callable[[type[Ask[Any]]], Handler] | None = None,
 ) -> None:
     """Serve one client until it hangs up. `load` is called when a request first needs the
     policy, so that a wrong configuration is an answer and no broken connection. `signalled`:
-    where signals are taken from."""
+    where signals are taken from. `find` gives what does requests of a type, if not `handler_of`."""
     session = Session(reading, writing)
     if signalled is not None:
         signals.heed(signalled, session)
@@ -65,14 +69,19 @@ def serve(
     try:
         session.start()
         while (frame := session.next()) is not None:
-            _answer(agent, frame[0], status)
+            _answer(agent, frame[0], status, find)
     except RuntimeError as error:  # no thread can be started
         session.broken = error
     if session.broken:
         _fail(agent, _told(session.broken, None))
 
 
-def _answer(agent: Agent, request: Message, status: Status) -> None:
+def _answer(
+    agent: Agent,
+    request: Message,
+    status: Status,
+    find: Callable[[type[Ask[Any]]], Handler] | None = None,
+) -> None:
     if isinstance(request, Unknown):
         _fail(agent, _told(agent.session.unsupported(request), None))
         return
@@ -85,7 +94,7 @@ def _answer(agent: Agent, request: Message, status: Status) -> None:
     try:
         check_fields(request)
         with status.of(request):
-            answer = handler_of(type(request))(agent, request)
+            answer: Message | None = (find or handler_of)(type(request))(agent, request)
         entry.written = getattr(answer, "written", None)
     except Interrupted as error:
         entry.code, answer = error.code, None

@@ -39,12 +39,14 @@ class Group(StrEnum):
 
 class Command(NamedTuple):
     """`function`: where it is in this package. `locations`: on how many it opens a session, if
-    they are on different hosts. `copies`: whether an image moves between two."""
+    they are on different hosts. `copies`: whether an image moves between two. `pipes`:
+    whether a location may be -, which is standard input or output."""
 
     function: str
     group: Group
     locations: int = 1
     copies: bool = False
+    pipes: bool = False
 
 
 COMMANDS: Final[dict[str, Command]] = {
@@ -62,7 +64,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "shrink": Command("images:shrink", Group.RESIZE),
     "growfs": Command("resizing:growfs", Group.RESIZE),
     "shrinkfs": Command("resizing:shrinkfs", Group.RESIZE),
-    "copy": Command("copying:copy", Group.COPY, locations=2, copies=True),
+    "copy": Command("copying:copy", Group.COPY, locations=2, copies=True, pipes=True),
     "copy-contents": Command("copying:copy_contents", Group.COPY, locations=2, copies=True),
     "compress": Command("copying:compress", Group.COPY),
     "uncompress": Command("copying:uncompress", Group.COPY),

@@ -10,7 +10,8 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from virtstore.cli.images import change
-from virtstore.cli.options import Changing, Jobs, Number, image_at, located
+from virtstore.cli.options import PIPE_WORD, Changing, Jobs, Number, image_at, located
+from virtstore.cli.piping import PIPED, Streams
 from virtstore.cli.render import copy_text
 from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Copied, Image
@@ -50,10 +51,11 @@ def copy(
     Parameters
     ----------
     source
-        An image or archive.
+        An image or archive; - is standard input, which is read to its end first.
     target
-        Where the copy goes; in an existing directory the source's name is kept, but for the
-        suffix of an archive (.zst or the like), which the copy gets or loses.
+        Where the copy goes; - is standard output, and results go to standard error then. In an
+        existing directory the source's name is kept, but for the suffix of an archive (.zst or the
+        like), which the copy gets or loses.
     more
         With several sources the last is the target, an existing directory or volume group.
     jobs
@@ -63,7 +65,7 @@ def copy(
     --------
     virtstore copy a:/mnt/images/golden.img b:/mnt/images/web.img
     virtstore copy a:/dev/vg0/web a:/dev/vg0/db b:/mnt/backups/ --snapshot --archive -j 2
-    virtstore copy b:/mnt/backups/web.img.zst a:/mnt/images/web.img --overwrite
+    virtstore copy a:/dev/vg0/web - --archive | age -r KEY -o web.img.zst.age
     """
 
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
@@ -189,7 +191,8 @@ def _between(
 ) -> int:
     """Open a session with each host, copy to the last location, and print the account of it.
     Returns the exit status."""
-    *sources, target = [located(text) for text in texts]
+    *sources, target = [PIPED if text == PIPE_WORD else located(text) for text in texts]
+    streams = Streams(sources, target, options)
     if len(sources) > 1:
         _refuse_same_name(sources)
         # With this end it is a directory or volume group that is there, or is refused.
@@ -198,7 +201,8 @@ def _between(
         os.nice(_NICE)  # and so is ssh, which encrypts
 
     def copied(hosts: Sessions, source: Location, progress: ProgressCallback) -> CopyResult:
-        one, other = image_at(hosts(source), source), image_at(hosts(target), target)
+        one = streams.source or image_at(hosts(source), source)
+        other = streams.target or image_at(hosts(target), target)
         return run(one, other, progress).result
 
     def text(result: CopyResult) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
 
@@ -21,6 +21,9 @@ def _whole_number(_: object, tokens: Sequence[Token]) -> int:
         raise ValueError(f'"{shown}" is no number')
     return int(text)
 
+
+#: What stands for `-`, which looks like an option to who reads the words. Nobody can type it.
+PIPE_WORD: Final = "\0-"
 
 #: A number that is no size, such as a partition's or a level.
 Number = Annotated[int | None, Parameter(allow_leading_hyphen=True, converter=_whole_number)]

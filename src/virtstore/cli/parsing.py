@@ -8,6 +8,7 @@ from importlib import import_module
 from cyclopts import App, CycloptsError, Parameter
 
 from virtstore.cli.commands import COMMANDS
+from virtstore.cli.options import PIPE_WORD
 from virtstore.cli.usage import usage_error
 
 
@@ -16,10 +17,18 @@ def call(verb: str, words: list[str]) -> int | None:
     `UsageError` for words that it does not take."""
     app = parser_of(verb)
     try:
-        status: int | None = app(words, exit_on_error=False, print_error=False)
+        status: int | None = app(with_pipes(verb, words), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         raise usage_error(app, error, verb) from None
     return status
+
+
+def with_pipes(verb: str, words: list[str]) -> list[str]:
+    """The words of a command, `-` in a form that is not taken for an option where it stands for
+    standard input or output."""
+    if not COMMANDS[verb].pipes:
+        return words
+    return [PIPE_WORD if word == "-" else word for word in words]
 
 
 @cache

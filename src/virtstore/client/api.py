@@ -30,11 +30,11 @@ import msgspec
 from virtstore import protocol
 from virtstore.client import answers, examination, ssh
 from virtstore.client.connection import Connection
-from virtstore.client.copy_between import relay
+from virtstore.client.copy_between import ask_beforehand, relay
 from virtstore.client.diff import compare
 from virtstore.copy_options import ContentsKeywords, CopyKeywords, CopyOptions
-from virtstore.errors import ConnectionFailed, Corrupt, Unsupported, UsageError, spelled
-from virtstore.location import HostAddress, canonical, parse_host
+from virtstore.errors import ConnectionFailed, Corrupt, Error, Unsupported, UsageError, spelled
+from virtstore.location import PIPE, HostAddress, canonical, parse_host
 from virtstore.model import (
     Access,
     Authorized,
@@ -76,6 +76,8 @@ class Host:
     """A host, through a session with its agent, which is opened when it is first needed. Its
     methods may be called from any thread, also at the same time: a request that finds the session
     busy has one of its own, and so has a copy."""
+
+    _is_pipe = False  # see client/pipe.py
 
     def __init__(
         self,
@@ -583,12 +585,14 @@ class Image:
         _check(request)
         started = time.monotonic()
         tell = _Teller(operation, progress)
-        if self.host.address == target.host.address:
+        piped = self.host._is_pipe or target.host._is_pipe
+        if self.host.address == target.host.address and not piped:
             received, transferred = self.host._copy_within(request, tell), 0
         else:
-            received, transferred = _copy_between(self.host, target.host, request, tell)
+            with _pipe_by_its_name():
+                received, transferred = _copy_between(self.host, target.host, request, tell)
         tell.done(received.size)
-        made = Image(target.host, received.path)
+        made = target if target.host._is_pipe else Image(target.host, received.path)
         return Copied(
             made.host,
             made.path,
@@ -611,7 +615,7 @@ class Image:
         return hash((self.host, self.path))
 
     def __str__(self) -> str:
-        return spelled(self.host.name, self.path)
+        return "-" if self.host._is_pipe else spelled(self.host.name, self.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -690,6 +694,9 @@ def _copy_between(
     tell("connecting")
     with _sessions(source, target, for_copy=True) as (one, other):
         one.heard = other.heard = tell.heard
+        if source._is_pipe:  # it takes its time until the target is asked
+            trial = msgspec.structs.replace(request, dry_run=True)
+            ask_beforehand(other, _receive(trial, protocol.Begin(PIPE, 1)))
         send = protocol.Send(request.source, request.options, request.contents)
         with _blamed_on_source(source, request.source):
             received = relay(one, send, other, partial(_receive, request), told)
@@ -701,7 +708,7 @@ def _receive(request: protocol.CopyHere, begin: protocol.Begin) -> protocol.Rece
     return protocol.Receive(
         request.target,
         # Not the one that the source tells: it is the user who says what is overwritten.
-        name=canonical(request.source).rpartition("/")[2],
+        name=canonical(request.source).rpartition("/")[2] if request.source != PIPE else "",
         size=begin.size,
         options=request.options,
         contents=request.contents,
@@ -721,6 +728,17 @@ def _blamed_on_source(source: Host, path: str) -> Iterator[None]:
         raise
     except Corrupt as error:
         error.host, error.path = source.name, path
+        raise
+
+
+@contextmanager
+def _pipe_by_its_name() -> Iterator[None]:
+    """Raise what is said of standard input or output as what the user called it."""
+    try:
+        yield
+    except Error as error:
+        if error.path == PIPE:
+            error.path = "-"
         raise
 
 

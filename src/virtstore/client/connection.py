@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -50,9 +50,17 @@ _REST = 8 << 10
 
 class Connection:
     """A running agent. `name`: the host's, for messages; `verbose`: show how the agent was started,
-    when it answered, and its log. `owed`: the agent has to say something next."""
+    when it answered, and its log. `handed_over`: descriptors of ours that a local agent has, too.
+    `owed`: the agent has to say something next."""
 
-    def __init__(self, argv: list[str], name: str, *, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        name: str,
+        *,
+        verbose: bool = False,
+        handed_over: Sequence[int] = (),
+    ) -> None:
         self.name = name
         self._verbose = verbose
         self.version = ""  # the agent's
@@ -70,7 +78,7 @@ class Connection:
         self._sending = False
         self._note(f"started by: {shlex.join(argv)}")
         try:
-            self._process = prestarted.take(argv)
+            self._process = prestarted.take(argv, handed_over)
         except OSError as error:
             raise ConnectionFailed(f"{argv[0]}: {error.strerror}", host=name) from None
         assert self._process.stdin is not None

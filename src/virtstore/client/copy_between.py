@@ -87,6 +87,12 @@ def relay(
     return back.received
 
 
+def ask_beforehand(target: Connection, request: Receive) -> None:
+    """Raises what the target refuses of a copy, by a dry run of it."""
+    target.send(request)
+    _expect(target, Ready)
+
+
 def _check_received(
     received: Received, request: Receive, begin: Begin, ready: Ready, digest: str, host: str
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -19,13 +20,16 @@ _PATIENCE: Final = 1.0
 _waiting: Final[list[subprocess.Popen[bytes]]] = []
 
 
-def launch(argv: list[str]) -> subprocess.Popen[bytes]:
-    """Start the process of an agent, with its session on pipes. Raises `OSError`."""
+def launch(argv: list[str], handed_over: Sequence[int] = ()) -> subprocess.Popen[bytes]:
+    """Start the process of an agent, with its session on pipes. `handed_over`: descriptors that it
+    has as well. Raises `OSError`."""
     pipe = subprocess.PIPE
     # Whoever asks all of a command's processes how far it is does not mean to kill its ssh.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
-        return subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+        return subprocess.Popen(
+            argv, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0, pass_fds=handed_over
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -37,13 +41,13 @@ def start(argv: list[str]) -> None:
         _waiting.append(launch(argv))
 
 
-def take(argv: list[str]) -> subprocess.Popen[bytes]:
+def take(argv: list[str], handed_over: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """The agent that was started by `argv`, or a new one. Raises `OSError`."""
     for process in _waiting:
         if process.args == argv:
             _waiting.remove(process)
             return process
-    return launch(argv)
+    return launch(argv, handed_over)
 
 
 def end() -> None:

@@ -6,10 +6,12 @@ has to come in order. None of them believes what a frame says of itself.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from virtstore.backends.base import ArchiveSink, Image
 from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
-from virtstore.formats.base import ImageWriter, StreamFormat
+from virtstore.formats.base import ImageWriter, Sink
 from virtstore.formats.chunk_frames import decompress_block
 from virtstore.formats.seekable import SeekableWriter
 from virtstore.protocol import Data, Part, Patch, Same, Zero
@@ -154,10 +156,16 @@ class FrameTarget:
         self._sink.finish()
 
 
+class Writes(Protocol):
+    """What is asked of a format here (`formats.base.StreamFormat`)."""
+
+    def writer(self, sink: Sink, level: int | None = None) -> ImageWriter: ...
+
+
 class StreamTarget:
     """An archive in any other format, made here from the decompressed image."""
 
-    def __init__(self, draft: ArchiveSink, form: StreamFormat, level: int | None) -> None:
+    def __init__(self, draft: ArchiveSink, form: Writes, level: int | None) -> None:
         self._sink = Appending(draft)
         self._writer: ImageWriter = form.writer(self._sink, level)
 

@@ -15,14 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 from virtstore.agent.context import Agent
-from virtstore.protocol import Answer, Ask
+from virtstore.protocol import Ask, Message
+
+#: What does a request, and gives its answer.
+Handler = Callable[[Agent, Any], Message]
 
 
-def handler_of(kind: type[Ask[Answer]]) -> Callable[[Agent, Ask[Answer]], Answer]:
+def handler_of(kind: type[Ask[Any]]) -> Handler:
     """What does requests of this type."""
     module, name = kind.handler.split(".")
-    found: Callable[[Agent, Ask[Answer]], Answer]
+    found: Handler
     found = getattr(import_module(f"{__name__}.{module}"), name)
     return found

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 
 from virtstore import formats, names
 from virtstore.agent import priority
@@ -19,7 +19,8 @@ from virtstore.agent.context import (
     Agent,
     require_room,
 )
-from virtstore.agent.operations.copy_source import check_archive, held, opened_source
+from virtstore.agent.operations.copy_frames import arriving, encoding_of, send_frames
+from virtstore.agent.operations.copy_source import held, opened_source
 from virtstore.agent.operations.copy_target import (
     Opened,
     Wanted,
@@ -39,7 +40,6 @@ from virtstore.backends.version import written
 from virtstore.copy_options import CopyOptions
 from virtstore.digest import CHUNK, DIGEST_SIZE
 from virtstore.errors import (
-    ConnectionFailed,
     Corrupt,
     InUse,
     NoSpace,
@@ -52,65 +52,28 @@ from virtstore.location import canonical
 from virtstore.model import Compression
 from virtstore.names import KINDS
 from virtstore.protocol import (
-    Abandon,
-    AnyMessage,
     Begin,
     CopyHere,
-    Data,
     Digests,
     End,
     Existing,
     HashImage,
-    Patch,
     Ready,
     Receive,
     Received,
-    Same,
     Send,
-    Sent,
-    Start,
-    Zero,
 )
 from virtstore.transfer.hashing import survey
 from virtstore.transfer.receive import Outcome, receive
-from virtstore.transfer.send import Encoding, send
 from virtstore.units import format_size
 
 
 def send_image(agent: Agent, request: Send) -> End:
-    encoding = _encoding(request.options)
+    encoding = encoding_of(request.options)
     with opened_source(agent, request) as (place, source):
-        session = agent.session
         holds = held(place, source)
-        target = session.take_fingerprints(source.size)
-        session.send(Begin(place.path, source.size, holds, place.store.losses(place.name)))
-        start, _ = session.expect()
-        if not isinstance(start, Start):
-            raise _out_of_order(start)
-        if start.check:
-            check_archive(agent, source)
-        # Closed before what it reads is: its threads may be at work.
-        with closing(send(source, encoding, target if start.compare else None)) as frames:
-            for message, payload in frames:
-                session.check()
-                if isinstance(message, End):
-                    return message
-                session.send(message, payload)
-                session.reached("copying", message.offset + message.length, source.size)
-                target.forget((message.offset + message.length) // CHUNK)
-    raise AssertionError("what is sent ends with an End")
-
-
-def _encoding(options: CopyOptions) -> Encoding:
-    """What is sent to another host: frames as its archive keeps them, or what moves fastest."""
-    whole = options.compression == "zstd"
-    level = options.level if options.compression in (None, "zstd") else None
-    return Encoding(
-        whole_frames=whole,
-        level=level_for(formats.by_name("zstd"), level),
-        adaptive=level is None and not whole,
-        bwlimit=options.bytes_per_second,
-    )
+        begin = Begin(place.path, source.size, holds, place.store.losses(place.name))
+        return send_frames(agent, source, encoding, begin)
 
 
 def receive_image(agent: Agent, request: Receive) -> Received | Ready:
@@ -134,7 +97,7 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
 
             with surveyed(agent, opened, place, tell):
                 outcome = receive(
-                    _arriving(agent, request.size), request.size, opened.target, agent.session.fail
+                    arriving(agent, request.size), request.size, opened.target, agent.session.fail
                 )
             noted = _publish(agent, place, wanted, opened, replaced)
         return _received(place, wanted, outcome, noted)
@@ -238,6 +201,12 @@ def _below(agent: Agent, path: str, name: str, archive: Compression | None) -> s
     says what the target is (`x.img.zst` becomes `x.img`, `x.img` becomes `x.img.zst`)."""
     if not agent.policy.is_store(path):
         return path
+    if not name:
+        raise UsageError(
+            "it is a directory, and standard input has no name; name the image as well:"
+            f" {path.rstrip('/')}/NAME",
+            path=path,
+        )
     kept = image_name(name) or name
     return f"{path.rstrip('/')}/{kept}{names.SUFFIXES[archive] if archive else ''}"
 
@@ -317,27 +286,6 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
                 remedy = "its size is what it is: make the source smaller ('virtstore resize')"
             sizes = f"it has {format_size(image.size)}, the source {format_size(wanted.size)}"
             raise NoSpace(f"{sizes}; {remedy}", path=place.path)
-
-
-def _arriving(agent: Agent, size: int) -> Iterator[Sent]:
-    """The source's frames, as the client passes them on."""
-    while True:
-        message, payload = agent.session.expect()
-        match message:
-            case Abandon():
-                raise Corrupt("the source failed")
-            case Data() | Patch() | Zero() | Same():
-                agent.session.reached("copying", message.offset + message.length, size)
-                yield message, payload
-            case End():
-                yield message, b""
-                return
-            case _:
-                raise _out_of_order(message)
-
-
-def _out_of_order(message: AnyMessage) -> ConnectionFailed:
-    return ConnectionFailed(f"a {type(message).__name__} in the middle of a copy")
 
 
 def hash_image(agent: Agent, request: HashImage) -> End:
