@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from virtstore.cli.options import Changing, image_at, located
 from virtstore.cli.render import changed_text, on
-from virtstore.cli.several import Sessions, for_each, sessions, with_progress
+from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Image
 from virtstore.location import Location
 from virtstore.model import Changed, Cleaned
@@ -199,13 +199,16 @@ def clean(location: str, /, *more: str, options: Changing = _DEFAULTS) -> int:
     virtstore clean a:/mnt/images --dry-run
     virtstore clean a:/dev/vg0 a:/mnt/images
     """
-    with sessions(options) as host_of:
-        return for_each(
-            [located(text) for text in (location, *more)],
-            lambda at: host_of(at).clean(at.path or "", dry_run=options.dry_run),
-            lambda cleaned: None if options.quiet else _cleaned_text(cleaned),
-            options,
-        )
+
+    def cleaned(hosts: Sessions, at: Location, progress: ProgressCallback) -> Cleaned:
+        return hosts(at).clean(at.path or "", dry_run=options.dry_run, progress=progress)
+
+    return with_progress(
+        [located(text) for text in (location, *more)],
+        cleaned,
+        lambda done: None if options.quiet else _cleaned_text(done),
+        options,
+    )
 
 
 def _cleaned_text(cleaned: Cleaned) -> str:

@@ -110,13 +110,16 @@ def info(location: str, /, *more: str, exact: Exact = False, options: Common = _
     places = [located(text) for text in (location, *more)]
     screen = screen_of(sys.stdout)
     gap = "\n" if more else ""
-    with sessions(options) as host_of:
-        return for_each(
-            places,
-            lambda at: image_at(host_of(at), at).info(),
-            lambda found: info_text(found, exact=exact, screen=screen) + gap,
-            options,
-        )
+
+    def looked_at(hosts: Sessions, at: Location, progress: ProgressCallback) -> ImageInfo:
+        return image_at(hosts(at), at).info(progress=progress)
+
+    return with_progress(
+        places,
+        looked_at,
+        lambda found: info_text(found, exact=exact, screen=screen) + gap,
+        options,
+    )
 
 
 def storage_info(

@@ -159,9 +159,12 @@ class Host:
         reply = self._ask(protocol.GetStorageInfo())
         return self._placed(reply.info)
 
-    def clean(self, path: str, *, dry_run: bool = False) -> Cleaned:
+    def clean(
+        self, path: str, *, dry_run: bool = False, progress: ProgressCallback | None = None
+    ) -> Cleaned:
         """Remove what interrupted operations left in a directory, or of one image."""
-        return self._placed(self._ask(protocol.CleanUp(path, dry_run)).result)
+        done = self._ask(protocol.CleanUp(path, dry_run), "clean", progress)
+        return self._placed(done.result)
 
     def _seen(self, answer: protocol.Examined) -> examination.Seen:
         session = self._session
@@ -394,9 +397,10 @@ class Image:
     host: Host
     path: str
 
-    def info(self) -> ImageInfo:
+    def info(self, *, progress: ProgressCallback | None = None) -> ImageInfo:
         """Everything that can be read off the image. Raises `NotFound`, `Denied`."""
-        return self.host._placed(self.host._ask(protocol.GetInfo(self.path)).info)
+        told = self.host._ask(protocol.GetInfo(self.path), "info", progress)
+        return self.host._placed(told.info)
 
     def delete(
         self,

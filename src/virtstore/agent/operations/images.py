@@ -131,6 +131,7 @@ def _image_size(source: Place, target: Place) -> int | None:
 
 def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
     agent.policy.require(request.path, "write", directory=True)
+    agent.session.stage("checking")
     if agent.policy.is_store(request.path):
         with agent.policy.store(request.path, "write") as store:
             agent.mend(store, request.path)

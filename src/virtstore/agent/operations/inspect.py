@@ -68,6 +68,7 @@ _MEASURING: Final = 60
 
 
 def info(agent: Agent, request: GetInfo) -> Told:
+    agent.session.stage("checking")  # what tools measure may take long
     with agent.policy.image(request.path, "read") as place:
         found = stored(place)
         with ExitStack() as stack:
