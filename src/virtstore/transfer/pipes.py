@@ -89,13 +89,14 @@ class PipeSink(ArchiveSink):
         rest = memoryview(data)
         try:
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                count = os.write(self._fd, rest)
+                self.written += count
+                rest = rest[count:]
         except BrokenPipeError:
             raise Error(
                 "whoever read standard output has gone before it had everything"
                 f" ({self.written} bytes were written)"
             ) from None
-        self.written += len(data)
 
     def finish(self) -> None:
         return
