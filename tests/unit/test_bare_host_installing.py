@@ -17,7 +17,7 @@ import pytest
 from tests.unit.small_bundle import small_bundle
 
 from virtstore.bare_host.installing import Done, install
-from virtstore.bare_host.places import Places, Refused, digest_in_use, digests, exclusive
+from virtstore.bare_host.places import Places, Refused, digests, exclusive
 from virtstore.bare_host.removing import owned, uninstall
 from virtstore.bare_host.survey import survey
 from virtstore.client.bundle import Bundle
@@ -94,22 +94,23 @@ def test_a_newer_bundle_takes_the_place_of_the_older(places: Places) -> None:
 def test_wherever_an_installation_is_killed_there_is_the_old_one_or_the_new(
     places: Places,
 ) -> None:
-    put(places, OLD)
     step, packed = 0, NEW.packed()
+    put(places, OLD)
     while killed_at(step, places, NEW.digest, TEXT, given=packed):
         assert told(places) in ("1.0", "2.0")
         assert told(places, "virtstore") == told(places)
         if os.path.exists(places.configuration):
             assert Path(places.configuration).read_text() == TEXT
+        put(places, NEW, TEXT)
+        assert sorted(os.listdir(places.library)) == sorted([NEW.digest, "current"])
+        assert sorted(os.listdir(places.commands)) == ["virtstore", "virtstore-agent"]
+        assert Path(places.configuration).read_text() == TEXT
         step += 1
-        if digest_in_use(places) == NEW.digest or os.path.exists(places.configuration):
-            uninstall(places)
-            Path(places.configuration).unlink(missing_ok=True)
-            put(places, OLD)
+        uninstall(places)
+        Path(places.configuration).unlink()
+        put(places, OLD)
     assert step > 20
     assert told(places) == "2.0"
-    assert sorted(os.listdir(places.library)) == sorted([NEW.digest, "current"])
-    assert sorted(os.listdir(places.commands)) == ["virtstore", "virtstore-agent"]
 
 
 def test_wherever_a_removal_is_killed_the_next_one_ends_it(places: Places) -> None:
