@@ -94,7 +94,7 @@ def test_the_commands_of_the_pages_are_understood() -> None:
     lines = re.findall(r"^(?:\$ | +cmd: )?virtstore ([^|>#&\n]+)", text, re.M)
     assert len(lines) > 20
     for line in lines:
-        # A pipe is a location, and the parser's own no option.
+        # `-` is a location, which the parser by itself takes for an option.
         parse(["/x" if word == "-" else word for word in shlex.split(line)])
 
 
