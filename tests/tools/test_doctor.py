@@ -136,7 +136,7 @@ def test_what_is_missing_is_named_with_what_it_is_for(
 ) -> None:
     monkeypatch.setenv("PATH", str(images))
     told = findings(status=1)
-    missing = {each["what"]: each["remedy"] for each in told if "is missing" in each["what"]}
+    missing = {each["what"]: each["remedy"] for each in told if " missing; " in each["what"]}
     bubblewrap = next(what for what in missing if what.startswith("bwrap is missing"))
     assert "looking into images" in bubblewrap
     assert missing[bubblewrap] == "install it (Debian: apt install bubblewrap)"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from virtstore import run
 from virtstore.agent import doctor, locks
 from virtstore.agent.config import Config
 from virtstore.agent.doctor import configuration, libvirt, programs, system
@@ -27,6 +28,15 @@ def policy(*roots: Path, restrict_to: tuple[str, ...] = (), log: str = "none") -
 
 def nothing() -> None:
     pass
+
+
+def test_what_one_package_brings_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "find", lambda tool: None)
+    told = {each.what: each.remedy for each in programs.optional()}
+    ext = "e2fsck, resize2fs are missing; they are for resizing ext2, ext3, ext4"
+    assert told[ext] == "install them (Debian: apt install e2fsprogs)"
+    lzop = "lzop is missing; it is for archives in lzop"
+    assert told[lzop] == "install it (Debian: apt install lzop)"
 
 
 def test_a_check_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,6 +316,15 @@ def test_a_thin_pool_is_shown_below_its_volume_group() -> None:
     assert "1 GiB" in lines[3]
 
 
+def test_what_nobody_could_look_into_is_not_shown_as_empty() -> None:
+    bare = msgspec.structs.replace(IMAGE, partitions=(), in_use=(), warnings=())
+    unseen = msgspec.structs.replace(bare, warnings=("bwrap is not installed on this host",))
+    assert "file system: none recognised\n" in info_text(bare)
+    assert "file system: none recognised; see the warning\n" in info_text(unseen)
+    _, one, other = list_text([bare, unseen], long=True).splitlines()
+    assert (one.split()[-3], other.split()[-3]) == ("-", "?")
+
+
 def test_owners_are_listed_where_they_differ() -> None:
     assert "OWNER" not in _long(SMALL, LARGE)[0]
     head, small, large = _long(SMALL, msgspec.structs.replace(LARGE, owner="root"))

@@ -82,7 +82,9 @@ def _cells(entry: Entry | ImageInfo, *, exact: bool) -> Row:
 def _contents(image: ImageInfo) -> str:
     if count := len(image.partitions):
         return f"{count} partition" + "s" * (count > 1)
-    filesystem = image.filesystem.type if image.filesystem else "-"
+    # Whatever kept the host from looking is a warning.
+    nothing = "?" if image.warnings else "-"
+    filesystem = image.filesystem.type if image.filesystem else nothing
     return image.compression or image.container or filesystem
 
 
@@ -138,7 +140,8 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
 def _facts_inside(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
     looked_into = (info.compression or info.container) is None or info.filesystem is not None
     if info.state == "complete" and looked_into and not info.partitions:
-        yield _Fact("file system", _filesystem_text(info.filesystem, exact=exact))
+        why = "; see the warning" if info.warnings and not info.filesystem else ""
+        yield _Fact("file system", _filesystem_text(info.filesystem, exact=exact) + why)
     for each in info.partitions:
         name = f" {each.name!r}" if each.name else ""
         inside = _filesystem_text(each.filesystem, exact=exact)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from virtstore import formats, run
 from virtstore.errors import Error
@@ -55,19 +54,38 @@ def required() -> Iterator[Finding]:
         yield ok(f"{', '.join(_REQUIRED)} are installed")
 
 
+class _Missing(NamedTuple):
+    """Tools of one package, and what they are for, both in order."""
+
+    tools: dict[str, None]
+    purposes: dict[str, dict[str, None]]
+
+    def note(self, tool: str, doing: str, what: str) -> None:
+        self.tools[tool] = None
+        self.purposes.setdefault(doing, {})[what] = None
+
+    def told(self) -> str:
+        purposes = "; ".join(f"{doing} {', '.join(of)}" for doing, of in self.purposes.items())
+        are, they = ("are", "they are") if len(self.tools) > 1 else ("is", "it is")
+        return f"{', '.join(self.tools)} {are} missing; {they} for {purposes}"
+
+
 def optional() -> Iterator[Finding]:
     """Tools for kinds of file systems and archives: whoever has none of a kind needs none."""
-    wanted: dict[str, list[str]] = defaultdict(list)
+    missing: dict[str, _Missing] = {}
+
+    def want(tools: Iterable[str], doing: str, what: str) -> None:
+        for tool in tools:
+            if tool not in _REQUIRED:
+                missing.setdefault(run.package(tool), _Missing({}, {})).note(tool, doing, what)
+
     for kind, filesystem in registry.FILESYSTEMS.items():
-        for tool in run.missing(*filesystem.capabilities.tools):
-            wanted[tool].append(f"resizing {kind}")
+        want(run.missing(*filesystem.capabilities.tools), "resizing", kind)
     for name, archive in formats.FORMATS.items():
-        for tool in archive.missing():
-            wanted[tool].append(f"archives in {name}")
-    for tool, purposes in wanted.items():
-        if tool not in _REQUIRED:
-            yield note(f"{tool} is missing; it is for {', '.join(purposes)}", _install(tool))
-    if not wanted:
+        want(archive.missing(), "archives in", name)
+    for each in missing.values():
+        yield note(each.told(), _install(*each.tools))
+    if not missing:
         yield ok("the tools of every kind of file system and archive are installed")
 
 
@@ -100,5 +118,6 @@ def _opening() -> str:
     return ""
 
 
-def _install(tool: str) -> str:
-    return f"install it (Debian: apt install {run.package(tool)})"
+def _install(tool: str, *more: str) -> str:
+    """The remedy for tools of one package."""
+    return f"install {'them' if more else 'it'} (Debian: apt install {run.package(tool)})"
