@@ -12,8 +12,8 @@ from virtstore.agent.config import Config, Limits
 from virtstore.backends.kinds import KINDS
 
 _ACCESS: Final = (
-    'What clients may do: "read", "append" (make new images, and neither change nor remove one),'
-    ' or "write".'
+    'What clients may do: "read", "append" (read, and make new images, but neither change nor'
+    ' remove one), or "write".'
 )
 
 #: By table and key; those of no table are under "".

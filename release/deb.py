@@ -74,7 +74,7 @@ _EXAMPLE: Final = """\
 # it.
 #[[directory]]
 #path = "/var/lib/libvirt/images"
-#access = "write"    # or "append": new images only; or "read"
+#access = "write"    # or "append": read, and make new images; or "read"
 
 # A volume group: its logical volumes are images.
 #[[volume_group]]

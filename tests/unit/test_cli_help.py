@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from release import configuration
 
 from virtstore.cli import docstrings, help
 from virtstore.cli import main as cli
@@ -121,3 +122,13 @@ def test_what_a_command_line_does_not_need_is_not_imported(
     ran = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
     assert "virtstore.cli.main" in ran.stderr
     assert not others & set(ran.stderr.split())
+
+
+def test_append_is_said_to_include_reading_wherever_it_is_explained() -> None:
+    """An administrator who hides backups from a key by "append" is mistaken."""
+    told = {option.synopsis.split()[0]: option.meaning for option in page_of("install").options}
+    assert "read" in told["--append"]
+    assert "configuration" in told["--key"]
+    keys = [key for table in configuration.tables() for key in table.keys if key.name == "access"]
+    assert keys
+    assert all('"append" (read,' in key.meaning for key in keys)

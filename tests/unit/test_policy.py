@@ -184,10 +184,61 @@ def test_a_restriction_to_no_root_allows_nothing_and_says_so(root: Path) -> None
     assert list(policy.roots()) == []
     for path in (f"{root}/x.img", "/srv/typo/x.img"):
         with (
-            pytest.raises(Denied, match=r"restricted to /srv/typo.*no root"),
+            pytest.raises(Denied, match=r"restricted to /srv/typo.*allows no directory") as raised,
             policy.image(path, "read"),
         ):
             pass
+        assert "make it first: install -d -m 700 /srv/typo" in raised.value.message
+        lines = raised.value.message.partition("\n\n")[2]
+        assert tomllib.loads(lines)["directory"] == [{"path": "/srv/typo", "access": "write"}]
+
+
+@pytest.mark.parametrize("there", ["sub", "x.img"])
+def test_of_a_restriction_to_what_is_there_nothing_is_said_to_be_made(
+    root: Path, there: str
+) -> None:
+    """The line that allows an image is its directory's."""
+    policy = Policy(Config(), (f"{root}/{there}",), "append")
+    told = policy.how_to_allow
+    assert "install -d" not in told
+    directory = root / there if there == "sub" else root
+    lines = told.partition("\n\n")[2]
+    assert tomllib.loads(lines)["directory"] == [{"path": str(directory), "access": "append"}]
+
+
+@pytest.mark.parametrize("volume", ["/dev/vg7", "/dev/vg7/web"])
+def test_a_restriction_to_a_volume_is_allowed_by_its_group(volume: str) -> None:
+    lines = Policy(Config(), (volume,), "read").how_to_allow.partition("\n\n")[2]
+    assert tomllib.loads(lines) == {"volume_group": [{"name": "vg7", "access": "read"}]}
+
+
+def test_of_a_restriction_that_cannot_be_allowed_it_is_said_why() -> None:
+    told = Policy(Config(), ("/etc/images",)).how_to_allow
+    assert "the system's own" in told
+    assert "[[" not in told
+
+
+def test_each_that_is_too_narrow_is_named(root: Path) -> None:
+    """Else whoever mends one of them is refused again."""
+    policy = Policy(Config((DirectoryRoot(str(root), "append"),)), (str(root),), "read")
+    with pytest.raises(Denied) as raised:
+        policy.require(f"{root}/x.img", "write")
+    assert f'access = "append" for {root}' in raised.value.message
+    assert "started with --access read" in raised.value.message
+    with pytest.raises(Denied) as raised:
+        policy.require(f"{root}/x.img", "append")
+    assert "the configuration" not in raised.value.message
+
+
+def test_a_narrow_access_is_named_beside_a_place_that_is_not_allowed(root: Path) -> None:
+    for restrict in ((), ("/srv/other",)):
+        for roots in ((), (DirectoryRoot("/srv/other", "write"),)):
+            policy = Policy(Config(roots), restrict, "append")
+            with pytest.raises(Denied, match=r'--access append, and .* needs "write"'):
+                policy.require(f"{root}/x.img", "write")
+            with pytest.raises(Denied) as raised:
+                policy.require(f"{root}/x.img", "append")
+            assert "--access" not in raised.value.message
 
 
 def test_a_restriction_never_widens(root: Path) -> None:

@@ -29,12 +29,6 @@ LEVELS: Final[dict[Access, int]] = {"read": 0, "append": 1, "write": 2}
 #: So many roots are named to somebody who asks for what is in none.
 _SHOWN: Final = 8
 
-_MEANINGS: Final[dict[Access, str]] = {
-    "read": "reading",
-    "append": "making new images",
-    "write": "changing and removing images",
-}
-
 
 class Place(NamedTuple):
     """An allowed name in an opened store; `path` is for people and JSON, `lock` the
@@ -85,8 +79,12 @@ class Policy:
         """The sentence that `--restrict-to` narrows this session, and whether it leaves
         anything."""
         told = f"this connection is restricted to {', '.join(self._restrict_to)}"
-        nothing = ", and no root that is configured here has anything of that"
-        return told + (nothing if self.leaves_nothing else "")
+        return told + (f", and the configuration {hints.NOTHING}" if self.leaves_nothing else "")
+
+    @property
+    def how_to_allow(self) -> str:
+        """What is to be done where the configuration allows nothing of that."""
+        return hints.to_allow(self._restrict_to, self._access, self.config.file_to_write)
 
     @contextmanager
     def image(self, path: str, need: Access) -> Iterator[Place]:
@@ -191,7 +189,7 @@ class Policy:
         found = self._found(wanted) or self._found(plain_path(path))
         names = (wanted, found[0].address(found[1])) if found else (wanted,)
         if self._restrict_to and not any(within(n, r) for n in names for r in self._restrict_to):
-            raise Denied(self.restricted, path=wanted)
+            self._refuse_restricted(wanted, need)
         if found is None:
             self._refuse_unconfigured(wanted, need, directory or path.endswith("/"))
         root, inside = found
@@ -208,12 +206,27 @@ class Policy:
         found = self._found(path)
         return found is not None and found[0] is root
 
+    def _refuse_restricted(self, path: str, need: Access) -> NoReturn:
+        """What the configuration has at `path` is not told: that may lie elsewhere."""
+        more = f". {self.how_to_allow}" if self.leaves_nothing else ""
+        raise Denied(f"{self.restricted}{self._besides(need)}{more}", path=path)
+
+    def _besides(self, need: Access) -> str:
+        """That `--access` is too narrow as well: who mends the rest only would be refused again."""
+        narrow = LEVELS[need] > LEVELS[self._access]
+        return f"; besides, {self._started}, and {hints.needs(need)}" if narrow else ""
+
+    @property
+    def _started(self) -> str:
+        return f"this connection was started with --access {self._access}"
+
     def _refuse_unconfigured(self, path: str, need: Access, directory: bool) -> NoReturn:
         if self.leaves_nothing:
-            raise Denied(self.restricted, path=path)
+            self._refuse_restricted(path, need)
         read = " and ".join(self.config.sources) or "no configuration was found"
         read += f"; {self.config.ignored}" if self.config.ignored else ""
         refused = f"this host's configuration ({read}) allows nothing here{self._allowances()}"
+        refused += self._besides(need)
         tree = path if directory else os.path.dirname(path)
         root = hints.root_to_write(path, tree, need)
         if isinstance(root, str):
@@ -231,11 +244,10 @@ class Policy:
         return f"; what it allows is {', '.join(seen[:_SHOWN] + more)}" if seen else ""
 
     def _refuse_access(self, root: Root, path: str, need: Access) -> NoReturn:
-        if LEVELS[need] > LEVELS[root.access]:
-            how = f'the configuration has access = "{root.access}" for {root.path}'
-        else:
-            how = f"this connection was started with --access {self._access}"
-        raise Denied(f'{how}; {_MEANINGS[need]} needs "{need}"', path=path)
+        configured = f'the configuration has access = "{root.access}" for {root.path}'
+        said = ((root.access, configured), (self._access, self._started))
+        narrow = [how for access, how in said if LEVELS[need] > LEVELS[access]]
+        raise Denied(f"{', and '.join(narrow)}; {hints.needs(need)}", path=path)
 
     @contextmanager
     def _open(self, root: Root, inside: str, name: str = "") -> Iterator[Store]:

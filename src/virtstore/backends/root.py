@@ -61,6 +61,10 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         """Why there can be no such root, as far as its path tells; None where there can."""
         return None
 
+    def how_to_make(self) -> str:
+        """The command that makes the place; "" where it is there, or where no command can tell."""
+        return ""
+
     def check(self) -> None:
         """Raises `WrongValue` where a value in the table makes no sense."""
 

@@ -65,11 +65,12 @@ def install(
     remember
         Write to hosts.toml here how its agent is started, where its PATH does not tell.
     key
-        A public key that may start an agent there, and do nothing else.
+        A public key that may start an agent there, and do nothing else. The host's configuration
+        has to allow what the key may do, too.
     read
         That key may read images there.
     append
-        That key may make new images there, and change none.
+        That key may read images there and make new ones, and change none.
     write
         That key may do everything there.
 

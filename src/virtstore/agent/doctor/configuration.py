@@ -19,7 +19,8 @@ def anything(policy: Policy) -> Iterator[Finding]:
     if policy.leaves_nothing:
         yield problem(
             policy.restricted,
-            "configure a root that has it, or change --restrict-to in the command= of that key",
+            "change --restrict-to in the command= of that key where it is mistaken."
+            f" {policy.how_to_allow}",
         )
     elif not policy.config.roots:
         ignored = f" ({policy.config.ignored})" if policy.config.ignored else ""

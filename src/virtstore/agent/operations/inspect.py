@@ -82,7 +82,7 @@ def list_images(agent: Agent, request: ListImages) -> ListEnd:
     scan = Scan() if request.long else None
     if request.path is None:
         if agent.policy.leaves_nothing:
-            raise Denied(agent.policy.restricted)
+            raise Denied(f"{agent.policy.restricted}. {agent.policy.how_to_allow}")
         roots = [root for root, _ in agent.policy.roots()]
         entries = [Entry(r.path, "", r.listed) for r in roots if not (r.is_image and request.long)]
         agent.session.send(Listed(tuple(entries)))

@@ -21,7 +21,9 @@ from virtstore.version import __version__
 
 
 def storage_info(agent: Agent, request: GetStorageInfo) -> ToldStorage:
-    warnings = [agent.policy.restricted] if agent.policy.leaves_nothing else []
+    warnings = []
+    if agent.policy.leaves_nothing:
+        warnings.append(f"{agent.policy.restricted}; 'virtstore doctor' says what to do")
     if agent.policy.config.ignored and not agent.policy.config.sources:
         warnings.append(agent.policy.config.ignored)
     told: list[RootInfo] = []

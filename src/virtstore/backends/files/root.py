@@ -12,6 +12,7 @@ import grp
 import os
 import pwd
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import ClassVar, Final, Self
@@ -53,6 +54,10 @@ class DirectoryRoot(Root, frozen=True):
 
     def unfit(self) -> str | None:
         return places.no_place_for_images(self.path)
+
+    def how_to_make(self) -> str:
+        there = os.path.lexists(self.path)
+        return "" if there else f"install -d -m 700 {shlex.quote(self.path)}"
 
     @cached_property
     def new_files(self) -> NewFiles:
