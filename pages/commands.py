@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from virtstore.cli.commands import COMMANDS, Group
-from virtstore.cli.pages import Operand, Option, Page, page_of
+from virtstore.cli.common_options import CHANGING, EVERY, Option
+from virtstore.cli.pages import Operand, Page, page_of
 
 from .markdown import cell, text
 
@@ -26,7 +27,8 @@ def page() -> str:
     for group in Group:
         parts += [f"## {group}\n"] if any(each.group is group for each in found) else []
         parts += [_command(each) for each in found if each.group is group]
-    parts += ["## Options of every command\n", _options(_common(found))]
+    parts += ["## Options of every command\n", _options(EVERY)]
+    parts += ["## Options of every command that changes something\n", _options(CHANGING)]
     return "\n".join(parts)
 
 
@@ -37,11 +39,6 @@ def _command(page: Page) -> str:
         parts.append("\n".join([*_head(), *_operands(page.operands), *_rows(page.options)]) + "\n")
     parts += ["\n".join(("```sh", *page.examples, "```\n"))] if page.examples else []
     return "\n".join(parts)
-
-
-def _common(found: Iterable[Page]) -> tuple[Option, ...]:
-    """Each option that several commands have, once."""
-    return tuple({option.names: option for each in found for option in each.common}.values())
 
 
 def _options(options: Iterable[Option]) -> str:

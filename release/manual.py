@@ -34,7 +34,8 @@ from virtstore import errors, location
 from virtstore.agent import __main__ as agent
 from virtstore.cli import help
 from virtstore.cli.commands import COMMANDS, Group
-from virtstore.cli.pages import Option, Page, page_of
+from virtstore.cli.common_options import CHANGING, EVERY, Option
+from virtstore.cli.pages import Page, page_of
 from virtstore.version import __version__
 
 _TOML: Final = ("virtstore.toml", 5)
@@ -64,8 +65,9 @@ def _main(pages: Iterable[Page]) -> str:
         section("LOCATIONS", *_locations()),
         section("SIZES", paragraph(manual_texts.SIZES)),
         section("COMMANDS", *groups),
-        section("OPTIONS OF EVERY COMMAND", *_options(page_of("clean").common)),
-        section("EXIT STATUS", tagged("0", "Done."), *_statuses()),
+        section("OPTIONS OF EVERY COMMAND", *_options(EVERY)),
+        section("OPTIONS OF EVERY COMMAND THAT CHANGES SOMETHING", *_options(CHANGING)),
+        section("EXIT STATUS", *_statuses(), *map(paragraph, manual_texts.STATUSES)),
         section("ENVIRONMENT", *_terms(manual_texts.ENVIRONMENT)),
         section("FILES", *_terms(manual_texts.FILES)),
         section("SIGNALS", *_terms(manual_texts.SIGNALS)),
@@ -86,9 +88,9 @@ def _command(told: Page) -> str:
         section("DESCRIPTION", *map(paragraph, (told.summary, *told.paragraphs))),
         *([section("ARGUMENTS", *words)] if words else []),
         *([section("OPTIONS", *_options(told.options))] if told.options else []),
-        *([section("OPTIONS OF EVERY COMMAND", *_options(told.common))] if told.common else []),
+        *([section("COMMON OPTIONS", *_options(told.common))] if told.common else []),
         section("EXAMPLES", verbatim(told.examples)),
-        section("EXIT STATUS", paragraph(manual_texts.STATUS)),
+        section("EXIT STATUS", *map(paragraph, _own_status(told))),
         see_also([_MAIN, *((f"virtstore-{verb}", 1) for verb in same), _TOML]),
     ]
     return page(name, 1, __version__, *sections)
@@ -138,10 +140,21 @@ def _locations() -> list[str]:
 
 
 def _statuses() -> list[str]:
-    """The statuses of errors, which are those of errors.py."""
-    told = re.findall(r'code "(.*?)" +exit (\d+) +(.*)', errors.__doc__ or "")
-    told.sort(key=lambda row: int(row[1]))
-    return [tagged(status, f"{code}: {meaning}.") for code, status, meaning in told]
+    """All statuses. Those of errors are those of errors.py, of which several may share one."""
+    told: dict[int, list[str]] = {0: ["Done."]}
+    rows = re.findall(r'code "(.*?)" +exit (\d+) +(.*)', errors.__doc__ or "")
+    for code, status, meaning in rows:
+        told.setdefault(int(status), []).append(f"{code}: {meaning}.")
+    told[1] += [f"{verb}: {why}." for verb, why in manual_texts.NO_ERROR.items()]
+    return [tagged(str(status), " ".join(told[status])) for status in sorted(told)]
+
+
+def _own_status(told: Page) -> Iterator[str]:
+    why = manual_texts.NO_ERROR.get(told.verb)
+    yield f"0; or 1 if {why}." if why else manual_texts.DONE
+    if not why and any(operand.repeated for operand in told.operands):
+        yield manual_texts.STATUS_OF_SEVERAL
+    yield manual_texts.OTHER_STATUSES
 
 
 def _options(options: Iterable[Option]) -> Iterator[str]:

@@ -19,7 +19,22 @@ SIZES: Final = (
     "A number is bytes. K, M, G, T, P and KiB to PiB are powers of 1024, KB to PB powers of 1000;"
     " case does not matter. grow and resize also take +SIZE, shrink and resize -SIZE."
 )
-STATUS: Final = "0 if it was done; virtstore(1) lists the others."
+DONE: Final = "0 if it was done."
+STATUS_OF_SEVERAL: Final = (
+    "Each of several locations is done whatever becomes of the others; the status is that of the"
+    " first that failed."
+)
+OTHER_STATUSES: Final = "virtstore(1) lists those of failures."
+#: When commands exit 1 though nothing failed.
+NO_ERROR: Final = {
+    "diff": "the images differ",
+    "doctor": "there is a problem or a warning",
+}
+STATUSES: Final = (
+    STATUS_OF_SEVERAL,
+    'With --json a failure is {"error": {"code", "message", "host", "path"}}, and what differs or'
+    " is wrong is an ordinary result: so a script tells status 1 of diff or doctor from a failure.",
+)
 ENVIRONMENT: Final[Terms] = (
     ("VIRTSTORE_RSH", "The program in place of ssh, with its options."),
     ("VIRTSTORE_AGENT", "How an agent is started: a path, or sudo virtstore-agent."),

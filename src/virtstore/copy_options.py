@@ -48,8 +48,8 @@ class TargetKeywords(TypedDict, total=False):
     format: Compression | None
     "The archive's format (default: what the target's name says, else zstd)."
     level: int | None
-    """The compression level. Unless it is given, it falls on the way to an image where the link is
-    faster than the compressor."""
+    """The compression level, of an archive or of what travels to an image (default: the format's
+    own; on the way to an image it adapts to the link)."""
 
 
 class CopyKeywords(ContentsKeywords, TargetKeywords, total=False):

@@ -53,7 +53,7 @@ def _check_received(request: Receive) -> None:
 def _check_options(options: CopyOptions, *, contents: bool) -> None:
     _ = options.bytes_per_second  # is a rate
     if options.format and not options.archive:
-        raise UsageError("a format is for an archive; ask for one (--archive, archive=True)")
+        raise UsageError("a format is an archive's; add --archive, or leave --format out")
     if contents:
         _check_contents(options)
 
@@ -65,6 +65,6 @@ def _check_contents(options: CopyOptions) -> None:
             " an archive, copy with --archive"
         )
     if options.overwrite:
-        raise UsageError("contents are always written over what is there; leave overwrite out")
+        raise UsageError("contents are always written over what is there; leave --overwrite out")
     if options.level is not None:
         raise UsageError("a level is for an archive, and contents are written into an image")

@@ -52,6 +52,17 @@ def test_the_first_page_has_each_command_and_each_exit_status() -> None:
         assert status in text
 
 
+def test_a_status_that_is_no_failure_is_told_where_it_is_looked_for() -> None:
+    main = " ".join(shown(PAGES["man1/virtstore.1"]).split())
+    one = main.partition(" 1 failed: ")[2].partition(" 2 usage: ")[0]
+    for verb, why in (("diff", "the images differ"), ("doctor", "there is a problem")):
+        own = " ".join(shown(PAGES[f"man1/virtstore-{verb}.1"]).split())
+        assert f"0; or 1 if {why}" in own
+        assert f"{verb}: {why}" in one
+    assert "first that failed" in main
+    assert "first that failed" in shown(PAGES["man1/virtstore-delete.1"])
+
+
 def test_the_page_of_the_configuration_has_each_key() -> None:
     text = shown(PAGES["man5/virtstore.toml.5"])
     for table in configuration.tables():

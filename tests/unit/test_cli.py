@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from pathlib import Path
 
 import pytest
 
 from virtstore.cli import main as cli
-from virtstore.cli.commands import COMMON
+from virtstore.cli.common_options import COMMON
 from virtstore.cli.parsing import parser_of
 from virtstore.cli.words import verb_first
 from virtstore.client import api
-from virtstore.errors import Error
+from virtstore.errors import Denied, Error, NotFound
 from virtstore.version import OLDEST, PROTOCOL, __version__
 
 COMMANDS = {
@@ -69,7 +70,6 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
         "diff /x",
         "clean",
         "storage-info /x",
-        "list",
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
@@ -167,10 +167,11 @@ def message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("grow /x 1G extra", "extra is too much: write virtstore grow LOCATION SIZE"),
-        ("copy-contents /a /b /c", "/c is too much: write virtstore copy-contents SOURCE TARGET"),
-        ("diff /a /b /c", "/c is too much: write virtstore diff LEFT RIGHT"),
-        ("snapshot /a b c", "c is too much: write virtstore snapshot LOCATION [NAME]"),
+        ("grow /x 1G extra", "extra: one word too many; write virtstore grow LOCATION SIZE"),
+        ("copy-contents /a /b /c", "/c: one word too many; write virtstore copy-contents"),
+        ("diff /a /b /c", "/c: one word too many; write virtstore diff LEFT RIGHT"),
+        ("snapshot /a b c", "c: one word too many; write virtstore snapshot LOCATION [NAME]"),
+        ("diff /a /b c d", "c d: more words than it takes; write virtstore diff LEFT RIGHT"),
         ("grow /x", "SIZE is missing: write virtstore grow LOCATION SIZE"),
         ("info", "LOCATION is missing: write virtstore info LOCATION [MORE…]"),
         ("copy /x /y --level", "--level needs a value ('virtstore copy --help'"),
@@ -186,6 +187,7 @@ def message(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         ("info ssh://a", "behind it: ssh://a/…"),
         ("copy /x /y --format rar", '"zstd", "lz4", "lzop", "gzip", "xz"'),
         ("lst /x", "did you mean list?"),
+        ("help remove", "did you mean delete?"),
         ("resize /x 50%", "or +SIZE or -SIZE or minimum"),
         ("shrinkfs /x min", "or minimum"),
         ("grow /x 50%", "or +SIZE"),
@@ -243,3 +245,34 @@ def test_the_version_is_told_with_the_protocols_that_it_speaks(
         "oldest_protocol": OLDEST,
         "python": platform.python_version(),
     }
+
+
+@pytest.mark.parametrize("error", [NotFound, Denied])
+def test_a_word_that_is_no_path_here_is_told_how_a_host_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    error: type[Error],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("no")
+
+    monkeypatch.setattr(api, "Connection", fail)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    for typed, hint in (("b", True), ("./b", False), ("b:", False), ("images", False)):
+        assert run(monkeypatch, "list", typed) == error.exit_status
+        told = capsys.readouterr().err
+        assert ("b is a path here, the host would be b:; no" in told) == hint
+
+
+def test_list_without_a_location_is_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def fail(agent: object, *_: object, **__: object) -> None:
+        asked.append(agent)
+        raise Error("no")
+
+    monkeypatch.setattr(api, "Connection", fail)
+    assert run(monkeypatch, "list") == run(monkeypatch, "list", "local:") == 1
+    assert asked[0] == asked[1]

@@ -13,6 +13,7 @@ from release import configuration
 from virtstore.cli import docstrings, help
 from virtstore.cli import main as cli
 from virtstore.cli.commands import COMMANDS, Group
+from virtstore.cli.common_options import CHANGING, EVERY
 from virtstore.cli.pages import page_of
 from virtstore.cli.parsing import parser_of, with_pipes
 from virtstore.cli.words import verb_first
@@ -64,6 +65,23 @@ def test_all_commands_are_told_by_what_people_do_with_them() -> None:
     for verb, command in COMMANDS.items():
         assert re.search(rf"^  {verb}  ", told[command.group], re.M)
     assert [title for title in told if title in set(Group)] == list(Group)
+
+
+def test_the_options_of_every_command_are_explained_once_and_named_everywhere() -> None:
+    told = " ".join(help.overview().split())
+    for option in (*EVERY, *CHANGING):
+        assert f"{option.synopsis} {option.meaning}" in told
+    for verb in COMMANDS:
+        text = " ".join(help.of_command(verb).split())
+        for option in page_of(verb).common:
+            assert option.synopsis in text
+            assert option.meaning not in text
+
+
+def test_what_changes_nothing_has_no_dry_run() -> None:
+    for verb in ("info", "doctor", "jobs", "list"):
+        assert "--dry-run" not in help.of_command(verb)
+    assert "changes something:\n  -n, --dry-run" in help.overview()
 
 
 def test_help_ends_with_examples(

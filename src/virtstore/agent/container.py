@@ -130,8 +130,8 @@ def _refuse_archive_suffix(place: Place, archive: Compression | None) -> None:
     said = names.archive_format(place.name)
     if said and archive is None:
         raise UsageError(
-            f"it would be an image called {place.name}, which says that it is a {said} archive;"
-            " give it another name, or make it one (copy --archive)",
+            f"it would be a plain image, whose name must not end in {names.SUFFIXES[said]}: that"
+            f" is a {said} archive's; choose another name (of a copy, --archive makes an archive)",
             path=place.path,
         )
     if said and said != archive:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from virtstore.cli import places
-from virtstore.cli.commands import ALONE, COMMANDS, COMMON
+from virtstore.cli.commands import ALONE, COMMANDS
+from virtstore.cli.common_options import CHANGING, COMMON, EVERY, Option
 from virtstore.cli.docstrings import summaries
-from virtstore.cli.pages import Operand, Option, Page, page_of
+from virtstore.cli.pages import Operand, Page, page_of
 from virtstore.cli.words import verb_first
 
 
@@ -36,7 +37,7 @@ FOUND: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
     ),
     "HOST": _texts(places.hosts),
     "FILE": _texts(places.local_paths),
-    "VERB": lambda begun: _verbs(),
+    "COMMAND": lambda begun: _verbs(),
 }
 #: What nobody but the user knows.
 FREE: Final = frozenset({"NAME", "SIZE", "PATH"})
@@ -56,7 +57,7 @@ def _possible(before: list[str], begun: str) -> Iterable[Candidate]:
     if before and COMMON.get(before[-1]):
         return FOUND["FILE"](begun)
     if begun.startswith("-"):
-        return [*_options(page_of("clean").common), *map(Candidate, sorted(ALONE))]
+        return [*_options((*EVERY, *CHANGING)), *map(Candidate, sorted(ALONE))]
     return _verbs()
 
 

@@ -81,10 +81,3 @@ COMMANDS: Final[dict[str, Command]] = {
 HELP: Final = frozenset({"--help", "-h"})
 #: The options that need no command.
 ALONE: Final = HELP | {"--version"}
-
-#: The options of every command; whether a value follows in the next word.
-COMMON: Final = {
-    **dict.fromkeys(("--json", "--quiet", "-q", "--verbose", "-v", "--dry-run", "-n"), False),
-    **dict.fromkeys(("--progress", "--no-progress"), False),
-    "--config": True,
-}

@@ -53,10 +53,13 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     It completes commands, options, hosts and paths, also paths on other hosts, which it asks for
     over a connection of ssh that stays for a minute. The Debian package has installed the scripts.
 
+    An installed script of bash's is found by the package bash-completion. Without that, write
+    'source <(virtstore completion bash)' to ~/.bashrc.
+
     Parameters
     ----------
     shell
-        The shell.
+        The shell that is to complete: the one that you type in.
 
     Examples
     --------

@@ -46,7 +46,13 @@ def copy(
 ) -> int:
     """Make TARGET a copy of SOURCE, on any two hosts.
 
-    Without --archive the target is a mountable image, even if the source is an archive.
+    Without --archive the target is a mountable image, even if the source is an archive. Zeros are
+    skipped, and what travels between hosts is compressed whether or not it becomes an archive. Each
+    copy is checked by its digest, virtstore's own (see virtstore-verify), before it has its name.
+
+    A target that exists is refused: --overwrite replaces it, copy-contents updates it and moves
+    only what differs. A copy that was cut short is listed as partial; the same command goes on with
+    it.
 
     Parameters
     ----------
@@ -85,8 +91,11 @@ def copy_contents(
 ) -> int:
     """Overwrite an existing image with SOURCE's contents.
 
-    It must be at least as large. Only the chunks that differ are moved; the rest of the target is
-    zeroed.
+    TARGET must be at least as large as SOURCE. Only the chunks that differ are moved; what TARGET
+    has behind them is zeroed.
+
+    It is written in place: a run that is cut short leaves TARGET partly old and partly new, and
+    listed as partial. The same command goes on from there: what was moved does not differ any more.
 
     Parameters
     ----------

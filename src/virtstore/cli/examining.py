@@ -29,14 +29,14 @@ def doctor(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> 
     Parameters
     ----------
     host
-        HOST:, ssh://HOST, or local: (the default).
+        HOST, ssh://HOST, or local: (the default).
     more
         Other hosts.
 
     Examples
     --------
     virtstore doctor
-    virtstore doctor a: b: --json
+    virtstore doctor a b --json
     """
     locations = [Location(parse_host(text)) for text in (host, *more)]
     found = [each for location in locations for each in _examined(location, options)]
@@ -95,7 +95,7 @@ _COLUMNS: Final = (
     Column("PID", "number"),
     Column("USER"),
     Column("FROM"),
-    Column("VERB"),
+    Column("COMMAND"),
     Column("SINCE (UTC)"),
     Column("STAGE"),
     Column("DONE"),
@@ -112,14 +112,14 @@ def jobs(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> in
     Parameters
     ----------
     host
-        HOST:, ssh://HOST, or local: (the default).
+        HOST, ssh://HOST, or local: (the default).
     more
         Other hosts.
 
     Examples
     --------
-    virtstore jobs a:
-    virtstore jobs a: b: --json
+    virtstore jobs a
+    virtstore jobs a b --json
     """
     with sessions(options) as host_of:
         return for_each(

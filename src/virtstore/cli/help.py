@@ -1,4 +1,4 @@
-"""What `virtstore --help`, `virtstore VERB --help` and `virtstore help` print."""
+"""What `virtstore --help`, `virtstore COMMAND --help` and `virtstore help` print."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from virtstore.cli.commands import COMMANDS, Group
+from virtstore.cli.common_options import CHANGING, EVERY
 from virtstore.cli.docstrings import summaries
 from virtstore.cli.words import refuse_no_command
 
 if TYPE_CHECKING:
+    from virtstore.cli.common_options import Option
     from virtstore.cli.pages import Page
 
 ABOUT: Final = "Disk images of virtual machines, on any Linux host that ssh reaches."
@@ -24,18 +26,22 @@ MORE: Final = (
     "'virtstore COMMAND --help' tells what a command takes, with examples. Options may stand before"
     " or behind the command."
 )
+_MANUAL: Final = (
+    "Where the manual is installed, 'man virtstore' has sizes, exit statuses and files, and 'man"
+    " virtstore.toml' the configuration."
+)
 #: Lines longer than this are hard to read.
 _WIDEST: Final = 100
 #: Where what is said of a word begins, at the most.
 _INDENT: Final = 26
 
 
-def help_(verb: str | None = None, /) -> None:
+def help_(command: str | None = None, /) -> None:
     """Tell what a command does, or which commands there are.
 
     Parameters
     ----------
-    verb
+    command
         The command.
 
     Examples
@@ -43,9 +49,9 @@ def help_(verb: str | None = None, /) -> None:
     virtstore help
     virtstore help copy
     """
-    if verb is not None:
-        refuse_no_command([verb])
-    print(overview() if verb is None else of_command(verb))
+    if command is not None:
+        refuse_no_command([command])
+    print(overview() if command is None else of_command(command))
 
 
 def overview() -> str:
@@ -56,7 +62,11 @@ def overview() -> str:
         rows = [(verb, said[verb]) for verb in COMMANDS if COMMANDS[verb].group is group]
         if rows:
             blocks.append(_table(group, rows, max(map(len, COMMANDS))))
-    blocks += [_table("Options", _OPTIONS), *_paragraphs([MORE])]
+    wide = max(len(option.synopsis) for option in EVERY)
+    for title, options in (("", EVERY), (" that changes something", CHANGING)):
+        rows = [(option.synopsis, option.meaning) for option in options]
+        blocks.append(_table(f"Options of every command{title}", rows, wide))
+    blocks += [_table("Other options", _OPTIONS), *_paragraphs([MORE, _MANUAL])]
     return "\n\n".join(blocks)
 
 
@@ -75,11 +85,20 @@ def _text(page: Page) -> str:
     for title, rows in (
         ("Arguments", [(each.name, each.meaning) for each in page.operands]),
         ("Options", [(each.synopsis, each.meaning) for each in page.options]),
-        ("Options of every command", [(each.synopsis, each.meaning) for each in page.common]),
     ):
         if rows:
             blocks.append(_table(title, rows))
+    if page.common:
+        blocks.append(_common(page.common))
     return "\n\n".join([*blocks, "\n".join(["Examples:", *(f"  {e}" for e in page.examples)])])
+
+
+def _common(options: Iterable[Option]) -> str:
+    """The names of options whose meaning is told elsewhere."""
+    names = "; ".join(option.synopsis for option in options)
+    lines = textwrap.wrap(names, _width() - 2, break_on_hyphens=False)
+    title = "Common options ('virtstore --help' explains them):"
+    return "\n".join([title, *(f"  {line}" for line in lines)])
 
 
 def _paragraphs(texts: Iterable[str]) -> list[str]:

@@ -33,7 +33,7 @@ def create(
     location
         Where; the directory above must exist, the name must not.
     size
-        Bytes, or with K, M, G, T, P (10G); KB to PB for powers of 1000.
+        Bytes, or with K, M, G, T, P, also KiB to PiB (10G); KB to PB for powers of 1000.
     thin
         In a volume group: allocate from this thin pool.
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from virtstore.cli.image_text import info_text, list_text
 from virtstore.cli.meter import meter
-from virtstore.cli.options import Common, Jobs, image_at, located, open_at
+from virtstore.cli.options import Common, Jobs, hinting_at_host, image_at, located, open_at
 from virtstore.cli.render import (
     difference_text,
     print_json,
@@ -31,7 +31,7 @@ Exact = Annotated[bool, Parameter(name="--bytes", negative=())]
 
 
 def list_(
-    location: str,
+    location: str = "local:",
     /,
     *more: str,
     long: Annotated[bool, Parameter(name=("--long", "-l"), negative=())] = False,
@@ -46,7 +46,7 @@ def list_(
     Parameters
     ----------
     location
-        A directory, a volume group, an image, or a host (HOST: or local:).
+        A directory, a volume group, an image, or a host (HOST:, or local:, the default).
     more
         Others.
     long
@@ -67,13 +67,15 @@ def list_(
     virtstore list -l a:/dev/vg0 --sort allocated --bytes
     """
     places = [parse_location(text) for text in (location, *more)]
+    typed = dict(zip(places, (location, *more), strict=True))
     screen = screen_of(sys.stdout)
     gap = "\n" if more and long else ""
     with sessions(options) as host_of:
 
         def look(at: Location) -> Sequence[Entry | ImageInfo]:
             asked = long or sort != "name"
-            found = host_of(at).list(at.path, long=asked, recursive=recursive)
+            with hinting_at_host(typed[at]):
+                found = host_of(at).list(at.path, long=asked, recursive=recursive)
             if not found and at.path is None and not options.json:
                 name = host_of(at).name
                 told = screen_of(sys.stderr).line(nothing_configured(name), head=f"{name}: ")
@@ -130,7 +132,7 @@ def storage_info(
     Parameters
     ----------
     host
-        HOST:, ssh://HOST, or local: (the default).
+        HOST, ssh://HOST, or local: (the default).
     more
         Other hosts.
     exact
@@ -139,7 +141,7 @@ def storage_info(
     Examples
     --------
     virtstore storage-info
-    virtstore storage-info a: b:
+    virtstore storage-info a b
     """
     screen = screen_of(sys.stdout)
     gap = "\n" if more else ""
@@ -154,6 +156,10 @@ def storage_info(
 
 def verify(location: str, /, *more: str, jobs: Jobs = None, options: Common = _DEFAULTS) -> int:
     """Read an archive through and check every block and the whole.
+
+    The digest that is printed is virtstore's own: BLAKE3 over the BLAKE3 digests of the image's
+    chunks of 1 MiB. Neither sha256sum nor b3sum prints the same. It is of the image, whatever
+    archive that is in.
 
     Parameters
     ----------
@@ -180,7 +186,8 @@ def verify(location: str, /, *more: str, jobs: Jobs = None, options: Common = _D
 def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> int:
     """Tell how many bytes of two images differ.
 
-    Only digests move. Exits 1 where they differ.
+    Only digests move, BLAKE3's of each MiB. Exits 1 where they differ. Some failures exit 1 as
+    well: these print no result, and with --json an "error".
 
     Parameters
     ----------

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Final
 
 from cyclopts import Parameter, Token
 
+from virtstore.cli.common_options import (
+    CONFIG,
+    DRY_RUN,
+    JSON,
+    PROGRESS,
+    QUIET,
+    VERBOSE,
+    Option,
+)
 from virtstore.client.api import Host, Image
-from virtstore.errors import UsageError
+from virtstore.errors import Denied, NotFound, UsageError
 from virtstore.location import Location, parse_location
 
 
@@ -34,21 +45,20 @@ Jobs = Annotated[
 ]
 
 
+def _flag(option: Option) -> Parameter:
+    return Parameter(name=option.names, help=option.meaning, negative=())
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Common:
     """Options of every command."""
 
-    json: Annotated[bool, Parameter(negative=())] = False
-    "Print one JSON document instead of text."
-    quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), negative=())] = False
-    "Print no results of commands that change something, and no progress."
-    verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), negative=())] = False
-    "Show how agents are started, what they do and how long it takes."
-    progress: bool | None = None
-    "Show progress on standard error (default: if that is a terminal)."
-    config: str | None = None
-    "Configuration file of the agent on this machine."
+    json: Annotated[bool, _flag(JSON)] = False
+    quiet: Annotated[bool, _flag(QUIET)] = False
+    verbose: Annotated[bool, _flag(VERBOSE)] = False
+    progress: Annotated[bool | None, Parameter(help=PROGRESS.meaning)] = None
+    config: Annotated[str | None, Parameter(help=CONFIG.meaning)] = None
 
 
 @Parameter(name="*")
@@ -56,8 +66,7 @@ class Common:
 class Changing(Common):
     """Options of every command that changes something."""
 
-    dry_run: Annotated[bool, Parameter(name=("--dry-run", "-n"), negative=())] = False
-    "Check everything, say what would be done, and change nothing."
+    dry_run: Annotated[bool, _flag(DRY_RUN)] = False
 
 
 def open_at(location: Location, options: Common) -> Host:
@@ -73,6 +82,18 @@ def located(text: str) -> Location:
             f"{text!r} is a host as a whole; write the image's path behind it: {text.rstrip('/')}/…"
         )
     return location
+
+
+@contextmanager
+def hinting_at_host(text: str) -> Iterator[None]:
+    """What fails in here about a location that may have been meant as a host's name says how that
+    is written: `a` is `./a`, and `a:` the host."""
+    try:
+        yield
+    except (NotFound, Denied) as error:
+        if not ({*text} & {*"/:"} or os.path.lexists(text)):
+            error.message = f"{text} is a path here, the host would be {text}:; {error.message}"
+        raise
 
 
 def image_at(host: Host, location: Location) -> Image:

@@ -9,16 +9,17 @@ from typing import Final, NamedTuple
 
 from cyclopts import Argument
 
-from virtstore.cli.commands import COMMANDS, COMMON, Group
+from virtstore.cli.commands import COMMANDS, Group
+from virtstore.cli.common_options import COMMON, CONFIG, Option
 from virtstore.cli.docstrings import read
 from virtstore.cli.parsing import parser_of
 
 #: What the value of an option is called, where that is not the option's own name.
 _VALUES: Final = {
+    CONFIG.names[0]: CONFIG.value,
     "--append": "DIR",
     "--bundle": "PATH",
     "--bwlimit": "RATE",
-    "--config": "FILE",
     "--directory": "PATH[:ACCESS]",
     "--key": "FILE",
     "--read": "DIR",
@@ -41,29 +42,6 @@ class Operand(NamedTuple):
     def synopsis(self) -> str:
         name = f"{self.name}…" if self.repeated else self.name
         return name if self.required else f"[{name}]"
-
-
-class Option(NamedTuple):
-    """`names`: the long one first. `value`: what its value is called; "" for a flag. `choices`: all
-    values that there are, if they are few."""
-
-    names: tuple[str, ...]
-    value: str
-    choices: tuple[str, ...]
-    meaning: str
-
-    @property
-    def names_synopsis(self) -> str:
-        return ", ".join(sorted(self.names, key=lambda name: name.startswith("--")))
-
-    @property
-    def value_synopsis(self) -> str:
-        return "|".join(self.choices) or self.value
-
-    @property
-    def synopsis(self) -> str:
-        """As it is listed: `-q, --quiet` or `--format zstd|lz4`."""
-        return f"{self.names_synopsis} {self.value_synopsis}".rstrip()
 
 
 class Page(NamedTuple):

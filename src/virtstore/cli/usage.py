@@ -21,8 +21,10 @@ def usage_error(app: App, error: CycloptsError, verb: str) -> UsageError:
     """The error that says what was not understood, and what would be."""
     more = f"'virtstore {verb} --help' tells more"
     if isinstance(error, UnusedCliTokensError):
-        surplus = shlex.join(error.unused_tokens or ())
-        return UsageError(f"{surplus} is too much: write virtstore {_synopsis(app, verb)} ({more})")
+        surplus = [shlex.quote(word) for word in error.unused_tokens or ()]
+        many = "one word too many" if len(surplus) == 1 else "more words than it takes"
+        those = f"{' '.join(surplus)}: {many}"
+        return UsageError(f"{those}; write virtstore {_synopsis(app, verb)} ({more})")
     if isinstance(error, MissingArgumentError) and error.argument:
         name = error.argument.names[0]
         if name.startswith("-"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from virtstore.cli.commands import ALONE, COMMANDS, COMMON
+from virtstore.cli.commands import ALONE, COMMANDS
+from virtstore.cli.common_options import COMMON
 from virtstore.errors import UsageError
 
 
@@ -29,15 +30,15 @@ def _has_value(option: str) -> bool:
 
 
 def refuse_no_command(words: list[str]) -> None:
-    """Raises `UsageError` where the first word is no command, with the nearest one."""
+    """Raises `UsageError` where the first word is no command, with what it may mean."""
     if words[0] in COMMANDS:
         return
     if words[0].startswith("-"):
         told = f"there is no command in {shlex.join(words)!r}; write one of {', '.join(COMMANDS)}"
         raise UsageError(told)
-    import difflib  # few are wrong
+    from virtstore.cli.other_words import meant_by  # few are wrong
 
-    meant = difflib.get_close_matches(words[0], COMMANDS, 1)
-    those = f"did you mean {meant[0]}?" if meant else f"write one of {', '.join(COMMANDS)}"
+    meant = meant_by(words[0])
+    those = f"did you mean {meant}?" if meant else f"write one of {', '.join(COMMANDS)}"
     told = f"there is no command {words[0]!r}; {those} ('virtstore --help' tells more)"
     raise UsageError(told)
