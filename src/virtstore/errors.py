@@ -28,6 +28,10 @@ from typing import ClassVar, Final
 #: What this machine is called in messages and in JSON.
 LOCAL_NAME: Final = "local"
 
+#: Who may remove what an interrupted command left. Who may only make images may not: what is listed
+#: as partial may be another's.
+WHO_CLEANS: Final = "whoever has \"write\" there removes it with 'virtstore clean'"
+
 
 def spelled(host: str, path: str) -> str:
     """The location of a path, as a user would type it. `host` is `LOCAL_NAME`, `[USER@]HOST`,

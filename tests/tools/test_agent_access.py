@@ -99,6 +99,18 @@ def test_an_operation_needs_its_access_and_no_more(
         assert {name: contents(root).get(name) for name in before} == before
 
 
+@pytest.mark.parametrize("what", ["", "/l.img"])
+def test_who_may_not_clean_is_told_what_becomes_of_what_is_left(
+    hosts: dict[Access, virtstore.Host], root: Path, what: str
+) -> None:
+    with pytest.raises(virtstore.Denied, match=r'goes on with .* whoever has "write"'):
+        hosts["append"].clean(f"{root}{what}")
+    with pytest.raises(virtstore.Denied) as raised:
+        hosts["read"].clean(f"{root}{what}")
+    assert "goes on" not in str(raised.value)
+    assert (root / "l.img.virtstore-partial").exists()
+
+
 @pytest.fixture
 def narrowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two roots of which an agent's command line allows a part."""

@@ -35,6 +35,7 @@ def test_what_an_agent_that_went_away_leaves_is_told(
     message = told("create", images / "new.img", "1M", status=10)["error"]["message"]
     assert message.startswith("the agent went away: Killed; ")
     assert "listed as partial: the same command goes on with it" in message
+    assert "whoever has \"write\" there removes it with 'virtstore clean'" in message
 
 
 def test_an_agent_that_never_began_leaves_nothing(

@@ -138,7 +138,8 @@ def test_an_interruption_says_how_to_go_on(
 
     monkeypatch.setattr(api, "Connection", interrupt)
     assert run(monkeypatch, "copy", "/x", "/y") == 130
-    assert "virtstore clean" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "whoever has \"write\" there removes it with 'virtstore clean'" in told
 
 
 @pytest.mark.parametrize(

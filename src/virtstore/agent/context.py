@@ -15,7 +15,7 @@ from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Handle, Image, Store, Stored
-from virtstore.errors import Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
+from virtstore.errors import WHO_CLEANS, Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
 from virtstore.model import Access, Changed, MovedPartition, ResizedFilesystem
 from virtstore.units import format_size
 
@@ -120,7 +120,7 @@ def _say_what_is_left(place: Place, error: NotFound) -> None:
                 " run again"
             )
             if not place.store.capabilities.fixed:
-                error.message += "; 'virtstore clean' removes it for good"
+                error.message += f"; {WHO_CLEANS} for good"
 
 
 def _refuse_unzeroed(place: Place) -> None:

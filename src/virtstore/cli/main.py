@@ -9,7 +9,7 @@ from typing import Final
 
 from virtstore.cli.commands import COMMANDS, HELP
 from virtstore.cli.words import refuse_no_command, verb_first
-from virtstore.errors import Error, Interrupted
+from virtstore.errors import WHO_CLEANS, Error, Interrupted
 from virtstore.version import OLDEST, PROTOCOL, __version__
 
 
@@ -59,7 +59,7 @@ def _versions() -> str:
 
 _INTERRUPTED: Final = Interrupted(
     "interrupted; what was half-done is cleaned up or listed as partial: the same command goes"
-    " on with it, 'virtstore clean' removes it"
+    f" on with it, and {WHO_CLEANS}"
 )
 
 

@@ -23,7 +23,7 @@ from typing import NoReturn
 from virtstore.channel import Channel
 from virtstore.client import complaints, prestarted
 from virtstore.client.answers import check_progress
-from virtstore.errors import ConnectionFailed, from_code
+from virtstore.errors import WHO_CLEANS, ConnectionFailed, from_code
 from virtstore.protocol import (
     OLDEST,
     PREAMBLE,
@@ -240,7 +240,7 @@ class Connection:
             told += "\n" if "\n" in words else "; "
             told += (
                 "if it was writing an image, what there is of it stays, listed as partial: the same"
-                " command goes on with it, 'virtstore clean' removes it"
+                f" command goes on with it, and {WHO_CLEANS}"
             )
         if remedy := complaints.remedy(list(self._said)):
             told += f"\n{remedy}" if "\n" in words else f"; {remedy}"

@@ -55,7 +55,8 @@ def _in_store(store: Store, path: str) -> Iterator[Finding]:
         yield (warning if ages else note)(
             f"{path}: interrupted operations left {_count(len(old), 'partial image')}"
             f" ({size}{age}): {names}",
-            f"the same command again goes on with each; 'virtstore clean' of {path} removes them",
+            f"the same command again goes on with each; 'virtstore clean' of {path} removes them,"
+            ' for whoever has "write" there',
         )
     unmended = [name for name in store.interrupted() if not locks.is_held(store.identity(name))]
     if unmended:

@@ -14,6 +14,7 @@ from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveSink, Displaced, Draft, Image, ImageDraft
 from virtstore.copy_options import CopyMode
 from virtstore.errors import (
+    WHO_CLEANS,
     ConnectionFailed,
     Error,
     Interrupted,
@@ -96,7 +97,7 @@ def _say_that_it_stays(error: BaseException, place: Place) -> None:
     if told is not None:
         told.message += (
             "; it was written whole and stays as partial: the same command goes on with it, once"
-            " nothing is in its way, and 'virtstore clean' removes it"
+            f" nothing is in its way, and {WHO_CLEANS}"
         )
         raise told from None
 

@@ -24,7 +24,7 @@ from virtstore.agent.operations.refusals import (
 )
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ImageDraft, Store, Stored
-from virtstore.errors import InUse, Unsupported, UsageError
+from virtstore.errors import WHO_CLEANS, Denied, InUse, Unsupported, UsageError
 from virtstore.location import canonical
 from virtstore.model import Changed, Cleaned
 from virtstore.protocol import (
@@ -130,7 +130,7 @@ def _image_size(source: Place, target: Place) -> int | None:
 
 
 def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
-    agent.policy.require(request.path, "write", directory=True)
+    _require_cleaning(agent, request.path)
     agent.session.stage("checking")
     if agent.policy.is_store(request.path):
         with agent.policy.store(request.path, "write") as store:
@@ -172,6 +172,17 @@ def _zero(agent: Agent, draft: ImageDraft) -> None:
         draft.zero(offset, min(_STEP, draft.size - offset))
         draft.cache.write_out(offset, min(_STEP, draft.size - offset), wait=True)
         agent.session.progress(offset, draft.size)
+
+
+def _require_cleaning(agent: Agent, path: str) -> None:
+    """Raises `Denied` where nothing may be removed. Who may make images there is told what to do
+    with an image that a cut connection left."""
+    try:
+        agent.policy.require(path, "write", directory=True)
+    except Denied as error:
+        if agent.policy.may(path, "append"):
+            error.message += f". The copy that was cut goes on with what it left; {WHO_CLEANS}"
+        raise
 
 
 def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
