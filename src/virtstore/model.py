@@ -385,10 +385,11 @@ class Uninstalled(msgspec.Struct, frozen=True):
 
 class Authorized(msgspec.Struct, frozen=True):
     """The line of a key in the authorized_keys `file` of a host. `changed` is false where it was
-    there already."""
+    there already. `warnings` say what else the host lacks for that key to be of use."""
 
     host: str
     file: str
     line: str
     changed: bool
     dry_run: bool = False
+    warnings: tuple[str, ...] = ()

@@ -122,6 +122,19 @@ def test_an_older_version_takes_the_place_of_a_newer_only_where_asked(place: Pla
     assert place.client.json("install", "bare", "--bundle", old, "--downgrade")["changed"]
 
 
+def test_what_a_key_lacks_on_its_host_is_told_when_it_is_handed_out(place: Place) -> None:
+    images, client = place.host.images, place.client
+    assert client.run("install", "bare", "--directory", images).status == 0
+    words = ("install", "bare", "--key", place.directory.parent / "keys" / "append.pub")
+    missing = client.json(*words, "--append", images / "no", "--dry-run")
+    [warning] = missing["warnings"]
+    assert f"install -d -m 700 {images}/no" in warning
+    shown = client.run(*words, "--append", place.directory)
+    assert shown.status == 0
+    assert f'[[directory]]\npath = "{place.directory}"\naccess = "append"' in shown.stderr
+    check("install", missing)
+
+
 def test_a_key_may_do_one_thing_in_one_directory(place: Place) -> None:
     images, client = place.host.images, place.client
     (drop := images / """a "b' $c""").mkdir(0o700)

@@ -183,7 +183,7 @@ def _print(done: Installed | Uninstalled | Authorized, text: str, options: Chang
         print_json(done)
     elif not options.quiet:
         print(_lines(text))
-    if not options.json and isinstance(done, Installed):
+    if not options.json and not isinstance(done, Uninstalled):
         for warning in done.warnings:
             print(_lines(f"{done.host}: {warning}"), file=sys.stderr)
 

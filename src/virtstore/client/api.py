@@ -230,9 +230,9 @@ class Host:
     ) -> Authorized:
         """Let a public key, in the file `key` here, start an agent of the host that allows one
         directory. Raises `Exists` where that key may do something else there."""
-        from virtstore.client import install
+        from virtstore.client.authorize import authorize
 
-        return install.authorize(
+        return authorize(
             self.address, key, directory, access, dry_run=dry_run, verbose=self._verbose
         )
 

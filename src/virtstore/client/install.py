@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from virtstore import own_programs
-from virtstore.client import bundle, debian_packages, public_key
+from virtstore.client import bundle, debian_packages
 from virtstore.client.bundle import Bundle, Target
 from virtstore.client.first_configuration import Wanted, not_allowed_yet, text_of
 from virtstore.client.setup_session import SetupSession
 from virtstore.errors import Denied, Exists, NotFound, Unsafe, Unsupported, UsageError
 from virtstore.location import HostAddress
-from virtstore.model import Access, Authorized, Installed, Scope, Uninstalled
+from virtstore.model import Installed, Scope, Uninstalled
 
 #: Hears of a stage, and of how many bytes of how many.
 Tell = Callable[[Literal["connecting", "copying", "flushing"], int, int], None]
@@ -238,28 +238,6 @@ def uninstall(
 
 def _place(section: str, name: str) -> str:
     return f"/dev/{name}" if section == "volume_group" else name
-
-
-def authorize(
-    address: HostAddress,
-    file: str,
-    directory: str,
-    access: Access,
-    *,
-    dry_run: bool,
-    verbose: bool,
-) -> Authorized:
-    """Let the public key in `file` start an agent of a host, for one directory. Raises `Exists`
-    where that key has another line there."""
-    key = public_key.read(file)
-    public_key.agent_command("virtstore-agent", directory, access)  # before anything is asked
-    with SetupSession(address, verbose=verbose) as session:
-        agent, path = session.ask("agent", tuple[str, str])
-        if not agent:
-            raise NotFound("virtstore is not installed there; do that first", host=session.name)
-        line = key.line(public_key.agent_command(agent, directory, access))
-        changed = session.ask("authorize", bool, line=line, key=key.data, dry_run=dry_run)
-    return Authorized(session.name, path, line, changed, dry_run)
 
 
 def bundle_of(path: str | None) -> Bundle:
