@@ -102,6 +102,11 @@ def test_a_name_promises_what_is_in_the_image(
     assert tree(images) == {name: what for name, what in before.items() if status or name != old}
 
 
+def test_a_plain_image_is_told_which_names_are_not_for_it(images: Path) -> None:
+    error = told("rename", images / "x.img", "x.img.GZ", status=2)["error"]
+    assert "a plain image, whose name must not end in .gz: that is a gzip" in error["message"]
+
+
 @pytest.mark.parametrize("access", ["append", "read"])
 def test_only_who_may_change_images_renames_them(
     images: Path, monkeypatch: pytest.MonkeyPatch, access: str

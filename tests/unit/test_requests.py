@@ -38,8 +38,14 @@ ARCHIVE = CopyOptions(archive=True, format="zstd")
     ],
 )
 def test_what_makes_no_sense_on_any_host_is_refused(request_: Request) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as refused:
         check_fields(request_)
+    assert "=True" not in refused.value.message  # most who read it type no Python
+
+
+def test_a_format_without_an_archive_is_told_both_ways_out() -> None:
+    with pytest.raises(UsageError, match="add --archive, or leave --format out"):
+        check_fields(protocol.Send("/s", CopyOptions(format="gzip")))
 
 
 @pytest.mark.parametrize(
