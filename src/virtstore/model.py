@@ -90,7 +90,8 @@ class Domain(msgspec.Struct, frozen=True):
 
 class ImageInfo(msgspec.Struct, frozen=True):
     """Everything that can be read off an image. `size` is what a guest sees (null where the
-    format of an archive or a container does not say), `allocated` the space taken on the host.
+    format of an archive or a container does not say), `allocated` the space taken on the host,
+    `stored` the archive's own length (null for what is no archive in a file).
     `container`: the format of a file that is no raw image, `backing`: the path, in that file's
     header, of the image that it is laid over. An archive has the container that is in it.
     `domain`: the libvirt domain that has it; null where that was not looked for.
@@ -117,6 +118,7 @@ class ImageInfo(msgspec.Struct, frozen=True):
     mounted: bool = False
     in_use: tuple[InUse, ...] = ()
     warnings: tuple[str, ...] = ()
+    stored: int | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -254,11 +256,12 @@ class MovedPartition(msgspec.Struct, frozen=True):
 
 class Changed(msgspec.Struct, frozen=True):
     """What changing an image led to. `size` and `allocated` are the image's now (with
-    `dry_run`: what they would be). Of a resize, `partition` is the number of the partition
-    that it was about (null for an image without partitions), `filesystem` what is in it (null in
-    a dry run where only doing it tells its size) and `moved` what was moved out of its way.
-    `changed` is false where things were already as asked. `plan` says what a dry run would do,
-    `warnings` what there is to know of the outcome, or is left for others to do."""
+    `dry_run`: what they would be, at the most where only shrinking it tells). Of a resize,
+    `partition` is the number of the partition that it was about (null for an image without
+    partitions), `filesystem` what is in it (null in a dry run where only doing it tells its size)
+    and `moved` what was moved out of its way. `changed` is false where things were already as
+    asked. `plan` says what a dry run would do, `warnings` what there is to know of the outcome, or
+    is left for others to do."""
 
     path: str
     host: str

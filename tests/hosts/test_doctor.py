@@ -14,7 +14,7 @@ def test_a_host_that_cannot_be_reached_is_a_problem_and_stops_no_other(
     first, *others = done.json
     assert (first["host"], first["severity"]) == ("nowhere", "problem")
     assert "virtstore.invalid" in first["what"]
-    assert "'virtstore list --verbose HOST:'" in first["remedy"]
+    assert "'virtstore doctor --verbose HOST:'" in first["remedy"]
     assert {each["host"] for each in others} == {"a", "b"}
     assert not [each for each in others if each["severity"] in ("warning", "problem")]
     whats = {each["what"] for each in others}

@@ -58,6 +58,7 @@ def test_an_archive_is_known_by_its_contents_and_can_be_used(
     info = image.info()
     assert (info.compression, info.state) == (form, "complete")
     assert info.size in (len(CONTENTS), None)
+    assert info.stored == path.stat().st_size
     found = image.verify()
     assert (found.size, found.checked) == (len(CONTENTS), "checksums")
     copied = image.copy(host.image(f"{root}/y.img"))

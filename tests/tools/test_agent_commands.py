@@ -21,7 +21,7 @@ COPIED = {"source", "target", "size", "transferred", "written", "digest", "secon
 INFO = {
     "path", "host", "type", "size", "allocated", "compression", "container", "backing", "domain",
     "modified", "owner", "state", "snapshot_of", "snapshots", "filesystem", "partitions",
-    "mounted", "in_use",
+    "mounted", "in_use", "stored",
 }  # fmt: skip
 
 

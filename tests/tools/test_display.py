@@ -97,8 +97,24 @@ def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(images: Path) -> None:
 
 def test_tables_of_several_places_have_a_gap_between_them(images: Path) -> None:
     (images / "sub").mkdir()
+    (images / "sub" / "y.img").write_bytes(bytes(512))
     lines = virtstore("list", "-l", images, images / "sub").stdout.splitlines()
-    assert [line[:4] for line in lines] == ["TYPE", "dire", "file", "", "TYPE", ""]
+    assert [line[:4] for line in lines] == ["TYPE", "dire", "file", "", "TYPE", "file"]
+    told_twice = virtstore("info", images / "x.img", images / "x.img").stdout
+    assert "\n\npath:" in told_twice
+    assert not told_twice.endswith("\n\n")
+
+
+def test_where_nothing_is_a_person_is_told_so_and_a_program_is_not(images: Path) -> None:
+    (images / "sub").mkdir()
+    for words, notice in (
+        (("list", images / "sub"), f"{images}/sub: nothing there\n"),
+        (("list", "-l", images / "sub"), f"{images}/sub: nothing there\n"),
+        (("jobs",), "local: nothing is running\n"),
+    ):
+        done = virtstore(*words)
+        assert (done.stdout, done.stderr) == ("", notice)
+        assert virtstore(*words, "-q").stderr == virtstore(*words, "--json").stderr == ""
 
 
 def test_a_terminal_shows_what_matters_in_colour_unless_its_user_wants_none(images: Path) -> None:
@@ -112,10 +128,25 @@ def test_a_terminal_shows_what_matters_in_colour_unless_its_user_wants_none(imag
         assert on_terminal(400, "list", "-l", images, **variables) == plain
 
 
+def test_progress_has_one_line_of_a_narrow_terminal(images: Path) -> None:
+    words = ("copy", images / "x.img", images / "y.img", "--bwlimit", "1M", "--progress")
+    for width in (60, 40):
+        drawn = on_terminal(width, *words, "--overwrite")
+        assert "/s" in drawn.rpartition("copy: copying ")[2] or "\u2026" in drawn
+        assert "\u2501" in drawn
+        assert drawn.count("\x1b[1A") == 1  # up a line: once, when it is taken away
+
+
+def test_lines_of_configuration_end_with_no_empty_line(images: Path) -> None:
+    refused = virtstore("info", images.parent / "z.img", status=5).stderr
+    assert refused.endswith('access = "read"\n')
+
+
 def test_a_refusal_is_wrapped_on_a_terminal_and_one_line_elsewhere(images: Path) -> None:
-    shown = on_terminal(60, "info", "/etc/passwd", NO_COLOR="1").splitlines()
+    printed = on_terminal(60, "info", "/etc/passwd", NO_COLOR="1")
+    shown = printed.rpartition("\x1b[K")[2].splitlines()  # behind the progress
     assert len(shown) > 1
-    assert all(len(line) <= 60 or " " not in line.strip() for line in shown)
+    assert all(len(line) < 60 or " " not in line.strip() for line in shown)
     assert all(line.startswith("  ") for line in shown[1:])
     told_elsewhere = virtstore("info", "/etc/passwd", status=5).stderr
     assert told_elsewhere == " ".join(map(str.strip, shown)) + "\n"

@@ -138,7 +138,7 @@ def test_what_is_missing_is_named_with_what_it_is_for(
     told = findings(status=1)
     missing = {each["what"]: each["remedy"] for each in told if " missing; " in each["what"]}
     bubblewrap = next(what for what in missing if what.startswith("bwrap is missing"))
-    assert "looking into images" in bubblewrap
+    assert "nothing is known of what is in an image" in bubblewrap
     assert missing[bubblewrap] == "install it (Debian: apt install bubblewrap)"
     assert "lzop is missing; it is for archives in lzop" in missing
     severities = {each["what"]: each["severity"] for each in told}
@@ -177,7 +177,7 @@ def test_an_agent_that_does_not_start_is_a_problem(
     monkeypatch.setenv("VIRTSTORE_AGENT", "/nonexistent/agent")
     (told,) = findings(status=1)
     assert "/nonexistent/agent: No such file" in told["what"]
-    assert "'virtstore list --verbose local:'" in told["remedy"]
+    assert "'virtstore doctor --verbose'" in told["remedy"]
 
 
 def test_a_wrong_configuration_hides_nothing_else(images: Path) -> None:

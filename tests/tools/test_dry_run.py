@@ -40,6 +40,27 @@ def test_a_dry_run_is_refused_where_the_real_one_is(
         assert sorted(os.listdir()) == names
 
 
+@pytest.mark.parametrize(
+    ("words", "plan"),
+    [
+        ("copy x.img y.img", ""),
+        ("copy x.img y.img.lz4 --archive", ", as a lz4 archive"),
+        ("copy x.img y.img --archive --overwrite", ", as a zstd archive, in place of what may be"),
+        ("copy-contents x.img y.img", ", over what is there, where it differs"),
+    ],
+)
+def test_a_dry_run_of_a_copy_tells_what_becomes_of_the_target(
+    images: Path, monkeypatch: pytest.MonkeyPatch, words: str, plan: str
+) -> None:
+    monkeypatch.chdir(images)
+    if "y.img " not in f"{words} " or plan.endswith(("be", "differs")):
+        shutil.copy("x.img", "y.img")
+    told = virtstore(*words.split(), "-n").stdout
+    target = words.split()[2]
+    assert told.startswith(f"would copy 3 MiB from {images}/x.img to {images}/{target}{plan}")
+    assert plan or told.endswith("y.img\n")
+
+
 def test_a_dry_run_of_a_snapshot_knows_what_the_file_system_can(images: Path) -> None:
     before = tree(images)
     dry = virtstore("snapshot", images / "x.img", "--dry-run", status=None)

@@ -137,8 +137,8 @@ def _texts_of_an_evil_host() -> dict[str, str]:
         "storage-info on a terminal": _uncoloured(storage_text(storage, screen=COLOURED)),
         "a change": render.changed_text(changed),
         "a dry run": render.changed_text(Changed(EVIL, "a", True, dry_run=True, plan=(EVIL,))),
-        "a copy": render.copy_text(copied, dry_run=False),
-        "a copy, dry run": render.copy_text(copied, dry_run=True),
+        "a copy": render.copy_text(copied),
+        "a copy, dry run": render.copy_text(copied, plan=""),
         "verify": render.verified_text(verified),
         "diff": render.difference_text(Difference(EVIL, EVIL, 1, 1, 1)),
         "diff of equals": render.difference_text(Difference(EVIL, EVIL, 1, 0, 1)),
@@ -190,6 +190,15 @@ def test_what_was_found_in_an_archive_is_shown() -> None:
     assert "ext4" in info_text(archive)
 
 
+def test_the_length_of_an_archive_is_shown_beside_the_size_of_what_is_in_it() -> None:
+    archive = ImageInfo("/x", "local", "file", 1 << 20, 4096, "zstd", stored=24785)
+    lines = info_text(archive).splitlines()
+    assert "size:        1048576 bytes (1 MiB) uncompressed" in lines
+    assert "archive:     24785 bytes (24.2 KiB)" in lines
+    assert "archive:     24785 bytes" in info_text(archive, exact=True).splitlines()
+    assert "archive:" not in info_text(IMAGE)
+
+
 def test_info_shows_partitions_use_and_warnings() -> None:
     text = info_text(IMAGE)
     for part in (
@@ -233,8 +242,19 @@ def test_a_change_is_told_with_path_and_real_size(done: Changed, text: str) -> N
 
 def test_a_copy_that_took_no_time_has_a_rate() -> None:
     result = CopyResult("/x", "/y", 1 << 20, 0, 0, "00", 0.0)
-    assert "in 0.0 s" in render.copy_text(result, dry_run=False)
-    assert render.copy_text(result, dry_run=True) == "would copy 1 MiB from /x to /y"
+    assert "in 0.0 s" in render.copy_text(result)
+    assert render.copy_text(result, plan=", p") == "would copy 1 MiB from /x to /y, p"
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (4 << 20, "/y  8 MiB in 2.0 s, 3 MiB moved, 4 MiB written (2 MiB/s)"),
+        (0, "/y  8 MiB in 2.0 s, 3 MiB moved, nothing to write (zeros, or there already)"),
+    ],
+)
+def test_the_speed_of_a_copy_is_that_of_what_was_written(written: int, says: str) -> None:
+    assert render.copy_text(CopyResult("/x", "/y", 8 << 20, 3 << 20, written, "00", 2.0)) == says
 
 
 @pytest.mark.parametrize(

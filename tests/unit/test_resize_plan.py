@@ -212,7 +212,15 @@ def test_a_disk_of_whole_extents_is_cut_behind_the_last_that_is_needed() -> None
     planned = shrinking(bare(8 * MIB, 8 * MIB, 3 * MIB + 512), 8 * MIB, None, None, 2 * MIB)
     assert planned.after == Sizes(4 * MIB, None, 3 * MIB + 512)
     assert planned.steps("/x") == [
-        "shrink the noted file system to 3146240 bytes (3 MiB)",
+        "shrink the noted file system to 3146240 bytes (3 MiB) or less",
+        "cut /x from 8 MiB to 4194304 bytes (4 MiB) or less",
+    ]
+
+
+def test_a_size_that_was_asked_for_is_not_told_as_one_or_less() -> None:
+    about = bare(8 * MIB, 8 * MIB, MIB)
+    assert shrinking(about, 8 * MIB, 4 * MIB, 4 * MIB).steps("/x") == [
+        "shrink the noted file system to 4194304 bytes (4 MiB)",
         "cut /x from 8 MiB to 4194304 bytes (4 MiB)",
     ]
 

@@ -31,9 +31,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
 
 
-def test_a_terminals_width_is_its_own() -> None:
+def test_a_text_is_as_wide_as_its_terminal_but_for_the_last_column() -> None:
     with _terminal(93) as stream:
-        assert screen_of(stream) == Screen(93, colour=True)
+        assert screen_of(stream) == Screen(92, colour=True)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_a_terminals_width_is_its_own() -> None:
 def test_columns_says_otherwise(monkeypatch: pytest.MonkeyPatch, told: str, width: int) -> None:
     monkeypatch.setenv("COLUMNS", told)
     with _terminal(93) as stream:
-        assert screen_of(stream).width == width
+        assert screen_of(stream).width == width - 1
 
 
-def test_a_terminal_that_does_not_know_its_width_has_80_columns() -> None:
+def test_a_terminal_that_does_not_know_its_width_is_taken_to_have_80_columns() -> None:
     with _terminal(0) as stream:
-        assert screen_of(stream).width == 80
+        assert screen_of(stream).width == 79
 
 
 def test_a_pipe_has_neither_width_nor_colour(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Final, Self
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 from rich.text import Text
 
 from virtstore.progress import Progress, ProgressCallback
@@ -135,11 +136,12 @@ class _Amount(ProgressColumn):
 
 def _drawn(column: BarColumn) -> Bar:
     """What draws lines on standard error, and leaves standard output alone."""
-    named = TextColumn("{task.description}", markup=False)
+    whole = Column(no_wrap=True)  # the bar gets narrower, and no text goes on in a second line
+    named = TextColumn("{task.description}", markup=False, table_column=whole)
     return Bar(
         named,
         column,
-        _Amount(),
+        _Amount(table_column=whole),
         console=Console(stderr=True),
         transient=True,
         redirect_stdout=False,

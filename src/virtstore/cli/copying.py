@@ -15,7 +15,7 @@ from virtstore.cli.piping import PIPED, Streams
 from virtstore.cli.render import copy_text
 from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Copied, Image
-from virtstore.copy_options import ContentsKeywords, TargetKeywords
+from virtstore.copy_options import ContentsKeywords, CopyOptions, TargetKeywords
 from virtstore.errors import UsageError
 from virtstore.location import Location, canonical
 from virtstore.model import Compression, CopyResult
@@ -77,8 +77,14 @@ def copy(
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
         return one.copy(other, dry_run=options.dry_run, progress=progress, **how, **made)
 
+    def plan(result: CopyResult) -> str:
+        target = CopyOptions(**made).for_target(result.target)
+        archive = f", as a {target.compression} archive" if target.compression else ""
+        replaced = ", in place of what may be there" if target.overwrite else ""
+        return archive + replaced
+
     nice = how.get("nice", False)
-    return _between((source, target, *more), run, options, nice=nice, jobs=jobs)
+    return _between((source, target, *more), run, plan, options, nice=nice, jobs=jobs)
 
 
 def copy_contents(
@@ -112,7 +118,10 @@ def copy_contents(
     def run(one: Image, other: Image, progress: ProgressCallback | None) -> Copied:
         return one.copy_contents(other, dry_run=options.dry_run, progress=progress, **how)
 
-    return _between((source, target), run, options, nice=how.get("nice", False))
+    def plan(_: CopyResult) -> str:
+        return ", over what is there, where it differs"
+
+    return _between((source, target), run, plan, options, nice=how.get("nice", False))
 
 
 def compress(
@@ -193,13 +202,14 @@ def uncompress(
 def _between(
     texts: Sequence[str],
     run: _Copying,
+    plan: Callable[[CopyResult], str],
     options: Changing,
     *,
     nice: bool,
     jobs: int | None = None,
 ) -> int:
     """Open a session with each host, copy to the last location, and print the account of it.
-    Returns the exit status."""
+    `plan`: what a dry run says becomes of the target. Returns the exit status."""
     *sources, target = [PIPED if text == PIPE_WORD else located(text) for text in texts]
     streams = Streams(sources, target, options)
     if len(sources) > 1:
@@ -215,7 +225,8 @@ def _between(
         return run(one, other, progress).result
 
     def text(result: CopyResult) -> str | None:
-        return None if options.quiet else copy_text(result, dry_run=options.dry_run)
+        planned = plan(result) if options.dry_run else None
+        return None if options.quiet else copy_text(result, plan=planned)
 
     return with_progress(sources, copied, text, options, jobs=jobs, others=[target])
 

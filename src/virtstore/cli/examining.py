@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from virtstore.cli.options import Common, open_at
-from virtstore.cli.render import print_json
+from virtstore.cli.render import print_json, print_notice
 from virtstore.cli.several import for_each, sessions
 from virtstore.cli.table import Cell, Column, table
 from virtstore.cli.terminal import Style, screen_of
@@ -57,9 +57,9 @@ def _examined(location: Location, options: Common) -> list[Finding]:
 
 _UNREACHABLE: Final = (
     "see that ssh to that host works without a question, and that virtstore is installed there;"
-    " 'virtstore list --verbose HOST:' shows what is started"
+    " 'virtstore doctor --verbose HOST:' shows what is started"
 )
-_NOT_HERE: Final = "'virtstore list --verbose local:' shows what is started"
+_NOT_HERE: Final = "'virtstore doctor --verbose' shows what is started"
 
 
 def _what(error: Error) -> str:
@@ -122,13 +122,15 @@ def jobs(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> in
     virtstore jobs a b --json
     """
     with sessions(options) as host_of:
-        return for_each(
-            [Location(parse_host(text)) for text in (host, *more)],
-            lambda at: host_of(at).jobs(),
-            _jobs_text,
-            options,
-            flat=True,
-        )
+
+        def look(at: Location) -> Sequence[Job]:
+            found = host_of(at).jobs()
+            if not found:
+                print_notice(host_of(at).name, "nothing is running", options)
+            return found
+
+        places = [Location(parse_host(text)) for text in (host, *more)]
+        return for_each(places, look, _jobs_text, options, flat=True, apart=True)
 
 
 def _jobs_text(found: Sequence[Job]) -> str | None:

@@ -117,8 +117,9 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
         if whole
         else _Fact("type", f"{info.type} ({info.state})", "partial")
     )
-    unknown = "not known without unpacking it"
-    yield _Fact("size", unknown if info.size is None else bytes_text(info.size, exact=exact))
+    yield _Fact("size", _size_text(info, exact=exact))
+    if info.stored is not None:
+        yield _Fact("archive", bytes_text(info.stored, exact=exact))
     yield _Fact("allocated", bytes_text(info.allocated, exact=exact))
     yield _Fact("compression", info.compression or "none")
     if info.container:
@@ -135,6 +136,13 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
         yield _Fact("snapshot of", info.snapshot_of)
     if info.snapshots:
         yield _Fact("snapshots", ", ".join(info.snapshots))
+
+
+def _size_text(info: ImageInfo, *, exact: bool) -> str:
+    """What a guest sees, which of an archive is what is in it."""
+    if info.size is None:
+        return "not known without unpacking it"
+    return bytes_text(info.size, exact=exact) + (" uncompressed" if info.compression else "")
 
 
 def _facts_inside(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:

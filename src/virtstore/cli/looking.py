@@ -14,6 +14,7 @@ from virtstore.cli.options import Common, Jobs, hinting_at_host, image_at, locat
 from virtstore.cli.render import (
     difference_text,
     print_json,
+    print_notice,
     short_entry,
     verified_text,
     whole_entry,
@@ -69,27 +70,28 @@ def list_(
     places = [parse_location(text) for text in (location, *more)]
     typed = dict(zip(places, (location, *more), strict=True))
     screen = screen_of(sys.stdout)
-    gap = "\n" if more and long else ""
     with sessions(options) as host_of:
 
         def look(at: Location) -> Sequence[Entry | ImageInfo]:
             asked = long or sort != "name"
             with hinting_at_host(typed[at]):
                 found = host_of(at).list(at.path, long=asked, recursive=recursive)
-            if not found and at.path is None and not options.json:
+            if not found and at.path is None:
                 name = host_of(at).name
-                told = screen_of(sys.stderr).line(nothing_configured(name), head=f"{name}: ")
-                print(told, file=sys.stderr)
+                print_notice(name, nothing_configured(name), options)
+            elif not found:
+                print_notice(str(at), "nothing there", options)
             found = in_order(found, sort, reverse=reverse)
             if not long:
                 return [short_entry(each) for each in found]
             return [whole_entry(each) for each in found] if options.json else found
 
         def text(found: Sequence[Entry | ImageInfo]) -> str | None:
-            shown = list_text(found, long=long, exact=exact, sort=sort, screen=screen)
-            return shown + gap if found or long else None
+            if not found:
+                return None
+            return list_text(found, long=long, exact=exact, sort=sort, screen=screen)
 
-        return for_each(places, look, text, options, flat=True)
+        return for_each(places, look, text, options, flat=True, apart=long)
 
 
 def info(location: str, /, *more: str, exact: Exact = False, options: Common = _DEFAULTS) -> int:
@@ -111,7 +113,6 @@ def info(location: str, /, *more: str, exact: Exact = False, options: Common = _
     """
     places = [located(text) for text in (location, *more)]
     screen = screen_of(sys.stdout)
-    gap = "\n" if more else ""
 
     def looked_at(hosts: Sessions, at: Location, progress: ProgressCallback) -> ImageInfo:
         return image_at(hosts(at), at).info(progress=progress)
@@ -119,8 +120,9 @@ def info(location: str, /, *more: str, exact: Exact = False, options: Common = _
     return with_progress(
         places,
         looked_at,
-        lambda found: info_text(found, exact=exact, screen=screen) + gap,
+        lambda found: info_text(found, exact=exact, screen=screen),
         options,
+        apart=True,
     )
 
 
@@ -144,13 +146,13 @@ def storage_info(
     virtstore storage-info a b
     """
     screen = screen_of(sys.stdout)
-    gap = "\n" if more else ""
     with sessions(options) as host_of:
         return for_each(
             [Location(parse_host(text)) for text in (host, *more)],
             lambda at: host_of(at).storage_info(),
-            lambda found: storage_text(found, exact=exact, screen=screen) + gap,
+            lambda found: storage_text(found, exact=exact, screen=screen),
             options,
+            apart=True,
         )
 
 

@@ -13,6 +13,7 @@ from typing import cast
 
 import msgspec
 
+from virtstore.cli.options import Common
 from virtstore.cli.terminal import screen_of
 from virtstore.errors import Error, spelled
 from virtstore.model import (
@@ -80,10 +81,16 @@ def print_error(error: Error, *, as_json: bool) -> None:
         print(_error_text(error), file=sys.stderr)
 
 
+def print_notice(where: str, text: str, options: Common) -> None:
+    """Tell a person that there is nothing to be shown."""
+    if not (options.json or options.quiet):
+        print(screen_of(sys.stderr).line(text, head=f"{printable(where)}: "), file=sys.stderr)
+
+
 def _error_text(error: Error) -> str:
     """The message; below it, as they are, the lines that are to be written to a configuration."""
     screen = screen_of(sys.stderr)
-    first, *more = str(error).split("\n")
+    first, *more = str(error).rstrip("\n").split("\n")
     told = screen.line(first, head="virtstore: ", head_style="error", indent=2)
     return "\n".join([told, *map(printable, more)])
 
@@ -116,17 +123,23 @@ def changed_text(done: Changed) -> str:
     return _lines([text], done.warnings)
 
 
-def copy_text(result: CopyResult, *, dry_run: bool) -> str:
+def copy_text(result: CopyResult, *, plan: str | None = None) -> str:
+    """What a copy led to. `plan`: of a dry run, what becomes of the target."""
     source, target = printable(result.source), printable(result.target)
-    if dry_run:
-        return f"would copy {format_size(result.size)} from {source} to {target}"
-    rate = format_size(int(result.size / max(result.seconds, 0.001)))
+    size = format_size(result.size)
+    if plan is not None:
+        return f"would copy {size} from {source} to {target}{plan}"
     moved = f" {format_size(result.transferred)} moved," if result.transferred else ""
-    line = (
-        f"{target}  {format_size(result.size)} in {result.seconds:.1f} s ({rate}/s),"
-        f"{moved} {format_size(result.written)} written"
-    )
+    line = f"{target}  {size} in {result.seconds:.1f} s,{moved} {_written(result)}"
     return _lines([line], result.warnings)
+
+
+def _written(result: CopyResult) -> str:
+    """What was written, and how fast: zeros, and what a resumed copy found there, took no time."""
+    if not result.written:
+        return "nothing to write (zeros, or there already)"
+    rate = format_size(int(result.written / max(result.seconds, 0.001)))
+    return f"{format_size(result.written)} written ({rate}/s)"
 
 
 def verified_text(found: Verified) -> str:

@@ -82,6 +82,7 @@ def with_progress(
     text: Callable[[Result], str | None],
     options: Common,
     *,
+    apart: bool = False,
     jobs: int | None = None,
     others: Sequence[Location] = (),
 ) -> int:
@@ -97,7 +98,7 @@ def with_progress(
                 return do(hosts, at, progress)
 
         if jobs == 1:
-            return for_each(places, done, text, options)
+            return for_each(places, done, text, options, apart=apart)
         hosts.log_in((*places, *others))
         together = AtOnce(jobs, hosts.abort, meter.pause)
         return for_each(places, done, text, options, together=together)
@@ -110,14 +111,15 @@ def for_each(
     options: Common,
     *,
     flat: bool = False,
+    apart: bool = False,
     together: AtOnce | None = None,
 ) -> int:
     """Do the work for each location and print what it led to, in the order of the locations, as
     `text` or as JSON. JSON of one location is a document of its own; of several it is a list, in
-    which a failure is `{"error": …}`. `flat`: each result is a list, and these are joined. Returns
-    the exit status."""
+    which a failure is `{"error": …}`. `flat`: each result is a list, and these are joined.
+    `apart`: an empty line stands between two texts. Returns the exit status."""
     told: list[object] = []
-    status = 0
+    status, gap = 0, ""
     pause = together.pause if together else nullcontext
     for outcome in _side_by_side(items, do, together) if together else _in_turn(items, do):
         if isinstance(outcome, Error):
@@ -132,7 +134,8 @@ def for_each(
         told += outcome if flat and len(items) > 1 and isinstance(outcome, list) else [outcome]
         if not options.json and (line := text(outcome)) is not None:
             with pause():
-                print(line, flush=True)
+                print(f"{gap}{line}", flush=True)
+            gap = "\n" if apart else ""
     if options.json:
         print_json(told[0] if len(items) == 1 else told)
     return status

@@ -70,7 +70,8 @@ def screen_of(stream: TextIO) -> Screen:
     """The screen that a stream leads to. https://no-color.org and CLICOLOR_FORCE are heeded, and
     COLUMNS before what the terminal says of itself."""
     terminal = stream.isatty()
-    return Screen(_width(stream) if terminal else None, _has_colours(terminal))
+    # Where the last column is filled, some terminals begin a line, and our own leaves that empty.
+    return Screen(_width(stream) - 1 if terminal else None, _has_colours(terminal))
 
 
 def _width(stream: TextIO) -> int:

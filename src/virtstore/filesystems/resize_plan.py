@@ -74,7 +74,8 @@ class ResizePlan(msgspec.Struct, frozen=True):
         if after > before:
             return f"grow {path} from {format_size(before)} to {format_size(after)}"
         if after < before:
-            return f"cut {path} from {format_size(before)} to {after} bytes ({format_size(after)})"
+            told = _told(after, least=self.disk is None)
+            return f"cut {path} from {format_size(before)} to {told}"
         return ""
 
     def _partition_step(self) -> str:
@@ -94,7 +95,8 @@ class ResizePlan(msgspec.Struct, frozen=True):
             return f"{self.verb} {what} as far as it goes"
         if after is None or after == before:
             return ""
-        return f"{self.verb} {what} to {after} bytes ({format_size(after)})"
+        least = self.verb == "shrink" and self.size is None
+        return f"{self.verb} {what} to {_told(after, least=least)}"
 
     def _whole_units(self, disk: int) -> int:
         """That many bytes or the next that a disk can have; never more than it has."""
@@ -108,6 +110,12 @@ class ResizePlan(msgspec.Struct, frozen=True):
             return None
         room = subject.table.room(subject.partition.number, disk) - subject.start
         return min(max(keeps, min(rounded_up(keeps), room)), subject.partition.size)
+
+
+def _told(after: int, *, least: bool) -> str:
+    """A size that something gets. `least`: it gets as small as it goes, which may be less."""
+    less = " or less" if least else ""
+    return f"{after} bytes ({format_size(after)}){less}"
 
 
 def growth(subject: Subject, present: int, disk: int, size: int | None) -> ResizePlan:

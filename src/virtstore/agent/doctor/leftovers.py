@@ -28,7 +28,7 @@ def left(policy: Policy) -> Iterator[Finding]:
             found += _in_root(policy, root)
         except (Error, OSError):
             continue  # it was said of that root what is wrong with it
-    yield from found or [ok("nothing is left of interrupted operations")]
+    yield from found or [ok("nothing older than a day is left of interrupted operations")]
 
 
 def _in_root(policy: Policy, root: Root) -> Iterator[Finding]:

@@ -14,12 +14,11 @@ from virtstore.filesystems import registry
 from virtstore.findings import note, ok, problem
 from virtstore.model import Finding
 
-#: What hardly anything works without, and what it is for.
-_REQUIRED: Final = {
-    "blkid": "recognising what is in an image",
-    "bwrap": "looking into images, which is done behind bubblewrap's walls only",
-    "prlimit": "looking into images within bounds",
-}
+#: Without these nothing looks into an image, and hardly anything works.
+_REQUIRED: Final = ("blkid", "bwrap", "prlimit")
+_WITHOUT: Final = (
+    "without it nothing is known of what is in an image, and no file system is resized"
+)
 
 #: Settings of the kernel that keep bubblewrap from working, where they have this value, and what
 #: allows it. Sources: bwrap(1); user_namespaces(7); Debian's and Ubuntu's kernels.
@@ -49,7 +48,7 @@ def python() -> Iterator[Finding]:
 
 def required() -> Iterator[Finding]:
     for tool in (missing := run.missing(*_REQUIRED)):
-        yield problem(f"{tool} is missing; it is for {_REQUIRED[tool]}", _install(tool))
+        yield problem(f"{tool} is missing; {_WITHOUT}", _install(tool))
     if not missing:
         yield ok(f"{', '.join(_REQUIRED)} are installed")
 

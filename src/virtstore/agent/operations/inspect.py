@@ -257,7 +257,14 @@ def _describe(
             *inside.warnings,
             *_lost(store, opened, inside, packed.size),
         ),
+        stored=_stored(opened, packed),
     )
+
+
+def _stored(opened: _Opened, packed: _Packed) -> int | None:
+    """The bytes of an archive. What lies on a volume may end anywhere within it."""
+    is_archive = packed.compression and opened.image and opened.found.type == "file"
+    return opened.image.size if is_archive and opened.image else None
 
 
 def _modified(found: Stored) -> datetime | None:

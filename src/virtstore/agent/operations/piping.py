@@ -15,7 +15,7 @@ from virtstore.agent.operations import Handler
 from virtstore.agent.operations.copy_frames import arriving, encoding_of, send_frames
 from virtstore.agent.operations.copy_source import check_archive
 from virtstore.agent.operations.copy_target import level_for
-from virtstore.errors import Unsupported, UsageError
+from virtstore.errors import Corrupt, Unsupported, UsageError
 from virtstore.location import PIPE
 from virtstore.protocol import Ask, Begin, End, Ready, Receive, Received, Send
 from virtstore.transfer.pipes import PipeSink, Plain, whole_input
@@ -44,6 +44,8 @@ def _send(agent: Agent, request: Send, descriptor: int) -> End:
         raise Unsupported("there are no snapshots of standard input; leave --snapshot out")
     agent.session.stage("reading")
     with whole_input(descriptor, agent.session.check) as image:
+        if image.size == 0:
+            raise Corrupt("standard input was empty")
         source = open_source(image, raw=request.options.raw)
         if request.contents:
             check_archive(agent, source)
