@@ -249,11 +249,12 @@ def test_a_copy_that_took_no_time_has_a_rate() -> None:
 @pytest.mark.parametrize(
     ("written", "says"),
     [
-        (4 << 20, "/y  8 MiB in 2.0 s, 3 MiB moved, 4 MiB written (2 MiB/s)"),
+        (8 << 20, "/y  8 MiB in 2.0 s (4 MiB/s), 3 MiB moved, 8 MiB written"),
+        (4 << 20, "/y  8 MiB in 2.0 s, 3 MiB moved, 4 MiB written"),
         (0, "/y  8 MiB in 2.0 s, 3 MiB moved, nothing to write (zeros, or there already)"),
     ],
 )
-def test_the_speed_of_a_copy_is_that_of_what_was_written(written: int, says: str) -> None:
+def test_a_speed_is_told_of_a_copy_that_wrote_the_whole_image(written: int, says: str) -> None:
     assert render.copy_text(CopyResult("/x", "/y", 8 << 20, 3 << 20, written, "00", 2.0)) == says
 
 

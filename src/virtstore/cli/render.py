@@ -130,16 +130,19 @@ def copy_text(result: CopyResult, *, plan: str | None = None) -> str:
     if plan is not None:
         return f"would copy {size} from {source} to {target}{plan}"
     moved = f" {format_size(result.transferred)} moved," if result.transferred else ""
-    line = f"{target}  {size} in {result.seconds:.1f} s,{moved} {_written(result)}"
+    written = f"{format_size(result.written)} written"
+    if not result.written:
+        written = "nothing to write (zeros, or there already)"
+    line = f"{target}  {size} in {result.seconds:.1f} s{_rate(result)},{moved} {written}"
     return _lines([line], result.warnings)
 
 
-def _written(result: CopyResult) -> str:
-    """What was written, and how fast: zeros, and what a resumed copy found there, took no time."""
-    if not result.written:
-        return "nothing to write (zeros, or there already)"
-    rate = format_size(int(result.written / max(result.seconds, 0.001)))
-    return f"{format_size(result.written)} written ({rate}/s)"
+def _rate(result: CopyResult) -> str:
+    """How fast a whole image was written; nothing where zeros, or what a resumed copy found there,
+    took no time, or an archive is smaller."""
+    if not 0 < result.size <= result.written:
+        return ""
+    return f" ({format_size(int(result.size / max(result.seconds, 0.001)))}/s)"
 
 
 def verified_text(found: Verified) -> str:
