@@ -32,8 +32,15 @@ def test_a_renamed_image_is_the_same_under_its_new_name(images: Path) -> None:
 def test_an_image_that_is_called_so_already_is_unchanged(images: Path) -> None:
     before = tree(images)
     assert told("rename", images / "x.img", "x.img")["changed"] is False
-    assert "unchanged" in virtstore("rename", images / "x.img", "x.img").stdout
+    same = virtstore("rename", images / "x.img", "x.img").stdout
+    assert "unchanged" in same
+    assert "->" not in same
     assert tree(images) == before
+
+
+def test_the_old_name_is_told_before_the_new_one(images: Path) -> None:
+    shown = virtstore("rename", images / "x.img", "y.img").stdout
+    assert shown == f"{images}/x.img -> {images}/y.img  3145728 bytes (3 MiB)\n"
 
 
 @pytest.mark.parametrize("name", ["y.img", "sub"])

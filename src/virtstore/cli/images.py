@@ -96,7 +96,8 @@ def rename(location: str, name: str, /, *, options: Changing = _DEFAULTS) -> Non
     virtstore rename a:/mnt/images/web.img web-old.img
     virtstore rename a:/dev/vg0/web web-old
     """
-    change(lambda image, how: image.rename(name, **how), options, location)
+    was = str(located(location))
+    change(lambda image, how: image.rename(name, **how), options, location, was=was)
 
 
 def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) -> None:
@@ -231,9 +232,10 @@ def change(
     options: Changing,
     *locations: str,
     jobs: int | None = None,
+    was: str = "",
 ) -> int:
-    """Change the image at each location, `jobs` at a time, and print what that led to. Returns the
-    exit status."""
+    """Change the image at each location, `jobs` at a time, and print what that led to. `was`: as
+    `changed_text` has it. Returns the exit status."""
 
     def done(hosts: Sessions, at: Location, progress: ProgressCallback) -> Changed:
         return do(image_at(hosts(at), at), How(dry_run=options.dry_run, progress=progress))
@@ -242,7 +244,7 @@ def change(
     return with_progress(
         places,
         done,
-        lambda changed: None if options.quiet else changed_text(changed),
+        lambda changed: None if options.quiet else changed_text(changed, was=was),
         options,
         jobs=jobs,
     )

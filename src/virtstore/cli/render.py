@@ -105,13 +105,15 @@ def bytes_text(size: int, *, exact: bool = False) -> str:
     return f"{size} bytes" if exact else f"{size} bytes ({format_size(size)})"
 
 
-def changed_text(done: Changed) -> str:
+def changed_text(done: Changed, *, was: str = "") -> str:
+    """What a change led to. `was`: where the image was before it was renamed."""
     where = on(done.host, done.path)
     if done.dry_run:
         steps = [f"would {step}" for step in done.plan] or [f"{where}: nothing to do"]
         return _lines(steps, done.warnings)
     if done.size is None:
         return where
+    where = f"{was} -> {where}" if was and done.changed else where
     text = f"{where}  {bytes_text(done.size)}"
     if done.partition is not None:
         text += f", partition {done.partition}"
