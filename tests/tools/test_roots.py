@@ -121,14 +121,19 @@ def test_what_is_wrong_with_a_path_is_told_of_its_part(images: Path, path: str, 
 
 
 @pytest.mark.parametrize(
-    "command", [("copy", "x.img", "new/"), ("create", "new/", "1M"), ("info", "x.img/")]
+    ("command", "says"),
+    [
+        (("copy", "x.img", "new/"), "no such directory"),
+        (("create", "new/", "1M"), "no such directory"),
+        (("info", "x.img/"), "a file, such as an image, and not a directory"),
+    ],
 )
 def test_what_ends_in_a_slash_is_no_image(
-    images: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    images: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], says: str
 ) -> None:
     monkeypatch.chdir(images)
     before = tree(images)
-    assert "no such directory" in told(*command, status=3)["error"]["message"]
+    assert says in told(*command, status=3)["error"]["message"]
     assert tree(images) == before
     (images / "new").mkdir()
     assert told("copy", "x.img", "new/")["target"] == str(images / "new" / "x.img")

@@ -82,15 +82,32 @@ def test_a_source_that_fails_leaves_the_others_copied(three: list[Path], images:
     assert sorted(os.listdir(images / "new")) == ["1.img", "3.img"]
 
 
-@pytest.mark.parametrize("target", ["new.img", "1.img", "nope/"])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    ("target", "says"),
+    [
+        ("new.img", "make it with mkdir"),
+        ("1.img", "it is a file, such as an image, and not a directory; several sources"),
+        ("nope/", "make it with mkdir"),
+        ("nope/deeper/", "make it with mkdir"),
+        ("1.img/deeper", "1.img is no directory"),
+    ],
+)
 def test_several_sources_want_a_directory_that_is_there(
-    three: list[Path], images: Path, target: str
+    three: list[Path], images: Path, target: str, says: str, jobs: str
 ) -> None:
+    """What is wrong with the target is said once, and not for each source."""
     before = tree(images)
-    results = told("copy", *three[1:], images / target, status=3)
-    assert {each["error"]["code"] for each in results} == {"not-found"}
-    assert {each["error"]["path"] for each in results} == {f"{images}/{target}".rstrip("/")}
+    error = told("copy", *three[1:], images / target, "--jobs", jobs, status=3)["error"]
+    assert error["code"] == "not-found"
+    assert error["path"] == f"{images}/{target}".rstrip("/")
+    assert says in error["message"]
     assert tree(images) == before
+
+
+def test_several_sources_are_told_which_access_a_copy_needs(three: list[Path]) -> None:
+    results = told("copy", *three[1:], "/nonexistent/", status=5)
+    assert all('access = "append"' in each["error"]["message"] for each in results)
 
 
 def test_sources_of_the_same_name_do_not_take_each_others_place(

@@ -96,11 +96,8 @@ class Policy:
                 store.free()  # where it is missing, that is said
                 raise NotFound(f"it is {root.what}, not an image", path=canonical(path))
         if path.endswith("/"):
-            raise NotFound(
-                "no such directory, and virtstore makes none (several sources need one; a name"
-                " without '/' at its end is an image's)",
-                path=canonical(path),
-            )
+            with self._open(root, inside):  # which raises what is there instead
+                raise NotFound("it was no directory a moment ago; try again", path=canonical(path))
         with self._open(root, parent, name) as store:
             yield Place(store, name, canonical(path))
 

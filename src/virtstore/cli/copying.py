@@ -16,7 +16,7 @@ from virtstore.cli.render import copy_text
 from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Copied, Image
 from virtstore.copy_options import ContentsKeywords, CopyOptions, TargetKeywords
-from virtstore.errors import UsageError
+from virtstore.errors import Error, NotFound, UsageError
 from virtstore.location import Location, canonical
 from virtstore.model import Compression, CopyResult
 from virtstore.progress import ProgressCallback
@@ -228,7 +228,21 @@ def _between(
         planned = plan(result) if options.dry_run else None
         return None if options.quiet else copy_text(result, plan=planned)
 
-    return with_progress(sources, copied, text, options, jobs=jobs, others=[target])
+    def first(hosts: Sessions) -> None:
+        if len(sources) > 1:
+            _require_directory(hosts, target)
+
+    return with_progress(sources, copied, text, options, jobs=jobs, others=[target], first=first)
+
+
+def _require_directory(hosts: Sessions, target: Location) -> None:
+    """Raises `NotFound` where there is none at the target, once for all sources."""
+    try:
+        hosts(target).list(target.path)
+    except NotFound:
+        raise
+    except Error:  # each copy says it in its own way, such as which access it needs
+        return
 
 
 def _refuse_same_name(sources: Sequence[Location]) -> None:

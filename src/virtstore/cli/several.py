@@ -85,9 +85,10 @@ def with_progress(
     apart: bool = False,
     jobs: int | None = None,
     others: Sequence[Location] = (),
+    first: Callable[[Sessions], None] = lambda hosts: None,
 ) -> int:
     """As `for_each`, of what tells its progress; `jobs` at a time. `others`: locations that each
-    needs besides. Raises `UsageError`."""
+    needs besides. `first` raises what would be wrong with each. Raises `UsageError`."""
     if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
         raise UsageError(f"--jobs {jobs}: between 1 and {_MOST_JOBS} can be done at a time")
     jobs = min(jobs or 1, len(places))
@@ -98,8 +99,10 @@ def with_progress(
                 return do(hosts, at, progress)
 
         if jobs == 1:
+            first(hosts)
             return for_each(places, done, text, options, apart=apart)
         hosts.log_in((*places, *others))
+        first(hosts)
         together = AtOnce(jobs, hosts.abort, meter.pause)
         return for_each(places, done, text, options, together=together)
 
