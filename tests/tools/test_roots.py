@@ -109,7 +109,7 @@ def test_a_host_without_roots_says_so(images: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("x.img/new.img", "{}/x.img is no directory"),
+        ("x.img/new.img", "it is a file, such as an image, and not a directory"),
         ("x.img/a/b/new.img", "{}/x.img is no directory"),
         ("a/b/new.img", "of this path there is {}, and virtstore makes no directories: make it"),
         ("~/a/new.img", "write the whole path in place of '~'"),

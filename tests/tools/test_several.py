@@ -87,10 +87,11 @@ def test_a_source_that_fails_leaves_the_others_copied(three: list[Path], images:
     ("target", "says"),
     [
         ("new.img", "make it with mkdir"),
-        ("1.img", "it is a file, such as an image, and not a directory; several sources"),
+        ("1.img", "it is a file, such as an image, and not a directory; several sources go into"),
         ("nope/", "make it with mkdir"),
         ("nope/deeper/", "make it with mkdir"),
         ("1.img/deeper", "1.img is no directory"),
+        ("1.img/", "several sources go into a directory or volume group"),
     ],
 )
 def test_several_sources_want_a_directory_that_is_there(

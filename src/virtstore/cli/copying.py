@@ -239,7 +239,8 @@ def _require_directory(hosts: Sessions, target: Location) -> None:
     """Raises `NotFound` where there is none at the target, once for all sources."""
     try:
         hosts(target).list(target.path)
-    except NotFound:
+    except NotFound as error:
+        error.message += "; several sources go into a directory or volume group that is there"
         raise
     except Error:  # each copy says it in its own way, such as which access it needs
         return

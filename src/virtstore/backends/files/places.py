@@ -127,10 +127,7 @@ def refuse_unreachable(error: OSError, root: str, fd: int, inside: str) -> NoRet
             file = plain_path(f"{root}/{file}/{rest.partition('/')[0]}")
             told = f"{file} is no directory"
             if file == path:
-                told = (
-                    "it is a file, such as an image, and not a directory; several sources go into a"
-                    " directory or volume group"
-                )
+                told = "it is a file, such as an image, and not a directory"
             raise NotFound(told, path=path) from None
         case errno.ELOOP:
             raise Denied("a symbolic link on the way is not followed", path=path) from None

@@ -50,10 +50,7 @@ class VolumeGroupRoot(Root, frozen=True):
 
     def open(self, anchor: int, inside: str, name: str = "") -> Store:
         if inside:
-            raise NotFound(
-                f"a volume group has no directories; several sources go into {self.path} itself",
-                path=f"{self.path}/{inside}",
-            )
+            raise NotFound("a volume group has no directories", path=f"{self.path}/{inside}")
         from virtstore.backends.lvm import volume_group
 
         return volume_group.VolumeGroup(self.name)
