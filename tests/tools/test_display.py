@@ -132,7 +132,6 @@ def test_progress_has_one_line_of_a_narrow_terminal(images: Path) -> None:
     words = ("copy", images / "x.img", images / "y.img", "--bwlimit", "1M", "--progress")
     for width in (60, 40):
         drawn = on_terminal(width, *words, "--overwrite")
-        assert "/s" in drawn.rpartition("copy: copying ")[2] or "\u2026" in drawn
         assert "\u2501" in drawn
         assert drawn.count("\x1b[1A") == 1  # up a line: once, when it is taken away
 
