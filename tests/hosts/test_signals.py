@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_a_clean_line_behind(client: Client, hosts: Hosts) -> None
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [_PROGRAM, "copy", str(source), str(hosts.local / "copy"), "--bwlimit", "500K"],
-        env={**client.environment, "TERM": "xterm", "COLUMNS": "80"},
+        env={**client.environment, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
