@@ -44,6 +44,11 @@ def on_terminal(width: int, *arguments: object, **variables: str) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
+def left_on_terminal(width: int, *arguments: object, **variables: str) -> str:
+    """What is left of that once what showed its progress has been taken away."""
+    return on_terminal(width, *arguments, **variables).rpartition("\x1b[K")[2]
+
+
 def test_info_and_list_say_whose_a_file_is(images: Path) -> None:
     image = images / "x.img"
     mine = pwd.getpwuid(os.geteuid()).pw_name
@@ -84,15 +89,15 @@ def test_a_table_fits_a_terminal_and_is_whole_in_a_pipe(images: Path) -> None:
     (images / "x.img").rename(image)
     assert str(image) in virtstore("list", "-l", images).stdout
     for width in (80, 100):
-        lines = on_terminal(width, "list", "-l", images).splitlines()
+        lines = left_on_terminal(width, "list", "-l", images).splitlines()
         assert max(map(len, lines)) <= width
         assert lines[1].endswith("long-name-.img")
         assert "…" in lines[1]
     assert re.search(
-        "[0-9]-[0-9][0-9] ", on_terminal(80, "list", "-l", images, "--sort", "modified")
+        "[0-9]-[0-9][0-9] ", left_on_terminal(80, "list", "-l", images, "--sort", "modified")
     )
-    assert str(image) in on_terminal(80, "list", images)
-    assert str(image) in on_terminal(80, "list", "-l", images, COLUMNS="400")
+    assert str(image) in left_on_terminal(80, "list", images)
+    assert str(image) in left_on_terminal(80, "list", "-l", images, COLUMNS="400")
 
 
 def test_tables_of_several_places_have_a_gap_between_them(images: Path) -> None:
@@ -119,13 +124,13 @@ def test_where_nothing_is_a_person_is_told_so_and_a_program_is_not(images: Path)
 
 def test_a_terminal_shows_what_matters_in_colour_unless_its_user_wants_none(images: Path) -> None:
     (images / "y.img.virtstore-partial").write_bytes(bytes(10))
-    coloured = on_terminal(120, "list", "-l", images)
+    coloured = left_on_terminal(120, "list", "-l", images)
     assert "\x1b[33mpartial\x1b[0m" in coloured
     plain = virtstore("list", "-l", images).stdout
     assert "\x1b" not in plain
-    assert re.sub("\x1b\\[[0-9]*m", "", on_terminal(400, "list", "-l", images)) == plain
+    assert re.sub("\x1b\\[[0-9]*m", "", left_on_terminal(400, "list", "-l", images)) == plain
     for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        assert on_terminal(400, "list", "-l", images, **variables) == plain
+        assert left_on_terminal(400, "list", "-l", images, **variables) == plain
 
 
 def test_progress_has_one_line_of_a_narrow_terminal(images: Path) -> None:
@@ -142,10 +147,14 @@ def test_lines_of_configuration_end_with_no_empty_line(images: Path) -> None:
 
 
 def test_a_refusal_is_wrapped_on_a_terminal_and_one_line_elsewhere(images: Path) -> None:
-    printed = on_terminal(60, "info", "/etc/passwd", NO_COLOR="1")
-    shown = printed.rpartition("\x1b[K")[2].splitlines()  # behind the progress
+    shown = left_on_terminal(60, "info", "/etc/passwd", NO_COLOR="1").splitlines()
     assert len(shown) > 1
     assert all(len(line) < 60 or " " not in line.strip() for line in shown)
     assert all(line.startswith("  ") for line in shown[1:])
     told_elsewhere = virtstore("info", "/etc/passwd", status=5).stderr
     assert told_elsewhere == " ".join(map(str.strip, shown)) + "\n"
+
+
+def test_a_dumb_terminal_is_shown_no_progress(images: Path) -> None:
+    shown = on_terminal(80, "list", images, TERM="dumb")
+    assert shown == virtstore("list", images).stdout

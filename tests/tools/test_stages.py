@@ -19,6 +19,9 @@ __all__ = ["images"]  # a fixture
     [
         "create {}/new.img 1M",
         "info {}/x.img",
+        "list -l {}",
+        "storage-info",
+        "doctor",
         "grow {}/x.img 4M",
         "shrink {}/x.img 2M --discard-data",
         "rename {}/x.img y.img",

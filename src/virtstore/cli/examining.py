@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from virtstore.cli.meter import Meters, meters
 from virtstore.cli.options import Common, open_at
 from virtstore.cli.render import print_json, print_notice
 from virtstore.cli.several import for_each, sessions
@@ -39,17 +40,18 @@ def doctor(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> 
     virtstore doctor a b --json
     """
     locations = [Location(parse_host(text)) for text in (host, *more)]
-    found = [each for location in locations for each in _examined(location, options)]
+    with meters(options, len(locations), 1) as meter:
+        found = [each for at in locations for each in _examined(at, options, meter)]
     found = in_order(found)
     print_json(found) if options.json else print(_text(found, all_of_them=options.verbose))
     return int(any(each.is_wrong for each in found))
 
 
-def _examined(location: Location, options: Common) -> list[Finding]:
+def _examined(location: Location, options: Common, meter: Meters) -> list[Finding]:
     """A host's findings; that it cannot be reached is one."""
     try:
-        with open_at(location, options) as host:
-            return host.doctor()
+        with open_at(location, options) as host, meter.of(str(location)) as progress:
+            return host.doctor(progress=progress)
     except Error as error:
         remedy = _NOT_HERE if location.address.host is None else _UNREACHABLE
         return [Finding(location.address.name, "problem", _what(error), remedy)]

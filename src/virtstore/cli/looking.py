@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
@@ -19,15 +19,16 @@ from virtstore.cli.render import (
     verified_text,
     whole_entry,
 )
-from virtstore.cli.several import Sessions, for_each, sessions, with_progress
+from virtstore.cli.several import Sessions, with_progress
 from virtstore.cli.sorting import SortKey, in_order
 from virtstore.cli.storage_text import nothing_configured, storage_text
 from virtstore.cli.terminal import screen_of
 from virtstore.location import Location, parse_host, parse_location
-from virtstore.model import Entry, ImageInfo, Verified
+from virtstore.model import Entry, ImageInfo, StorageInfo, Verified
 from virtstore.progress import ProgressCallback
 
 _DEFAULTS = Common()
+_Listed: TypeAlias = Entry | ImageInfo
 Exact = Annotated[bool, Parameter(name="--bytes", negative=())]
 
 
@@ -70,28 +71,29 @@ def list_(
     places = [parse_location(text) for text in (location, *more)]
     typed = dict(zip(places, (location, *more), strict=True))
     screen = screen_of(sys.stdout)
-    with sessions(options) as host_of:
+    empty: list[tuple[str, str]] = []  # said once nothing is drawn any more
 
-        def look(at: Location) -> Sequence[Entry | ImageInfo]:
-            asked = long or sort != "name"
-            with hinting_at_host(typed[at]):
-                found = host_of(at).list(at.path, long=asked, recursive=recursive)
-            if not found and at.path is None:
-                name = host_of(at).name
-                print_notice(name, nothing_configured(name), options)
-            elif not found:
-                print_notice(str(at), "nothing there", options)
-            found = in_order(found, sort, reverse=reverse)
-            if not long:
-                return [short_entry(each) for each in found]
-            return [whole_entry(each) for each in found] if options.json else found
+    def look(hosts: Sessions, at: Location, progress: ProgressCallback) -> Sequence[_Listed]:
+        host, asked = hosts(at), long or sort != "name"
+        with hinting_at_host(typed[at]):
+            found = host.list(at.path, long=asked, recursive=recursive, progress=progress)
+        if not found:
+            of_host = (host.name, nothing_configured(host.name))
+            empty.append(of_host if at.path is None else (str(at), "nothing there"))
+        found = in_order(found, sort, reverse=reverse)
+        if not long:
+            return [short_entry(each) for each in found]
+        return [whole_entry(each) for each in found] if options.json else found
 
-        def text(found: Sequence[Entry | ImageInfo]) -> str | None:
-            if not found:
-                return None
-            return list_text(found, long=long, exact=exact, sort=sort, screen=screen)
+    def text(found: Sequence[_Listed]) -> str | None:
+        if not found:
+            return None
+        return list_text(found, long=long, exact=exact, sort=sort, screen=screen)
 
-        return for_each(places, look, text, options, flat=True, apart=long)
+    status = with_progress(places, look, text, options, flat=True, apart=long)
+    for place, notice in empty:
+        print_notice(place, notice, options)
+    return status
 
 
 def info(location: str, /, *more: str, exact: Exact = False, options: Common = _DEFAULTS) -> int:
@@ -146,14 +148,17 @@ def storage_info(
     virtstore storage-info a b
     """
     screen = screen_of(sys.stdout)
-    with sessions(options) as host_of:
-        return for_each(
-            [Location(parse_host(text)) for text in (host, *more)],
-            lambda at: host_of(at).storage_info(),
-            lambda found: storage_text(found, exact=exact, screen=screen),
-            options,
-            apart=True,
-        )
+
+    def looked_at(hosts: Sessions, at: Location, progress: ProgressCallback) -> StorageInfo:
+        return hosts(at).storage_info(progress=progress)
+
+    return with_progress(
+        [Location(parse_host(text)) for text in (host, *more)],
+        looked_at,
+        lambda found: storage_text(found, exact=exact, screen=screen),
+        options,
+        apart=True,
+    )
 
 
 def verify(location: str, /, *more: str, jobs: Jobs = None, options: Common = _DEFAULTS) -> int:

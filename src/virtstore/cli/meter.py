@@ -3,6 +3,7 @@ and, whatever is shown, how far it is for whoever asks with a signal."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -67,7 +68,8 @@ def meters(options: Common, count: int, jobs: int) -> Iterator[Meters]:
 
 
 def _is_terminal(options: Common) -> bool:
-    return sys.stderr.isatty() and not options.verbose
+    dumb = os.environ.get("TERM") == "dumb"  # it has no way back to a line's beginning
+    return sys.stderr.isatty() and not dumb and not options.verbose
 
 
 def _is_wanted(options: Common, terminal: bool) -> bool:

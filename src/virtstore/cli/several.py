@@ -82,6 +82,7 @@ def with_progress(
     text: Callable[[Result], str | None],
     options: Common,
     *,
+    flat: bool = False,
     apart: bool = False,
     jobs: int | None = None,
     others: Sequence[Location] = (),
@@ -100,7 +101,7 @@ def with_progress(
 
         if jobs == 1:
             first(hosts)
-            return for_each(places, done, text, options, apart=apart)
+            return for_each(places, done, text, options, flat=flat, apart=apart)
         hosts.log_in((*places, *others))
         first(hosts)
         together = AtOnce(jobs, hosts.abort, meter.pause)

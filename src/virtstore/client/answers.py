@@ -27,7 +27,7 @@ def check(request: Request, answer: AnyMessage, host: str) -> bool:
     that answers no such request, and `Untrue` for one that cannot be true."""
     refuse_absurd(answer, host)
     match answer:
-        case protocol.Progressed() if not isinstance(request, protocol.ListImages):
+        case protocol.Progressed():
             check_progress(answer, host)
             return False
         case protocol.Listed() if isinstance(request, protocol.ListImages):

@@ -128,11 +128,11 @@ class Host:
         request = protocol.CreateImage(path, _text(size), thin, dry_run)
         return self._make(request, "create", progress)
 
-    def doctor(self) -> list[Finding]:
+    def doctor(self, *, progress: ProgressCallback | None = None) -> list[Finding]:
         """What could go wrong on the host and on the way to it, the worst first, each with what to
         do. What is in order is there too (`"ok"`). Raises `ConnectionFailed`."""
         try:
-            answer = self._ask(protocol.Examine())
+            answer = self._ask(protocol.Examine(), "doctor", progress)
         except Unsupported as error:
             return [self._placed(examination.too_old(error))]
         return [self._placed(each) for each in examination.findings(self._seen(answer))]
@@ -143,20 +143,31 @@ class Host:
         return [self._placed(job) for job in self._ask(protocol.ListJobs()).jobs]
 
     def list(
-        self, path: str | None = None, *, long: bool = False, recursive: bool = False
+        self,
+        path: str | None = None,
+        *,
+        long: bool = False,
+        recursive: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> list[Entry | ImageInfo]:
         """What is in a directory, sorted by path; without `path` the host's roots. `long`:
         images as `ImageInfo`."""
         found: list[Entry | ImageInfo] = []
+        tell = _Teller("list", progress)
+        if self._session is None:
+            tell("connecting")
         for reply in self._exchange(protocol.ListImages(path, long, recursive)):
             if isinstance(reply, protocol.Listed):
                 found += map(self._placed, reply.entries)
                 found += map(self._placed, reply.images)
+            elif isinstance(reply, Progressed):
+                tell.heard(reply)
+        tell.done(None)
         return sorted(found, key=lambda each: (each.path, each.state))
 
-    def storage_info(self) -> StorageInfo:
+    def storage_info(self, *, progress: ProgressCallback | None = None) -> StorageInfo:
         """The host's roots, free space, file systems and formats."""
-        reply = self._ask(protocol.GetStorageInfo())
+        reply = self._ask(protocol.GetStorageInfo(), "storage-info", progress)
         return self._placed(reply.info)
 
     def clean(

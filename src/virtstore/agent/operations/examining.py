@@ -11,5 +11,6 @@ from virtstore.protocol import Examine, Examined, known_requests
 
 
 def examine(agent: Agent, request: Examine) -> Examined:
+    agent.session.stage("checking")
     found = doctor.examine(lambda: agent.policy, agent.session.check)
     return Examined(found, time.time(), processor.has_aes(), known_requests())

@@ -79,6 +79,7 @@ def info(agent: Agent, request: GetInfo) -> Told:
 
 
 def list_images(agent: Agent, request: ListImages) -> ListEnd:
+    agent.session.stage("checking")
     scan = Scan() if request.long else None
     if request.path is None:
         if agent.policy.leaves_nothing:

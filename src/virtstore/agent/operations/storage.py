@@ -21,6 +21,7 @@ from virtstore.version import __version__
 
 
 def storage_info(agent: Agent, request: GetStorageInfo) -> ToldStorage:
+    agent.session.stage("checking")
     warnings = []
     if agent.policy.leaves_nothing:
         warnings.append(f"{agent.policy.restricted}; 'virtstore doctor' says what to do")
