@@ -248,6 +248,10 @@ def _once(rename: Callable[[int, str, str], None]) -> Callable[[int, str, str], 
     return renaming
 
 
+def _killed(directory: int, old: str, new: str) -> None:
+    raise Killed
+
+
 @pytest.mark.parametrize("writes", [False, True])
 @pytest.mark.parametrize("there", [b"another", None])
 def test_what_was_put_in_an_images_place_before_it_changed_is_left_alone(
@@ -404,6 +408,36 @@ def test_a_renamed_image_that_finds_its_new_name_taken_has_its_own_back(
     assert files(tmp_path) == {"old.img": b"new", "x.img": b"somebody's"}
 
 
+def test_what_is_left_of_another_image_under_the_name_between_is_not_replaced(
+    store: Directory, tmp_path: Path
+) -> None:
+    (tmp_path / "old.img").write_bytes(b"new")
+    (tmp_path / RENAMING).write_bytes(b"another's only copy")
+    with pytest.raises(FileExistsError):
+        store.rename("old.img", "x.img")
+    assert files(tmp_path) == {"old.img": b"new", RENAMING: b"another's only copy"}
+
+
+def test_a_disk_that_fails_behind_the_new_name_gives_no_image_two_names(
+    store: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "old.img").write_bytes(b"new")
+    with monkeypatch.context() as patched:
+        flushes = iter(range(10))
+
+        def fails(fd: int) -> None:
+            if next(flushes) == 1:  # behind the link
+                raise OSError(errno.EIO, "Input/output error")
+
+        patched.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            store.rename("old.img", "x.img")
+    assert set(files(tmp_path)) == {"x.img", RENAMING}
+    for each in store.interrupted():
+        store.mend(each)
+    assert files(tmp_path) == {"x.img": b"new"}
+
+
 @pytest.mark.parametrize(
     ("call", "times", "left"),
     [
@@ -426,7 +460,7 @@ def test_whoever_is_killed_while_it_renames_leaves_one_whole_image(
     with monkeypatch.context() as patched:
         _kill_before(patched, call, times)
         # The move back is what whoever is killed does not get to.
-        patched.setattr(final_names, "_move_new", _once(final_names._move_new))
+        patched.setattr(final_names, "_move_new", _killed)
         with pytest.raises(Killed):
             store.rename("old.img", "x.img")
     assert set(files(tmp_path)) == left

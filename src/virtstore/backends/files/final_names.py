@@ -283,14 +283,19 @@ def _give_by_link(directory: int, name: str, fd: int, suffix: str) -> None:
 
 def _change_by_link(directory: int, old: str, new: str) -> None:
     step = new + RENAMED_SUFFIX
+    if exists(directory, step):  # it may be all that is left of another image
+        raise FileExistsError(errno.EEXIST, "File exists", step)
     _rename(directory, old, step)
     flush(directory)  # it has one name at any moment
     try:
-        _move_new(directory, step, new)
+        _link_new(directory, step, new)
     except BaseException:
         with suppress(FileExistsError):  # somebody's new one; `mend` sees to ours
             _move_new(directory, step, old)
         raise
+    # From here on it has its new name, and what fails is for `mend`: to go back would give it two.
+    flush(directory)  # before the only name goes that is on the disk
+    os.unlink(step, dir_fd=directory)
 
 
 def _finish_renaming(directory: int, name: str) -> None:
