@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -151,3 +152,20 @@ def test_a_comment_cannot_begin_a_line(tmp_path: Path) -> None:
     file = tmp_path / "key.pub"
     file.write_text(f"# mine\nssh-ed25519 {DATA} back\x7fup\x1b\n")
     assert public_key.read(str(file)) == ("ssh-ed25519", DATA, "backup")
+
+
+def test_a_full_disk_leaves_the_keys_as_they_were_and_nothing_beside_them(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(line())
+    before = (home / ".ssh" / "authorized_keys").read_text()
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    other = line().replace(KEY.data, "AAAAother")
+    with pytest.raises(OSError, match="No space left"):
+        authorized_keys.authorize(other, "AAAAother", dry_run=False)
+    left = {each.name: each.read_text() for each in (home / ".ssh").iterdir()}
+    assert left == {"authorized_keys": before}

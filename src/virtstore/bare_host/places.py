@@ -169,14 +169,18 @@ def place_link(path: str, to: str) -> None:
 
 
 def write_beside(path: str, text: str, mode: int) -> str:
-    """The name of a new file beside `path`, written and flushed."""
+    """The name of a new file beside `path`, written and flushed. There is none where that fails."""
     new = new_name(path)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fchmod(fd, mode)
-        os.fsync(fd)
+    try:
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(fd, mode)
+            os.fsync(fd)
+    except BaseException:
+        os.unlink(new)
+        raise
     return new
 
 
