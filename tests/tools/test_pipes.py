@@ -190,3 +190,18 @@ def test_an_image_is_not_written_to_a_terminal(images: Path) -> None:
     assert (done.returncode, b"is a terminal" in done.stderr) == (2, True)
     os.close(ours)
     os.close(theirs)
+
+
+def test_what_fails_at_an_end_is_told_as_that_and_leaves_no_image(images: Path) -> None:
+    argv = [sys.executable, "-c", COMMAND, "copy"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*argv, images / "x.img", "-"], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 7
+    assert b"No space left on device" in done.stderr
+    with open("/dev/null", "wb") as unreadable:
+        done = subprocess.run(
+            [*argv, "-", images / "y.img"], stdin=unreadable, stderr=subprocess.PIPE
+        )
+    assert done.returncode == 1
+    assert b"standard input cannot be read: Bad file descriptor" in done.stderr
+    assert tree(images).keys() == {"x.img"}

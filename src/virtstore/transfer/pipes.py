@@ -63,7 +63,11 @@ def _chunk_of(fd: int, look: Callable[[], None]) -> bytes:
     while missing:
         while not ready.poll(_LOOK):
             look()
-        if not (part := os.read(fd, missing)):
+        try:
+            part = os.read(fd, missing)
+        except OSError as error:
+            raise Error(f"standard input cannot be read: {error.strerror}") from None
+        if not part:
             break
         parts.append(part)
         missing -= len(part)
