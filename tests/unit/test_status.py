@@ -147,3 +147,23 @@ def test_a_name_is_no_command_to_a_terminal() -> None:
     assert "25 %" in text
     assert "a:/i/?[2J?.img" in text
     assert _jobs_text([]) is None
+
+
+def test_a_file_that_a_reader_removed_before_it_was_held_is_made_anew(
+    directory: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = locks.hold_file
+
+    def hold_later(fd: int) -> None:
+        assert not read(directory)
+        hold(fd)
+
+    monkeypatch.setattr(locks, "hold_file", hold_later)
+    told = Status(session)
+    with told.of(GetInfo("/x")):
+        told.write()
+        assert not list(directory.iterdir())
+        monkeypatch.setattr(locks, "hold_file", hold)
+        told.write()
+        assert [each.job.path for each in read(directory)] == ["/x"]
+    assert not list(directory.iterdir())

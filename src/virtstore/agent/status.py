@@ -100,6 +100,9 @@ class Status:
                 self._file = -1
 
     def _open(self) -> None:
+        if self._file >= 0 and not os.fstat(self._file).st_nlink:
+            os.close(self._file)  # a reader met it before it was held, and removed it
+            self._file = -1
         if self._file < 0:
             directory = _directories()[0]
             with suppress(FileExistsError):
