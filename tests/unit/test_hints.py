@@ -85,7 +85,7 @@ def test_an_option_that_a_message_names_is_one() -> None:
 
 def _of_ours(text: str) -> str:
     """A text without the commands of other programs that it quotes."""
-    return re.sub(r"'(?!virtstore )[a-z0-9]+ [^']*'", "", text)
+    return re.sub(r"(['`])(?!virtstore )[a-z0-9-]+ [^'`]*\1", "", text)
 
 
 def test_the_commands_of_the_pages_are_understood() -> None:

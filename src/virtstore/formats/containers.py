@@ -188,24 +188,24 @@ def _vhd(source: ArchiveSource, foot: bytes) -> Container:
 
 _REGIONS_AT: Final = 192 << 10
 _METADATA: Final = uuid.UUID("8b7ca206-4790-4b9a-b8fe-575f050f886e").bytes_le
-_FILE_PARAMETERS: Final = uuid.UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b").bytes_le
-_DISK_SIZE: Final = uuid.UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8").bytes_le
+FILE_PARAMETERS: Final = uuid.UUID("caa16737-fa36-4d43-b3b6-33f0aa44e76b").bytes_le
+VHDX_SIZE: Final = uuid.UUID("2fa54224-cd1b-4876-b211-5dbed83bf4b8").bytes_le
 _PARENT_LOCATOR: Final = uuid.UUID("a8d35f2d-b30b-454d-abf7-d3d84834ab0c").bytes_le
-_HAS_PARENT: Final = 2
+HAS_PARENT: Final = 2
 _MOST_ENTRIES: Final = 64
 
 
 def _vhdx(source: ArchiveSource, head: bytes) -> Container:
-    items = dict(_vhdx_metadata(source))
-    size = items.get(_DISK_SIZE, b"").ljust(8, b"\0")
-    parameters = items.get(_FILE_PARAMETERS, b"").ljust(8, b"\0")
-    if not _at("<I", parameters, 4) & _HAS_PARENT:
+    items = dict(vhdx_metadata(source))
+    size = items.get(VHDX_SIZE, b"").ljust(8, b"\0")
+    parameters = items.get(FILE_PARAMETERS, b"").ljust(8, b"\0")
+    if not _at("<I", parameters, 4) & HAS_PARENT:
         return Container("vhdx", _at("<Q", size, 0))
     backing = _vhdx_parent(items.get(_PARENT_LOCATOR, b""))
     return Container("vhdx", _at("<Q", size, 0), backing, _overlay(backing))
 
 
-def _vhdx_metadata(source: ArchiveSource) -> Iterator[tuple[bytes, bytes]]:
+def vhdx_metadata(source: ArchiveSource) -> Iterator[tuple[bytes, bytes]]:
     """The items of the metadata region, by their GUIDs, each as far as `_MOST_TEXT`."""
     regions = _entries(source, _REGIONS_AT, 16, 8, b"regi")
     region = next((_at("<Q", e, 16) for e in regions if e.startswith(_METADATA)), 0)
