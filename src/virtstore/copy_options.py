@@ -45,6 +45,9 @@ class TargetKeywords(TypedDict, total=False):
     overwrite: bool
     """Replace an existing target, once the copy is whole. A block device is overwritten in place:
     what is on it is lost, and a copy that is cut short leaves neither old nor new."""
+    sparse: bool
+    """Reserve nothing for the target, a file, and let its zeros take no room. A full disk is then
+    found in the middle of the copy, or later by the guest, whose writes fail."""
     format: Compression | None
     "The archive's format (default: what the target's name says, else zstd)."
     level: int | None
@@ -68,6 +71,7 @@ class CopyOptions(
     raw: bool = False
     archive: bool = False
     overwrite: bool = False
+    sparse: bool = False
     format: Compression | None = None
     level: int | None = None
 

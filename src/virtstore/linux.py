@@ -27,6 +27,7 @@ _RESOLVE_NO_SYMLINKS: Final = 0x04
 _RESOLVE_BENEATH: Final = 0x08
 _RENAME_NOREPLACE: Final = 1
 _FALLOC_FL_KEEP_SIZE: Final = 0x01
+_FALLOC_FL_PUNCH_HOLE: Final = 0x02
 _FALLOC_FL_ZERO_RANGE: Final = 0x10
 _SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
@@ -112,6 +113,13 @@ def zero_range(fd: int, offset: int, length: int) -> None:
     """Make a range read as zeros and keep its space reserved (EOPNOTSUPP where the file
     system cannot)."""
     mode = _FALLOC_FL_ZERO_RANGE | _FALLOC_FL_KEEP_SIZE
+    _check(_libc.fallocate(fd, mode, offset, length), None)
+
+
+def punch_hole(fd: int, offset: int, length: int) -> None:
+    """Make a range read as zeros and give its space back (EOPNOTSUPP where the file system
+    cannot)."""
+    mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
     _check(_libc.fallocate(fd, mode, offset, length), None)
 
 

@@ -297,6 +297,7 @@ class CreateImage(Ask[Done], frozen=True):
     size: str
     thin: str | None = None
     dry_run: bool = False
+    sparse: bool = False
 
 
 class ListImages(Ask[ListEnd], frozen=True):

@@ -25,6 +25,8 @@ def check_fields(request: Message) -> None:
         raise UsageError(f"partition {partition} cannot be: they are numbered from 1")
     if getattr(request, "thin", None) == "":
         raise UsageError("a thin pool has a name")
+    if getattr(request, "thin", None) and getattr(request, "sparse", False):
+        raise UsageError("--thin is for a volume, --sparse for a file: leave one of them out")
     if any(number < 0 for number in getattr(request, "chunks", None) or ()):
         raise UsageError("chunks are numbered from 0")
     if isinstance(request, RenameImage):
@@ -54,6 +56,8 @@ def _check_options(options: CopyOptions, *, contents: bool) -> None:
     _ = options.bytes_per_second  # is a rate
     if options.format and not options.archive:
         raise UsageError("a format is an archive's; add --archive, or leave --format out")
+    if options.sparse and options.archive:
+        raise UsageError("an archive takes no more than it holds; leave --sparse out")
     if contents:
         _check_contents(options)
 
@@ -64,6 +68,8 @@ def _check_contents(options: CopyOptions) -> None:
             "contents are written into an image that is there, and that stays an image; to make"
             " an archive, copy with --archive"
         )
+    if options.sparse:
+        raise UsageError("contents are written into an image as it is; leave --sparse out")
     if options.overwrite:
         raise UsageError("contents are always written over what is there; leave --overwrite out")
     if options.level is not None:

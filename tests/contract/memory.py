@@ -215,9 +215,13 @@ class Memory(Store):
         if len(name) > _LONGEST:
             raise UsageError(f"it has {len(name)} characters, and {_LONGEST} are the most")
 
-    def draft(self, name: str, size: int, thin: str | None = None) -> MemoryDraft:
+    def draft(
+        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+    ) -> MemoryDraft:
         if thin:
             raise Unsupported("there are no thin pools in memory")
+        if sparse:
+            raise Unsupported("all bytes take room in memory")
         contents = self.partials.setdefault(name, Contents())
         del contents[size:]
         try:

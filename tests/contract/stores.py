@@ -55,13 +55,15 @@ def stop() -> None:
 class Subject(msgspec.Struct, frozen=True):
     """A store to be tested, and what is so of its place. `again`: opens the same place by another
     path, as another agent has it; whoever calls it closes that. `snapshots`: an image's blocks can
-    be shared. `marks`: an image can be marked, beside its contents. `pool`: a thin pool of it.
+    be shared. `marks`: an image can be marked, beside its contents. `holes`: what is zeroed of a
+    sparse image gives its room back. `pool`: a thin pool of it.
     `type`: of its images. `times`: it tells when an image was written to, and whose it is."""
 
     store: Store
     again: Callable[[], Store]
     snapshots: bool = True
     marks: bool = True
+    holes: bool = True
     pool: str | None = None
     type: ImageType = "file"
     times: bool = False
@@ -81,10 +83,15 @@ def memory() -> Iterator[Subject]:
 @contextmanager
 def directory(parent: str) -> Iterator[Subject]:
     with tempfile.TemporaryDirectory(dir=parent) as path:
-        snapshots, marks = _shares_blocks(path), _has_attributes(path)
+        snapshots, marks, holes = _shares_blocks(path), _has_attributes(path), _makes_holes(path)
         with closing(_opened(path)) as store:
             yield Subject(
-                store, lambda: _opened(f"{path}/."), snapshots=snapshots, marks=marks, times=True
+                store,
+                lambda: _opened(f"{path}/."),
+                snapshots=snapshots,
+                marks=marks,
+                holes=holes,
+                times=True,
             )
 
 
@@ -102,6 +109,16 @@ def _has_attributes(path: str) -> bool:
     """Whether setxattr(2) works there."""
     with _file(path) as file:
         return _works(lambda: os.setxattr(file, "user.test", b"1"))
+
+
+def _makes_holes(path: str) -> bool:
+    """Whether a hole takes no room there, and can be made where there was data."""
+    with _file(path) as file:
+        os.pwrite(file, bytes(CHUNK), CHUNK)
+        hole = ("fallocate", "--punch-hole", "--offset", "0", "--length", str(2 * CHUNK))
+        punched = subprocess.run([*hole, f"/proc/self/fd/{file}"], pass_fds=[file], check=False)
+        os.fsync(file)
+        return punched.returncode == 0 and os.fstat(file).st_blocks * 512 < CHUNK
 
 
 def _works(call: Callable[[], object]) -> bool:
@@ -133,8 +150,10 @@ class ThinVolumes(VolumeGroup):
         super().__init__(name)
         self._pool = pool
 
-    def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
-        return super().draft(name, size, thin or self._pool)
+    def draft(
+        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+    ) -> VolumeDraft:
+        return super().draft(name, size, thin or self._pool, sparse=sparse)
 
 
 @contextmanager

@@ -8,9 +8,19 @@ import pytest
 
 from virtstore.backends.base import Store
 from virtstore.digest import CHUNK
-from virtstore.errors import NotFound
+from virtstore.errors import NotFound, Unsupported
 
-from .stores import DATA, SIZE, Subject, contents, listed, make, padded, reserved, rounded
+from .stores import (
+    DATA,
+    SIZE,
+    Subject,
+    contents,
+    listed,
+    make,
+    padded,
+    reserved,
+    rounded,
+)
 
 
 def test_a_draft_is_wholly_allocated_shown_as_partial_and_zeros_if_it_says_so(
@@ -30,6 +40,47 @@ def test_a_draft_is_wholly_allocated_shown_as_partial_and_zeros_if_it_says_so(
         draft.publish(overwrite=False)
     assert listed(store) == {("x.img", "complete")}
     assert contents(store) == bytes(size)
+
+
+def test_of_a_sparse_draft_nothing_is_reserved_and_its_zeros_take_no_room(
+    store: Store, subject: Subject
+) -> None:
+    if not store.capabilities.sparse:
+        with pytest.raises(Unsupported):
+            store.draft("x.img", SIZE, sparse=True)
+        return
+    data = b"\1" * CHUNK
+    with store.draft("x.img", 64 * CHUNK, sparse=True) as draft:
+        assert (draft.holds, draft.size) == ("zeros", 64 * CHUNK)
+        draft.write_at(CHUNK, data + bytes(9 * CHUNK) + data)
+        draft.write_at(20 * CHUNK + 5, b"odd" + bytes(CHUNK) + b"end")
+        draft.zero(CHUNK + 7, CHUNK - 7)
+        draft.flush()
+        assert draft.allocated < 4 * CHUNK or not subject.holes
+        draft.publish(overwrite=False)
+    expected = bytearray(64 * CHUNK)
+    expected[CHUNK : CHUNK + 7] = b"\1" * 7
+    expected[11 * CHUNK : 12 * CHUNK] = data
+    expected[20 * CHUNK + 5 : 21 * CHUNK + 11] = b"odd" + bytes(CHUNK) + b"end"
+    assert contents(store) == expected
+
+
+def test_a_sparse_draft_gives_back_what_an_earlier_one_had_reserved(
+    store: Store, subject: Subject
+) -> None:
+    if not store.capabilities.sparse:
+        return
+    with store.draft("x.img", 64 * CHUNK) as draft:
+        draft.write_at(CHUNK, DATA)
+    with store.draft("x.img", 32 * CHUNK, sparse=True) as draft:
+        assert (draft.holds, draft.size) == ("kept", 32 * CHUNK)
+        assert draft.read_at(CHUNK, len(DATA)) == DATA
+        draft.flush()
+        assert draft.allocated < 4 * CHUNK or not subject.holes
+    with store.draft("x.img", 32 * CHUNK) as draft:
+        assert draft.allocated >= 32 * CHUNK
+        draft.publish(overwrite=False)
+    assert contents(store) == bytes(CHUNK) + DATA + bytes(31 * CHUNK - len(DATA))
 
 
 def test_what_was_written_is_read_wherever_it_lies(store: Store) -> None:

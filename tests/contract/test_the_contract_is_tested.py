@@ -263,7 +263,11 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     "require_new_names: a trace is left": (Memory, "require_new_names", trace),
     "draft: a thin pool is not heeded": (
         *(Memory, "draft"),
-        lambda store, name, size, thin=None: DRAFT(store, name, size),
+        lambda store, name, size, thin=None, sparse=False: DRAFT(store, name, size, sparse=sparse),
+    ),
+    "draft: sparse is not heeded": (
+        *(Memory, "draft"),
+        lambda store, name, size, thin=None, sparse=False: DRAFT(store, name, size, thin),
     ),
     "identity: of each agent its own": (
         *(Memory, "identity"),

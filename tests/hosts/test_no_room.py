@@ -89,6 +89,33 @@ def test_a_sparse_target_that_has_no_room_for_the_contents_stays_as_it_was(
     refused("no-space", "copy-contents", source, small.at(target), says="")
 
 
+def test_an_archive_of_a_large_image_is_restored_where_there_is_room_for_its_data_only(
+    client: Client, hosts: Hosts, small: Remote
+) -> None:
+    large, archive = random_image(hosts.a.images / "disk", MIB), hosts.a.images / "disk.zst"
+    os.truncate(large, 1 << 40)
+    made = client.json("copy", "--archive", hosts.a.at(large), hosts.a.at(archive))
+    restored = small.small / "disk"
+    words = ("copy", hosts.a.at(archive), small.at(restored), "--json")
+    client.run(*words).error("no-space")
+    client.run(*words, "--sparse", "--dry-run")
+    assert client.json(*words[:3], "--sparse")["digest"] == made["digest"]
+    assert restored.stat().st_size == 1 << 40
+    assert restored.stat().st_blocks * 512 < 2 * MIB
+
+
+@pytest.mark.parametrize("archive", [False, True], ids=["image", "archive"])
+def test_a_sparse_image_whose_data_does_not_fit_is_removed(
+    client: Client, hosts: Hosts, refused: Refused, small: Remote, *, archive: bool
+) -> None:
+    source = random_image(hosts.a.images / "disk", 8 * MIB)
+    if archive:
+        client.run("compress", hosts.a.at(source))
+        source = source.with_suffix(".zst")
+    new = small.at(small.small / "new")
+    refused("no-space", "copy", "--sparse", hosts.a.at(source), new, says="found on the way")
+
+
 def test_a_limit_on_the_length_of_files_is_no_space_too(hosts: Hosts, refused: Refused) -> None:
     source = hosts.a.at(random_image(hosts.a.images / "disk", 2 * FILE_LIMIT))
     new = hosts.b.at(hosts.b.images / "new", "b-limited")

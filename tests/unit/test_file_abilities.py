@@ -206,3 +206,20 @@ def test_what_is_grown_in_use_never_shows_space_that_is_zeroed_later(
     monkeypatch.setattr(os, "pwrite", writing)
     store.grow("x.img", 3 * CHUNK, in_use=True)
     assert (tmp_path / "x.img").read_bytes() == b"guest" + bytes(3 * CHUNK - 5)
+
+
+@pytest.mark.parametrize("number", CANNOT)
+def test_the_zeros_of_a_sparse_draft_are_written_where_no_holes_can_be_made(
+    store: Directory, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(linux, "punch_hole", raising(number))
+    monkeypatch.setattr(linux, "zero_range", raising(number))
+    with store.draft("x.img", 9 * CHUNK, sparse=True) as made:
+        made.write_at(5, b"data" + bytes(CHUNK) + b"end")
+        made.write_at(2 * CHUNK, b"\xff" * CHUNK)
+        made.zero(2 * CHUNK, CHUNK - 1)
+        written = (b"data" + bytes(CHUNK) + b"end").rjust(CHUNK + 12, b"\0")
+        assert made.read_at(0, 9 * CHUNK) == (written.ljust(3 * CHUNK - 1, b"\0") + b"\xff").ljust(
+            9 * CHUNK, b"\0"
+        )
+        assert made.allocated < 5 * CHUNK

@@ -68,8 +68,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     it; elsewhere it shares blocks with its image, and trying tells whether it can.
     `fixed`: why images are neither made nor removed, but overwritten in place, and what to do
     instead; "" where they are. `noun`: what an image is, in a sentence.
-    `thin_pools`: images can be made in a thin pool. `unnote`: the command that takes the note
-    `{note}` (`Store.losses`) from what has the path `{path}`."""
+    `thin_pools`: images can be made in a thin pool. `sparse`: images can be made of which nothing
+    is reserved, and whose zeros take no room. `unnote`: the command that takes the note `{note}`
+    (`Store.losses`) from what has the path `{path}`."""
 
     archives: bool = False
     always_raw: bool = False
@@ -77,6 +78,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     fixed: str = ""
     noun: str = "a file"
     thin_pools: bool = False
+    sparse: bool = False
     unnote: str = ""
 
 
@@ -257,7 +259,7 @@ class Draft(Handle, Protocol):
 
 
 class ImageDraft(Draft, Image, Protocol):
-    """An image in the making, all of its space reserved."""
+    """An image in the making, all of its space reserved unless it was to be sparse."""
 
     holds: Holds
 
@@ -355,11 +357,15 @@ class Store(Protocol):
         by trying, before any data moves."""
         return
 
-    def draft(self, name: str, size: int, thin: str | None = None) -> ImageDraft:
+    def draft(
+        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+    ) -> ImageDraft:
         """A new image of `size` bytes, all of it reserved. `thin`: in that thin pool, where
-        nothing is reserved; `Unsupported` where there are none (`Capabilities.thin_pools`). A
-        partial one that is there is taken up, with its contents, so that a cut copy can go on.
-        Raises `NoSpace` with nothing left behind."""
+        nothing is reserved; `Unsupported` where there are none (`Capabilities.thin_pools`).
+        `sparse`: nothing is reserved, and zeros take no room, so writing to the draft may raise
+        `NoSpace`; `Unsupported` where that cannot be (`Capabilities.sparse`). A partial one that is
+        there is taken up, with its contents, so that a cut copy can go on. Raises `NoSpace` with
+        nothing left behind."""
         ...
 
     def archive(self, name: str) -> ArchiveSink:

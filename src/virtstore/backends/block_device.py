@@ -221,7 +221,9 @@ class BlockDevice(Store):
     def require_name(self, name: str) -> None:
         self._require(name)
 
-    def draft(self, name: str, size: int, thin: str | None = None) -> ImageDraft:
+    def draft(
+        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+    ) -> ImageDraft:
         raise Unsupported(_FIXED)
 
     def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> BlockDraft:

@@ -80,8 +80,9 @@ def copy(
     def plan(result: CopyResult) -> str:
         target = CopyOptions(**made).for_target(result.target)
         archive = f", as a {target.compression} archive" if target.compression else ""
+        sparse = ", sparse: nothing is reserved" if target.sparse else ""
         replaced = ", in place of what may be there" if target.overwrite else ""
-        return archive + replaced
+        return archive + sparse + replaced
 
     nice = how.get("nice", False)
     return _between((source, target, *more), run, plan, options, nice=nice, jobs=jobs)

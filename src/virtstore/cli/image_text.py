@@ -120,7 +120,7 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
     yield _Fact("size", _size_text(info, exact=exact))
     if info.stored is not None:
         yield _Fact("archive", bytes_text(info.stored, exact=exact))
-    yield _Fact("allocated", bytes_text(info.allocated, exact=exact))
+    yield _Fact("allocated", _allocated_text(info, exact=exact))
     yield _Fact("compression", info.compression or "none")
     if info.container:
         yield _Fact("container", info.container)
@@ -143,6 +143,16 @@ def _size_text(info: ImageInfo, *, exact: bool) -> str:
     if info.size is None:
         return "not known without unpacking it"
     return bytes_text(info.size, exact=exact) + (" uncompressed" if info.compression else "")
+
+
+def _allocated_text(info: ImageInfo, *, exact: bool) -> str:
+    """What an image takes on its host, and of a file how much of it is not reserved."""
+    text = bytes_text(info.allocated, exact=exact)
+    is_raw_file = info.type == "file" and (info.compression or info.container) is None
+    if not is_raw_file or info.size is None or info.allocated >= info.size:
+        return text
+    rest = info.size - info.allocated
+    return f"{text}, sparse: {rest if exact else format_size(rest)} not reserved"
 
 
 def _facts_inside(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:

@@ -22,7 +22,13 @@ _SignedSize = Annotated[str, Parameter(allow_leading_hyphen=True)]
 
 
 def create(
-    location: str, size: str, /, *, thin: str | None = None, options: Changing = _DEFAULTS
+    location: str,
+    size: str,
+    /,
+    *,
+    thin: str | None = None,
+    sparse: Annotated[bool, Parameter(negative=())] = False,
+    options: Changing = _DEFAULTS,
 ) -> None:
     """Make a new image, wholly zeroed and wholly allocated.
 
@@ -36,15 +42,21 @@ def create(
         Bytes, or with K, M, G, T, P, also KiB to PiB (10G); KB to PB for powers of 1000.
     thin
         In a volume group: allocate from this thin pool.
+    sparse
+        In a directory: allocate nothing. It takes room as the guest writes to it, and where there
+        is none any more the guest's writes fail.
 
     Examples
     --------
     virtstore create a:/mnt/images/web.img 10G
+    virtstore create a:/mnt/images/scratch.img 1T --sparse
     virtstore create a:/dev/vg0/web 10G --thin pool
     """
     check_size(size)
     change(
-        lambda image, how: image.host.create(image.path, size, thin=thin, **how).result,
+        lambda image, how: (
+            image.host.create(image.path, size, thin=thin, sparse=sparse, **how).result
+        ),
         options,
         location,
     )

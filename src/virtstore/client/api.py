@@ -120,12 +120,13 @@ class Host:
         size: Size,
         *,
         thin: str | None = None,
+        sparse: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
-        """A new image of `size`, wholly zeroed and wholly allocated. Raises `Exists`,
-        `NoSpace`, `Denied`."""
-        request = protocol.CreateImage(path, _text(size), thin, dry_run)
+        """A new image of `size`, wholly zeroed and wholly allocated; a file of which nothing is
+        allocated if `sparse`. Raises `Exists`, `NoSpace`, `Denied`, `Unsupported`."""
+        request = protocol.CreateImage(path, _text(size), thin, dry_run, sparse)
         return self._make(request, "create", progress)
 
     def doctor(self, *, progress: ProgressCallback | None = None) -> list[Finding]:

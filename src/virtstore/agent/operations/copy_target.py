@@ -36,7 +36,7 @@ from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 class Wanted(NamedTuple):
     """What a target is to become. `like`: the name of the image or archive that it is made of,
     beside it; `holds`: the foreign kind that its bytes are of, if any; `lost`: the note of what the
-    source had lost (`Store.losses`)."""
+    source had lost (`Store.losses`); `sparse`: nothing is reserved for it."""
 
     path: str
     mode: CopyMode
@@ -46,6 +46,7 @@ class Wanted(NamedTuple):
     like: str | None = None
     holds: str | None = None
     lost: str = ""
+    sparse: bool = False
 
 
 class Opened(NamedTuple):
@@ -128,7 +129,10 @@ def _drafted(agent: Agent, place: Place, wanted: Wanted) -> _Drafted:
         return _Drafted(archive, prepare, archive.abandon)
     rework = wanted.mode == "contents"
     # To compare what is equal takes its time: who uses it is looked at again before it changes.
-    draft = store.rework(name, agent.refuse_use) if rework else store.draft(name, wanted.size)
+    if rework:
+        draft = store.rework(name, agent.refuse_use)
+    else:
+        draft = store.draft(name, wanted.size, sparse=wanted.sparse)
     prepare = partial(_prepare_image, draft, wanted.size, blocks=rework)
     return _Drafted(draft, prepare, partial(store.discard, name))
 

@@ -33,7 +33,11 @@ from virtstore.agent.operations.copy_target import (
 from virtstore.agent.operations.copy_within import copy_within
 from virtstore.agent.operations.cut_checks import what_is_in
 from virtstore.agent.operations.lost import note_in_copy
-from virtstore.agent.operations.refusals import refuse_dependents, refuse_existing
+from virtstore.agent.operations.refusals import (
+    refuse_dependents,
+    refuse_existing,
+    require_sparse,
+)
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Stored, Version
 from virtstore.backends.version import written
@@ -140,7 +144,16 @@ def _wanted(
 ) -> Wanted:
     options = request.options
     mode = options.mode(contents=request.contents)
-    return Wanted(path, mode, size, options.compression, options.level, holds=holds, lost=lost)
+    return Wanted(
+        path,
+        mode,
+        size,
+        options.compression,
+        options.level,
+        holds=holds,
+        lost=lost,
+        sparse=options.sparse,
+    )
 
 
 def _is_fixed(agent: Agent, request: CopyHere) -> bool:
@@ -223,6 +236,8 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[tuple[Place, Wanted]
         if wanted.archive and not place.store.capabilities.archives:
             noun = place.store.capabilities.noun
             raise Unsupported(f"{noun} holds no archive; copy to a file")
+        if wanted.sparse:
+            require_sparse(place)
         level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
         if wanted.mode != "contents":
             refuse_misleading_name(place, wanted.holds, wanted.archive)
@@ -264,7 +279,7 @@ def _is_draft(found: Stored) -> bool:
 
 def _require_room(place: Place, wanted: Wanted) -> None:
     require_attributes(place, wanted)
-    if wanted.mode != "contents" and not wanted.archive:
+    if wanted.mode != "contents" and not wanted.archive and not wanted.sparse:
         require_room(place, wanted.size)
 
 

@@ -21,6 +21,7 @@ from virtstore.agent.operations.refusals import (
     refuse_dependents,
     refuse_existing,
     refuse_fixed_place,
+    require_sparse,
 )
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ImageDraft, Store, Stored
@@ -48,18 +49,21 @@ def create(agent: Agent, request: CreateImage) -> Done:
         refuse_fixed_place(place)
         if request.thin and not place.store.capabilities.thin_pools:
             raise Unsupported("--thin makes volumes in a volume group; this is a directory")
+        if request.sparse:
+            require_sparse(place)
         refuse_existing(agent, place)
         refuse_misleading_name(place)
         agent.policy.check_size(size)
         place.store.require_attributes(place.name)
         if request.dry_run:
-            if not request.thin:
+            if not request.thin and not request.sparse:
                 require_room(place, size)
-            step = f"create {place.path}, {format_size(size)}, wholly allocated and zeroed"
+            space = "sparse, nothing of it" if request.sparse else "wholly"
+            step = f"create {place.path}, {format_size(size)}, {space} allocated and zeroed"
             return Done(planned(place, size, step))
         place.store.discard(place.name)  # a draft of something else must not become this
         agent.session.stage("allocating")
-        with place.store.draft(place.name, size, request.thin) as draft:
+        with place.store.draft(place.name, size, request.thin, sparse=request.sparse) as draft:
             if draft.holds != "zeros":
                 _zero(agent, draft)
             agent.session.stage("flushing")

@@ -57,6 +57,8 @@ def _send(agent: Agent, request: Send, descriptor: int) -> End:
 def _receive(agent: Agent, request: Receive, descriptor: int) -> Received | Ready:
     if request.options.nice:
         priority.lower()
+    if request.options.sparse:
+        raise Unsupported("standard output has no holes; leave --sparse out")
     with ExitStack() as stack:
         sink = PipeSink(descriptor)
         target = _target(sink, request, stack)

@@ -27,6 +27,21 @@ def refuse_fixed_place(place: Place) -> None:
         raise Unsupported(why, path=place.path)
 
 
+def require_sparse(place: Place) -> None:
+    """Raises `Unsupported` where all space of an image is reserved."""
+    able = place.store.capabilities
+    if able.sparse:
+        return
+    remedy = "; leave --sparse out"
+    if able.thin_pools:
+        remedy += (
+            ", or make it in a thin pool ('virtstore create --thin POOL') and use 'copy-contents'"
+        )
+    raise Unsupported(
+        f"only a file can be sparse, and this is {able.noun}{remedy}", path=place.path
+    )
+
+
 def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
     """Raises where no new image can have this name: `Exists` if anything has it, what is left of an
     image included; `Denied` if what has it may be left of an image, and this session may not change

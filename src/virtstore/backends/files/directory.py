@@ -36,6 +36,7 @@ from virtstore.backends.files.file import (
     ReworkedFile,
     to_have,
 )
+from virtstore.backends.files.sparse import SparseDraft
 from virtstore.backends.version import settled
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.units import format_size
@@ -56,6 +57,7 @@ class Directory(Store):
 
     capabilities = Capabilities(
         archives=True,
+        sparse=True,
         unnote=f"setfattr -x {marks.LOST} {{path}}",
     )
 
@@ -141,9 +143,9 @@ class Directory(Store):
         _claim(draft, fd, made=made)
         return draft
 
-    def _draft(self, name: str) -> FileDraft:
+    def _draft(self, name: str, kind: type[FileDraft] = FileDraft) -> FileDraft:
         fd, made = self._open_partial(name)
-        draft = FileDraft(fd, self._fd, name, self._new_files)
+        draft = kind(fd, self._fd, name, self._new_files)
         _claim(draft, fd, made=made)
         return draft
 
@@ -166,17 +168,20 @@ class Directory(Store):
         with final_names.trial(self._fd) as trial:
             attributes.give(trial, wanted)
 
-    def draft(self, name: str, size: int, thin: str | None = None) -> FileDraft:
+    def draft(
+        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+    ) -> FileDraft:
         if thin:
             raise Unsupported("a directory has no thin pools")
-        draft = self._draft(name)
+        draft = self._draft(name, SparseDraft if sparse else FileDraft)
         try:
             if draft.size == 0:
                 with suppress(NotFound, Denied, OSError), self.open(name) as replaced:
                     draft.match_copy_on_write(replaced)
             if draft.size > size:
                 draft.truncate(size)
-            self._refuse_what_does_not_fit(size - draft.allocated)
+            if not sparse:
+                self._refuse_what_does_not_fit(size - draft.allocated)
             draft.reserve(size)
         except BaseException as error:
             draft.close()

@@ -124,7 +124,11 @@ class VolumeGroup(Store):
         check_name(name)
         names.refuse_too_long(self.name, name)
 
-    def draft(self, name: str, size: int, thin: str | None = None) -> VolumeDraft:
+    def draft(
+        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+    ) -> VolumeDraft:
+        if sparse:
+            raise Unsupported("a volume group reserves its volumes, but for those in a thin pool")
         self.require_name(name)
         names.refuse_taken(self._volumes, name)
         file, found = name + PARTIAL_SUFFIX, self._draft_of(name)
