@@ -53,6 +53,7 @@ _PACKAGES: Final = {
     "timeout": "coreutils",
     "umount": "mount",
     "unshare": "util-linux",
+    "virsh": "libvirt-clients",
     "xfs_growfs": "xfsprogs",
     "xfs_repair": "xfsprogs",
 }

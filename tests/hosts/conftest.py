@@ -18,6 +18,7 @@ from typing import Final
 
 import pytest
 
+from ..libvirt_fixture import libvirt, libvirtd  # noqa: F401
 from .command import Client
 from .sshd import Remote, find, make_keys, needed, running_host, ssh_config
 from .trees import MIB, Found, empty, snapshot
