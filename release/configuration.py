@@ -30,6 +30,9 @@ _MEANINGS: Final[dict[str, dict[str, str]]] = {
         "owner": "The owner of new files: a name or a number. Default: the agent's user.",
         "group": "The group of new files: a name or a number.",
         "volatile": "Whether the directory may lie in memory (tmpfs), where a reboot empties it.",
+        "format": "What images are whose names say nothing, because they end in .img or in nothing"
+        ' known: "raw" or "qcow2". Names that end in .qcow2, .vmdk, .vdi, .vhdx, .raw or .iso mean'
+        " what they say.",
     },
     "block_device": {
         "path": "The device, or a link to it: a disk, partition, LUN, DRBD device or ZFS volume,"

@@ -3,13 +3,16 @@
 virtstore finds out what a file is from its contents. Other programs, and people, go by its name,
 so nothing is written under a name that promises something else, and what is called like
 something that it is not is taken for damaged. Upper case promises the same (`X.IMG.GZ`).
+
+A container that may name other files (qcow2) is opened as one by its name or by the host's
+configuration only (`container_of`): a guest can write such a header into its raw disk.
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from virtstore.model import Compression
+from virtstore.model import Compression, ContainerFormat
 
 #: What an archive's name ends in, by its format.
 SUFFIXES: Final[dict[Compression, str]] = {
@@ -81,6 +84,13 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 
+#: Containers that are opened, and not only recognised; of those, the ones that are written as well.
+OPENED: Final[tuple[ContainerFormat, ...]] = ("qcow2", "vmdk", "vdi", "vhdx")
+WRITTEN: Final[tuple[ContainerFormat, ...]] = ("qcow2",)
+
+#: What raw images are called everywhere. `.img` is not among them: it says nothing of the format.
+_RAW: Final = (".raw", ".iso")
+
 #: The suffixes that promise a kind, in lower case, each with the kind; and the suffixes alone.
 _PROMISES: Final = tuple(
     (suffix.lower(), name)
@@ -114,3 +124,14 @@ def promised(path: str) -> str | None:
 def fits(path: str, kind: str) -> bool:
     """Whether what is of this kind may be called `path`."""
     return any(path.lower().endswith(s.lower()) for s in KINDS[kind].suffixes)
+
+
+def container_of(path: str, default: ContainerFormat | None = None) -> ContainerFormat | None:
+    """The container that a file called `path` is to be opened as; None for a raw image, and for
+    what is called like an archive or anything else that is not opened. `default`: what the
+    configuration says of names that say nothing (`.img`, or no suffix that is known here)."""
+    low = path.lower()
+    if archive_format(low) or low.endswith(_RAW):
+        return None
+    kind = promised(low)
+    return default if kind is None else next((c for c in OPENED if c == kind), None)

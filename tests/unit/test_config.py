@@ -39,7 +39,8 @@ def test_a_whole_file_is_understood(etc: Path) -> None:
     file = write(
         etc / "config.toml",
         '[[directory]]\npath = "/mnt/images"\naccess = "write"\nmode = "0640"\n'
-        'owner = "root"\ngroup = 7\n[[volume_group]]\nname = "vg0"\naccess = "append"\n'
+        'owner = "root"\ngroup = 7\nformat = "qcow2"\n'
+        '[[volume_group]]\nname = "vg0"\naccess = "append"\n'
         '[limits]\nmax_image_size = "2T"\nmount_guest_filesystems = true\n',
     )
     found = config.load(None)
@@ -48,6 +49,7 @@ def test_a_whole_file_is_understood(etc: Path) -> None:
     new = directory.new_files
     assert (directory.path, directory.access) == ("/mnt/images", "write")
     assert (new.mode, new.owner, new.group) == (0o640, 0, 7)
+    assert directory.format == "qcow2"
     assert (group.path, group.access) == ("/dev/vg0", "append")
     assert found.limits.largest == 2 << 40
     assert found.limits.mount_guest_filesystems
@@ -60,6 +62,7 @@ def test_what_is_not_said_is_the_least(etc: Path) -> None:
     assert [root.access for root in found.roots] == ["read", "read"]
     assert isinstance(found.roots[0], DirectoryRoot)
     assert found.roots[0].new_files.mode == 0o600
+    assert found.roots[0].format == "raw"
     assert found.limits.largest is None
     assert not found.limits.mount_guest_filesystems
 

@@ -35,6 +35,7 @@ ROOT = '[[directory]]\npath = "/x"\n'
         (f"{ROOT}access = true", 3, "cannot be true; it is"),
         (f"{ROOT}mode = 600", 3, "cannot be 600; it is a text in quotes"),
         (f'{ROOT}volatile = "yes"', 3, "true or false, without quotes"),
+        (f'{ROOT}format = "vmdk"', 3, 'cannot be "vmdk"; it is "raw" or "qcow2"'),
         (f"{ROOT}owner = 1.5", 3, "a text in quotes, as .* or a number"),
         ('[limits]\nmount_guest_filesystems = "true"', 2, "true or false, without quotes"),
         (f'{ROOT}mode = "0999"', 3, "write it in octal"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -59,6 +62,21 @@ def test_a_wrong_value_is_told_with_its_key(root: Root, key: str) -> None:
     with pytest.raises(WrongValue) as raised:
         root.check()
     assert raised.value.key == key
+
+
+@pytest.mark.parametrize(("format", "unsaid"), [("raw", None), ("qcow2", "qcow2")])
+def test_a_directory_knows_what_its_files_are_whose_names_say_nothing(
+    tmp_path: Path, format: Literal["raw", "qcow2"], unsaid: str | None
+) -> None:
+    root = DirectoryRoot(str(tmp_path), format=format).part(str(tmp_path))
+    anchor = os.open(tmp_path, os.O_PATH)
+    try:
+        opened = root.open(anchor, "")
+    finally:
+        os.close(anchor)
+    with closing(opened) as store:
+        found = [store.container_of(name) for name in ("web.img", "web.qcow2", "web.raw")]
+    assert found == [unsaid, "qcow2", None]
 
 
 def test_what_the_configuration_says_is_made_a_value_of_once() -> None:

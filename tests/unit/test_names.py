@@ -48,6 +48,41 @@ def test_a_name_promises_one_kind_or_none(name: str, kind: str | None) -> None:
     assert names.promised(name) == kind
 
 
+@pytest.mark.parametrize(
+    ("name", "alone", "in_a_directory_of_qcow2"),
+    [
+        ("web.qcow2", "qcow2", "qcow2"),
+        ("WEB.QCOW2", "qcow2", "qcow2"),
+        ("web.img.qcow2", "qcow2", "qcow2"),
+        ("web.vmdk", "vmdk", "vmdk"),
+        ("Web.Vdi", "vdi", "vdi"),
+        ("web.vhdx", "vhdx", "vhdx"),
+        ("web", None, "qcow2"),
+        ("web.img", None, "qcow2"),
+        ("web.qcow2.old", None, "qcow2"),
+        ("web.raw", None, None),
+        ("WEB.RAW", None, None),
+        ("debian.iso", None, None),
+        ("web.vhd", None, None),
+        ("web.qcow", None, None),
+        ("web.qcow2.zst", None, None),
+        ("web.img.GZ", None, None),
+        ("web.tar", None, None),
+    ],
+)
+def test_a_name_or_else_the_directory_says_which_file_is_a_container(
+    name: str, alone: str | None, in_a_directory_of_qcow2: str | None
+) -> None:
+    assert names.container_of(name) == alone
+    assert names.container_of(name, "qcow2") == in_a_directory_of_qcow2
+
+
+def test_what_is_written_is_opened_as_well() -> None:
+    assert set(names.WRITTEN) <= set(names.OPENED) <= set(get_args(ContainerFormat))
+    for opened in names.OPENED:
+        assert names.container_of(f"x.{opened}") == opened
+
+
 def test_what_has_names_of_raw_images_too_may_have_its_own() -> None:
     assert names.fits("disk.hdd", "parallels")
     assert not names.fits("disk.img", "parallels")

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from virtstore import linux
+from virtstore import linux, names
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
@@ -39,6 +39,7 @@ from virtstore.backends.files.file import (
 from virtstore.backends.files.sparse import SparseDraft
 from virtstore.backends.version import settled
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
+from virtstore.model import ContainerFormat
 from virtstore.units import format_size
 
 #: What the kernel says where there is no room, a quota's end, or no file can be so long.
@@ -53,7 +54,8 @@ _OF_NTFS_3G: Final = ".ntfs-3g-0000000001"
 
 
 class Directory(Store):
-    """One directory below a root; `fd` is an ordinary descriptor on it, which it owns."""
+    """One directory below a root; `fd` is an ordinary descriptor on it, which it owns. `format`:
+    the container that files are whose names say nothing, None where they are raw."""
 
     capabilities = Capabilities(
         archives=True,
@@ -61,12 +63,22 @@ class Directory(Store):
         unnote=f"setfattr -x {marks.LOST} {{path}}",
     )
 
-    def __init__(self, fd: int, new_files: NewFiles | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        new_files: NewFiles | None = None,
+        format: ContainerFormat | None = None,
+    ) -> None:
         self._fd = fd
         self._new_files = new_files or NewFiles()
+        self._format = format
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def container_of(self, name: str) -> ContainerFormat | None:
+        """The container that a file called `name` is to be opened as; None: a raw image."""
+        return names.container_of(name, self._format)
 
     def identity(self, name: str) -> str:
         status = os.fstat(self._fd)

@@ -15,7 +15,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import ClassVar, Final, Self
+from typing import ClassVar, Final, Literal, Self
 
 from msgspec.structs import replace
 
@@ -34,7 +34,8 @@ _MODE: Final = re.compile("(0|0o)?[0-7]{3}")
 
 class DirectoryRoot(Root, frozen=True):
     """`mode` (octal text), `owner` and `group` are those of new files; `volatile`: it may be one
-    that a reboot empties."""
+    that a reboot empties; `format`: of the images whose names say nothing (`names.container_of`).
+    """
 
     section: ClassVar[str] = "directory"
     listed: ClassVar[EntryType] = "directory"
@@ -47,6 +48,7 @@ class DirectoryRoot(Root, frozen=True):
     owner: str | int | None = None
     group: str | int | None = None
     volatile: bool = False
+    format: Literal["raw", "qcow2"] = "raw"
 
     @classmethod
     def claims(cls, path: str, tree: str, access: Access) -> Self | None:
@@ -99,7 +101,7 @@ class DirectoryRoot(Root, frozen=True):
             fd = linux.open_beneath(anchor, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             places.refuse_unreachable(error, self.path, anchor, inside)
-        return Directory(fd, self.new_files)
+        return Directory(fd, self.new_files, "qcow2" if self.format == "qcow2" else None)
 
     def describe(self, store: Store, access: Access) -> tuple[DirectoryInfo, str]:
         assert isinstance(store, Directory)

@@ -57,7 +57,7 @@ def not_one(format: ContainerFormat) -> Corrupt:
     """The error for a file that has another beginning than its name says."""
     return Corrupt(
         f"by its name, or by this host's configuration, it is a {format} container, and it does not"
-        " begin as one. If it is a raw image, give it a name that ends in .img or .raw; if it was"
+        " begin as one. If it is a raw image, give it a name that ends in .raw; if it was"
         f" a {format}, its header is damaged: restore it from a backup"
     )
 
