@@ -101,8 +101,8 @@ def snapshot(
     return entry + bytes(-len(entry) % 8)
 
 
-def bitmap(name: bytes, table: int = 2 * CLUSTER, entries: int = 1) -> bytes:
-    entry = struct.pack(">QIIBBHI", table, entries, 2, 1, 16, len(name), 0) + name
+def bitmap(name: bytes, table: int = 2 * CLUSTER, kind: int = 1, granularity: int = 16) -> bytes:
+    entry = struct.pack(">QIIBBHI", table, 1, 2, kind, granularity, len(name), 0) + name
     return entry + bytes(-len(entry) % 8)
 
 
@@ -154,6 +154,8 @@ REFUSED: dict[str, tuple[Qcow2, type[Exception], str]] = {
     "compression alone": (Qcow2(compression=1), Corrupt, "compression"),
     "compression bit": (Qcow2(features=8), Corrupt, "compression"),
     "no compression": (Qcow2(features=8, length=104), Corrupt, "compression"),
+    "key": (Qcow2(extensions=extension(0x0537BE77, bytes(16))), Unsupported, "encrypted"),
+    "long end": (Qcow2(extensions=struct.pack(">II", 0, CLUSTER)), Corrupt, "extension"),
     "no size": (Qcow2(size=0), Unsupported, "no bytes"),
     "absurd size": (Qcow2(size=1 << 63), Corrupt, "more than any can have"),
     "part of a sector": (Qcow2(size=SIZE + 1), Corrupt, "no whole sectors"),
@@ -169,6 +171,7 @@ REFUSED: dict[str, tuple[Qcow2, type[Exception], str]] = {
     "refcounts outside": (Qcow2(refcounts=(3 * CLUSTER, 2)), Corrupt, "refcount table would"),
     "long extension": (Qcow2(extensions=b"\1" * 8), Corrupt, "extension"),
     "backing outside": (Qcow2(backing=(CLUSTER, 8)), Corrupt, "backing file"),
+    "no backing, outside": (Qcow2(backing=(CLUSTER + 1, 0)), Corrupt, "backing file"),
     "backing in the header": (Qcow2(backing=(8, 8)), Corrupt, "backing file"),
     "long backing": (backed(b"x" * 1024), Corrupt, "1024 bytes"),
     "backing of json": (backed(b'json:{"driver":"raw"}'), Unsupported, "qemu-img rebase -u"),
@@ -203,6 +206,9 @@ REFUSED: dict[str, tuple[Qcow2, type[Exception], str]] = {
     "too many bitmaps": (with_bitmaps(bitmap(b"a"), 2), Corrupt, "do not fit"),
     "too few bitmaps": (with_bitmaps(bitmap(b"a") * 2, 1), Corrupt, "do not fit"),
     "a bitmap's table": (with_bitmaps(bitmap(b"a", table=1 << 62), 1), Corrupt, "bitmap's table"),
+    "another kind of bitmap": (with_bitmaps(bitmap(b"a", kind=2), 1), Corrupt, "do not fit"),
+    "a bitmap without a name": (with_bitmaps(bitmap(b""), 1), Corrupt, "do not fit"),
+    "a fine bitmap": (with_bitmaps(bitmap(b"a", granularity=8), 1), Corrupt, "do not fit"),
     "short bitmaps": (
         Qcow2(autoclear=1, extensions=extension(0x23852875, b"bitmaps!")),
         Corrupt,

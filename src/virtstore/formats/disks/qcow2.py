@@ -51,6 +51,7 @@ _ZSTD: Final = 1
 
 _BACKING_FORMAT: Final = 0xE2792ACA
 _BITMAPS: Final = 0x23852875
+_ENCRYPTION: Final = 0x0537BE77
 _DATA_FILE_NAME: Final = 0x44415441
 
 
@@ -74,7 +75,7 @@ def examine_qcow2(source: ArchiveSource) -> VirtualDisk:
 
 
 def _refuse_features(source: ArchiveSource, header: Header, extensions: dict[int, bytes]) -> None:
-    if header.encryption:
+    if header.encryption or _ENCRYPTION in extensions:
         raise Unsupported(_encrypted(header.encryption))
     features = header.incompatible
     if features & DATA_FILE:
@@ -159,7 +160,7 @@ _PROTOCOL: Final = re.compile(r"[^/]*?:")
 def _backing(source: ArchiveSource, header: Header) -> str | None:
     """The path of the backing file; a name that QEMU takes for something else is refused."""
     offset, length = header.backing_offset, header.backing_length
-    if offset == 0 or length == 0:
+    if offset == 0 or (length == 0 and offset <= header.cluster_size):
         return None
     if length > _MOST_PATH or offset < header.length or offset + length > header.cluster_size:
         raise damaged(f"that its backing file's name has {length} bytes, at byte {offset}")

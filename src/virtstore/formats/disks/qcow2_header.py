@@ -109,10 +109,10 @@ def read_extensions(source: ArchiveSource, header: Header) -> dict[int, bytes]:
     at = header.length
     while at + 8 <= len(data):
         kind, length = struct.unpack_from(">II", data, at)
+        if at + 8 + length > len(data):  # also of the one that ends them, as QEMU has it
+            raise damaged(f"that an extension of it has {length} bytes")
         if kind == 0:
             break
-        if at + 8 + length > len(data):
-            raise damaged(f"that an extension of it has {length} bytes")
         found[kind] = data[at + 8 : at + 8 + length]
         at += 8 + length + -length % 8
     return found

@@ -23,6 +23,8 @@ _MOST_NAME: Final = 1023
 _MOST_EXTRA: Final = 1024
 _MOST_DIRECTORY: Final = 4 << 20
 _MOST_BITMAP_TABLE: Final = 32 << 20
+_TRACKING: Final = 1
+_GRANULARITY: Final = range(9, 32)
 
 
 class Table(NamedTuple):
@@ -96,9 +98,10 @@ def _bitmaps(
 ) -> Iterator[str]:
     at = directory.offset
     for _ in range(count):
-        table, entries, name, extra = fields(source, at, ">QI4x2xHI")
+        table, entries, flags, kind, granularity, name, extra = fields(source, at, ">QIIBBHI")
         after = _aligned(at + 24 + extra + name)
-        if after > directory.end or name > _MOST_NAME:
+        known = kind == _TRACKING and granularity in _GRANULARITY and not (flags & ~3 or extra)
+        if after > directory.end or not 0 < name <= _MOST_NAME or not known:
             raise _damaged_table("bitmap directory")
         bitmap = Table("a bitmap's table", table, entries * 8)
         require_table(source, bitmap, cluster_size, _MOST_BITMAP_TABLE)
