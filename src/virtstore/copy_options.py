@@ -48,6 +48,10 @@ class TargetKeywords(TypedDict, total=False):
     sparse: bool
     """Reserve nothing for the target, a file, and let its zeros take no room. A full disk is then
     found in the middle of the copy, or later by the guest, whose writes fail."""
+    reflink: bool
+    """Share the source's blocks instead of writing them, at once and atomically: within one file
+    system of one host (XFS, Btrfs). Nothing is reserved, as with --sparse: a guest that writes to
+    either needs room for that. The image is read once, for its digest."""
     format: Compression | None
     "The archive's format (default: what the target's name says, else zstd)."
     level: int | None
@@ -72,6 +76,7 @@ class CopyOptions(
     archive: bool = False
     overwrite: bool = False
     sparse: bool = False
+    reflink: bool = False
     format: Compression | None = None
     level: int | None = None
 

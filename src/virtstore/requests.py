@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from virtstore.copy_options import CopyOptions
-from virtstore.errors import UsageError
+from virtstore.errors import Unsupported, UsageError
 from virtstore.protocol import CopyHere, Message, Receive, RenameImage, Send
 from virtstore.units import MAX_SIZE
 
@@ -19,7 +19,8 @@ _MOST_PARTITIONS: Final = 0xFFFFFFFF
 
 
 def check_fields(request: Message) -> None:
-    """Raises `UsageError` for a request that nothing sensible can be done for."""
+    """Raises `UsageError` for a request that nothing sensible can be done for, and `Unsupported`
+    for what no two hosts can do."""
     partition: int | None = getattr(request, "partition", None)
     if partition is not None and not 1 <= partition <= _MOST_PARTITIONS:
         raise UsageError(f"partition {partition} cannot be: they are numbered from 1")
@@ -33,6 +34,8 @@ def check_fields(request: Message) -> None:
         _check_name(request.name)
     if isinstance(request, Receive):
         _check_received(request)
+    if isinstance(request, (Send, Receive)) and request.options.reflink:
+        raise Unsupported("blocks are shared within one host only; leave --reflink out")
     if isinstance(request, (CopyHere, Send, Receive)):
         _check_options(request.options, contents=request.contents)
 
@@ -58,6 +61,10 @@ def _check_options(options: CopyOptions, *, contents: bool) -> None:
         raise UsageError("a format is an archive's; add --archive, or leave --format out")
     if options.sparse and options.archive:
         raise UsageError("an archive takes no more than it holds; leave --sparse out")
+    if options.reflink and options.archive:
+        raise UsageError("an archive shares no blocks with its image; leave --reflink out")
+    if options.reflink and options.sparse:
+        raise UsageError("blocks that are shared have the source's holes; leave --sparse out")
     if contents:
         _check_contents(options)
 
@@ -68,8 +75,11 @@ def _check_contents(options: CopyOptions) -> None:
             "contents are written into an image that is there, and that stays an image; to make"
             " an archive, copy with --archive"
         )
-    if options.sparse:
-        raise UsageError("contents are written into an image as it is; leave --sparse out")
+    if options.sparse or options.reflink:
+        raise UsageError(
+            "contents are written into an image that is there; 'virtstore copy --overwrite' takes"
+            " --sparse and --reflink"
+        )
     if options.overwrite:
         raise UsageError("contents are always written over what is there; leave --overwrite out")
     if options.level is not None:

@@ -44,6 +44,49 @@ def test_a_frozen_image_stays_as_it_was_and_leaves_no_trace(subject: Subject) ->
     assert _names(store) == before
 
 
+def test_a_draft_shares_the_blocks_of_an_image_or_is_refused_without_a_trace(
+    subject: Subject,
+) -> None:
+    store = subject.store
+    make(store)
+    before = _names(store)
+    with store.open("x.img") as source:
+        if not (store.capabilities.sparse and subject.snapshots):
+            with pytest.raises(Unsupported):
+                store.require_sharing(source)
+            assert _names(store) == before
+            with store.draft("y.img", SIZE) as draft, pytest.raises(Unsupported):
+                draft.share(source)
+            return
+        store.require_sharing(source)
+        assert _names(store) == before
+        with store.draft("y.img", SIZE, sparse=True) as draft:
+            draft.write_at(1, b"left")
+            draft.share(source)
+            draft.publish(overwrite=False)
+        with store.open("y.img", writable=True) as copy:
+            assert (copy.size, copy.read_at(0, copy.size)) == (source.size, padded(store))
+            copy.write_at(0, b"later")
+    assert contents(store) == padded(store)
+
+
+def test_a_draft_that_shares_blocks_is_not_taken_for_one_whose_space_is_reserved(
+    subject: Subject,
+) -> None:
+    store = subject.store
+    if not (store.capabilities.sparse and subject.snapshots):
+        return
+    make(store)
+    with store.open("x.img") as source, store.draft("y.img", SIZE, sparse=True) as draft:
+        draft.share(source)
+    with store.draft("y.img", SIZE) as draft:
+        assert (draft.holds, draft.read_at(0, SIZE)) == ("zeros", bytes(SIZE))
+    with store.draft("y.img", SIZE) as draft:
+        draft.write_at(0, b"so far")
+    with store.draft("y.img", SIZE) as draft:
+        assert (draft.holds, draft.read_at(0, 6)) == ("kept", b"so far")
+
+
 def _names(store: Store) -> set[Stored]:
     return {Stored(found.name, found.type, found.state) for found in store.scan()}
 

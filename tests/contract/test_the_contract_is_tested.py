@@ -265,6 +265,8 @@ BREACHES: dict[str, tuple[type, str, object]] = {
         *(Memory, "draft"),
         lambda store, name, size, thin=None, sparse=False: DRAFT(store, name, size, sparse=sparse),
     ),
+    "require_sharing: anything can": (Memory, "require_sharing", nothing_done),
+    "share: nothing is": (MemoryDraft, "share", nothing_done),
     "draft: sparse is not heeded": (
         *(Memory, "draft"),
         lambda store, name, size, thin=None, sparse=False: DRAFT(store, name, size, thin),

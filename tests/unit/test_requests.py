@@ -6,7 +6,7 @@ import pytest
 
 from virtstore import protocol
 from virtstore.copy_options import CopyOptions
-from virtstore.errors import UsageError
+from virtstore.errors import Unsupported, UsageError
 from virtstore.protocol import Request
 from virtstore.requests import check_fields
 
@@ -35,6 +35,9 @@ ARCHIVE = CopyOptions(archive=True, format="zstd")
         protocol.CreateImage("/x", "1G", thin=""),
         protocol.CreateImage("/x", "1G", thin="pool", sparse=True),
         protocol.CopyHere("/s", "/t", CopyOptions(archive=True, sparse=True)),
+        protocol.CopyHere("/s", "/t", CopyOptions(archive=True, reflink=True)),
+        protocol.CopyHere("/s", "/t", CopyOptions(sparse=True, reflink=True)),
+        protocol.CopyHere("/s", "/t", CopyOptions(reflink=True), contents=True),
         protocol.Receive("/t", "s", 1, CopyOptions(sparse=True), contents=True),
         *(protocol.RenameImage("/x", name) for name in ("", ".", "..", "d/y", "/y", "a\n", "a\0")),
         protocol.HashImage("/x", 4096, (0, -1)),
@@ -54,6 +57,19 @@ def test_a_format_without_an_archive_is_told_both_ways_out() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
+        protocol.Send("/s", CopyOptions(reflink=True)),
+        protocol.Receive("/t", "s", 1, CopyOptions(reflink=True)),
+    ],
+)
+def test_what_no_two_hosts_can_do_is_refused(request_: Request) -> None:
+    with pytest.raises(Unsupported, match="one host only; leave --reflink out"):
+        check_fields(request_)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        protocol.CopyHere("/s", "/t", CopyOptions(overwrite=True, reflink=True)),
         protocol.Receive("/t", "s", 1, CopyOptions(archive=True, format="zstd", level=3)),
         protocol.Receive("/t", "", 1, contents=True),
         protocol.Receive("/t", "..s", (1 << 63) - 1, CopyOptions(overwrite=True)),

@@ -37,6 +37,7 @@ def nothing() -> None:
 Identity = tuple[int | str, ...]
 
 _NO_SNAPSHOTS: Final = "it can have no snapshots where it is"
+_NOTHING_SHARED: Final = "only files share blocks"
 
 #: What a temporary name ends with. No image can be addressed by such a name.
 PARTIAL_SUFFIX = ".virtstore-partial"
@@ -263,6 +264,11 @@ class ImageDraft(Draft, Image, Protocol):
 
     holds: Holds
 
+    def share(self, source: Readable) -> None:
+        """Become what `source` is at this moment, by sharing its blocks. The draft is sparse, and
+        as long as `source`. Raises `Unsupported` as `Store.require_sharing`."""
+        raise Unsupported(_NOTHING_SHARED)
+
 
 class ArchiveSink(Draft, Protocol):
     """An archive in the making. Its bytes come one after the other, and its length is known only
@@ -367,6 +373,11 @@ class Store(Protocol):
         there is taken up, with its contents, so that a cut copy can go on. Raises `NoSpace` with
         nothing left behind."""
         ...
+
+    def require_sharing(self, source: Readable) -> None:
+        """Raises `Unsupported` where no draft here can share the blocks of `source`, which is an
+        image of this store or of another. Found by trying, before anything is written."""
+        raise Unsupported(_NOTHING_SHARED)
 
     def archive(self, name: str) -> ArchiveSink:
         """A new archive, of no bytes yet; a partial one that is there is taken up, with its

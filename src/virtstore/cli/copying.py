@@ -81,11 +81,13 @@ def copy(
         target = CopyOptions(**made).for_target(result.target)
         archive = f", as a {target.compression} archive" if target.compression else ""
         sparse = ", sparse: nothing is reserved" if target.sparse else ""
+        sparse = ", which shares its blocks" if target.reflink else sparse
         replaced = ", in place of what may be there" if target.overwrite else ""
         return archive + sparse + replaced
 
-    nice = how.get("nice", False)
-    return _between((source, target, *more), run, plan, options, nice=nice, jobs=jobs)
+    nice, shared = how.get("nice", False), made.get("reflink", False)
+    texts = (source, target, *more)
+    return _between(texts, run, plan, options, nice=nice, shared=shared, jobs=jobs)
 
 
 def copy_contents(
@@ -207,10 +209,12 @@ def _between(
     options: Changing,
     *,
     nice: bool,
+    shared: bool = False,
     jobs: int | None = None,
 ) -> int:
     """Open a session with each host, copy to the last location, and print the account of it.
-    `plan`: what a dry run says becomes of the target. Returns the exit status."""
+    `plan`: what a dry run says becomes of the target; `shared`: it shares the source's blocks.
+    Returns the exit status."""
     *sources, target = [PIPED if text == PIPE_WORD else located(text) for text in texts]
     streams = Streams(sources, target, options)
     if len(sources) > 1:
@@ -227,7 +231,7 @@ def _between(
 
     def text(result: CopyResult) -> str | None:
         planned = plan(result) if options.dry_run else None
-        return None if options.quiet else copy_text(result, plan=planned)
+        return None if options.quiet else copy_text(result, plan=planned, shared=shared)
 
     def first(hosts: Sessions) -> None:
         if len(sources) > 1:

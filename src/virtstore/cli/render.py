@@ -125,8 +125,9 @@ def changed_text(done: Changed, *, was: str = "") -> str:
     return _lines([text], done.warnings)
 
 
-def copy_text(result: CopyResult, *, plan: str | None = None) -> str:
-    """What a copy led to. `plan`: of a dry run, what becomes of the target."""
+def copy_text(result: CopyResult, *, plan: str | None = None, shared: bool = False) -> str:
+    """What a copy led to. `plan`: of a dry run, what becomes of the target; `shared`: the copy
+    shares its source's blocks."""
     source, target = printable(result.source), printable(result.target)
     size = format_size(result.size)
     if plan is not None:
@@ -134,7 +135,8 @@ def copy_text(result: CopyResult, *, plan: str | None = None) -> str:
     moved = f" {format_size(result.transferred)} moved," if result.transferred else ""
     written = f"{format_size(result.written)} written"
     if not result.written:
-        written = "nothing to write (zeros, or there already)"
+        why = "blocks are shared" if shared else "zeros, or there already"
+        written = f"nothing to write ({why})"
     line = f"{target}  {size} in {result.seconds:.1f} s{_rate(result)},{moved} {written}"
     return _lines([line], result.warnings)
 

@@ -118,7 +118,7 @@ def open_source(
 
 
 class RawSource:
-    """The first `size` bytes of a raw image."""
+    """The first `size` bytes of a raw `image`."""
 
     compression: Compression | None = None
     digest: str | None = None
@@ -133,15 +133,15 @@ class RawSource:
         holds: Foreign | None = None,
     ) -> None:
         self.holds = holds
-        self._image = image
+        self.image = image
         self._reading = reading or Reading(image)
         self._version = settled(image) if steady else None
         self.size = size
 
     def check(self) -> None:
         self._reading.end()
-        self._image.check()
-        if self._version and (seen := written(self._version, self._image.version)):
+        self.image.check()
+        if self._version and (seen := written(self._version, self.image.version)):
             raise InUse(
                 f"somebody wrote to it while it was being read ({seen}): what was read is neither"
                 " what it was nor what it is; --snapshot copies it as it is at one moment,"
@@ -149,17 +149,17 @@ class RawSource:
             )
 
     def again(self) -> Source | None:
-        if self._version is None or not touched(self._version, self._image.version):
+        if self._version is None or not touched(self._version, self.image.version):
             return None
-        return RawSource(self._image, self.size, steady=True)
+        return RawSource(self.image, self.size, steady=True)
 
     def pieces(self) -> Iterator[Piece]:
-        for step in steps(_first(self._image.extents(), self.size), self.size):
+        for step in steps(_first(self.image.extents(), self.size), self.size):
             where = step.offset, step.length
             if step.kind == "zero":
                 yield Piece(*where)
             else:
-                read = partial(self._image.read_whole, *where)
+                read = partial(self.image.read_whole, *where)
                 yield Piece(*where, read, announce=partial(self._reading.next, *where))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
-from virtstore.backends.base import ArchiveSink, Displaced, Draft, Image, ImageDraft
+from virtstore.backends.base import ArchiveSink, Displaced, Draft, ImageDraft
 from virtstore.copy_options import CopyMode
 from virtstore.errors import (
     WHO_CLEANS,
@@ -36,7 +36,8 @@ from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 class Wanted(NamedTuple):
     """What a target is to become. `like`: the name of the image or archive that it is made of,
     beside it; `holds`: the foreign kind that its bytes are of, if any; `lost`: the note of what the
-    source had lost (`Store.losses`); `sparse`: nothing is reserved for it."""
+    source had lost (`Store.losses`); `sparse`: nothing is reserved for it;
+    `reflink`: it is to share the blocks of its source."""
 
     path: str
     mode: CopyMode
@@ -47,6 +48,7 @@ class Wanted(NamedTuple):
     holds: str | None = None
     lost: str = ""
     sparse: bool = False
+    reflink: bool = False
 
 
 class Opened(NamedTuple):
@@ -58,7 +60,7 @@ class Opened(NamedTuple):
 
     draft: Draft
     target: Target
-    image: Image | None = None
+    image: ImageDraft | None = None
     there: Source | None = None
     existing: Fingerprints | None = None
     blocks: bool = False
@@ -132,7 +134,7 @@ def _drafted(agent: Agent, place: Place, wanted: Wanted) -> _Drafted:
     if rework:
         draft = store.rework(name, agent.refuse_use)
     else:
-        draft = store.draft(name, wanted.size, sparse=wanted.sparse)
+        draft = store.draft(name, wanted.size, sparse=wanted.sparse or wanted.reflink)
     prepare = partial(_prepare_image, draft, wanted.size, blocks=rework)
     return _Drafted(draft, prepare, partial(store.discard, name))
 

@@ -20,6 +20,7 @@ from virtstore.agent.context import (
     require_room,
 )
 from virtstore.agent.operations.copy_frames import arriving, encoding_of, send_frames
+from virtstore.agent.operations.copy_shared import require_sharing, share_blocks
 from virtstore.agent.operations.copy_source import held, opened_source
 from virtstore.agent.operations.copy_target import (
     Opened,
@@ -118,6 +119,7 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
         holds, lost = held(origin, source), origin.store.losses(origin.name)
         wanted = _wanted(request, path, source.size, holds, lost)
         with _target_place(agent, wanted) as (place, wanted):
+            shared = require_sharing(place, source) if request.options.reflink else None
             if request.dry_run:
                 _require_room(place, wanted)
                 received = Received(place.path, source.size, 0, "")
@@ -126,8 +128,11 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
                 replaced = _seen(place, wanted)
                 with opened_target(agent, place, wanted) as opened:
                     agent.session.stage("copying")
-                    encoding = local_encoding(wanted, request.options.bytes_per_second)
-                    outcome = copy_within(agent, origin, source, place, opened, encoding)
+                    if shared:
+                        outcome = share_blocks(agent, origin, shared, opened)
+                    else:
+                        encoding = local_encoding(wanted, request.options.bytes_per_second)
+                        outcome = copy_within(agent, origin, source, place, opened, encoding)
                     noted = _publish(agent, place, wanted, opened, replaced)
                 received = _received(place, wanted, outcome, noted)
     return received
@@ -153,6 +158,7 @@ def _wanted(
         holds=holds,
         lost=lost,
         sparse=options.sparse,
+        reflink=options.reflink,
     )
 
 
@@ -279,7 +285,7 @@ def _is_draft(found: Stored) -> bool:
 
 def _require_room(place: Place, wanted: Wanted) -> None:
     require_attributes(place, wanted)
-    if wanted.mode != "contents" and not wanted.archive and not wanted.sparse:
+    if wanted.mode != "contents" and not (wanted.archive or wanted.sparse or wanted.reflink):
         require_room(place, wanted.size)
 
 

@@ -23,6 +23,7 @@ from virtstore.backends.base import (
     Capabilities,
     Image,
     Look,
+    Readable,
     Store,
     Stored,
     nothing,
@@ -313,8 +314,7 @@ class Directory(Store):
             draft = self._draft(new)
             try:
                 with draft:
-                    draft.truncate(0)
-                    draft.clone_from(image)
+                    draft.share(image)
                     draft.note_losses(self.losses(name))
                     # It holds what its image holds: nobody else may read it, either.
                     draft.publish(overwrite=False, like=self._or_as_configured(name))
@@ -351,6 +351,10 @@ class Directory(Store):
                 copy.close()
                 raise
             return copy
+
+    def require_sharing(self, source: Readable) -> None:
+        with FileImage(final_names.nameless(self._fd)) as trial:
+            trial.clone_from(source)
 
     def shares_blocks(self) -> bool:
         """Whether files here can share blocks (reflinks): found by trying it on two files
@@ -421,6 +425,9 @@ class Directory(Store):
 def _claim(draft: FileDraft, fd: int, *, made: bool) -> None:
     try:
         draft.claim(ours=made)
+        if leftovers.is_shared(fd):  # of what it holds no space is reserved, nor could be
+            draft.truncate(0)
+            draft.holds = "zeros"
         leftovers.mark_draft(fd)
     except BaseException:
         draft.close()

@@ -26,6 +26,7 @@ from virtstore.backends.base import (
     Identity,
     ImageDraft,
     Look,
+    Readable,
     ResumableSink,
     Version,
     nothing,
@@ -152,9 +153,11 @@ class FileImage(DescriptorImage):
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
 
-    def clone_from(self, source: FileImage) -> None:
+    def clone_from(self, source: Readable) -> None:
         """Become what `source` is at this moment, by sharing its blocks. Raises `Unsupported` where
-        the file system has no reflinks."""
+        the file system has no reflinks, or `source` lies elsewhere."""
+        if not isinstance(source, FileImage):
+            raise Unsupported("only files share blocks")
         try:
             self.match_copy_on_write(source)
             linux.clone(source._fd, self._fd)
@@ -162,8 +165,8 @@ class FileImage(DescriptorImage):
             if error.errno not in linux.CANNOT | {errno.EXDEV}:
                 raise
             raise Unsupported(
-                "the file system of this directory cannot share blocks between files;"
-                " snapshots need XFS (made with reflink=1, its default) or Btrfs"
+                "no blocks can be shared here: that needs XFS (made with reflink=1, its default) or"
+                " Btrfs, and both files on one such file system"
             ) from None
 
     def _fill_holes(self, end: int, between: Look) -> None:
@@ -219,6 +222,11 @@ class FileDraft(FileImage, ImageDraft):
                     f" ({os.strerror(error.errno or 0)}), so another host may be writing it still;"
                     " if none is, 'virtstore clean' removes it"
                 ) from None
+
+    def share(self, source: Readable) -> None:
+        leftovers.mark_shared(self._fd)
+        self.truncate(0)
+        self.clone_from(source)
 
     def finish(self) -> None:
         self.flush()

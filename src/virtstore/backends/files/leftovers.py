@@ -17,6 +17,7 @@ from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, WasImage
 from virtstore.backends.files.final_names import PUBLISH_SUFFIX, RENAMED_SUFFIX, RETURN_SUFFIX
 
 _DRAFT: Final = "user.virtstore.draft"
+_SHARED: Final = b"shared"
 _WAS_IMAGE: Final = (REWORK_SUFFIX, RETURN_SUFFIX, RENAMED_SUFFIX)
 _SUFFIXES: Final = (*_WAS_IMAGE, PARTIAL_SUFFIX, PUBLISH_SUFFIX)
 
@@ -54,6 +55,19 @@ def mark_draft(fd: int) -> None:
     """Mark an open file as a draft, whatever it was."""
     with suppress(OSError):
         os.setxattr(fd, _DRAFT, b"")
+
+
+def mark_shared(fd: int) -> None:
+    """Mark an open draft as one whose blocks may be an image's as well: no space is its own."""
+    with suppress(OSError):
+        os.setxattr(fd, _DRAFT, _SHARED)
+
+
+def is_shared(fd: int) -> bool:
+    """Whether an open draft has that mark."""
+    with suppress(OSError):
+        return os.getxattr(fd, _DRAFT) == _SHARED
+    return False
 
 
 def unmark_draft(fd: int) -> None:
