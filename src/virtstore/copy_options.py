@@ -33,6 +33,8 @@ class ContentsKeywords(TypedDict, total=False):
     "Copy an image that somebody may be writing to."
     nice: bool
     "Leave processor and disks to others, on both hosts."
+    force_defined: bool
+    "Overwrite an image although a domain of libvirt, which is shut off, is defined on it."
     raw: bool
     "What is copied is a raw disk, even if it looks like a container: a guest wrote that."
 
@@ -73,6 +75,7 @@ class CopyOptions(
     allow_in_use: bool = False
     nice: bool = False
     raw: bool = False
+    force_defined: bool = False
     archive: bool = False
     overwrite: bool = False
     sparse: bool = False

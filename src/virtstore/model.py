@@ -27,7 +27,7 @@ Scope = Literal["root", "user"]
 ExtentKind = Literal["data", "zero", "unknown"]
 #: `ok` and `note` leave the exit status of `doctor` at 0; the others make it 1.
 Severity = Literal["ok", "note", "warning", "problem"]
-UseKind = Literal["mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock"]
+UseKind = Literal["mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock", "domain"]
 
 if TYPE_CHECKING:
     Word = TypeVar("Word")

@@ -284,7 +284,8 @@ class Received(Message, frozen=True):
 class Ask(Message, Generic[Answer], frozen=True, forbid_unknown_fields=True):
     """Base of requests; each names what it is answered with, at its end, if it does not fail, and
     its `handler`: the module and function of `agent.operations` that does it. `verb`: what it is
-    called by users, if it changes something on that host."""
+    called by users, if it changes something on that host. `force_defined`, where one has it: a
+    domain that is shut off may lose what it is defined on."""
 
     handler: ClassVar[str]
     verb: ClassVar[str] = ""
@@ -334,6 +335,7 @@ class DeleteImage(Ask[Done], frozen=True):
     path: str
     with_snapshots: bool = False
     dry_run: bool = False
+    force_defined: bool = False
 
 
 class RenameImage(Ask[Done], frozen=True):
@@ -344,6 +346,7 @@ class RenameImage(Ask[Done], frozen=True):
     path: str
     name: str
     dry_run: bool = False
+    force_defined: bool = False
 
 
 class GrowImage(Ask[Done], frozen=True):
@@ -361,6 +364,7 @@ class ShrinkImage(Ask[Done], frozen=True):
     size: str
     discard_data: bool = False
     dry_run: bool = False
+    force_defined: bool = False
 
 
 class GrowFilesystem(Ask[Done], frozen=True):
@@ -381,6 +385,7 @@ class ShrinkFilesystem(Ask[Done], frozen=True):
     size: str
     partition: int | None = None
     dry_run: bool = False
+    force_defined: bool = False
 
 
 class ResizeImage(Ask[Done], frozen=True):
@@ -393,6 +398,7 @@ class ResizeImage(Ask[Done], frozen=True):
     partition: int | None = None
     move_swap: bool = False
     dry_run: bool = False
+    force_defined: bool = False
 
 
 class TakeSnapshot(Ask[Done], frozen=True):
@@ -412,6 +418,7 @@ class CompressImage(Ask[Done], frozen=True):
     level: int | None = None
     keep: bool = False
     dry_run: bool = False
+    force_defined: bool = False
 
 
 class UncompressImage(Ask[Done], frozen=True):
@@ -420,6 +427,7 @@ class UncompressImage(Ask[Done], frozen=True):
     path: str
     keep: bool = False
     dry_run: bool = False
+    force_defined: bool = False
 
 
 class VerifyImage(Ask[DoneVerifying], frozen=True):

@@ -18,17 +18,21 @@ from typing import NamedTuple
 import pytest
 
 from virtstore.agent import evidence
-from virtstore.agent.evidence import Provider, kernel, store
+from virtstore.agent.evidence import Provider, kernel, libvirt, store
 from virtstore.backends.base import Image
 from virtstore.backends.files.file import FileImage
+from virtstore.libvirt.domains import Domain, DomainDisk
 
 from .memory import Contents, MemoryImage
 
 
 class Subject(NamedTuple):
+    """`speaks`: it would show whoever uses an image."""
+
     look: Callable[[], Provider]
     free: Image
     used: Image
+    speaks: bool = True
 
 
 class CountedImage(MemoryImage):
@@ -51,14 +55,26 @@ def of_the_kernel(directory: Path, stack: ExitStack) -> Subject:
         program = [sys.executable, "-c", "import sys; sys.stdin.read()"]
         user = subprocess.Popen(program, stdin=subprocess.PIPE, pass_fds=(file.fileno(),))
     stack.callback(user.communicate)
-    return Subject(kernel.look, *images)
+    return Subject(kernel.look, images[0], images[1])
 
 
 def of_the_store(directory: Path, stack: ExitStack) -> Subject:
     return Subject(store.look, CountedImage(0), CountedImage(2))
 
 
-SUBJECTS = {"kernel": of_the_kernel, "store": of_the_store}
+def of_libvirt(directory: Path, stack: ExitStack) -> Subject:
+    images = []
+    for name in ("free.img", "used.img"):
+        (directory / name).write_bytes(b"image")
+        fd = os.open(directory / name, os.O_RDONLY | os.O_CLOEXEC)
+        images.append(stack.enter_context(FileImage(fd)))
+    (directory / "other name").symlink_to("used.img")
+    disk = DomainDisk("vda", "file", str(directory / "other name"), "raw")
+    web = Domain("web", "", "running", persistent=True, disks=(disk,), active=True)
+    return Subject(lambda: libvirt.Domains((web,)), images[0], images[1], speaks=False)
+
+
+SUBJECTS = {"kernel": of_the_kernel, "store": of_the_store, "libvirt": of_libvirt}
 
 
 @pytest.fixture(params=SUBJECTS)
@@ -80,8 +96,8 @@ def test_each_module_of_the_package_is_a_provider_and_is_tested_here() -> None:
 
 def test_it_speaks_for_an_image_whether_somebody_uses_it_or_not(subject: Subject) -> None:
     provider = subject.look()
-    assert provider.speaks_for(subject.free)
-    assert provider.speaks_for(subject.used)
+    assert provider.speaks_for(subject.free) == subject.speaks
+    assert provider.speaks_for(subject.used) == subject.speaks
 
 
 def test_it_tells_who_uses_an_image_and_accuses_nobody_of_another(subject: Subject) -> None:

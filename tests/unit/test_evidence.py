@@ -10,10 +10,19 @@ from tests.contract.memory import Contents, MemoryImage
 from virtstore.agent.evidence import Scan, Use
 from virtstore.backends.base import Identity, Image
 from virtstore.errors import InUse as InUseError
-from virtstore.model import InUse
+from virtstore.model import Domain, InUse
 
 READER = Use(InUse("process", "reader"), writes=False)
 WRITER = Use(InUse("process", "writer"), writes=True)
+RUNNING = Use(
+    InUse("domain", "domain web is running"), writes=True, domain=Domain("web", "running")
+)
+DEFINED = Use(
+    InUse("domain", "domain db, shut off, is defined on it"),
+    writes=False,
+    defined=True,
+    domain=Domain("db", "shut off"),
+)
 
 
 class Knows:
@@ -104,5 +113,26 @@ def test_of_those_that_are_only_counted_as_many_are_left_out_as_others_are_known
     assert refused(counted)
     assert not refused(counted, counted, READER, own)
     assert refused(counted, counted, counted, READER, own)
+    assert refused(counted, counted, READER, RUNNING)
     assert Scan([Knows(image, counted)]).of(image).passing
     assert Scan([Knows(image, counted)]).of(image).in_use
+
+
+def test_who_uses_it_is_told_by_the_name_of_the_domain_first(image: MemoryImage) -> None:
+    with pytest.raises(InUseError, match=r"^domain web is running \(process: writer\)$"):
+        Scan([Knows(image, WRITER, RUNNING)]).of(image).refuse()
+    with pytest.raises(InUseError, match=r"^domain web is running$"):
+        Scan([Knows(image, RUNNING)]).of(image).refuse(writers_only=True)
+
+
+def test_a_domain_that_is_shut_off_is_no_user_and_refused_only_where_it_loses_something(
+    image: MemoryImage,
+) -> None:
+    uses = Scan([Knows(image, DEFINED)]).of(image)
+    assert not uses.in_use
+    assert uses.shown == ()
+    assert uses.domain == Domain("db", "shut off")
+    uses.refuse()
+    with pytest.raises(InUseError, match=r"^domain db, shut off, is defined on it.*--force-def"):
+        uses.refuse_defined()
+    assert Scan([Knows(image, DEFINED, RUNNING)]).of(image).domain == Domain("web", "running")

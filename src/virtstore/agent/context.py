@@ -85,6 +85,14 @@ class Agent:
         lock held."""
         self.uses(image).refuse(writers_only=writers_only)
 
+    def refuse_loss(self, image: Image, *, forced: bool) -> None:
+        """The same, before contents or a name are lost. Raises `InUse` also if somebody counts on
+        the image who does not use it now, unless `forced`."""
+        uses = self.uses(image)
+        uses.refuse()
+        if not forced:
+            uses.refuse_defined()
+
     def uses(self, image: Image) -> Uses:
         """Who uses an image. Who goes in a moment is waited for, as udev, which looks at every
         volume that was just made or written."""

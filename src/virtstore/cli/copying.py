@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from virtstore.cli.images import change
-from virtstore.cli.options import PIPE_WORD, Changing, Jobs, Number, image_at, located
+from virtstore.cli.options import PIPE_WORD, Changing, Forced, Jobs, Number, image_at, located
 from virtstore.cli.piping import PIPED, Streams
 from virtstore.cli.render import copy_text
 from virtstore.cli.several import Sessions, with_progress
@@ -101,7 +101,8 @@ def copy_contents(
     """Overwrite an existing image with SOURCE's contents.
 
     TARGET must be at least as large as SOURCE. Only the chunks that differ are moved; what TARGET
-    has behind them is zeroed.
+    has behind them is zeroed. The disk of a domain that is shut off is refused without
+    --force-defined.
 
     It is written in place: a run that is cut short leaves TARGET partly old and partly new, and
     listed as partial. The same command goes on from there: what was moved does not differ any more.
@@ -134,6 +135,7 @@ def compress(
     format: Compression = "zstd",
     level: Number = None,
     keep: _Flag = False,
+    force_defined: Forced = False,
     jobs: Jobs = None,
     options: Changing = _DEFAULTS,
 ) -> int:
@@ -151,6 +153,8 @@ def compress(
         The compression level.
     keep
         Keep the image beside the archive.
+    force_defined
+        Remove the image although a domain of libvirt, which is shut off, is defined on it.
     jobs
         So many at a time (default: 1).
 
@@ -160,7 +164,11 @@ def compress(
     virtstore compress a:/mnt/images/old.img --format xz --keep
     """
     return change(
-        lambda image, how: image.compress(format=format, level=level, keep=keep, **how).result,
+        lambda image, how: (
+            image.compress(
+                format=format, level=level, keep=keep, force_defined=force_defined, **how
+            ).result
+        ),
         options,
         location,
         *more,
@@ -173,6 +181,7 @@ def uncompress(
     /,
     *more: str,
     keep: _Flag = False,
+    force_defined: Forced = False,
     jobs: Jobs = None,
     options: Changing = _DEFAULTS,
 ) -> int:
@@ -186,6 +195,8 @@ def uncompress(
         Others, each for itself.
     keep
         Keep the archive beside the image.
+    force_defined
+        Remove the archive although a domain of libvirt, which is shut off, is defined on it.
     jobs
         So many at a time (default: 1).
 
@@ -194,7 +205,7 @@ def uncompress(
     virtstore uncompress a:/mnt/images/old.img.zst
     """
     return change(
-        lambda image, how: image.uncompress(keep=keep, **how).result,
+        lambda image, how: image.uncompress(keep=keep, force_defined=force_defined, **how).result,
         options,
         location,
         *more,

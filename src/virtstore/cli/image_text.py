@@ -21,6 +21,7 @@ _COLUMNS: Final = (
     Column("CONTENTS"),
     Column("OWNER", "user"),
     Column("MODIFIED (UTC)", "time"),
+    Column("DOMAIN"),
     Column("USE"),
     Column("PATH", "path"),
 )
@@ -44,6 +45,7 @@ def list_text(
     shown = {
         "OWNER": len({image.owner for image in images}) > 1,
         "MODIFIED (UTC)": any(image.modified for image in images),
+        "DOMAIN": any(image.domain for image in images),
     }
     kept = [at for at, column in enumerate(_COLUMNS) if shown.get(column.title, True)]
     rows = [_cells(entry, exact=exact) for entry in entries]
@@ -74,6 +76,7 @@ def _cells(entry: Entry | ImageInfo, *, exact: bool) -> Row:
         Cell(_contents(entry)),
         Cell(entry.owner or "-"),
         Cell(_time(entry.modified)[:16]) if entry.modified else _NOTHING,
+        Cell(f"{entry.domain.name} ({entry.domain.state})") if entry.domain else _NOTHING,
         Cell(used, "used") if used else _NOTHING,
         path,
     ]
@@ -168,7 +171,9 @@ def _facts_inside(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
 
 
 def _uses(info: ImageInfo) -> Iterator[_Fact]:
-    used = "; ".join(f"{use.by}: {use.detail}" for use in info.in_use)
+    used = "; ".join(
+        use.detail if use.by == "domain" else f"{use.by}: {use.detail}" for use in info.in_use
+    )
     yield _Fact("in use", used, "used") if used else _Fact("in use", "no sign of it")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, TypedDict
 
 from cyclopts import Parameter
 
-from virtstore.cli.options import Changing, image_at, located
+from virtstore.cli.options import Changing, Forced, image_at, located
 from virtstore.cli.render import changed_text, on
 from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Image
@@ -67,6 +67,7 @@ def delete(
     /,
     *more: str,
     with_snapshots: Annotated[bool, Parameter(negative=())] = False,
+    force_defined: Forced = False,
     options: Changing = _DEFAULTS,
 ) -> int:
     """Remove images that nobody uses.
@@ -79,6 +80,8 @@ def delete(
         Others, each for itself.
     with_snapshots
         Remove its snapshots, too.
+    force_defined
+        Remove it although a domain of libvirt, which is shut off, is defined on it.
 
     Examples
     --------
@@ -86,14 +89,23 @@ def delete(
     virtstore delete a:/dev/vg0/web --with-snapshots
     """
     return change(
-        lambda image, how: image.delete(with_snapshots=with_snapshots, **how),
+        lambda image, how: image.delete(
+            with_snapshots=with_snapshots, force_defined=force_defined, **how
+        ),
         options,
         location,
         *more,
     )
 
 
-def rename(location: str, name: str, /, *, options: Changing = _DEFAULTS) -> None:
+def rename(
+    location: str,
+    name: str,
+    /,
+    *,
+    force_defined: Forced = False,
+    options: Changing = _DEFAULTS,
+) -> None:
     """Give an image that nobody uses another name, in the same place.
 
     Parameters
@@ -102,6 +114,8 @@ def rename(location: str, name: str, /, *, options: Changing = _DEFAULTS) -> Non
         The image.
     name
         What it is to be called there.
+    force_defined
+        Rename it although a domain of libvirt, which is shut off, is defined on it.
 
     Examples
     --------
@@ -109,7 +123,12 @@ def rename(location: str, name: str, /, *, options: Changing = _DEFAULTS) -> Non
     virtstore rename a:/dev/vg0/web web-old
     """
     was = str(located(location))
-    change(lambda image, how: image.rename(name, **how), options, location, was=was)
+    change(
+        lambda image, how: image.rename(name, force_defined=force_defined, **how),
+        options,
+        location,
+        was=was,
+    )
 
 
 def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) -> None:
@@ -137,6 +156,7 @@ def shrink(
     /,
     *,
     discard_data: Annotated[bool, Parameter(negative=())] = False,
+    force_defined: Forced = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Make an image smaller.
@@ -152,6 +172,8 @@ def shrink(
         The size that it is to have, or -SIZE for so much less.
     discard_data
         Cut whatever is there.
+    force_defined
+        Cut it although a domain of libvirt, which is shut off, is defined on it.
 
     Examples
     --------
@@ -160,7 +182,9 @@ def shrink(
     """
     check_size(size, "-SIZE")
     change(
-        lambda image, how: image.shrink(size, discard_data=discard_data, **how),
+        lambda image, how: image.shrink(
+            size, discard_data=discard_data, force_defined=force_defined, **how
+        ),
         options,
         location,
     )

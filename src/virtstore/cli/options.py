@@ -38,6 +38,8 @@ PIPE_WORD: Final = "\0-"
 
 #: A number that is no size, such as a partition's or a level.
 Number = Annotated[int | None, Parameter(allow_leading_hyphen=True, converter=_whole_number)]
+#: `--force-defined`, of the commands after which a domain that is shut off misses something.
+Forced = Annotated[bool, Parameter(negative=())]
 #: How many of several locations are dealt with at a time.
 Jobs = Annotated[
     int | None,

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from virtstore.cli.images import change
-from virtstore.cli.options import Changing, Number
+from virtstore.cli.options import Changing, Forced, Number
 from virtstore.units import check_size
 
 _DEFAULTS = Changing()
@@ -51,6 +51,7 @@ def shrinkfs(
     /,
     *,
     partition: Number = None,
+    force_defined: Forced = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Shrink the file system in an image, and its partition.
@@ -65,13 +66,21 @@ def shrinkfs(
         The size that the file system is to have, or 'minimum': as small as it goes.
     partition
         The number of the partition that it is in (default: the one that 'resize' takes).
+    force_defined
+        Shrink it although a domain of libvirt, which is shut off, is defined on it.
 
     Examples
     --------
     virtstore shrinkfs a:/dev/vg0/web minimum
     """
     _check(size, _MINIMUM)
-    change(lambda image, how: image.shrinkfs(size, partition=partition, **how), options, location)
+    change(
+        lambda image, how: image.shrinkfs(
+            size, partition=partition, force_defined=force_defined, **how
+        ),
+        options,
+        location,
+    )
 
 
 def resize(
@@ -81,6 +90,7 @@ def resize(
     *,
     partition: Number = None,
     move_swap: Annotated[bool, Parameter(negative=())] = False,
+    force_defined: Forced = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Resize image, partition and file system together.
@@ -104,6 +114,8 @@ def resize(
     move_swap
         Where a swap partition lies between that and the end of the disk, move it to the new end.
         It keeps its number, size, UUID and label; what was swapped out is zeroed.
+    force_defined
+        Make it smaller although a domain of libvirt, which is shut off, is defined on it.
 
     Examples
     --------
@@ -113,7 +125,9 @@ def resize(
     """
     _check(size, "+SIZE", "-SIZE", _MINIMUM)
     change(
-        lambda image, how: image.resize(size, partition=partition, move_swap=move_swap, **how),
+        lambda image, how: image.resize(
+            size, partition=partition, move_swap=move_swap, force_defined=force_defined, **how
+        ),
         options,
         location,
     )

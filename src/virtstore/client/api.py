@@ -418,19 +418,26 @@ class Image:
         self,
         *,
         with_snapshots: bool = False,
+        force_defined: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
-        """Remove the image. Raises `InUse`."""
-        request = protocol.DeleteImage(self.path, with_snapshots, dry_run)
+        """Remove the image. Raises `InUse`, also where a domain that is shut off is defined on it,
+        unless `force_defined`."""
+        request = protocol.DeleteImage(self.path, with_snapshots, dry_run, force_defined)
         return self.host._change(request, "delete", progress)
 
     def rename(
-        self, name: str, *, dry_run: bool = False, progress: ProgressCallback | None = None
+        self,
+        name: str,
+        *,
+        force_defined: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> Changed:
         """Give the image another name where it is; `path` of the answer is what it is called then.
-        Raises `Exists`, `InUse`."""
-        request = protocol.RenameImage(self.path, name, dry_run)
+        Raises `Exists`, and `InUse` as `delete` does."""
+        request = protocol.RenameImage(self.path, name, dry_run, force_defined)
         return self.host._change(request, "rename", progress)
 
     def grow(
@@ -446,12 +453,13 @@ class Image:
         size: Size,
         *,
         discard_data: bool = False,
+        force_defined: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
         """Cut the image to `size`, or by `"-SIZE"`. Raises `Unsafe` where that would cut a file
-        system, a partition or data, unless `discard_data`."""
-        request = protocol.ShrinkImage(self.path, _text(size), discard_data, dry_run)
+        system, a partition or data, unless `discard_data`, and `InUse` as `delete` does."""
+        request = protocol.ShrinkImage(self.path, _text(size), discard_data, dry_run, force_defined)
         return self.host._change(request, "shrink", progress)
 
     def growfs(
@@ -474,12 +482,16 @@ class Image:
         size: Size,
         *,
         partition: int | None = None,
+        force_defined: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
         """Shrink its file system to `size`, or as far as it goes (`"minimum"`), and with it
-        the partition. Raises `Unsafe` for less than its contents need."""
-        request = protocol.ShrinkFilesystem(self.path, _text(size), partition, dry_run)
+        the partition. Raises `Unsafe` for less than its contents need, and `InUse` as `delete`
+        does."""
+        request = protocol.ShrinkFilesystem(
+            self.path, _text(size), partition, dry_run, force_defined
+        )
         return self.host._change(request, "shrinkfs", progress)
 
     def resize(
@@ -488,6 +500,7 @@ class Image:
         *,
         partition: int | None = None,
         move_swap: bool = False,
+        force_defined: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Changed:
@@ -495,8 +508,10 @@ class Image:
         `"minimum"`: the smallest image that holds what is in it. The partition is `partition`,
         or the last one with a file system that is meant to grow. Raises `Unsafe`, `Unsupported`
         where something lies between it and the end of the disk; a swap partition alone is moved
-        to the new end with `move_swap`."""
-        request = protocol.ResizeImage(self.path, _text(size), partition, move_swap, dry_run)
+        to the new end with `move_swap`. Raises `InUse`; to shrink it, as `delete` does."""
+        request = protocol.ResizeImage(
+            self.path, _text(size), partition, move_swap, dry_run, force_defined
+        )
         return self.host._change(request, "resize", progress)
 
     def snapshot(
@@ -550,22 +565,26 @@ class Image:
         format: Compression = "zstd",
         level: int | None = None,
         keep: bool = False,
+        force_defined: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
-        """Make the image an archive (`x.img` → `x.img.zst`)."""
-        request = protocol.CompressImage(self.path, format, level, keep, dry_run)
+        """Make the image an archive (`x.img` → `x.img.zst`). Raises `InUse`; unless `keep`, as
+        `delete` does."""
+        request = protocol.CompressImage(self.path, format, level, keep, dry_run, force_defined)
         return self.host._make(request, "compress", progress)
 
     def uncompress(
         self,
         *,
         keep: bool = False,
+        force_defined: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
-        """Make the archive an image again (`x.img.zst` → `x.img`)."""
-        request = protocol.UncompressImage(self.path, keep, dry_run)
+        """Make the archive an image again (`x.img.zst` → `x.img`). Raises `InUse` as `compress`
+        does."""
+        request = protocol.UncompressImage(self.path, keep, dry_run, force_defined)
         return self.host._make(request, "uncompress", progress)
 
     def verify(self, *, progress: ProgressCallback | None = None) -> Verified:

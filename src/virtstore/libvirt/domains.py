@@ -17,6 +17,8 @@ from virtstore.text import printable
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+#: What libvirt is asked of each domain.
+_QUESTIONS: Final = ("dominfo", "dumpxml", "dumpxml --inactive")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -36,19 +38,16 @@ class DomainDisk(msgspec.Struct, frozen=True):
 
 class Domain(msgspec.Struct, frozen=True):
     """A domain. `name` is printable and for people; whoever means the domain gives libvirt its
-    `uuid`. `state` is one of libvirt's own words. Of one that is active, the disks are those that
-    it has now."""
+    `uuid`. `state` is one of libvirt's own words. `active`: a QEMU may have its disks open. Then
+    `disks` are those that it has now, and `next_disks` those that it is started with next."""
 
     name: str
     uuid: str
     state: str
     persistent: bool
     disks: tuple[DomainDisk, ...]
-
-    @property
-    def active(self) -> bool:
-        """Whether a QEMU has its disks open, or may have."""
-        return self.state not in ("shut off", "crashed")
+    active: bool = False
+    next_disks: tuple[DomainDisk, ...] = ()
 
 
 def domains() -> tuple[Domain, ...]:
@@ -63,27 +62,38 @@ def domains() -> tuple[Domain, ...]:
     uuids = [line.strip() for line in listed.splitlines() if line.strip()]
     if not all(_UUID.fullmatch(uuid) for uuid in uuids):
         raise Error("libvirt's list of domains is none of UUIDs")
-    told = virsh.ask(*(f"{command} {uuid}" for uuid in uuids for command in ("dominfo", "dumpxml")))
-    found = zip(uuids, told[::2], told[1::2], strict=True)
+    told = virsh.ask(*(f"{question} {uuid}" for uuid in uuids for question in _QUESTIONS))
+    each = zip(uuids, *(told[n :: len(_QUESTIONS)] for n in range(len(_QUESTIONS))), strict=True)
     # One that ended in between, and is defined nowhere, has no answers.
-    return tuple(_domain(uuid, info, xml) for uuid, info, xml in found if info and xml)
+    return tuple(_domain(*answers) for answers in each if all(answers))
 
 
-def _domain(uuid: str, info: str, xml: str) -> Domain:
-    from xml.etree import ElementTree  # only where there are domains
-
+def _domain(uuid: str, info: str, now: str, later: str) -> Domain:
     told = dict(line.partition(":")[::2] for line in info.splitlines())
-    try:
-        described = ElementTree.fromstring(xml)
-    except ElementTree.ParseError as error:
-        raise Error(f"libvirt's description of the domain {uuid} cannot be read: {error}") from None
+    described = _read(now, uuid)
+    active = described.get("id") is not None
     return Domain(
         printable(described.findtext("name", "")),
         uuid,
         printable(told.get("State", "").strip()) or "no state",
         told.get("Persistent", "").strip() == "yes",
-        tuple(_disk(disk) for disk in described.iterfind("devices/disk")),
+        _disks(described),
+        active,
+        _disks(_read(later, uuid)) if active else (),
     )
+
+
+def _read(xml: str, uuid: str) -> Element:
+    from xml.etree import ElementTree  # only where there are domains
+
+    try:
+        return ElementTree.fromstring(xml)
+    except ElementTree.ParseError as error:
+        raise Error(f"libvirt's description of the domain {uuid} cannot be read: {error}") from None
+
+
+def _disks(domain: Element) -> tuple[DomainDisk, ...]:
+    return tuple(_disk(disk) for disk in domain.iterfind("devices/disk"))
 
 
 def _disk(disk: Element) -> DomainDisk:

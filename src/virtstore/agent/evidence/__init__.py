@@ -1,8 +1,9 @@
 """Who uses an image: evidence, gathered by looking.
 
 A *provider* knows one source of evidence: what the kernel shows (kernel.py), what an image's store
-counts (store.py). Each other module of this package is one, made by its function `look`: whoever
-adds a provider adds a file and nothing else. An image is known by its identity, never by its name.
+counts (store.py), which of libvirt's domains have it (libvirt.py). Each other module of this
+package is one, made by its function `look`: whoever adds a provider adds a file and nothing else.
+An image is known by its identity, never by its name.
 
 Whom no provider can speak for is not free but unknown, and unknown is refused like a use.
 """
@@ -17,7 +18,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 from virtstore.backends.base import Identity, Image
 from virtstore.errors import InUse as InUseError
-from virtstore.model import InUse
+from virtstore.model import Domain, InUse
 
 _UNKNOWN: Final = (
     "it cannot be told whether somebody uses it, so it counts as used: virtstore knows no way to"
@@ -29,12 +30,16 @@ _UNKNOWN: Final = (
 class Use(NamedTuple):
     """One use of an image, and whether that user may change it. `passing`: it ends in a moment, as
     that of udev, which reads a device that was made or written. `whose`: companions are agents that
-    only look, and tools that this agent started; they are shown and do not count."""
+    only look, and tools that this agent started; they are shown and do not count. `defined`: it is
+    no use yet, but somebody counts on the image, as a domain that is shut off. `domain`: who it
+    is, where that is one of libvirt's."""
 
     evidence: InUse
     writes: bool
     passing: bool = False
     whose: Literal["another", "companion", "self"] = "another"
+    defined: bool = False
+    domain: Domain | None = None
 
 
 class Provider(Protocol):
@@ -57,8 +62,15 @@ class Uses(NamedTuple):
 
     @property
     def shown(self) -> tuple[InUse, ...]:
-        """The evidence of everybody but this process."""
-        return _each_once(use for use in self.known if use.whose != "self")
+        """The evidence of everybody but this process, domains first."""
+        shown = (use for use in self.known if use.whose != "self" and not use.defined)
+        return tuple(sorted(_each_once(shown), key=lambda use: use.by != "domain"))
+
+    @property
+    def domain(self) -> Domain | None:
+        """The domain that has it; of several one that is active."""
+        named = sorted((use for use in self.known if use.domain), key=lambda use: use.defined)
+        return named[0].domain if named else None
 
     @property
     def in_use(self) -> bool:
@@ -82,11 +94,18 @@ class Uses(NamedTuple):
             raise InUseError(_UNKNOWN)
         uses = _each_once(use for use in self._counting if use.writes or not writers_only)
         if uses:
-            raise InUseError(f"somebody uses it ({list_uses(uses)})")
+            raise InUseError(_accusation(uses))
+
+    def refuse_defined(self) -> None:
+        """Raises the error `InUse` where somebody counts on it who does not use it now."""
+        if told := _each_once(use for use in self.known if use.defined):
+            raise InUseError(
+                f"{' and '.join(use.detail for use in told)}; --force-defined does it all the same"
+            )
 
     @property
     def _counting(self) -> list[Use]:
-        return [use for use in self.known if use.whose == "another"]
+        return [use for use in self.known if use.whose == "another" and not use.defined]
 
 
 class Scan:
@@ -112,7 +131,19 @@ class Scan:
 
 def list_uses(uses: Iterable[InUse]) -> str:
     """Pieces of evidence as a message lists them."""
-    return "; ".join(f"{use.by}: {use.detail}" for use in uses)
+    return "; ".join(
+        use.detail if use.by == "domain" else f"{use.by}: {use.detail}" for use in uses
+    )
+
+
+def _accusation(uses: Sequence[InUse]) -> str:
+    """What a message says of those who use an image. A domain is known by its name, so it comes
+    first."""
+    domains = [use.detail for use in uses if use.by == "domain"]
+    others = list_uses(use for use in uses if use.by != "domain")
+    if not domains:
+        return f"somebody uses it ({others})"
+    return " and ".join(domains) + (f" ({others})" if others else "")
 
 
 def _look() -> list[Provider]:
@@ -122,10 +153,11 @@ def _look() -> list[Provider]:
 
 def _named(uses: Sequence[Use]) -> tuple[Use, ...]:
     """Without as many of those that were only counted as there are others: a store counts those
-    users, too, that another provider names."""
+    users, too, that another provider names. A domain opens nothing itself: its QEMU does."""
     named = [use for use in uses if use.evidence.by != "open-count"]
     counted = [use for use in uses if use.evidence.by == "open-count"]
-    return (*named, *counted[len(named) :])
+    openers = [use for use in named if use.evidence.by != "domain"]
+    return (*named, *counted[len(openers) :])
 
 
 def _each_once(uses: Iterable[Use]) -> tuple[InUse, ...]:

@@ -39,6 +39,8 @@ from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressIma
 from virtstore.transfer.hashing import check
 from virtstore.transfer.sources import RawSource, Source, open_source
 
+_Request = CompressImage | UncompressImage
+
 
 def compress(agent: Agent, request: CompressImage) -> Done:
     need: Access = "append" if request.keep else "write"
@@ -54,10 +56,10 @@ def compress(agent: Agent, request: CompressImage) -> Done:
         path, holds = place.path + form.suffix, held(place, source)
         wanted = Wanted(path, "new", image.size, form.name, request.level, place.name, holds)
         if request.dry_run:
-            _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
+            _refuse_what_would_fail(agent, request, place, image, wanted)
             step = f"compress {place.path} to {wanted.path} ({form.name})"
             return Done(planned(place._replace(path=path), image.size, step))
-        return _replace(agent, place, image, source, wanted, keep=request.keep)
+        return _replace(agent, request, place, image, source, wanted)
 
 
 def uncompress(agent: Agent, request: UncompressImage) -> Done:
@@ -78,10 +80,10 @@ def uncompress(agent: Agent, request: UncompressImage) -> Done:
             )
         wanted = Wanted(path, "new", source.size, like=place.name, holds=held(place, source))
         if request.dry_run:
-            _refuse_what_would_fail(agent, place, image, wanted, keep=request.keep)
+            _refuse_what_would_fail(agent, request, place, image, wanted)
             step = f"uncompress {place.path} to {path}"
             return Done(planned(place._replace(path=path), source.size, step))
-        return _replace(agent, place, image, source, wanted, keep=request.keep)
+        return _replace(agent, request, place, image, source, wanted)
 
 
 def verify(agent: Agent, request: VerifyImage) -> DoneVerifying:
@@ -117,13 +119,13 @@ def _unchecked(place: Place, source: Source) -> tuple[str, ...]:
 
 
 def _replace(
-    agent: Agent, old: Place, image: Image, source: Source, wanted: Wanted, *, keep: bool
+    agent: Agent, request: _Request, old: Place, image: Image, source: Source, wanted: Wanted
 ) -> Done:
     """Make `wanted` of the source, beside the original or in its place, and remove the original
-    unless `keep`."""
-    agent.refuse_use(image)
-    _require_replaceable(old, keep=keep)
-    original = _Original(agent, old, image, source)
+    unless that is to be kept."""
+    _refuse_use(agent, request, image)
+    _require_replaceable(old, keep=request.keep)
+    original = _Original(agent, request, old, image, source)
     if wanted.path == old.path:
         refuse_misleading_name(old, wanted.holds, wanted.archive)
         return Done(_write(agent, old, original, source, wanted))
@@ -131,7 +133,7 @@ def _replace(
         refuse_misleading_name(new, wanted.holds, wanted.archive)
         refuse_existing(agent, new)
         done = _write(agent, new, original, source, wanted)
-        if not keep:
+        if not request.keep:
             original.require_same()
             old.store.remove(old.name)
         return Done(done)
@@ -141,10 +143,13 @@ class _Original:
     """The image that goes once it has an archive, or the archive that goes once it was unpacked.
     `digest`: of the image, once that was read."""
 
-    def __init__(self, agent: Agent, place: Place, image: Image, source: Source) -> None:
+    def __init__(
+        self, agent: Agent, request: _Request, place: Place, image: Image, source: Source
+    ) -> None:
         self.place = place
         self.digest = ""
         self._agent = agent
+        self._request = request
         self._is_archive = source.compression is not None
         self._version = settled(image)
 
@@ -156,7 +161,7 @@ class _Original:
         except NotFound:
             self._refuse("somebody removed it, or gave it another name, meanwhile")
         with now:
-            self._agent.refuse_use(now)
+            _refuse_use(self._agent, self._request, now)
             if seen := written(self._version, now.version):
                 self._refuse(f"somebody changed it meanwhile ({seen})")
             if touched(self._version, now.version):
@@ -185,11 +190,15 @@ def _require_replaceable(old: Place, *, keep: bool) -> None:
         old.store.require_attributes(old.name)
 
 
+def _refuse_use(agent: Agent, request: _Request, image: Image) -> None:
+    agent.refuse_loss(image, forced=request.force_defined or request.keep)
+
+
 def _refuse_what_would_fail(
-    agent: Agent, old: Place, image: Image, wanted: Wanted, *, keep: bool
+    agent: Agent, request: _Request, old: Place, image: Image, wanted: Wanted
 ) -> None:
-    agent.refuse_use(image)
-    _require_replaceable(old, keep=keep)
+    _refuse_use(agent, request, image)
+    _require_replaceable(old, keep=request.keep)
     with ExitStack() as stack:
         new = old
         if wanted.path != old.path:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from virtstore import formats
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
-from virtstore.backends.base import ArchiveSink, Displaced, Draft, ImageDraft
+from virtstore.backends.base import ArchiveSink, Displaced, Draft, Image, ImageDraft
 from virtstore.copy_options import CopyMode
 from virtstore.errors import (
     WHO_CLEANS,
@@ -36,8 +36,9 @@ from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 class Wanted(NamedTuple):
     """What a target is to become. `like`: the name of the image or archive that it is made of,
     beside it; `holds`: the foreign kind that its bytes are of, if any; `lost`: the note of what the
-    source had lost (`Store.losses`); `sparse`: nothing is reserved for it;
-    `reflink`: it is to share the blocks of its source."""
+    source had lost (`Store.losses`); `sparse`: nothing is reserved for it; `reflink`: it is to
+    share the blocks of its source; `force_defined`: a domain that is shut off may be defined on
+    what is there."""
 
     path: str
     mode: CopyMode
@@ -49,6 +50,11 @@ class Wanted(NamedTuple):
     lost: str = ""
     sparse: bool = False
     reflink: bool = False
+    force_defined: bool = False
+
+    def refuse_loss(self, agent: Agent, image: Image) -> None:
+        """Raises `InUse` where the image that is there must not become this."""
+        agent.refuse_loss(image, forced=self.force_defined)
 
 
 class Opened(NamedTuple):
@@ -132,7 +138,7 @@ def _drafted(agent: Agent, place: Place, wanted: Wanted) -> _Drafted:
     rework = wanted.mode == "contents"
     # To compare what is equal takes its time: who uses it is looked at again before it changes.
     if rework:
-        draft = store.rework(name, agent.refuse_use)
+        draft = store.rework(name, partial(wanted.refuse_loss, agent))
     else:
         draft = store.draft(name, wanted.size, sparse=wanted.sparse or wanted.reflink)
     prepare = partial(_prepare_image, draft, wanted.size, blocks=rework)

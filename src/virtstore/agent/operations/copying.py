@@ -159,6 +159,7 @@ def _wanted(
         lost=lost,
         sparse=options.sparse,
         reflink=options.reflink,
+        force_defined=options.force_defined,
     )
 
 
@@ -202,7 +203,7 @@ def _publish(
     if replaces:  # somebody may have begun to use it, or put another in its place
         place.store.refresh()
         with suppress(NotFound), place.store.open(place.name) as old:
-            agent.refuse_use(old)
+            wanted.refuse_loss(agent, old)
             if seen := written(replaced, old.version) if replaced else "it was not there":
                 raise InUse(
                     f"somebody wrote to it while what replaces it was being made ({seen}); it was"
@@ -296,7 +297,7 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
     if found and found.dependents and wanted.mode == "overwrite":
         refuse_dependents(found, "delete them first")
     with place.store.open(place.name, partial=partial) as image:
-        agent.refuse_use(image)
+        wanted.refuse_loss(agent, image)
         if wanted.mode != "contents":
             return
         if found is None or found.was_image != "yes":

@@ -55,6 +55,7 @@ def _refuse(work: Work, size: int) -> None:
     """Raises where the image cannot be cut to `size`, before anything is touched."""
     subject = work.subject
     assert subject.table
+    work.require_shrinking()
     refuse_dependents(work.place)
     subject.table.moved(size)
     subject.require_undisputed(size)

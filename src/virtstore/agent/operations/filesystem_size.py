@@ -70,7 +70,10 @@ def _why_no_more(work: Work, request: GrowFilesystem, *, changed: bool) -> tuple
 
 def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> Done:
     size = None if request.size == MINIMUM else parse_size(request.size)
-    with work_on(agent, request.path, request.partition) as work:
+    with work_on(
+        agent, request.path, request.partition, force_defined=request.force_defined
+    ) as work:
+        work.require_shrinking()
         subject = work.subject
         subject.require_able_inside()
         if size is not None and subject.present is not None and size > subject.present:
@@ -101,7 +104,9 @@ def _left_behind(work: Work) -> tuple[str, ...]:
 
 
 def resize(agent: Agent, request: ResizeImage) -> Done:
-    with work_on(agent, request.path, request.partition) as work:
+    with work_on(
+        agent, request.path, request.partition, force_defined=request.force_defined
+    ) as work:
         return resize_image(work, target_size(work, request.size), dry_run=request.dry_run)
 
 
@@ -159,6 +164,7 @@ def _cut_back(work: Work) -> None:
 
 def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
     place, subject = work.place, work.subject
+    work.require_shrinking()
     refuse_dependents(place)
     room = None if size is None else subject.room(size)
     plan = shrinking(subject, work.present, size, room, unit(place))

@@ -137,14 +137,14 @@ def shrink(agent: Agent, request: ShrinkImage) -> Done:
         if size == image.size:
             return Done(changed(place, image, changed=False, warnings=noted))
         refuse_fixed(place)
-        agent.refuse_use(image)
+        agent.refuse_loss(image, forced=request.force_defined)
         if not request.discard_data:
             refuse_to_cut(image, size)
         if request.dry_run:
             step = f"shrink {place.path} from {format_size(image.size)} to {format_size(size)}"
             return Done(planned(place, size, step, warnings=noted))
         before = image.size
-        agent.refuse_use(image)  # to look took its time
+        agent.refuse_loss(image, forced=request.force_defined)  # to look took its time
         agent.session.stage("resizing")
         place.store.shrink(place.name, size)
         return Done(changed(place, image, changed=image.size != before, warnings=noted))

@@ -80,7 +80,7 @@ def delete(agent: Agent, request: DeleteImage) -> Done:
         if found.dependents and not request.with_snapshots:
             refuse_dependents(found, "--with-snapshots removes them too")
         with place.store.open(place.name, partial=partial) as image:
-            agent.refuse_use(image)
+            agent.refuse_loss(image, forced=request.force_defined)
             size = image.size
         taken = found.snapshots if request.with_snapshots else ()
         if request.dry_run:

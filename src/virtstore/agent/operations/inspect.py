@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from virtstore import formats
 from virtstore.agent.container import looks_foreign, looks_like, warnings_of, what_is
 from virtstore.agent.context import Agent, stored, unzeroed_from
-from virtstore.agent.evidence import Scan
+from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.archive_contents import foreign_in, look_into
 from virtstore.agent.operations.cut_checks import device_of
@@ -38,7 +38,6 @@ from virtstore.model import (
     Filesystem,
     ImageInfo,
     ImageType,
-    InUse,
 )
 from virtstore.protocol import (
     GetInfo,
@@ -210,7 +209,7 @@ def _describe_all(
             o,
             p,
             inside.get(id(o), Contents()),
-            uses[o.image.identity].shown if o.image else (),
+            uses[o.image.identity] if o.image else Uses((), told=False),
         )
         for o, p in zip(opened, packed, strict=True)
     ]
@@ -229,7 +228,7 @@ def _describe(
     opened: _Opened,
     packed: _Packed,
     inside: Contents,
-    uses: tuple[InUse, ...],
+    uses: Uses,
 ) -> ImageInfo:
     container = packed.foreign.container if packed.foreign else None
     return ImageInfo(
@@ -241,6 +240,7 @@ def _describe(
         compression=packed.compression,
         container=container.format if container else None,
         backing=container.backing if container else None,
+        domain=uses.domain,
         modified=_modified(opened.found),
         owner=_owner(opened.found),
         state=opened.found.state,
@@ -248,8 +248,8 @@ def _describe(
         snapshots=opened.found.snapshots,
         filesystem=inside.filesystem,
         partitions=inside.partitions,
-        mounted=any(use.by == "mount" for use in uses),
-        in_use=uses,
+        mounted=any(use.by == "mount" for use in uses.shown),
+        in_use=uses.shown,
         warnings=(
             *_neither(store, opened.found),
             *_unzeroed(store, opened.found),

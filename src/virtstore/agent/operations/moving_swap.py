@@ -62,7 +62,9 @@ _NOTHING: Final = "no swap partition lies between it and the end of the disk: no
 def resize(agent: Agent, request: ResizeImage) -> Done:
     if not request.move_swap:
         return filesystem_size.resize(agent, request)
-    with work_on(agent, request.path, request.partition) as work:
+    with work_on(
+        agent, request.path, request.partition, force_defined=request.force_defined
+    ) as work:
         size = target_size(work, request.size)
         if (swap := _in_the_way(work)) is None:
             work = work._replace(notes=(*work.notes, _NOTHING))
@@ -104,6 +106,7 @@ def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> Done:
 
 def _shrink(work: Work, swap: TrailingSwap, size: int | None, *, dry_run: bool) -> Done:
     place, present, front = work.place, work.present, swap.front
+    work.require_shrinking()
     refuse_dependents(place)
     start = swap.partition.start if size is None else swap.nearer(size)
     if start - swap.lead <= front.start:

@@ -34,7 +34,7 @@ def rename(agent: Agent, request: RenameImage) -> Done:
             told = _told(place, image)
             if request.name == place.name:
                 return Done(msgspec.structs.replace(told, changed=False, dry_run=request.dry_run))
-            agent.refuse_use(image)
+            agent.refuse_loss(image, forced=request.force_defined)
             path = f"{place.path.rpartition('/')[0]}/{request.name}"
             with agent.locked(path, "append", unzeroed=True) as target:
                 refuse_existing(agent, target)

@@ -30,13 +30,15 @@ from virtstore.undo import undone_by
 
 class Work(NamedTuple):
     """One request to resize, looked into: nobody uses the image, which has `present` bytes.
-    `notes`: what the user has to know, whatever comes of it."""
+    `notes`: what the user has to know, whatever comes of it. `force_defined`: as requests have
+    it."""
 
     agent: Agent
     place: Place
     present: int
     subject: Subject
     notes: tuple[str, ...] = ()
+    force_defined: bool = False
 
     @property
     def contents(self) -> str:
@@ -56,6 +58,11 @@ class Work(NamedTuple):
         with self.place.store.open(self.place.name) as image:
             refuse_to_write_upon_the_unknown(image, table, size, remnants)
 
+    def require_shrinking(self) -> None:
+        """Raises `InUse` where a domain that is shut off counts on the image as it is."""
+        with self.place.store.open(self.place.name) as image:
+            self.agent.refuse_loss(image, forced=self.force_defined)
+
     def require_mounting(self) -> None:
         """Raises `Denied` where that would be needed and is not allowed."""
         filesystem = self.subject.filesystem
@@ -71,7 +78,12 @@ class Work(NamedTuple):
 
 @contextmanager
 def work_on(
-    agent: Agent, path: str, partition: int | None = None, *, shrinks: bool = True
+    agent: Agent,
+    path: str,
+    partition: int | None = None,
+    *,
+    shrinks: bool = True,
+    force_defined: bool = False,
 ) -> Iterator[Work]:
     """Look into an image, which is locked, and close it again: whoever undoes a change must have it
     alone."""
@@ -87,7 +99,7 @@ def work_on(
                 if shrinks:
                     subject = subject.measured(disk)
                 notes += tuple(signs_of_a_cut(disk, found))
-        yield Work(agent, place, present, subject, notes)
+        yield Work(agent, place, present, subject, notes, force_defined)
 
 
 def _losses(place: Place, found: Contents, subject: Subject, size: int) -> tuple[str, ...]:
