@@ -205,9 +205,18 @@ class FormatSupport(msgspec.Struct, frozen=True):
     write: bool
 
 
+class LibvirtPool(msgspec.Struct, frozen=True):
+    """A pool of libvirt's that lies in no root. `remedy`: what to do so that one has it, the lines
+    of configuration among that."""
+
+    name: str
+    path: str
+    remedy: str
+
+
 class StorageInfo(msgspec.Struct, frozen=True):
     """`places`: the roots of other kinds than the first two. `warnings`: roots that are configured
-    and cannot be used, or lack something, and why."""
+    and cannot be used, or lack something, and why. `unmanaged`: libvirt's pools in no root."""
 
     host: str
     version: str
@@ -217,6 +226,7 @@ class StorageInfo(msgspec.Struct, frozen=True):
     formats: tuple[FormatSupport, ...]
     warnings: tuple[str, ...] = ()
     places: tuple[PlaceInfo, ...] = ()
+    unmanaged: tuple[LibvirtPool, ...] = ()
 
     @property
     def roots(self) -> tuple[RootInfo, ...]:

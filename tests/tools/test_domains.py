@@ -3,6 +3,7 @@ counts on. A real libvirtd, and an agent on its host."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -162,6 +163,26 @@ def test_who_runs_on_an_overlay_of_an_image_is_told(host: LibvirtHost) -> None:
     host.start("web", overlay)
     assert told("info", golden)["domain"] == {"name": "web", "state": "running"}
     refused("delete", golden, says="domain web is running, on an overlay of it")
+
+
+def test_a_host_tells_libvirts_pool_that_lies_in_no_root_and_the_lines_that_make_one(
+    libvirt: LibvirtHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt.disk("web.img", SIZE)
+    (tmp_path / "other").mkdir(mode=0o700)
+    config = tmp_path / "config.toml"
+    config.write_text(f'[[directory]]\npath = "{tmp_path}/other"\naccess = "read"\n')
+    monkeypatch.setenv("VIRTSTORE_AGENT", libvirt.agent("--config", config))
+    (pool,) = told("storage-info", "local:")["unmanaged"]
+    assert (pool["name"], pool["path"]) == ("default", f"{IMAGES}")
+    assert f'[[directory]]\npath = "{IMAGES}"\naccess = "write"' in pool["remedy"]
+    shown = command("storage-info", "local:").stdout
+    assert f"libvirt's pool default ({IMAGES}) lies in no root" in shown
+    assert f'path = "{IMAGES}"' in shown
+    findings = json.loads(command("doctor", "local:", "--json", status=None).stdout)
+    assert "libvirt tells of its domains" in {each["what"] for each in findings}
+    config.write_text(f'[[directory]]\npath = "{IMAGES}"\naccess = "write"\n')
+    assert "unmanaged" not in told("storage-info", "local:")
 
 
 @pytest.mark.parametrize("virsh", ["exit 1", "echo nonsense", "kill -9 $$"])

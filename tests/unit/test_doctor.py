@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from virtstore import run
-from virtstore.agent import doctor, locks
+from virtstore.agent import doctor, libvirt_pools, locks
 from virtstore.agent.config import Config
 from virtstore.agent.doctor import configuration, libvirt, programs, system
 from virtstore.agent.policy import Policy
 from virtstore.backends.files.root import DirectoryRoot
 from virtstore.errors import Denied, Error
 from virtstore.findings import ok
+from virtstore.libvirt import virsh
 from virtstore.model import Finding
 
 _POOL = """<pool type='{kind}'><name>{name}</name><source><name>vg7</name></source>
@@ -75,8 +76,8 @@ def test_a_pool_of_libvirts_in_no_root_is_told_with_the_lines_that_make_one(
     pools, images = tmp_path / "storage", tmp_path / "images"
     pools.mkdir()
     images.mkdir()
-    monkeypatch.setattr(libvirt, "POOLS", str(pools))
-    monkeypatch.setattr(libvirt, "DEFAULT", str(images))
+    monkeypatch.setattr(libvirt_pools, "POOLS", str(pools))
+    monkeypatch.setattr(libvirt_pools, "DEFAULT", str(images))
     assert list(libvirt.pools(policy())) == []
     for name, kind, path in (
         ("dir", "dir", "/srv/pool"),
@@ -95,6 +96,24 @@ def test_a_pool_of_libvirts_in_no_root_is_told_with_the_lines_that_make_one(
     assert '[[volume_group]]\nname = "vg7"' in (told["lv"].remedy or "")
     assert f'[[directory]]\npath = "{images}"' in (told["default"].remedy or "")
     assert list(libvirt.pools(policy(Path("/srv"), restrict_to=("/srv/x",)))) == []
+
+
+def test_a_libvirt_that_tells_nothing_of_its_domains_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virsh, "SOCKETS", (str(tmp_path / "socket"),))
+    assert list(libvirt.answers()) == []
+    (tmp_path / "socket").touch()
+    monkeypatch.setattr(run, "find", lambda tool: None)
+    (missing,) = libvirt.answers()
+    assert (missing.severity, missing.remedy) == (
+        "warning",
+        "install it (Debian: apt install libvirt-clients)",
+    )
+    monkeypatch.setattr(run, "find", lambda tool: f"/bin/{'false' if tool == 'virsh' else tool}")
+    (silent,) = libvirt.answers()
+    assert silent.severity == "warning"
+    assert "protects the disks" in silent.what
 
 
 def test_a_kernel_that_is_too_old_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,12 +30,12 @@ from virtstore.text import json_printable, printable
 from virtstore.units import format_size
 
 #: Keys that there are only where they say something.
-NOT_WHERE_EMPTY = ("warnings", "lacks", "moved", "places")
+NOT_WHERE_EMPTY = ("warnings", "lacks", "moved", "places", "unmanaged")
 
 
 def print_json(value: object) -> None:
     """One JSON document, its keys the fields of our values; what may be lacking, what was moved,
-    `places` and `warnings`, only where there are any."""
+    `places`, `unmanaged` and `warnings`, only where there are any."""
     whole = _without_what_is_empty(msgspec.to_builtins(value))
     print(json_printable(json.dumps(whole, indent=2, ensure_ascii=False)))
 

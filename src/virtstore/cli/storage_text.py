@@ -38,6 +38,9 @@ def storage_text(info: StorageInfo, *, exact: bool = False, screen: Screen = PLA
     for warning in info.warnings:
         told = _one_line(warning)
         lines.append(screen.line(told, head="warning: ", head_style="warning", indent=2))
+    for pool in info.unmanaged:
+        told = f"libvirt's pool {pool.name} ({pool.path}) lies in no root; {pool.remedy}"
+        lines += [screen.line(line, indent=2) for line in told.split("\n")]
     for able, types in _abilities(info.filesystems).items():
         told = f"{', '.join(types)}: {able}"
         lines.append(screen.line(told, head="file systems ", indent=2))

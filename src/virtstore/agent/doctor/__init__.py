@@ -30,6 +30,7 @@ _HOST: Final[tuple[Callable[[], Iterable[Finding]], ...]] = (
     system.kernel,
     system.memory,
     system.locks,
+    libvirt.answers,
 )
 
 #: Of what this session may see of the configuration.

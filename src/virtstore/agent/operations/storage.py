@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from virtstore import formats
+from virtstore.agent import libvirt_pools
 from virtstore.agent.context import Agent
 from virtstore.errors import Error
 from virtstore.filesystems import registry
 from virtstore.model import (
     DirectoryInfo,
     FormatSupport,
+    LibvirtPool,
     PlaceInfo,
     RootInfo,
     StorageInfo,
@@ -45,6 +47,9 @@ def storage_info(agent: Agent, request: GetStorageInfo) -> ToldStorage:
         filesystems=registry.support(mounting=agent.policy.may_mount),
         formats=tuple(_format_support()),
         warnings=tuple(warnings),
+        unmanaged=tuple(
+            LibvirtPool(*pool) for pool in libvirt_pools.pools(agent.policy) if pool.remedy
+        ),
     )
     return ToldStorage(info)
 
