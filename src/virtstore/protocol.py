@@ -391,7 +391,7 @@ class ShrinkFilesystem(Ask[Done], frozen=True):
 class ResizeImage(Ask[Done], frozen=True):
     """`size` is also `minimum`. `move_swap`: a swap partition that is in the way is moved."""
 
-    handler = "moving_swap.resize"
+    handler = "resizing.resize"
     verb = "resize"
     path: str
     size: str

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.libvirt_fixture import libvirt, libvirtd  # noqa: F401
+from tests.libvirt_fixture import libvirt, libvirtd, pool, web  # noqa: F401
 from tests.tools.meanwhile import Meanwhile
 from tests.tools.partitioned import Told, new_image
 from tests.tools.resize_images import configuration

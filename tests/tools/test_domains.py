@@ -1,5 +1,5 @@
 """Images of libvirt's domains: who has one is told by name, and nothing is lost that a domain
-counts on. A real libvirtd, and an agent on its host."""
+counts on. A real libvirtd, and an agent on its pool."""
 
 from __future__ import annotations
 
@@ -10,38 +10,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.guest import FIRST, NEEDED
 from tests.libvirt_host import IMAGES, LibvirtHost
 from tests.tools.test_agent_commands import MIB, told
 from tests.tools.test_agent_commands import virtstore as command
 
 import virtstore
 
-SIZE = 32 * MIB
+SIZE = NEEDED + FIRST
 
 
 @pytest.fixture
-def host(libvirt: LibvirtHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LibvirtHost:
-    """The agent is on this host, and may change its pool."""
-    config = tmp_path / "config.toml"
-    config.write_text(f'[[directory]]\npath = "{IMAGES}"\naccess = "write"\n')
-    monkeypatch.setenv("VIRTSTORE_AGENT", libvirt.agent("--config", config))
-    return libvirt
-
-
-@pytest.fixture
-def web(host: LibvirtHost) -> Path:
-    """The disk of a domain that runs."""
-    disk = host.disk("web.img", SIZE)
-    host.start("web", disk)
-    host.wait_for_writes("web.img")
-    return disk
-
-
-@pytest.fixture
-def db(host: LibvirtHost) -> Path:
+def db(pool: LibvirtHost) -> Path:
     """The disk of a domain that is shut off."""
-    disk = host.disk("db.img", SIZE)
-    host.define("db", disk)
+    disk = pool.disk("db.img", SIZE)
+    pool.define("db", disk)
     return disk
 
 
@@ -53,14 +36,14 @@ def refused(*words: object, says: str) -> None:
 
 
 def test_info_and_list_tell_the_domain_and_its_state(
-    host: LibvirtHost, web: Path, db: Path
+    pool: LibvirtHost, web: Path, db: Path
 ) -> None:
-    host.disk("free.img", SIZE)
+    pool.disk("free.img", SIZE)
     info = told("info", web)
     assert info["domain"] == {"name": "web", "state": "running"}
     assert {"by": "domain", "detail": "domain web is running"} in info["in_use"]
     assert {use["by"] for use in info["in_use"]} >= {"process", "qemu-lock"}
-    host.virsh("suspend", "web")
+    pool.virsh("suspend", "web")
     listed = {Path(each["path"]).name: each["domain"] for each in told("list", "-l", IMAGES)}
     assert listed == {
         "web.img": {"name": "web", "state": "paused"},
@@ -74,8 +57,8 @@ def test_info_and_list_tell_the_domain_and_its_state(
     assert "domain:      web (paused)" in command("info", web).stdout
 
 
-def test_what_a_running_domain_has_is_refused_with_its_name(host: LibvirtHost, web: Path) -> None:
-    new = host.disk("new.img", SIZE)
+def test_what_a_running_domain_has_is_refused_with_its_name(pool: LibvirtHost, web: Path) -> None:
+    new = pool.disk("new.img", SIZE)
     with virtstore.connect() as here:
         running, other = here.image(str(web)), here.image(str(new))
         for change in (
@@ -90,15 +73,15 @@ def test_what_a_running_domain_has_is_refused_with_its_name(host: LibvirtHost, w
         ):
             with pytest.raises(virtstore.InUse, match=r"domain web is running \("):
                 change()
-    host.wait_for_writes("web.img")
-    assert {each.name for each in host.images.iterdir()} == {"web.img", "new.img"}
+    pool.wait_for_writes("web.img")
+    assert {each.name for each in pool.images.iterdir()} == {"web.img", "new.img"}
 
 
 def test_what_a_domain_that_is_shut_off_would_lose_is_refused_unless_forced(
-    host: LibvirtHost, db: Path
+    pool: LibvirtHost, db: Path
 ) -> None:
-    new = host.disk("new.img", SIZE)
-    before = (host.images / "db.img").read_bytes()
+    new = pool.disk("new.img", SIZE)
+    before = (pool.images / "db.img").read_bytes()
     with virtstore.connect() as here:
         defined, other = here.image(str(db)), here.image(str(new))
         losing: list[Callable[[bool, bool], object]] = [
@@ -117,18 +100,18 @@ def test_what_a_domain_that_is_shut_off_would_lose_is_refused_unless_forced(
             for dry_run in (True, False):
                 with pytest.raises(virtstore.InUse, match="domain db, shut off, is defined on it"):
                     lose(False, dry_run)
-        assert (host.images / "db.img").read_bytes() == before
-        assert {each.name for each in host.images.iterdir()} == {"db.img", "new.img"}
+        assert (pool.images / "db.img").read_bytes() == before
+        assert {each.name for each in pool.images.iterdir()} == {"db.img", "new.img"}
         for lose in losing:
             lose(True, True)
-        assert (host.images / "db.img").read_bytes() == before
+        assert (pool.images / "db.img").read_bytes() == before
         for lose in losing[:3] + losing[5:]:
             lose(True, False)
-    assert {each.name for each in host.images.iterdir()} == {"new.img"}
+    assert {each.name for each in pool.images.iterdir()} == {"new.img"}
 
 
 def test_a_domain_that_is_shut_off_keeps_nobody_from_reading_or_growing_its_disk(
-    host: LibvirtHost, db: Path
+    pool: LibvirtHost, db: Path
 ) -> None:
     assert told("grow", db, "+1M")["size"] == SIZE + MIB
     told("copy", db, f"{IMAGES}/copy.img")
@@ -138,29 +121,29 @@ def test_a_domain_that_is_shut_off_keeps_nobody_from_reading_or_growing_its_disk
 
 
 def test_an_image_is_known_by_what_it_is_and_not_by_the_path_that_a_domain_has(
-    host: LibvirtHost,
+    pool: LibvirtHost,
 ) -> None:
-    host.disk("real.img", SIZE)
-    (host.images / "link.img").symlink_to("real.img")
-    host.define("linked", IMAGES / "link.img")
+    pool.disk("real.img", SIZE)
+    (pool.images / "link.img").symlink_to("real.img")
+    pool.define("linked", IMAGES / "link.img")
     assert told("info", f"{IMAGES}/real.img")["domain"]["name"] == "linked"
     refused("delete", f"{IMAGES}/real.img", says="domain linked, shut off, is defined on it")
 
 
 def test_a_disk_that_a_running_domain_gets_at_its_next_start_is_defined_already(
-    host: LibvirtHost, web: Path
+    pool: LibvirtHost, web: Path
 ) -> None:
-    more = host.disk("more.img", SIZE)
-    host.virsh("attach-disk", "web", more, "vdb", "--config", "--subdriver", "raw")
+    more = pool.disk("more.img", SIZE)
+    pool.virsh("attach-disk", "web", more, "vdb", "--config", "--subdriver", "raw")
     refused("delete", more, says="domain web, from its next start on, is defined on it")
 
 
-def test_who_runs_on_an_overlay_of_an_image_is_told(host: LibvirtHost) -> None:
-    golden = host.disk("golden.img", SIZE)
+def test_who_runs_on_an_overlay_of_an_image_is_told(pool: LibvirtHost) -> None:
+    golden = pool.disk("golden.img", SIZE)
     overlay = IMAGES / "top.qcow2"
     made = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", golden, "-F", "raw", overlay)
-    subprocess.run(host.inside(*made), check=True)
-    host.start("web", overlay)
+    subprocess.run(pool.inside(*made), check=True)
+    pool.start("web", overlay)
     assert told("info", golden)["domain"] == {"name": "web", "state": "running"}
     refused("delete", golden, says="domain web is running, on an overlay of it")
 
@@ -187,7 +170,7 @@ def test_a_host_tells_libvirts_pool_that_lies_in_no_root_and_the_lines_that_make
 
 @pytest.mark.parametrize("virsh", ["exit 1", "echo nonsense", "kill -9 $$"])
 def test_a_libvirt_that_does_not_answer_hides_no_user_and_is_no_error(
-    host: LibvirtHost, web: Path, tmp_path: Path, virsh: str, monkeypatch: pytest.MonkeyPatch
+    pool: LibvirtHost, web: Path, tmp_path: Path, virsh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = tmp_path / "bin" / "virsh"
     fake.parent.mkdir()

@@ -134,6 +134,8 @@ def rename(
 def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) -> None:
     """Make an image larger; the new space reads as zeros.
 
+    The guest of a libvirt domain that runs sees that at once. What is on the disk is its to grow.
+
     Parameters
     ----------
     location

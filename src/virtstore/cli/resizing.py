@@ -99,6 +99,9 @@ def resize(
     boot partitions only where there is no other. Free space behind the last partition is cut
     whatever is in that.
 
+    Of a libvirt domain that runs, the disk alone can grow; the guest sees that at once, and grows
+    what is on it.
+
     They grow from the outside in and shrink from the inside out, each step checked before
     the next.
 

@@ -59,16 +59,37 @@ class Domains:
 
 
 def look() -> Domains:
-    """Never raises: what cannot be asked tells nothing."""
+    return Domains(_asked())
+
+
+def running_disks(image: Image) -> list[tuple[Domain, DomainDisk]]:
+    """The active domains that may write to an image, each with the disk that it is there. None
+    where libvirt cannot be asked."""
+    return [
+        (domain, disk)
+        for domain in _asked()
+        for disk in domain.disks
+        if domain.active and not disk.read_only and _is(image, disk.source)
+    ]
+
+
+def _is(image: Image, path: str) -> bool:
+    with suppress(OSError):
+        return identity_of(os.stat(path)) == image.identity
+    return False
+
+
+def _asked() -> Sequence[Domain]:
+    """libvirt's domains. Never raises: what cannot be asked tells nothing."""
     global _failed_at
     if not virsh.is_there() or time.monotonic() < _failed_at + _GIVEN_UP:
-        return Domains(())
+        return ()
     try:
-        return Domains(domains())
+        return domains()
     except (Error, OSError) as error:  # the latter of a virsh that cannot be run
         log.warning("no domain is known: %s", error)
         _failed_at = time.monotonic()
-        return Domains(())
+        return ()
 
 
 def _uses(domain: Domain) -> Iterator[tuple[str, Use]]:

@@ -18,6 +18,8 @@ from virtstore.agent.context import (
 from virtstore.agent.evidence import Scan, list_uses
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.cut_checks import device_of, first_data, refuse_to_cut
+from virtstore.agent.operations.live_growth import Seen, grow_container, tell_domains
+from virtstore.agent.operations.live_growth import steps as live_steps
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Error, InUse, Unsafe, UsageError
@@ -32,6 +34,8 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         agent.locked(request.path, "write", unzeroed=True) as place,
         place.store.open(place.name) as image,
     ):
+        if done := grow_container(agent, place, image, request.size, dry_run=request.dry_run):
+            return done
         require_raw(place, image)
         size = parse_target_size(request.size, image.size)
         if size < image.size:
@@ -43,7 +47,10 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         contents = _contents(image)
         noted = lost.warnings(place, contents, image.size)
         if size == image.size and unzeroed is None:
-            return Done(changed(place, image, changed=False, warnings=noted))
+            # An earlier run may have been killed before the domain was told.
+            seen = Seen() if request.dry_run else tell_domains(image)
+            warnings = (*noted, *seen.warnings)
+            return Done(changed(place, image, changed=seen.changed, warnings=warnings))
         if size > image.size:
             refuse_fixed(place)
         agent.policy.check_size(size)
@@ -55,7 +62,7 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         if size > image.size:
             told = (*_losses(contents, image.size), *noted)
         if request.dry_run:
-            steps = _growing(place, image, size, unzeroed)
+            steps = (*_growing(place, image, size, unzeroed), *live_steps(image))
             return Done(planned(place, size, *steps, warnings=told))
         if size > image.size:
             told = (*told, *lost.note_before_growth(place, contents, image.size))
@@ -63,6 +70,7 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         agent.session.stage("allocating")
         _grow(agent, place, image, size)
         grown = image.size != before or unzeroed is not None
+        told = (*told, *tell_domains(image).warnings)
         return Done(changed(place, image, changed=grown, warnings=told))
 
 
