@@ -56,6 +56,10 @@ class TargetKeywords(TypedDict, total=False):
     either needs room for that. The image is read once, for its digest."""
     format: Compression | None
     "The archive's format (default: what the target's name says, else zstd)."
+    live: bool
+    """Copy the disk of a running domain of libvirt's as it is at this moment, while the guest goes
+    on writing: by a backup job of the domain's own, for every format and without snapshots of the
+    storage. What the guest overwrites meanwhile takes room in a configured directory."""
     level: int | None
     """The compression level, of an archive or of what travels to an image (default: the format's
     own; on the way to an image it adapts to the link)."""
@@ -80,6 +84,7 @@ class CopyOptions(
     overwrite: bool = False
     sparse: bool = False
     reflink: bool = False
+    live: bool = False
     format: Compression | None = None
     level: int | None = None
 

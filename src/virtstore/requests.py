@@ -65,6 +65,10 @@ def _check_options(options: CopyOptions, *, contents: bool) -> None:
         raise UsageError("an archive shares no blocks with its image; leave --reflink out")
     if options.reflink and options.sparse:
         raise UsageError("blocks that are shared have the source's holes; leave --sparse out")
+    if options.live and options.snapshot:
+        raise UsageError("--live and --snapshot are two ways to one moment: leave one of them out")
+    if options.live and options.reflink:
+        raise UsageError("what a domain shows shares no blocks; leave --live or --reflink out")
     if contents:
         _check_contents(options)
 
@@ -80,6 +84,8 @@ def _check_contents(options: CopyOptions) -> None:
             "contents are written into an image that is there; 'virtstore copy --overwrite' takes"
             " --sparse and --reflink"
         )
+    if options.live:
+        raise UsageError("'virtstore copy' takes --live; leave it out, or copy to a new image")
     if options.overwrite:
         raise UsageError("contents are always written over what is there; leave --overwrite out")
     if options.level is not None:

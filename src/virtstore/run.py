@@ -216,13 +216,13 @@ def filter_process(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def companion(argv: Sequence[str]) -> subprocess.Popen[bytes]:
+def companion(argv: Sequence[str], *, answers: bool = False) -> subprocess.Popen[bytes]:
     """A process of our own that runs beside us and outlives us; its standard input ends when
-    we do. The caller ends it, or closes that input."""
+    we do. The caller ends it, or closes that input. `answers`: its standard output is read."""
     return subprocess.Popen(
         argv,
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if answers else subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -119,11 +119,14 @@ class Client:
                 return UnderWay(process)
         raise AssertionError(process.communicate())
 
+    def argv(self, *words: str | Path) -> list[str]:
+        return [_PROGRAM, *map(str, words)]
+
     def start(self, *words: str | Path) -> subprocess.Popen[bytes]:
         """A run in a process group of its own, as a shell would start it."""
         process = subprocess.Popen(
             # Whoever started us in the background may have had us ignore Ctrl-C.
-            ["env", "--default-signal=INT", _PROGRAM, *map(str, words)],
+            ["env", "--default-signal=INT", *self.argv(*words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

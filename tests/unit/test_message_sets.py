@@ -100,7 +100,7 @@ def next_version() -> MessageSet:
         "strict": True,
         "fields": {"path": "str", "name": "str"},
     }
-    found["CopyOptions"]["fields"]["live"] = "bool = False"
+    found["CopyOptions"]["fields"]["mirrored"] = "bool = False"
     found["DeleteImage"]["fields"]["older_than"] = "int | None = None"
     found["CompressImage"]["fields"]["format"] = (
         "Literal['zstd', 'lz4', 'lzop', 'gzip', 'xz', 'brotli'] = 'zstd'"
@@ -163,17 +163,21 @@ def test_what_the_next_version_asks_without_its_own_options_is_understood(
         ("EmptyImage", {"path": "/x", "name": "y"}, "the message EmptyImage"),
         ("DeleteImage", {"path": "/x", "older_than": 3}, "older_than of DeleteImage"),
         ("CompressImage", {"path": "/x", "format": "brotli"}, "this CompressImage: Invalid"),
-        ("Send", {"path": "/x", "live": True}, "live of Send"),
-        ("Receive", {"path": "/x", "name": "x", "size": 1, "live": True}, "live of Receive"),
-        ("CopyHere", {"source": "/x", "target": "/y", "live": True}, "live of CopyHere"),
+        ("Send", {"path": "/x", "mirrored": True}, "mirrored of Send"),
+        (
+            "Receive",
+            {"path": "/x", "name": "x", "size": 1, "mirrored": True},
+            "mirrored of Receive",
+        ),
+        ("CopyHere", {"source": "/x", "target": "/y", "mirrored": True}, "mirrored of CopyHere"),
     ],
 )
 def test_what_only_the_next_version_can_do_is_never_done_in_part(
     next_version: MessageSet, name: str, values: dict[str, object], lacks: str
 ) -> None:
     client = Peer(next_version)
-    if values.pop("live", False):
-        values["options"] = client.make("CopyOptions", live=True)
+    if values.pop("mirrored", False):
+        values["options"] = client.make("CopyOptions", mirrored=True)
     frame, _ = _read(msgspec.msgpack.encode(client.make(name, **values)))
     assert isinstance(frame, protocol.Unknown)
     assert frame.lacks.startswith(lacks)

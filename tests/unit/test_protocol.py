@@ -184,7 +184,7 @@ def test_what_is_no_message_is_refused(body: bytes) -> None:
     [
         ({"type": "NoSuchMessage", "path": "/x"}, "the message NoSuchMessage"),
         ({"type": "GetInfo", "path": "/x", "deep": True}, "deep of GetInfo"),
-        ({"type": "Send", "path": "/x", "options": {"live": True}}, "live of Send"),
+        ({"type": "Send", "path": "/x", "options": {"mirrored": True}}, "mirrored of Send"),
         ({"type": "Start", "compare": True, "paced": True}, "paced of Start"),
         ({"type": "GetInfo"}, "this GetInfo: Object missing required field `path`"),
         ({"type": "GetInfo", "path": 5}, "this GetInfo: Expected `str`, got `int` - at `$.path`"),

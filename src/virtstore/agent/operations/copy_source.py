@@ -26,12 +26,22 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]
     with ExitStack() as stack:
         with blamed_on(request.path):
             place = stack.enter_context(agent.locked(request.path, "read", shared=True))
-            image = stack.enter_context(_frozen_or_open(agent, place, options))
-            steady = not options.allow_in_use
-            source = source_of(place, image, steady=steady, raw=options.raw)
+            source = stack.enter_context(_opened(agent, place, options))
             if request.contents:
                 check_archive(agent, source)
         yield place, source
+
+
+@contextmanager
+def _opened(agent: Agent, place: Place, options: CopyOptions) -> Iterator[Source]:
+    if options.live:
+        from virtstore.agent.operations.live import live_source  # what few copies need
+
+        with live_source(agent, place) as source:
+            yield source
+        return
+    with _frozen_or_open(agent, place, options) as image:
+        yield source_of(place, image, steady=not options.allow_in_use, raw=options.raw)
 
 
 def check_archive(agent: Agent, source: Source) -> None:
@@ -47,15 +57,23 @@ def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions) -> Image:
     image = place.store.open(place.name)
     if not options.allow_in_use:
         try:
-            agent.refuse_use(image, writers_only=True)
-        except Error as error:
+            _refuse_use(agent, image)
+        except BaseException:
             image.close()
-            error.message += (
-                "; --snapshot copies it as it is at one moment, --allow-in-use copies it"
-                " while it changes"
-            )
             raise
     return image
+
+
+def _refuse_use(agent: Agent, image: Image) -> None:
+    uses = agent.uses(image)
+    try:
+        uses.refuse(writers_only=True)
+    except Error as error:
+        ways = "--live and --snapshot copy" if uses.domain else "--snapshot copies"
+        error.message += (
+            f"; {ways} it as it is at one moment, --allow-in-use copies it while it changes"
+        )
+        raise
 
 
 def held(place: Place, source: Source) -> str | None:

@@ -1,0 +1,114 @@
+"""A running domain's image as a copy's source: the domain's own backup job shows the disk in it as
+it is at one moment, whatever format the image has."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
+
+from virtstore.agent.context import Agent
+from virtstore.agent.policy import LEVELS, Place
+from virtstore.agent.processes import identity_of
+from virtstore.backends.base import Identity
+from virtstore.backends.live_disk import LiveDisk
+from virtstore.errors import Denied, NoSpace, NotFound, Unsupported
+from virtstore.libvirt import backup_job, virsh
+from virtstore.libvirt.domains import Domain, domains
+from virtstore.transfer.sources import RawSource, Source
+from virtstore.units import format_size
+
+#: Bytes that stay free where the scratch file is, or as many as the disk has.
+_FLOOR: Final = 1 << 30
+
+
+@contextmanager
+def live_source(agent: Agent, place: Place) -> Iterator[Source]:
+    """The disk of the domain that runs on an image. Raises `Unsupported` where there is none, and
+    `InUse` where it has a backup job already."""
+    _require_libvirt()
+    with place.store.open(place.name) as image:
+        identity = image.identity
+    domain, target = _domain_on(identity)
+    floor = min(_FLOOR, backup_job.capacity(domain.uuid, target))
+    agent.session.stage("snapshot")
+    with ExitStack() as stack:
+        scratch = stack.enter_context(_scratch(agent, place, 2 * floor))
+        disks = tuple(disk.target for disk in domain.disks)
+        socket = backup_job.socket_for(domain.uuid)
+        job = backup_job.Backup(domain.uuid, target, disks, socket, scratch, floor)
+        disk = stack.enter_context(LiveDisk(job))
+        yield RawSource(disk, disk.size)
+
+
+def _require_libvirt() -> None:
+    if not virsh.is_there():
+        raise Unsupported(
+            "this host has no libvirt that answers, and --live copies what a domain of libvirt's"
+            " has; --snapshot copies an image as it is at one moment where its storage can"
+        )
+    if os.geteuid() != 0:
+        raise Denied(
+            "a live copy reads a domain's disk from a socket of QEMU's, which root only may do on"
+            " this host: let its agent be started as root ('sudo virtstore-agent')"
+        )
+
+
+def _domain_on(identity: Identity) -> tuple[Domain, str]:
+    """The domain that has an image open to write to it, and what it calls that disk."""
+    off = []
+    for domain in domains():
+        for disk in domain.disks:
+            with suppress(OSError):  # a disk on the network, an empty drive
+                if identity_of(os.stat(disk.source)) == identity and not disk.read_only:
+                    if domain.active:
+                        return domain, disk.target
+                    off.append(domain.name)
+    known = f"; domain {off[0]}, which has it, does not run" if off else ""
+    raise Unsupported(
+        f"no domain that runs has this image for a disk{known}; leave --live out, and it is copied"
+        " as it is"
+    )
+
+
+@contextmanager
+def _scratch(agent: Agent, place: Place, need: int) -> Iterator[str]:
+    """The path of a file that there is not yet, locked, in an allowed directory that has so much
+    room: the image's own, if that is one, or else the one with the most. It has a partial image's
+    name: should the host stop, `clean` removes it."""
+    directory = _directory(agent, place, need)
+    stem = re.sub(r"[^\w.-]", "_", place.name, flags=re.ASCII)[:100]
+    name = f"{stem}.live-{secrets.token_hex(4)}"
+    with agent.locked(f"{directory}/{name}", "append"):
+        yield f"{directory}/{name}.virtstore-partial"
+
+
+def _directory(agent: Agent, place: Place, need: int) -> str:
+    found = {path: backup_job.free(path) for path in _directories(agent)}
+    if not found:
+        raise NotFound(
+            "a live copy keeps what the guest overwrites meanwhile in a file, and there is no"
+            ' directory on this host where this connection may make one ("append"); --snapshot'
+            " copies a volume without"
+        )
+    own = [path for path in found if place.path.startswith(f"{path}/") and found[path] >= need]
+    best = max(own, key=len, default=None) or max(found, key=lambda path: found[path])
+    if found[best] < need:
+        raise NoSpace(
+            "a live copy keeps what the guest overwrites meanwhile in a file, for which"
+            f" {format_size(need)} have to be free at its start; {best}, which has the most room,"
+            f" has {format_size(found[best])}"
+        )
+    return best
+
+
+def _directories(agent: Agent) -> Iterator[str]:
+    """The configured directories in which this session may make files."""
+    for root, access in agent.policy.roots():
+        if LEVELS[access] >= LEVELS["append"] and os.path.isdir(root.path):
+            with agent.policy.opened(root) as store:
+                if store.capabilities.archives:
+                    yield root.path.rstrip("/")

@@ -1,0 +1,420 @@
+"""`copy --live`: the disk of a running domain as it is at one moment, while its guest writes."""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests import guest, leftovers
+from tests.libvirt_host import IMAGES, LibvirtHost
+from tests.tools.test_agent_commands import virtstore as virtstore_program
+from tests.waiting import until
+
+import virtstore
+from virtstore.client.connection import Connection
+from virtstore.progress import Progress
+
+MIB = 1 << 20
+#: Where QEMU's sockets are, on that host and as the tests see it.
+SOCKETS: Final = "/var/lib/libvirt/qemu"
+SEEN: Final = "var-lib/libvirt/qemu"
+PATIENT = Path(__file__).with_name("patient_agent.py")
+
+
+class Backups:
+    """A directory for copies, and the agents of the host that has libvirt, which may make files in
+    its pool. While the file `waits` is there, an agent waits in the middle of a copy."""
+
+    def __init__(self, tmp_path: Path, libvirt: LibvirtHost) -> None:
+        self.path = tmp_path / "backups"
+        self.path.mkdir()
+        self.waits = tmp_path / "waits"
+        self.config = tmp_path / "config.toml"
+        self.libvirt = libvirt
+        self.allow({IMAGES: "append"})
+
+    def allow(self, roots: dict[Path, str], more: str = "", *, copies: str = "write") -> None:
+        """Which directories may be used beside that of the copies, with which access."""
+        lines = [f'[[directory]]\npath = "{p}"\naccess = "{a}"\n{more}' for p, a in roots.items()]
+        lines.append(f'[[directory]]\npath = "{self.path}"\naccess = "{copies}"\n')
+        self.config.write_text("".join(lines))
+
+    def agent(self) -> str:
+        argv = [sys.executable, str(PATIENT), str(self.waits), "--config", str(self.config)]
+        return shlex.join(self.libvirt.inside(*argv))
+
+    def copy(
+        self,
+        image: str,
+        name: str = "copy.img",
+        *,
+        archive: bool = False,
+        **at: Callable[[], object],
+    ) -> virtstore.Copied:
+        """Copy an image of the pool. `middle` is called when the first bytes are there."""
+        middle = at.get("middle")
+        if middle:
+            self.waits.touch()
+
+        def told(event: Progress) -> None:
+            if event.done and middle and self.waits.exists():
+                try:
+                    middle()
+                finally:
+                    self.waits.unlink()
+
+        with virtstore.connect("local:") as host:
+            source, target = host.image(f"{IMAGES}/{image}"), host.image(f"{self.path}/{name}")
+            return source.copy(target, live=True, archive=archive, progress=told)
+
+
+@pytest.fixture
+def backups(tmp_path: Path, libvirt: LibvirtHost, monkeypatch: pytest.MonkeyPatch) -> Backups:
+    backups = Backups(tmp_path, libvirt)
+    monkeypatch.setenv("VIRTSTORE_AGENT", backups.agent())
+    return backups
+
+
+def job(libvirt: LibvirtHost, name: str) -> str | None:
+    """The description of a domain's backup job, if it has one."""
+    with suppress(AssertionError):
+        return libvirt.virsh("backup-dumpxml", "--domain", name)
+    return None
+
+
+def begin_other_job(libvirt: LibvirtHost, name: str, socket: str = "other.sock") -> str:
+    """Begins a backup job that is no copy's; returns its description."""
+    number = libvirt.virsh("domid", name)
+    path = f"{SOCKETS}/domain-{number}-{name}/{socket}"
+    xml = libvirt.directory / "job.xml"
+    xml.write_text(
+        f"<domainbackup mode='pull'><server transport='unix' socket='{path}'/><disks>"
+        f"<disk name='vda' backup='yes' type='file'><scratch file='{IMAGES}/other.scratch'/>"
+        "</disk></disks></domainbackup>"
+    )
+    libvirt.virsh("backup-begin", name, xml)
+    return libvirt.virsh("backup-dumpxml", name)
+
+
+def until_nothing_is_left(libvirt: LibvirtHost, name: str) -> None:
+    """Waits for the end of a domain's job, its scratch file and its socket."""
+
+    def is_over() -> bool:
+        sockets = list((libvirt.directory / SEEN).glob("domain-*/virtstore-*"))
+        return not (job(libvirt, name) or list(libvirt.images.glob("*.live-*")) or sockets)
+
+    until(is_over, "the end of the domain's backup job")
+
+
+@contextmanager
+def remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Connection]]:
+    """The sessions that are opened."""
+    started: list[Connection] = []
+    opened = virtstore.Host._open_session
+
+    def remember(host: virtstore.Host) -> Connection:
+        started.append(opened(host))
+        return started[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(virtstore.Host, "_open_session", remember)
+        yield started
+
+
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_a_running_domains_disk_is_copied_as_it_was_at_one_moment(
+    libvirt: LibvirtHost, backups: Backups, form: str
+) -> None:
+    disk = libvirt.disk("web.img")
+    if form == "qcow2":
+        made = ("qemu-img", "convert", "-O", "qcow2", disk, disk.with_suffix(".qcow2"))
+        subprocess.run(libvirt.inside(*made), check=True)
+        disk = disk.with_suffix(".qcow2")
+    libvirt.start("web", disk)
+    if form == "raw":
+        libvirt.wait_for_writes("web.img", 3)
+        copied = backups.copy("web.img", middle=lambda: libvirt.wait_for_writes("web.img", 3))
+        libvirt.wait_for_writes("web.img", 2)
+    else:
+        copied = backups.copy("web.qcow2")
+    contents = (backups.path / "copy.img").read_bytes()
+    assert copied.size == len(contents) == guest.NEEDED + guest.FIRST
+    assert contents.startswith(guest.boot_sector()[: guest.SECTOR // 2])
+    assert guest.is_of_one_moment(contents)
+    assert len(guest.counts(contents)) >= (3 if form == "raw" else 0)
+    until_nothing_is_left(libvirt, "web")
+
+
+def test_an_archive_holds_the_very_state_that_the_job_had(
+    libvirt: LibvirtHost, backups: Backups
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    libvirt.wait_for_writes("web.img", 3)
+    shown: list[bytes] = []
+
+    def look() -> None:
+        """Reads the job's export a second time, by another program."""
+        (socket,) = (libvirt.directory / SEEN).glob("domain-*/virtstore-*")
+        uri = f"nbd+unix:///vda?socket={SOCKETS}/{socket.parent.name}/{socket.name}"
+        libvirt.wait_for_writes("web.img", 3)
+        raw = backups.path / "second.raw"
+        subprocess.run(libvirt.inside("nbdcopy", uri, raw), check=True)
+        shown.append(raw.read_bytes())
+
+    backups.copy("web.img", "web", archive=True, middle=look)
+    with virtstore.connect("local:") as host:
+        archive = host.image(f"{backups.path}/web")
+        archive.copy(host.image(f"{backups.path}/restored.img"))
+    assert [(backups.path / "restored.img").read_bytes()] == shown
+    assert guest.is_of_one_moment(shown[0])
+
+
+def test_a_paused_domain_is_copied_too_and_stays_paused(
+    libvirt: LibvirtHost, backups: Backups
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    libvirt.wait_for_writes("web.img", 2)
+    libvirt.virsh("suspend", "web")
+    backups.copy("web.img")
+    assert libvirt.virsh("domstate", "web") == "paused"
+    assert (backups.path / "copy.img").read_bytes() == (libvirt.images / "web.img").read_bytes()
+
+
+def test_only_the_disk_that_is_copied_has_a_job(libvirt: LibvirtHost, backups: Backups) -> None:
+    libvirt.start("web", libvirt.disk("web.img"), libvirt.disk("data.img"))
+    seen: list[str] = []
+    backups.copy("data.img", middle=lambda: seen.append(job(libvirt, "web") or ""))
+    assert "name='vda' backup='no'" in seen[0]
+    assert "name='vdb' backup='yes'" in seen[0]
+
+
+def test_an_image_that_no_domain_runs_on_is_refused(libvirt: LibvirtHost, backups: Backups) -> None:
+    libvirt.define("web", libvirt.disk("web.img"))
+    with pytest.raises(virtstore.Unsupported, match="domain web, which has it, does not run"):
+        backups.copy("web.img")
+    libvirt.disk("alone.img")
+    with pytest.raises(virtstore.Unsupported, match=r"no domain that runs .* leave --live out"):
+        backups.copy("alone.img")
+
+
+def test_the_refusal_of_a_running_domains_image_names_live(
+    libvirt: LibvirtHost, backups: Backups
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    with virtstore.connect("local:") as host:
+        image, target = host.image(f"{IMAGES}/web.img"), host.image(f"{backups.path}/copy.img")
+        with pytest.raises(
+            virtstore.InUse, match=r"domain web is running .*; --live and --snapshot copy it"
+        ):
+            image.copy(target)
+
+
+def test_somebody_elses_job_is_left_alone(libvirt: LibvirtHost, backups: Backups) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    before = begin_other_job(libvirt, "web")
+    with pytest.raises(virtstore.InUse, match="somebody else's backup job"):
+        backups.copy("web.img")
+    assert job(libvirt, "web") == before
+
+
+def test_a_second_live_copy_of_a_domain_is_refused(libvirt: LibvirtHost, backups: Backups) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+
+    def again() -> None:
+        with pytest.raises(virtstore.InUse, match="another live copy"):
+            backups.copy("web.img", "again.img")
+
+    backups.copy("web.img", middle=again)
+    assert guest.is_of_one_moment((backups.path / "copy.img").read_bytes())
+
+
+def test_a_job_that_nobody_ends_any_more_is_ended_by_the_next_copy(
+    libvirt: LibvirtHost, backups: Backups
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    begin_other_job(libvirt, "web", "virtstore-1-0.sock")  # as of an agent that was killed
+    backups.copy("web.img")
+    assert job(libvirt, "web") is None
+
+
+def test_a_domain_that_stops_in_the_middle_leaves_the_copy_partial(
+    libvirt: LibvirtHost, backups: Backups
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img", 200 * MIB))
+    with (libvirt.images / "web.img").open("r+b") as file:
+        file.seek(100 * MIB)
+        file.write(os.urandom(99 * MIB))
+    with pytest.raises(virtstore.ConnectionFailed, match="the domain was stopped, or"):
+        backups.copy("web.img", middle=lambda: libvirt.virsh("destroy", "web"))
+    with virtstore.connect("local:") as host:
+        (left,) = host.list(str(backups.path))
+    assert (left.path, left.state) == (f"{backups.path}/copy.img", "partial")
+    assert [path.name for path in libvirt.images.iterdir()] == ["web.img"]
+
+
+@pytest.fixture
+def small(libvirt: LibvirtHost, backups: Backups) -> Iterator[Path]:
+    """A small file system in the pool, with an image of a domain that runs; by its path on that
+    host."""
+    small = IMAGES / "small"
+    subprocess.run(libvirt.inside("mkdir", small), check=True)
+    mount = ("mount", "-t", "tmpfs", "-o", "size=96M,mode=711", "none", small)
+    subprocess.run(libvirt.inside(*mount), check=True)
+    try:
+        backups.allow({small: "append"}, "volatile = true\n")
+        libvirt.disk("web.img")
+        subprocess.run(libvirt.inside("mv", IMAGES / "web.img", small), check=True)
+        libvirt.start("web", small / "web.img")
+        yield small
+    finally:
+        libvirt.virsh("destroy", "web")
+        subprocess.run(libvirt.inside("umount", small), check=True)
+
+
+def test_a_guest_is_not_paused_when_the_room_for_what_it_overwrites_ends(
+    libvirt: LibvirtHost, backups: Backups, small: Path
+) -> None:
+    filler = small / "filler"
+
+    def fill() -> None:
+        subprocess.run(libvirt.inside("fallocate", "-l", "80M", filler), check=True)
+        until(lambda: job(libvirt, "web") is None, "the end of the domain's backup job")
+
+    with pytest.raises(virtstore.NoSpace, match="ended before the guest had to wait"):
+        backups.copy("small/web.img", middle=fill)
+    assert libvirt.virsh("domstate", "web") == "running"
+    backups.allow({small: "append"}, "volatile = true\n", copies="read")
+    with virtstore.connect("local:") as host:
+        image, target = host.image(f"{small}/web.img"), host.image(f"{small}/web.zst")
+        with pytest.raises(virtstore.NoSpace, match="have to be free at its start"):
+            image.copy(target, live=True, archive=True)
+
+
+def test_a_guest_that_was_paused_for_want_of_room_goes_on(
+    libvirt: LibvirtHost, backups: Backups, small: Path
+) -> None:
+    filler = small / "filler"
+
+    def fill() -> None:
+        made = f"truncate -s 200M {filler}; cat /dev/zero > {filler} 2>/dev/null"
+        subprocess.run(libvirt.inside("sh", "-c", made))
+        until(lambda: job(libvirt, "web") is None, "the end of the domain's backup job")
+
+    with pytest.raises(virtstore.NoSpace):
+        backups.copy("small/web.img", middle=fill)
+    until(lambda: libvirt.virsh("domstate", "web") == "running", "the guest to go on")
+
+
+def killed_at(
+    libvirt: LibvirtHost, backups: Backups, delay: float, patched: pytest.MonkeyPatch
+) -> None:
+    """Copies, and kills the agent so many seconds after it has begun; nothing may be left of the
+    job, and the guest goes on."""
+    with remembered(patched) as started, virtstore.connect("local:") as host:
+        source = host.image(f"{IMAGES}/web.img")
+        timer = subprocess.Popen(
+            ["sh", "-c", f"sleep {delay}; kill -KILL {started[0]._process.pid}"]
+        )
+        with suppress(virtstore.Error):
+            source.copy(host.image(f"{backups.path}/copy.img"), live=True, overwrite=True)
+        timer.wait()
+    until_nothing_is_left(libvirt, "web")
+    assert libvirt.virsh("domstate", "web") == "running"
+    libvirt.wait_for_writes("web.img")
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.6, 0.9])
+def test_an_agent_that_is_killed_leaves_no_job_and_the_guest_runs(
+    libvirt: LibvirtHost, backups: Backups, delay: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    killed_at(libvirt, backups, delay, monkeypatch)
+
+
+def test_what_is_killed_in_the_middle_is_copied_whole_by_the_same_command(
+    libvirt: LibvirtHost, backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    with remembered(monkeypatch) as started, pytest.raises(virtstore.ConnectionFailed):
+        backups.copy("web.img", middle=lambda: started[0]._process.send_signal(signal.SIGKILL))
+    until_nothing_is_left(libvirt, "web")
+    backups.copy("web.img")
+    assert guest.is_of_one_moment((backups.path / "copy.img").read_bytes())
+
+
+def guards() -> list[int]:
+    """The processes that end a domain's job when their agent is gone."""
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"virtstore.libvirt.watch" in command.read_bytes():
+                found.append(int(command.parts[2]))
+    mark = f"{leftovers.MARK}={os.getpid()}".encode()
+    return [pid for pid in found if mark in Path(f"/proc/{pid}/environ").read_bytes()]
+
+
+def test_an_agent_ends_the_job_itself_when_its_guard_was_killed(
+    libvirt: LibvirtHost, backups: Backups
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    backups.copy("web.img", middle=lambda: os.kill(guards()[0], signal.SIGKILL))
+    until_nothing_is_left(libvirt, "web")
+    assert guest.is_of_one_moment((backups.path / "copy.img").read_bytes())
+
+
+def test_the_job_of_an_agent_that_was_killed_with_its_guard_is_ended_by_the_next_copy(
+    libvirt: LibvirtHost, backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    with remembered(monkeypatch) as started:
+
+        def kill() -> None:
+            os.kill(guards()[0], signal.SIGKILL)
+            started[0]._process.send_signal(signal.SIGKILL)
+
+        with pytest.raises(virtstore.ConnectionFailed):
+            backups.copy("web.img", middle=kill)
+    assert job(libvirt, "web")
+    backups.copy("web.img")
+    until_nothing_is_left(libvirt, "web")
+
+
+def test_a_scratch_file_that_a_stopped_host_left_is_shown_as_partial_and_removed_by_clean(
+    libvirt: LibvirtHost, backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+
+    def keep() -> None:
+        (scratch,) = libvirt.images.glob("*.live-*")
+        shutil.copy(scratch, scratch.with_name(f"old.{scratch.name}"))
+
+    backups.copy("web.img", middle=keep)
+    backups.allow({IMAGES: "write"})
+    with virtstore.connect("local:") as host:
+        found = {each.path: each.state for each in host.list(str(IMAGES))}
+    del found[f"{IMAGES}/web.img"]
+    assert list(found.values()) == ["partial"]
+    virtstore_program("clean", IMAGES)
+    assert [path.name for path in libvirt.images.iterdir()] == ["web.img"]
+
+
+@pytest.mark.torture
+def test_a_live_copy_that_is_killed_at_ten_places_harms_nobody(
+    libvirt: LibvirtHost, backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libvirt.start("web", libvirt.disk("web.img"))
+    for _ in range(10):
+        killed_at(libvirt, backups, random.uniform(0.1, 1.5), monkeypatch)
+        backups.copy("web.img", "whole.img")
+        assert guest.is_of_one_moment((backups.path / "whole.img").read_bytes())
+        (backups.path / "whole.img").unlink()
