@@ -146,6 +146,7 @@ def test_who_runs_on_an_overlay_of_an_image_is_told(pool: LibvirtHost) -> None:
     pool.start("web", overlay)
     assert told("info", golden)["domain"] == {"name": "web", "state": "running"}
     refused("delete", golden, says="domain web is running, on an overlay of it")
+    told("copy", golden, f"{IMAGES}/copy.img")  # nobody writes to it
 
 
 def test_a_host_tells_libvirts_pool_that_lies_in_no_root_and_the_lines_that_make_one(
@@ -182,3 +183,27 @@ def test_a_libvirt_that_does_not_answer_hides_no_user_and_is_no_error(
     assert info["domain"] is None
     assert "process" in {use["by"] for use in info["in_use"]}
     refused("delete", web, says="process: qemu-system-x86")
+
+
+def test_only_what_makes_a_file_system_smaller_is_refused_of_a_domain_that_is_shut_off(
+    pool: LibvirtHost,
+) -> None:
+    disk = IMAGES / "db.img"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(pool.images / "db.img"), "32M"], check=True)
+    pool.define("db", disk)
+    with virtstore.connect() as here:
+        image = here.image(str(disk))
+        assert image.resize("40M").size == 40 * MIB
+        assert image.growfs().size == 40 * MIB
+        shrinking: list[Callable[[bool], object]] = [
+            lambda force: image.shrinkfs("minimum", force_defined=force),
+            lambda force: image.resize("36M", force_defined=force),
+            lambda force: image.resize("minimum", force_defined=force),
+        ]
+        for shrink in shrinking:
+            with pytest.raises(virtstore.InUse, match="domain db, shut off, is defined on it"):
+                shrink(False)
+        assert image.info().size == 40 * MIB
+        for shrink in shrinking:
+            shrink(True)
+        assert (image.info().size or 0) < 36 * MIB

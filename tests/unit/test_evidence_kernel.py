@@ -129,11 +129,19 @@ _LOCK = (
 )
 
 
-@pytest.mark.parametrize("start", [100, 103, 200, 203])
-def test_the_bytes_that_qemu_locks_are_evidence(image: Path, start: int) -> None:
-    with child(_LOCK.format(kind="fcntl.F_RDLCK", start=start, length=1), image):
-        assert {use.by for use in uses(image)} == {"process", "qemu-lock"}
-        assert "qemu-lock" in (refused(image, writers_only=True) or "")
+@pytest.mark.parametrize(
+    ("start", "length", "writes"),
+    [(100, 1, False), (100, 2, True), (103, 0, True), (200, 4, False), (99, 1, False)],
+)
+def test_the_bytes_that_qemu_locks_are_evidence_and_tell_if_it_may_write(
+    image: Path, start: int, length: int, writes: bool
+) -> None:
+    code = _LOCK.format(kind="fcntl.F_RDLCK", start=start, length=length)
+    with child(code.replace("O_RDWR", "O_RDONLY"), image):
+        locked = start > 99
+        assert {use.by for use in uses(image)} == {"process", *["qemu-lock"] * locked}
+        assert ("qemu-lock" in (refused(image) or "")) == locked
+        assert ("qemu-lock" in (refused(image, writers_only=True) or "")) == writes
 
 
 @pytest.mark.parametrize("start", [0, 99, 300])

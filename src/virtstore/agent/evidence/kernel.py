@@ -28,6 +28,8 @@ from virtstore.backends.base import Identity, Image
 from virtstore.model import InUse
 
 _QEMU_LOCK_BYTES: Final = range(100, 300)
+#: Those of them that stand for changing it: to write, to write what is there already, to resize.
+_QEMU_WRITES: Final = range(101, 200)
 #: What udev's workers call themselves (systemd 252's udevd; before that, as their daemon).
 _UDEV: Final = ("(udev-worker)", "systemd-udevd")
 _OURSELVES: Final = InUse("process", "this agent")
@@ -36,7 +38,7 @@ _LOOP_GET_STATUS: Final = 0x4C05
 _LOOP_INFO: Final = struct.Struct("=3Q208x")
 _LOCK: Final = re.compile(
     r"\d+: OFDLCK +\S+ +(?P<kind>READ|WRITE) +\S+ +(?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):"
-    r"(?P<inode>\d+) +(?P<start>\d+) "
+    r"(?P<inode>\d+) +(?P<start>\d+) +(?P<end>\d+|EOF)"
 )
 
 
@@ -216,15 +218,25 @@ def _swaps() -> Iterator[tuple[Identity, Use]]:
 
 
 def _locks() -> Iterator[tuple[Identity, Use]]:
-    """The bytes that QEMU locks in an image. A lock does not tell who may write; it counts
-    as if the guest could."""
+    """The bytes that QEMU locks in an image. What an overlay of a guest lies over it locks, too,
+    and does not write to."""
+    held: dict[Identity, bool] = {}
     with suppress(OSError):
         for line in read("/proc/locks").splitlines():
             found = _LOCK.match(line)
             if found and int(found["start"]) in _QEMU_LOCK_BYTES:
                 device = os.makedev(int(found["major"], 16), int(found["minor"], 16))
-                evidence = InUse("qemu-lock", "QEMU's lock bytes are held")
-                yield (device, int(found["inode"])), Use(evidence, True)
+                identity: Identity = (device, int(found["inode"]))
+                held[identity] = held.get(identity, False) or _writes(found["start"], found["end"])
+    for identity, writes in held.items():
+        how = "" if writes else ", for reading"
+        yield identity, Use(InUse("qemu-lock", f"QEMU's lock bytes are held{how}"), writes)
+
+
+def _writes(start: str, end: str) -> bool:
+    """Whether a locked range has a byte that stands for changing the image."""
+    last = _QEMU_WRITES.stop if end == "EOF" else int(end)
+    return int(start) < _QEMU_WRITES.stop and last >= _QEMU_WRITES.start
 
 
 def _device(path: str) -> int:
