@@ -26,6 +26,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from virtstore import user_namespace
 from virtstore.errors import Error, LeftRunning, Unsupported
 from virtstore.seccomp import length_filter
 from virtstore.text import remark
@@ -121,19 +122,21 @@ def run(
         )
         stdout, stderr = outputs or (subprocess.PIPE, subprocess.PIPE)
         guard = files.enter_context(_length_filter()) if confined else ()
+        users = files.enter_context(_users_of(pass_fds)) if confined else ()
         process = subprocess.Popen(
             _command(
                 argv,
                 confined=confined,
                 dies_with_us=not outlives_us,
                 seccomp=guard,
+                users=users,
                 named=named,
                 shown=shown,
             ),
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            pass_fds=(*pass_fds, *guard),
+            pass_fds=(*pass_fds, *guard, *users),
             env=_environment(),
             start_new_session=True,
         )
@@ -145,6 +148,16 @@ def run(
     took = time.monotonic() - began
     log.debug("%s: exit status %d, %.2f s", shlex.join(argv), process.returncode, took)
     return Completed(tuple(argv), process.returncode, *said)
+
+
+@contextmanager
+def _users_of(lent: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """The user namespace that a tool needs to open what it is lent; none for bubblewrap's own."""
+    if not user_namespace.is_needed(lent):
+        yield ()
+        return
+    with user_namespace.made() as fd:
+        yield () if fd is None else (fd,)
 
 
 @contextmanager
@@ -240,6 +253,7 @@ def _command(
     confined: bool,
     dies_with_us: bool,
     seccomp: Sequence[int] = (),
+    users: Sequence[int] = (),
     named: Sequence[int] = (),
     shown: Sequence[str] = (),
 ) -> list[str]:
@@ -256,7 +270,7 @@ def _command(
         *(word for path in shown for word in ("--ro-bind", path, path)),
         *(word for fd in named for word in _namesake(fd)),
         *("--chdir", "/"),
-        "--unshare-all",
+        *(_in_namespace(users[0]) if users else ("--unshare-all",)),
         *(["--die-with-parent"] if dies_with_us else []),
         *(word for fd in seccomp for word in ("--seccomp", str(fd))),
         "--",
@@ -266,6 +280,16 @@ def _command(
         program,
         *argv[1:],
     ]
+
+
+def _in_namespace(users: int) -> tuple[str, ...]:
+    """All namespaces of a tool's own, with one of users that is there already."""
+    return (
+        *("--userns", str(users)),
+        *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_OVERRIDE"),
+        *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
+        "--unshare-cgroup-try",
+    )
 
 
 #: Links into /usr on a merged system, directories of their own elsewhere.

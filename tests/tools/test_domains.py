@@ -4,6 +4,7 @@ counts on. A real libvirtd, and an agent on its pool."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.guest import FIRST, NEEDED
-from tests.libvirt_host import IMAGES, LibvirtHost
+from tests.libvirt_host import IMAGES, QEMU_USER, LibvirtHost
 from tests.tools.test_agent_commands import MIB, told
 from tests.tools.test_agent_commands import virtstore as command
 
@@ -183,6 +184,34 @@ def test_a_libvirt_that_does_not_answer_hides_no_user_and_is_no_error(
     assert info["domain"] is None
     assert "process" in {use["by"] for use in info["in_use"]}
     refused("delete", web, says="process: qemu-system-x86")
+
+
+def test_images_in_libvirts_pool_keep_owner_mode_and_access_list_and_start(
+    pool: LibvirtHost,
+) -> None:
+    told("create", f"{IMAGES}/web.img", SIZE)
+    new = pool.disk("new.img")
+    pool.start("web", IMAGES / "web.img")  # gives it to QEMU's user
+    pool.virsh("destroy", "web")
+    image = pool.images / "web.img"
+    os.chown(image, QEMU_USER, QEMU_USER)
+    subprocess.run(["setfacl", "-m", "u:4711:r", str(image)], check=True)
+    assert told("info", f"{IMAGES}/web.img").get("warnings", []) == []
+    before = attributes(image)
+    told("copy", new, f"{IMAGES}/web.img", "--overwrite", "--force-defined")
+    assert attributes(image) == before
+    told("copy-contents", new, f"{IMAGES}/web.img", "--force-defined")
+    told("shrink", f"{IMAGES}/web.img", "-1M", "--force-defined")
+    assert attributes(image) == before
+    pool.virsh("start", "web")
+    pool.wait_for_writes("web.img")
+
+
+def attributes(image: Path) -> tuple[int, int, int, str]:
+    """Owner, group, mode, access list."""
+    found = image.stat()
+    listed = subprocess.run(["getfacl", "-cpn", str(image)], check=True, stdout=subprocess.PIPE)
+    return found.st_uid, found.st_gid, found.st_mode, listed.stdout.decode()
 
 
 def test_only_what_makes_a_file_system_smaller_is_refused_of_a_domain_that_is_shut_off(

@@ -166,3 +166,55 @@ def test_a_filter_turns_input_into_output_and_is_ended_when_it_is_left() -> None
     with filter_process(["cat"]) as process:
         pid = process.pid
     assert not _alive(pid)
+
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root is lent what is another user's")
+
+
+@pytest.fixture
+def of_another(tmp_path: Path) -> Path:
+    """A file that its owner alone may open."""
+    (tmp_path / "x.img").write_bytes(b"another's")
+    (tmp_path / "x.img").chmod(0o600)
+    os.chown(tmp_path / "x.img", 4711, 4711)
+    return tmp_path / "x.img"
+
+
+@AS_ROOT
+@pytest.mark.parametrize("mode", [0o600, 0o000])
+def test_a_confined_tool_opens_another_users_file_that_it_is_lent(
+    of_another: Path, mode: int
+) -> None:
+    of_another.chmod(mode)
+    with of_another.open("r+b") as file:
+        opened = f"/proc/self/fd/{file.fileno()}"
+        script = f"cat {opened}; printf new 1<>{opened}"
+        said = run(["sh", "-c", script], confined=True, pass_fds=[file.fileno()])
+    assert (said.status, said.stdout, said.stderr) == (0, b"another's", b"")
+    assert of_another.read_bytes() == b"newther's"
+
+
+@AS_ROOT
+def test_a_tool_that_is_lent_another_users_file_can_do_nothing_else_that_root_can(
+    of_another: Path,
+) -> None:
+    script = "grep CapEff /proc/self/status; ls -d /etc /root; chown 1 /tmp; mount -t tmpfs x /mnt"
+    with of_another.open("rb") as file:
+        said = run(["sh", "-c", script], confined=True, pass_fds=[file.fileno()])
+    assert said.stdout.split() == [b"CapEff:", b"0000000000000002"]  # CAP_DAC_OVERRIDE
+    assert said.stderr.count(b"No such file") == 2
+    assert said.status != 0
+
+
+@AS_ROOT
+def test_where_no_namespace_can_be_made_a_tool_is_confined_as_ever(
+    of_another: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "unshare"
+    fake.write_text("#!/bin/sh\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with of_another.open("rb") as file:
+        argv = ["cat", f"/proc/self/fd/{file.fileno()}"]
+        said = run(argv, confined=True, pass_fds=[file.fileno()])
+    assert (said.status, b"Permission denied" in said.stderr) == (1, True)
