@@ -62,6 +62,7 @@ torture: setup
 	    tests/lab/inside/test_resize_volumes.py tests/lab/inside/test_volumes_guarded.py \
 	    tests/lab/inside/test_volumes_snapshots.py tests/lab/inside/test_volumes_thin.py \
 	    tests/tools/test_filesystems_ext_*.py tests/tools/test_filesystems_ntfs_hostile.py \
+	    tests/tools/test_live.py \
 	    tests/tools/test_move_swap_crashes.py tests/tools/test_resize_crashes.py \
 	    tests/tools/test_resize_damaged.py tests/tools/test_resize_sequences.py \
 	    tests/tools/test_fresh_root.py

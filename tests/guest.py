@@ -4,8 +4,12 @@ It is a boot sector. Ten times a second it counts one further and writes itself,
 it, into the next of its slots; behind the last slot comes the first again. So the slots of a disk
 as it was at one moment hold counts without a gap, each in the slot that it belongs to.
 
+Where it has a virtio-serial device, it opens port 1 of that first, as a guest's agent does, and
+says no more on it: who speaks for the agent is a process of the test (`tests/guest_agent.py`).
+
 Sources: Intel's manual on instructions, for real mode; the BIOS's int 13h, function 43h (extended
-write) and int 15h, function 86h (wait).
+write) and int 15h, function 86h (wait); PCI's configuration mechanism 1; virtio 1.0, "Legacy
+Interfaces" and "Console Device".
 """
 
 from __future__ import annotations
@@ -28,6 +32,12 @@ _LOADED: Final = 0x7C00
 #: In the boot sector: the packet that describes a write to the BIOS, and the count.
 _PACKET: Final = 0x1D0
 _COUNT: Final = 0x1F0
+#: The messages by which a port is opened, and a page for the queue on which they are sent.
+_MESSAGES: Final = 0x1B0
+_QUEUE: Final = 0x9000
+#: Of a virtio-serial device: its PCI vendor and device, and the queue for control messages.
+_SERIAL: Final = 0x10031AF4
+_CONTROL: Final = 3
 
 
 def boot_sector() -> bytes:
@@ -50,12 +60,49 @@ def boot_sector() -> bytes:
     )
     again = bytes([0xEB, -(len(turn) + 2) & 0xFF])  # jmp to the turn's start
     packet = struct.pack("<BBHHHQ", 16, 0, 1, _LOADED, 0, 0)
-    code = start + turn + again
+    code = start + _open_port() + turn + again
     sector = bytearray(SECTOR)
     sector[: len(code)] = code
     sector[_PACKET : _PACKET + len(packet)] = packet
+    # The device is ready; port 1 is ready; port 1 is open.
+    messages = b"".join(struct.pack("<IHH", *each) for each in ((0, 0, 1), (1, 3, 1), (1, 6, 1)))
+    sector[_MESSAGES : _MESSAGES + len(messages)] = messages
     sector[-2:] = b"\x55\xaa"
     return bytes(sector)
+
+
+def _open_port() -> bytes:
+    """Opens port 1 of a virtio-serial device, where there is one."""
+    out = bytes.fromhex("6689d8 b2f8 66ef b2fc")  # eax = ebx; dx = CF8h; out; dx = CFCh
+    found = b"".join(
+        (
+            bytes.fromhex("b304") + out + bytes.fromhex("b80700 ef"),  # it may use I/O and memory
+            bytes.fromhex("b310") + out + bytes.fromhex("ed 83e0fc 89c6"),  # si: its ports begin
+            bytes.fromhex("8d5412 b003 ee"),  # status: seen, and driven
+            bytes.fromhex("66b802000000 8d5404 66ef"),  # several ports
+            bytes.fromhex("b80300 8d540e ef"),  # the queue for control messages, of 32 entries
+            bytes.fromhex("fc bf") + struct.pack("<H", _QUEUE),
+            bytes.fromhex("31c0 b90010 f3ab"),  # zero its pages
+            *(_word(_QUEUE + 16 * n, _LOADED + _MESSAGES + 8 * n) for n in range(3)),
+            *(_byte(_QUEUE + 16 * n + 8, 8) for n in range(3)),  # lengths
+            _byte(_QUEUE + 0x202, 3),  # three are available
+            _byte(_QUEUE + 0x206, 1),
+            _byte(_QUEUE + 0x208, 2),
+            bytes.fromhex("66b8") + struct.pack("<I", _QUEUE >> 12) + bytes.fromhex("8d5408 66ef"),
+            bytes.fromhex("b007 8d5412 ee"),  # status: in order
+            bytes.fromhex("b80300 8d5410 ef"),  # look at the queue
+        )
+    )
+    scan = b"".join(
+        (
+            bytes.fromhex("6689d8 baf80c 66ef b2fc 66ed"),  # who is there?
+            bytes.fromhex("663d") + struct.pack("<I", _SERIAL) + bytes.fromhex("7413"),
+            bytes.fromhex("6681c3 00080000"),  # the next device of bus 0
+            bytes.fromhex("6681fb 00000180 72dc"),
+            bytes.fromhex("e9") + struct.pack("<H", len(found)),  # there is none
+        )
+    )
+    return bytes.fromhex("66bb 00000080") + scan + found
 
 
 def counts(disk: bytes) -> list[int]:
@@ -83,6 +130,14 @@ def make_disk(path: Path, size: int = NEEDED + FIRST) -> Path:
         file.write(boot_sector())
         file.truncate(size)
     return path
+
+
+def _word(address: int, value: int) -> bytes:
+    return bytes.fromhex("c706") + struct.pack("<HH", address, value)
+
+
+def _byte(address: int, value: int) -> bytes:
+    return bytes.fromhex("c606") + struct.pack("<HB", address, value)
 
 
 def _address(place: int) -> bytes:

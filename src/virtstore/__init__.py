@@ -25,7 +25,7 @@ from virtstore.version import __version__
 
 if TYPE_CHECKING:
     from virtstore.client.api import Copied, Host, Image, Made, Size, connect
-    from virtstore.copy_options import ContentsKeywords, CopyKeywords, Rate
+    from virtstore.copy_options import ContentsKeywords, CopyKeywords, Quiesce, Rate
     from virtstore.location import HostAddress
     from virtstore.model import (
         Access,
@@ -113,6 +113,7 @@ __all__ = [
     "PlaceInfo",
     "Progress",
     "ProgressCallback",
+    "Quiesce",
     "Rate",
     "ResizedFilesystem",
     "RootInfo",
@@ -145,6 +146,7 @@ _ELSEWHERE = {
     "connect": "client.api:connect",
     "ContentsKeywords": "copy_options:ContentsKeywords",
     "CopyKeywords": "copy_options:CopyKeywords",
+    "Quiesce": "copy_options:Quiesce",
     "Rate": "copy_options:Rate",
     "HostAddress": "location:HostAddress",
     "Access": "model:Access",

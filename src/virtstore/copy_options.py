@@ -18,6 +18,9 @@ from virtstore.units import parse_rate
 #: What a copy does with its target: makes it, replaces one that is there, or writes into it.
 CopyMode = Literal["new", "overwrite", "contents"]
 
+#: Whether a guest's file systems are frozen for a moment: "try" where that can be.
+Quiesce = bool | Literal["try"]
+
 #: Bytes a second, with their unit ("10M", "10M/s", "5000B"); 0 is no limit.
 Rate = str | int
 
@@ -60,6 +63,10 @@ class TargetKeywords(TypedDict, total=False):
     """Copy the disk of a running domain of libvirt's as it is at this moment, while the guest goes
     on writing: by a backup job of the domain's own, for every format and without snapshots of the
     storage. What the guest overwrites meanwhile takes room in a configured directory."""
+    quiesce: Quiesce
+    """With --live, or with --snapshot of a running domain's image: freeze the guest's file systems
+    for that moment, 10 s at most, so that what was written is on the disk. An agent has to run in
+    the guest; --quiesce=try does without where none answers, and says so."""
     level: int | None
     """The compression level, of an archive or of what travels to an image (default: the format's
     own; on the way to an image it adapts to the link)."""
@@ -85,6 +92,7 @@ class CopyOptions(
     sparse: bool = False
     reflink: bool = False
     live: bool = False
+    quiesce: Quiesce = False
     format: Compression | None = None
     level: int | None = None
 

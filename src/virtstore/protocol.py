@@ -186,12 +186,13 @@ class Failure(Message, frozen=True):
 class Begin(Message, frozen=True):
     """The source is open and locked: its path, and its image's bytes. `holds`: the foreign kind
     (`names.KINDS`) that these are of, if not a raw disk's. `lost`: a note of what was missing of it
-    when it was made longer."""
+    when it was made longer. `warnings`: what there is to say of how it was opened."""
 
     path: str
     size: int
     holds: str | None = None
     lost: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 class Start(Message, frozen=True, forbid_unknown_fields=True):

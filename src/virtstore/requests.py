@@ -69,6 +69,8 @@ def _check_options(options: CopyOptions, *, contents: bool) -> None:
         raise UsageError("--live and --snapshot are two ways to one moment: leave one of them out")
     if options.live and options.reflink:
         raise UsageError("what a domain shows shares no blocks; leave --live or --reflink out")
+    if options.quiesce and not (options.live or options.snapshot):
+        raise UsageError("--quiesce is for the moment of a copy with --live or --snapshot; add one")
     if contents:
         _check_contents(options)
 
@@ -84,8 +86,8 @@ def _check_contents(options: CopyOptions) -> None:
             "contents are written into an image that is there; 'virtstore copy --overwrite' takes"
             " --sparse and --reflink"
         )
-    if options.live:
-        raise UsageError("'virtstore copy' takes --live; leave it out, or copy to a new image")
+    if options.live or options.quiesce:
+        raise UsageError("'virtstore copy' takes --live and --quiesce; contents are copied without")
     if options.overwrite:
         raise UsageError("contents are always written over what is there; leave --overwrite out")
     if options.level is not None:

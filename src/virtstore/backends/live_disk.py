@@ -13,10 +13,12 @@ from virtstore.model import Extent
 
 
 class LiveDisk(Readable):
-    """What the domain's backup job exports. The job ends with it, or with this process."""
+    """What the domain's backup job exports. The job ends with it, or with this process. `warnings`:
+    what there is to say of the moment that it is of."""
 
     def __init__(self, backup: Backup) -> None:
         self._guard = Guard(backup)
+        self.warnings = self._guard.warnings
         try:
             self._export = Export(backup.socket, backup.target)
         except BaseException:

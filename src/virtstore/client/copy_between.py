@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+import msgspec
+
 from virtstore.client.answers import (
     check_digest,
     check_target,
@@ -63,7 +65,7 @@ def relay(
     ready = _expect(target, Ready)
     check_target(ready.path, request.path, target.name)
     if request.dry_run:
-        return Received(ready.path, begin.size, 0, "")
+        return Received(ready.path, begin.size, 0, "", begin.warnings)
     # What is overwritten in place is lost: an archive that is damaged shall change nothing.
     source.send(Start(ready.compare, check=ready.in_place and not send.contents))
     back = _Back(source, target, -(-begin.size // CHUNK) if ready.compare else 0)
@@ -84,7 +86,8 @@ def relay(
         raise back.failure
     assert back.received is not None
     _check_received(back.received, request, begin, ready, digest, target.name)
-    return back.received
+    told_of = (*begin.warnings, *back.received.warnings)
+    return msgspec.structs.replace(back.received, warnings=told_of)
 
 
 def ask_beforehand(target: Connection, request: Receive) -> None:

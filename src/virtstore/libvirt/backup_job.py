@@ -25,8 +25,10 @@ from xml.etree import ElementTree
 
 import msgspec
 
+from virtstore.copy_options import Quiesce
 from virtstore.errors import Error, InUse, NoSpace, Unsupported
 from virtstore.libvirt import virsh
+from virtstore.libvirt.freeze import while_frozen
 from virtstore.units import format_size
 
 #: Where libvirt makes a directory for each domain that runs (`domain-ID-NAME`).
@@ -37,11 +39,11 @@ _OURS: Final = re.compile(r".*/virtstore-(\d+)-(\d+)\.sock")
 _PATIENCE: Final = 60.0
 
 
-class Backup(msgspec.Struct, frozen=True):
+class Backup(msgspec.Struct, frozen=True, tag="backup"):
     """A job for one disk (`target`, as libvirt calls it) of the domain `uuid`, and the targets of
     all of its disks. `socket`: where the disk is to be exported as `target` (`socket_for`).
     `scratch`: the path of the file, which there is not yet; `floor`: bytes of its file system that
-    are to stay free."""
+    are to stay free. `quiesce`: the guest's file systems are frozen while it begins."""
 
     uuid: str
     target: str
@@ -49,18 +51,26 @@ class Backup(msgspec.Struct, frozen=True):
     socket: str
     scratch: str
     floor: int
+    quiesce: Quiesce = False
 
-    def begin(self) -> None:
-        """Begin the job. Raises `InUse` where the domain has one."""
+    def begin(self) -> str:
+        """Begin the job. Returns a warning where it was to be quiesced if possible. Raises `InUse`
+        where the domain has a job."""
         _refuse_other(self.uuid)
         if _paused_by_an_error(self.uuid):
             raise InUse(
                 "the domain is paused because of an I/O error of one of its disks; mend that and"
                 " resume it first ('virsh domblkerror' shows the disk)"
             )
+        if self.quiesce:
+            return while_frozen(self.uuid, self.quiesce, self._begin)
+        self._begin(_PATIENCE)
+        return ""
+
+    def _begin(self, within: float) -> None:
         with _in_memory(_description(self)) as file:
             try:
-                virsh.call("backup-begin", self.uuid, file)
+                virsh.call("backup-begin", self.uuid, file, timeout=within)
             except Error as error:
                 raise _explained(error) from None
 
@@ -173,7 +183,7 @@ def _socket_of_job(uuid: str) -> str | None:
     try:
         told = virsh.call("backup-dumpxml", uuid)
     except Error as error:
-        if "no domain backup job" in error.message or not _is_active(uuid):
+        if "no domain backup job" in error.message or not virsh.is_active(uuid):
             return None
         raise
     try:
@@ -181,13 +191,6 @@ def _socket_of_job(uuid: str) -> str | None:
     except ElementTree.ParseError as error:
         raise Error(f"libvirt's description of the backup job cannot be read: {error}") from None
     return "" if server is None else server.get("socket", "")
-
-
-def _is_active(uuid: str) -> bool:
-    try:
-        return virsh.call("domstate", uuid).strip() not in ("", "shut off", "crashed")
-    except Error:
-        return False
 
 
 def _end(uuid: str, socket: str) -> None:

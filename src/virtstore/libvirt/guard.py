@@ -15,22 +15,29 @@ import msgspec
 from virtstore import run
 from virtstore.errors import Error, from_code
 from virtstore.libvirt.backup_job import Backup
+from virtstore.libvirt.freeze import Freeze
 from virtstore.own_programs import module_argv
+
+#: What a guard begins and ends: `begin`, which returns a warning; `look`, called now and then,
+#: which raises what it has to be ended for; `end`, which also undoes what was begun by half.
+Task = Backup | Freeze
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of the process's: that it has begun; an error's code and message; or neither, that
-    all has ended well. Behind the latter two comes nothing."""
+    """A line of the process's: that it has begun, with a warning maybe; an error's code and
+    message; or neither, that all has ended well. Behind the latter two comes nothing."""
 
     begun: bool = False
     code: str = ""
     message: str = ""
+    warning: str = ""
 
 
 class Guard:
-    """Begins a task in a process of its own. Raises what it could not be begun for."""
+    """Begins a task in a process of its own. Raises what it could not be begun for. `warnings`:
+    what there is to say of how it was begun."""
 
-    def __init__(self, task: Backup) -> None:
+    def __init__(self, task: Task) -> None:
         self._task = task
         self._outcome: Told | None = None
         self._lock = threading.Lock()
@@ -41,6 +48,7 @@ class Guard:
             self._outcome = told
             self._close()
             raise _error(told) or Error("the process that was to begin it was killed")
+        self.warnings = (told.warning,) if told.warning else ()
 
     def end(self) -> Error | None:
         """End it, and return once it has ended. Returns what was wrong with it, each time."""

@@ -52,6 +52,14 @@ def call(*words: str, timeout: float = 60) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
+def is_active(uuid: str) -> bool:
+    """Whether a domain runs, or is paused."""
+    try:
+        return call("domstate", uuid).strip() not in ("", "shut off", "crashed")
+    except Error:  # it is gone
+        return False
+
+
 def _portions(commands: Sequence[str]) -> list[list[str]]:
     portions: list[list[str]] = [[]]
     length = 0

@@ -17,8 +17,7 @@ from typing import Final
 import msgspec
 
 from virtstore.errors import Error
-from virtstore.libvirt.backup_job import Backup
-from virtstore.libvirt.guard import Told
+from virtstore.libvirt.guard import Task, Told
 
 #: Seconds between two looks.
 _EVERY: Final = 0.2
@@ -27,15 +26,14 @@ _EVERY: Final = 0.2
 def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    guard(msgspec.json.decode(sys.argv[1], type=Backup))
+    guard(msgspec.json.decode(sys.argv[1], type=Task))
 
 
-def guard(task: Backup) -> None:
+def guard(task: Task) -> None:
     """Begin a task, wait for the agent's end, and end it."""
     try:
         try:
-            task.begin()
-            _tell(Told(begun=True))
+            _tell(Told(begun=True, warning=task.begin()))
             while not select.select([sys.stdin], [], [], _EVERY)[0]:
                 task.look()
         finally:

@@ -16,32 +16,38 @@ from virtstore.protocol import Send
 from virtstore.transfer.hashing import check
 from virtstore.transfer.sources import Source
 
+#: What there is to say of a source to who copies it.
+Warnings = tuple[str, ...]
+
 
 @contextmanager
-def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source]]:
-    """The source of a copy, locked against change for as long as it is read."""
+def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source, Warnings]]:
+    """The source of a copy, locked against change for as long as it is read, and what there is to
+    say of how it was opened."""
     options = request.options
     if options.nice:
         priority.lower()
     with ExitStack() as stack:
         with blamed_on(request.path):
             place = stack.enter_context(agent.locked(request.path, "read", shared=True))
-            source = stack.enter_context(_opened(agent, place, options))
+            source, told = stack.enter_context(_opened(agent, place, options))
             if request.contents:
                 check_archive(agent, source)
-        yield place, source
+        yield place, source, told
 
 
 @contextmanager
-def _opened(agent: Agent, place: Place, options: CopyOptions) -> Iterator[Source]:
+def _opened(agent: Agent, place: Place, options: CopyOptions) -> Iterator[tuple[Source, Warnings]]:
     if options.live:
         from virtstore.agent.operations.live import live_source  # what few copies need
 
-        with live_source(agent, place) as source:
-            yield source
+        with live_source(agent, place, options.quiesce) as opened:
+            yield opened
         return
-    with _frozen_or_open(agent, place, options) as image:
-        yield source_of(place, image, steady=not options.allow_in_use, raw=options.raw)
+    told: list[str] = []
+    with _frozen_or_open(agent, place, options, told) as image:
+        source = source_of(place, image, steady=not options.allow_in_use, raw=options.raw)
+        yield source, tuple(told)
 
 
 def check_archive(agent: Agent, source: Source) -> None:
@@ -50,9 +56,14 @@ def check_archive(agent: Agent, source: Source) -> None:
         check(source, lambda done, total: agent.session.check())
 
 
-def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions) -> Image:
+def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions, told: list[str]) -> Image:
+    """The image, or a snapshot of it; what there is to say of that is added to `told`."""
     if options.snapshot:
         agent.session.stage("snapshot")
+        if options.quiesce:
+            from virtstore.agent.operations.quiescing import quiesced
+
+            return quiesced(place, options.quiesce, told)
         return place.store.frozen(place.name)
     image = place.store.open(place.name)
     if not options.allow_in_use:

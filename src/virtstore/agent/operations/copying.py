@@ -75,9 +75,9 @@ from virtstore.units import format_size
 
 def send_image(agent: Agent, request: Send) -> End:
     encoding = encoding_of(request.options)
-    with opened_source(agent, request) as (place, source):
+    with opened_source(agent, request) as (place, source, told):
         holds = held(place, source)
-        begin = Begin(place.path, source.size, holds, place.store.losses(place.name))
+        begin = Begin(place.path, source.size, holds, place.store.losses(place.name), told)
         return send_frames(agent, source, encoding, begin)
 
 
@@ -115,14 +115,14 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
         raise UsageError("source and target are the same image")
     in_place = request.contents or _is_fixed(agent, request)
     reading = Send(request.source, request.options, contents=in_place)
-    with opened_source(agent, reading) as (origin, source):
+    with opened_source(agent, reading) as (origin, source, told):
         holds, lost = held(origin, source), origin.store.losses(origin.name)
         wanted = _wanted(request, path, source.size, holds, lost)
         with _target_place(agent, wanted) as (place, wanted):
             shared = require_sharing(place, source) if request.options.reflink else None
             if request.dry_run:
                 _require_room(place, wanted)
-                received = Received(place.path, source.size, 0, "")
+                received = Received(place.path, source.size, 0, "", told)
             else:
                 agent.session.stage("allocating")
                 replaced = _seen(place, wanted)
@@ -134,7 +134,7 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
                         encoding = local_encoding(wanted, request.options.bytes_per_second)
                         outcome = copy_within(agent, origin, source, place, opened, encoding)
                     noted = _publish(agent, place, wanted, opened, replaced)
-                received = _received(place, wanted, outcome, noted)
+                received = _received(place, wanted, outcome, (*told, *noted))
     return received
 
 
@@ -315,7 +315,7 @@ def hash_image(agent: Agent, request: HashImage) -> End:
         raise UsageError(f"a block of {request.block} bytes does not divide a chunk")
     chunks = None if request.chunks is None else frozenset(request.chunks)
     reading = Send(request.path, CopyOptions(allow_in_use=True))
-    with opened_source(agent, reading) as (place, source):
+    with opened_source(agent, reading) as (place, source, _):
         with blamed_on(place.path):
             foreign = source.holds
         agent.session.send(Begin(place.path, source.size, foreign.name if foreign else None))

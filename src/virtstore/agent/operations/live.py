@@ -7,17 +7,16 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from virtstore.agent.context import Agent
+from virtstore.agent.operations.quiescing import running_on
 from virtstore.agent.policy import LEVELS, Place
-from virtstore.agent.processes import identity_of
-from virtstore.backends.base import Identity
 from virtstore.backends.live_disk import LiveDisk
-from virtstore.errors import Denied, NoSpace, NotFound, Unsupported
-from virtstore.libvirt import backup_job, virsh
-from virtstore.libvirt.domains import Domain, domains
+from virtstore.copy_options import Quiesce
+from virtstore.errors import Denied, NoSpace, NotFound
+from virtstore.libvirt import backup_job
 from virtstore.transfer.sources import RawSource, Source
 from virtstore.units import format_size
 
@@ -26,52 +25,26 @@ _FLOOR: Final = 1 << 30
 
 
 @contextmanager
-def live_source(agent: Agent, place: Place) -> Iterator[Source]:
-    """The disk of the domain that runs on an image. Raises `Unsupported` where there is none, and
-    `InUse` where it has a backup job already."""
-    _require_libvirt()
-    with place.store.open(place.name) as image:
-        identity = image.identity
-    domain, target = _domain_on(identity)
+def live_source(
+    agent: Agent, place: Place, quiesce: Quiesce
+) -> Iterator[tuple[Source, tuple[str, ...]]]:
+    """The disk of the domain that runs on an image, and what there is to say of its moment. Raises
+    `Unsupported` where no domain does, and `InUse` where it has a backup job already."""
+    domain, target = running_on(place, "--live")
+    if os.geteuid() != 0:
+        raise Denied(
+            "a live copy reads a domain's disk from a socket of QEMU's, which root only may do on"
+            " this host: let its agent be started as root ('sudo virtstore-agent')"
+        )
     floor = min(_FLOOR, backup_job.capacity(domain.uuid, target))
     agent.session.stage("snapshot")
     with ExitStack() as stack:
         scratch = stack.enter_context(_scratch(agent, place, 2 * floor))
         disks = tuple(disk.target for disk in domain.disks)
         socket = backup_job.socket_for(domain.uuid)
-        job = backup_job.Backup(domain.uuid, target, disks, socket, scratch, floor)
+        job = backup_job.Backup(domain.uuid, target, disks, socket, scratch, floor, quiesce)
         disk = stack.enter_context(LiveDisk(job))
-        yield RawSource(disk, disk.size)
-
-
-def _require_libvirt() -> None:
-    if not virsh.is_there():
-        raise Unsupported(
-            "this host has no libvirt that answers, and --live copies what a domain of libvirt's"
-            " has; --snapshot copies an image as it is at one moment where its storage can"
-        )
-    if os.geteuid() != 0:
-        raise Denied(
-            "a live copy reads a domain's disk from a socket of QEMU's, which root only may do on"
-            " this host: let its agent be started as root ('sudo virtstore-agent')"
-        )
-
-
-def _domain_on(identity: Identity) -> tuple[Domain, str]:
-    """The domain that has an image open to write to it, and what it calls that disk."""
-    off = []
-    for domain in domains():
-        for disk in domain.disks:
-            with suppress(OSError):  # a disk on the network, an empty drive
-                if identity_of(os.stat(disk.source)) == identity and not disk.read_only:
-                    if domain.active:
-                        return domain, disk.target
-                    off.append(domain.name)
-    known = f"; domain {off[0]}, which has it, does not run" if off else ""
-    raise Unsupported(
-        f"no domain that runs has this image for a disk{known}; leave --live out, and it is copied"
-        " as it is"
-    )
+        yield RawSource(disk, disk.size), disk.warnings
 
 
 @contextmanager
