@@ -213,8 +213,11 @@ def _inner(directory: Path) -> str:
     ]
     if os.path.exists("/dev/kvm"):  # or libvirt looks again and again for what its user cannot use
         mounts.append((directory / "no-kvm", "/dev/kvm"))
-    quoted = (f"mount --bind {shlex.quote(str(ours))} {there}" for ours, there in mounts)
-    return "; ".join((*quoted, "exec libvirtd"))
+    if os.path.exists("/run/udev"):  # LVM waits for udev
+        (directory / "run" / "udev").mkdir()
+        mounts.insert(0, (Path("/run/udev"), f"{directory}/run/udev"))
+    words = (shlex.join(["mount", "--rbind", str(ours), there]) for ours, there in mounts)
+    return "; ".join((*words, "exec libvirtd"))
 
 
 def _ours(path: str) -> str:
