@@ -10,9 +10,11 @@ import msgspec
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats.base import ArchiveSource
 from virtstore.model import ContainerFormat
-from virtstore.units import MAX_SIZE
+from virtstore.units import MAX_SIZE, format_size
 
 SECTOR: Final = 512
+#: A larger disk is in no machine, and an engine would be asked for minutes where its data begins.
+_MOST: Final = 1 << 50
 
 
 class VirtualDisk(msgspec.Struct, frozen=True):
@@ -73,6 +75,12 @@ def require_size(size: int) -> None:
         raise Corrupt(
             f"its header says that the disk has {size} bytes, more than any can have (8 EiB): the"
             " header is damaged, or was made to do harm; restore it from a backup"
+        )
+    if size > _MOST:
+        raise Unsupported(
+            f"its header says that the disk has {format_size(size)}, and virtstore opens those of"
+            f" up to {format_size(_MOST)}; `qemu-img resize --shrink FILE SIZE` makes it smaller."
+            " If it never was so large, its header is damaged"
         )
 
 

@@ -46,7 +46,7 @@ _MOST_REFCOUNT_TABLE: Final = 8 << 20
 _MOST_PATH: Final = 1023
 
 _KNOWN: Final = DIRTY | CORRUPT | DATA_FILE | COMPRESSION | EXTENDED_L2
-_BITMAPS_ARE_VALID: Final = 1
+_BITMAPS_ARE_VALID, _DATA_FILE_IS_RAW = 1, 2
 _ZSTD: Final = 1
 
 _BACKING_FORMAT: Final = 0xE2792ACA
@@ -80,6 +80,8 @@ def _refuse_features(source: ArchiveSource, header: Header, extensions: dict[int
     features = header.incompatible
     if features & DATA_FILE:
         raise Unsupported(_elsewhere(extensions.get(_DATA_FILE_NAME, b"")))
+    if header.autoclear & _DATA_FILE_IS_RAW:
+        raise damaged("that its data file is raw, and that it has none")
     if unknown := features & ~_KNOWN:
         raise Unsupported(_unknown(unknown))
     _require_compression(source, header)
