@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from xml.sax.saxutils import quoteattr
 
 import msgspec
 from tests.libvirt_host import IMAGES, LibvirtHost
@@ -53,6 +54,29 @@ def test_the_backing_files_of_a_running_domain_are_told(libvirt: LibvirtHost) ->
     libvirt.start("web", IMAGES / "top.qcow2")
     (disk,) = domains(libvirt)["web"].disks
     assert disk.backing == (f"{IMAGES}/middle.qcow2", f"{IMAGES}/golden.img")
+
+
+def test_a_disk_that_is_a_volume_of_a_pool_is_known_by_its_path(libvirt: LibvirtHost) -> None:
+    odd, quote = '-odd; destroy web "\\.img', "it's.img"
+    for name in ("web.img", odd, quote):
+        libvirt.disk(name)
+    libvirt.virsh("pool-create-as", "pool", "dir", "--target", IMAGES)
+    disks = [
+        '<disk type="volume" device="disk"><driver name="qemu" type="raw"/><source pool="pool"'
+        f' volume={quoteattr(name)}/><target dev="vd{letter}" bus="virtio"/></disk>'
+        for name, letter in (("web.img", "a"), (odd, "b"), (quote, "c"))
+    ]
+    libvirt.define("shut", *disks)
+    libvirt.start("web", disks[0])
+    found = domains(libvirt)
+    libvirt.virsh("pool-destroy", "pool")
+    assert found["web"].state == "running"
+    assert [disk.source for disk in found["web"].disks] == [f"{IMAGES}/web.img"]
+    assert [disk.source for disk in found["shut"].disks] == [
+        f"{IMAGES}/web.img",
+        f"{IMAGES}/{odd}",
+        "",  # which no word of virsh's can name
+    ]
 
 
 def test_a_name_is_never_a_command(libvirt: LibvirtHost) -> None:

@@ -6,7 +6,8 @@ Sources: libvirt's "Domain XML format" (disks, backingStore) and virsh(1).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: What libvirt is asked of each domain.
 _QUESTIONS: Final = ("dominfo", "dumpxml", "dumpxml --inactive")
+#: A name that is one word of virsh's between single quotes, within which it takes all as it is.
+_QUOTABLE: Final = re.compile(r"[^'\x00-\x1f\x7f]+")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -65,22 +68,52 @@ def domains() -> tuple[Domain, ...]:
     told = virsh.ask(*(f"{question} {uuid}" for uuid in uuids for question in _QUESTIONS))
     each = zip(uuids, *(told[n :: len(_QUESTIONS)] for n in range(len(_QUESTIONS))), strict=True)
     # One that ended in between, and is defined nowhere, has no answers.
-    return tuple(_domain(*answers) for answers in each if all(answers))
+    found = [_Described.of(*answers) for answers in each if all(answers)]
+    _find_volumes([source for each in found for source in each.volumes()])
+    return tuple(each.domain() for each in found)
 
 
-def _domain(uuid: str, info: str, now: str, later: str) -> Domain:
-    told = dict(line.partition(":")[::2] for line in info.splitlines())
-    described = _read(now, uuid)
-    active = described.get("id") is not None
-    return Domain(
-        printable(described.findtext("name", "")),
-        uuid,
-        printable(told.get("State", "").strip()) or "no state",
-        told.get("Persistent", "").strip() == "yes",
-        _disks(described),
-        active,
-        _disks(_read(later, uuid)) if active else (),
-    )
+class _Described(NamedTuple):
+    """What libvirt says of a domain: facts, and its description as it is and will be."""
+
+    uuid: str
+    facts: dict[str, str]
+    now: Element
+    later: Element
+
+    @classmethod
+    def of(cls, uuid: str, info: str, now: str, later: str) -> _Described:
+        lines = (line.partition(":") for line in info.splitlines())
+        facts = {name: value.strip() for name, _, value in lines}
+        return cls(uuid, facts, _read(now, uuid), _read(later, uuid))
+
+    def volumes(self) -> Iterator[Element]:
+        """The sources that are volumes of a pool."""
+        for described in (self.now, self.later):
+            yield from described.iterfind("devices/disk//source[@volume]")
+
+    def domain(self) -> Domain:
+        active = self.now.get("id") is not None
+        return Domain(
+            printable(self.now.findtext("name", "")),
+            self.uuid,
+            printable(self.facts.get("State", "")) or "no state",
+            self.facts.get("Persistent") == "yes",
+            _disks(self.now),
+            active,
+            _disks(self.later) if active else (),
+        )
+
+
+def _find_volumes(sources: Sequence[Element]) -> None:
+    """Give each source that is a volume of a pool its path, as libvirt has it. One whose name has a
+    quote keeps having none."""
+    names = {(source.get("pool", ""), source.get("volume", "")) for source in sources}
+    quotable = [each for each in names if all(map(_QUOTABLE.fullmatch, each))]
+    questions = (f"vol-path --pool '{pool}' --vol '{volume}'" for pool, volume in quotable)
+    found = dict(zip(quotable, virsh.ask(*questions), strict=True))
+    for source in sources:
+        source.set("file", found.get((source.get("pool", ""), source.get("volume", "")), ""))
 
 
 def _read(xml: str, uuid: str) -> Element:
