@@ -54,13 +54,15 @@ class Backups:
         archive: bool = False,
         quiesce: Quiesce = False,
         middle: Callable[[], object] | None = None,
+        part: float = 0,
     ) -> virtstore.Copied:
-        """Copy an image of the pool. `middle` is called when the first bytes are there."""
+        """Copy an image of the pool. `middle` is called when this part of it, or the first bytes,
+        are there."""
         if middle:
-            self.waits.touch()
+            self.waits.write_text(str(part))
 
         def told(event: Progress) -> None:
-            if event.done and middle and self.waits.exists():
+            if event.done and event.done >= part * event.total and middle and self.waits.exists():
                 try:
                     middle()
                 finally:
