@@ -94,6 +94,8 @@ class ImageInfo(msgspec.Struct, frozen=True):
     `stored` the archive's own length (null for what is no archive in a file).
     `container`: the format of a file that is no raw image, `backing`: the path, in that file's
     header, of the image that it is laid over. An archive has the container that is in it.
+    `cluster_size`: the bytes that a qcow2 allocates at a time; `internal_snapshots` and `bitmaps`:
+    the names of those in it.
     `domain`: the libvirt domain that has it; null where that was not looked for.
     `modified`: when it was last written to (UTC, whole seconds); null where that is not known: LVM
     keeps no such time of a volume. `owner`: the user whose file it is, by name, or by number where
@@ -119,6 +121,9 @@ class ImageInfo(msgspec.Struct, frozen=True):
     in_use: tuple[InUse, ...] = ()
     warnings: tuple[str, ...] = ()
     stored: int | None = None
+    cluster_size: int | None = None
+    internal_snapshots: tuple[str, ...] = ()
+    bitmaps: tuple[str, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True):

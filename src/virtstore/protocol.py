@@ -300,6 +300,7 @@ class CreateImage(Ask[Done], frozen=True):
     thin: str | None = None
     dry_run: bool = False
     sparse: bool = False
+    preallocate: bool = False
 
 
 class ListImages(Ask[ListEnd], frozen=True):

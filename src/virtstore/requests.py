@@ -28,6 +28,8 @@ def check_fields(request: Message) -> None:
         raise UsageError("a thin pool has a name")
     if getattr(request, "thin", None) and getattr(request, "sparse", False):
         raise UsageError("--thin is for a volume, --sparse for a file: leave one of them out")
+    if getattr(request, "sparse", False) and getattr(request, "preallocate", False):
+        raise UsageError("--sparse reserves nothing, --preallocate all: leave one of them out")
     if any(number < 0 for number in getattr(request, "chunks", None) or ()):
         raise UsageError("chunks are numbered from 0")
     if isinstance(request, RenameImage):

@@ -26,7 +26,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from virtstore import user_namespace
+from virtstore import sandbox, user_namespace
 from virtstore.errors import Error, LeftRunning, Unsupported
 from virtstore.seccomp import length_filter
 from virtstore.text import remark
@@ -50,6 +50,8 @@ _PACKAGES: Final = {
     "ntfs-3g.probe": "ntfs-3g",
     "ntfsresize": "ntfs-3g",
     "prlimit": "util-linux",
+    "qemu-img": "qemu-utils",
+    "qemu-storage-daemon": "qemu-system-common",
     "resize2fs": "e2fsprogs",
     "timeout": "coreutils",
     "umount": "mount",
@@ -99,6 +101,7 @@ def run(
     *,
     pass_fds: Sequence[int] = (),
     confined: bool = False,
+    sets_length: bool = False,
     outlives_us: bool = False,
     timeout: float = 60,
     watch: Callable[[bytes], None] | None = None,
@@ -107,6 +110,7 @@ def run(
 ) -> Completed:
     """Run a tool to its end and return what it said; a failure of its own is in `status`.
 
+    `sets_length`: a confined tool may cut or extend what it works on.
     `outlives_us`: a tool that changes an image is not stopped half-way when the agent dies.
     `watch` is given, a few times a second, what the tool has written to its standard output.
     `named`: descriptors that a confined tool resolves to a real path, which then has to exist.
@@ -121,8 +125,8 @@ def run(
             [files.enter_context(_memory_file()) for _ in range(2)] if outlives_us or watch else []
         )
         stdout, stderr = outputs or (subprocess.PIPE, subprocess.PIPE)
-        guard = files.enter_context(_length_filter()) if confined else ()
-        users = files.enter_context(_users_of(pass_fds)) if confined else ()
+        guard = files.enter_context(_length_filter()) if confined and not sets_length else ()
+        users = files.enter_context(users_of(pass_fds)) if confined else ()
         process = subprocess.Popen(
             _command(
                 argv,
@@ -137,7 +141,7 @@ def run(
             stdout=stdout,
             stderr=stderr,
             pass_fds=(*pass_fds, *guard, *users),
-            env=_environment(),
+            env=environment(),
             start_new_session=True,
         )
         if outputs and watch:
@@ -151,7 +155,7 @@ def run(
 
 
 @contextmanager
-def _users_of(lent: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def users_of(lent: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """The user namespace that a tool needs to open what it is lent; none for bubblewrap's own."""
     if not user_namespace.is_needed(lent):
         yield ()
@@ -215,7 +219,7 @@ def filter_process(argv: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_environment(),
+        env=environment(),
         start_new_session=True,
         bufsize=0,
     )
@@ -262,50 +266,20 @@ def _command(
         return [program, *argv[1:]]
     return [
         require("bwrap"),
-        *("--ro-bind", "/usr", "/usr"),  # programs and libraries; no image but the one lent
-        *(word for top in _TOPS if os.path.lexists(top) for word in _mirror(top)),
-        *("--dev", "/dev"),
-        *("--proc", "/proc"),
-        *("--tmpfs", "/tmp"),
+        *sandbox.system(),
         *(word for path in shown for word in ("--ro-bind", path, path)),
-        *(word for fd in named for word in _namesake(fd)),
-        *("--chdir", "/"),
-        *(_in_namespace(users[0]) if users else ("--unshare-all",)),
+        *(word for fd in named for word in sandbox.namesake(fd)),
+        *sandbox.namespaces(users),
         *(["--die-with-parent"] if dies_with_us else []),
         *(word for fd in seccomp for word in ("--seccomp", str(fd))),
         "--",
-        require("prlimit"),
-        f"--as={MEMORY_LIMIT}",
-        "--core=0",
-        program,
-        *argv[1:],
+        *bounded(program, *argv[1:]),
     ]
 
 
-def _in_namespace(users: int) -> tuple[str, ...]:
-    """All namespaces of a tool's own, with one of users that is there already."""
-    return (
-        *("--userns", str(users)),
-        *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_OVERRIDE"),
-        *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
-        "--unshare-cgroup-try",
-    )
-
-
-#: Links into /usr on a merged system, directories of their own elsewhere.
-_TOPS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
-
-
-def _mirror(top: str) -> tuple[str, ...]:
-    if os.path.islink(top):
-        return ("--symlink", os.readlink(top), top)
-    return ("--ro-bind", top, top)
-
-
-def _namesake(fd: int) -> tuple[str, ...]:
-    """Something harmless, a directory, that has the name which the descriptor has outside."""
-    name = os.readlink(f"/proc/self/fd/{fd}")
-    return () if name.startswith("/usr/") else ("--dir", name)
+def bounded(*argv: str) -> list[str]:
+    """The command that runs `argv` with a bound on its memory, and lets it leave no core file."""
+    return [require("prlimit"), f"--as={MEMORY_LIMIT}", "--core=0", *argv]
 
 
 def require(tool: str) -> str:
@@ -316,5 +290,6 @@ def require(tool: str) -> str:
     return path
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What a tool has of variables."""
     return {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SBIN}", "LC_ALL": "C.UTF-8"}

@@ -201,7 +201,9 @@ class Memory(Store):
             size, who = len(contents), (0, id(contents))
             yield Stored(name, "file", "partial", size, size, who, was_image="yes")
 
-    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> MemoryImage:
+    def open(
+        self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
+    ) -> MemoryImage:
         left = self.reworked if name in self.reworked else self.partials
         held = left if partial else self.images
         if name not in held:
@@ -216,7 +218,14 @@ class Memory(Store):
             raise UsageError(f"it has {len(name)} characters, and {_LONGEST} are the most")
 
     def draft(
-        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
     ) -> MemoryDraft:
         if thin:
             raise Unsupported("there are no thin pools in memory")

@@ -151,7 +151,14 @@ class ThinVolumes(VolumeGroup):
         self._pool = pool
 
     def draft(
-        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
     ) -> VolumeDraft:
         return super().draft(name, size, thin or self._pool, sparse=sparse)
 

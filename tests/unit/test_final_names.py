@@ -15,6 +15,7 @@ from virtstore.agent.policy import refuse_odd
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Displaced
 from virtstore.backends.files import final_names
 from virtstore.backends.files.directory import Directory
+from virtstore.backends.files.file import FileDraft
 from virtstore.backends.files.final_names import PUBLISH_SUFFIX, RENAMED_SUFFIX, RETURN_SUFFIX
 from virtstore.errors import Denied, InUse, Unsupported
 
@@ -118,12 +119,13 @@ def test_whoever_is_killed_while_it_publishes_leaves_old_or_new(
     left: set[str],
 ) -> None:
     with store.draft("x.img", 3) as made:
+        assert isinstance(made, FileDraft)
         made.write_at(0, b"new")
         made.finish()
         with monkeypatch.context() as patched:
             _kill_before(patched, call, times)
             with pytest.raises(Killed):
-                final_names.give(store._fd, "x.img", made._fd)
+                final_names.give(store._fd, "x.img", made.descriptor)
     assert set(files(tmp_path)) == left
     require_mended(store, tmp_path, "complete" if "x.img" in left else "partial")
 
@@ -207,8 +209,9 @@ def test_an_image_on_its_way_back_to_its_name_never_becomes_a_draft(
             _kill_before(patched, call, times)
             # The move back is what whoever is killed does not get to.
             patched.setattr(final_names, "_rename", _once(final_names._rename))
+            assert isinstance(image, FileDraft)
             with pytest.raises(Killed):
-                final_names.give(store._fd, "x.img", image._fd, REWORK_SUFFIX)
+                final_names.give(store._fd, "x.img", image.descriptor, REWORK_SUFFIX)
     assert set(files(tmp_path)) == left
     for mended in (False, True):
         found = store.find("x.img")

@@ -27,7 +27,7 @@ from virtstore.backends.base import Image, Readable
 from virtstore.errors import Corrupt, Unsupported, UsageError
 from virtstore.formats import Recognised
 from virtstore.formats.foreign import Foreign
-from virtstore.model import Compression
+from virtstore.model import Compression, ContainerFormat
 from virtstore.names import KINDS
 from virtstore.transfer.sources import Source, open_source
 
@@ -36,8 +36,9 @@ _SOURCE: Final = "SOURCE"
 
 
 def what_is(place: Place, image: Readable) -> Recognised:
-    """What an image is: an archive, something foreign, or raw."""
-    return formats.RAW if place.store.capabilities.always_raw else formats.recognise(image)
+    """What an image is: an archive, something foreign, or raw, as a container's disk always is."""
+    raw = place.store.capabilities.always_raw or image.container
+    return formats.RAW if raw else formats.recognise(image)
 
 
 def looks_like(image: Readable) -> Foreign | None:
@@ -52,13 +53,14 @@ def image_name(name: str) -> str:
 
 def source_of(place: Place, image: Readable, *, steady: bool = False, raw: bool = False) -> Source:
     """An image as something to be read from start to end (see `transfer.sources.open_source`)."""
-    name = "" if place.store.capabilities.always_raw else place.name
+    raw_anyway = place.store.capabilities.always_raw or image.container
+    name = "" if raw_anyway else place.name
     return open_source(image, partial(what_is, place), name=name, steady=steady, raw=raw)
 
 
 def require_raw(place: Place, image: Image) -> None:
     """Raises `Unsupported` or `Corrupt` unless it is an image that can be changed in place."""
-    if place.store.capabilities.always_raw:
+    if place.store.capabilities.always_raw or image.container:
         return
     found, foreign = what_is(place, image)
     if found:
@@ -106,19 +108,27 @@ def refuse_misleading_name(
         _refuse_archive_suffix(place, archive)
         stem = names.without_archive_suffix(place.name) if archive else place.name
         promised = names.promised(stem)
-        if promised and not (holds and names.fits(stem, holds)):
+        made = names.container_of(stem) if archive else _written(place)
+        if promised and not made and not (holds and names.fits(stem, holds)):
             fitting = f".img{names.SUFFIXES[archive]}" if archive else ".img"
             raise Unsupported(
                 f"its name says that it is {KINDS[promised].what}, and virtstore makes none; give"
                 f" it another name, such as one that ends in {fitting}",
                 path=place.path,
             )
-        if holds is None or archive or names.fits(stem, holds):
+        fits = holds and (names.fits(stem, holds) or place.store.container_of(stem) == holds)
+        if holds is None or archive or fits:
             return
     if holds:
         can = place.store.capabilities
         why = f"{can.noun} is raw" if can.always_raw else "its name does not say so"
         raise Unsupported(_unfit(holds, why), path=place.path)
+
+
+def _written(place: Place) -> ContainerFormat | None:
+    """The container that an image of this name becomes, if virtstore makes such."""
+    form = place.store.container_of(place.name)
+    return form if form in names.WRITTEN else None
 
 
 def refuse_as_contents(place: Place, holds: str) -> None:

@@ -22,7 +22,7 @@ from typing import Final, Literal, Protocol, Self
 import msgspec
 
 from virtstore.errors import InUse, Unsupported
-from virtstore.model import EntryType, Extent, State
+from virtstore.model import ContainerFormat, EntryType, Extent, State
 
 #: Called now and then while something takes long. What it raises ends that.
 Look = Callable[[], None]
@@ -177,6 +177,11 @@ class Readable(Handle, Protocol):
     """An image, or an archive, that is open for reading."""
 
     @property
+    def container(self) -> ContainerFormat | None:
+        """The format of the container whose disk this is; None where it lies there as it is."""
+        return None
+
+    @property
     def version(self) -> Version:
         """The version of what can be read: another one after each change, and of another image;
         always the same where a store cannot tell (a volume)."""
@@ -228,6 +233,11 @@ class Image(Readable, Protocol):
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, its space still reserved. Discard is no way to do it."""
         ...
+
+    @property
+    def keeps(self) -> tuple[int, ...]:
+        """Descriptors that a tool has to inherit beside the lent one, for as long as it works."""
+        return ()
 
     def lend(self) -> AbstractContextManager[int]:
         """A descriptor for a tool to inherit; `/proc/self/fd/N` is the image's path there. Raises
@@ -347,9 +357,18 @@ class Store(Protocol):
         found = [stored for stored in self.scan() if stored.name == name]
         return min(found, key=lambda s: (s.state, s.was_image != "yes"), default=None)
 
-    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> Image:
-        """An image, opened. Raises `NotFound`, and `Denied` for anything that is not an image (a
-        link, a FIFO). `partial`: open the partial one."""
+    def container_of(self, name: str) -> ContainerFormat | None:
+        """The format of the container that an object of this name is, or would be: its name says
+        so, or the configuration, and never its contents. None: its bytes are the image's."""
+        return None
+
+    def open(
+        self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
+    ) -> Image:
+        """An image, opened: of a container, the disk in it. Raises `NotFound`, and `Denied` for
+        anything that is not an image (a link, a FIFO); `Corrupt` or `Unsupported` for a container
+        whose disk cannot be had. `partial`: open the partial one. `stored`: open the object as it
+        lies there, whatever is in it."""
         ...
 
     def require_name(self, name: str) -> None:
@@ -364,14 +383,22 @@ class Store(Protocol):
         return
 
     def draft(
-        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
     ) -> ImageDraft:
         """A new image of `size` bytes, all of it reserved. `thin`: in that thin pool, where
         nothing is reserved; `Unsupported` where there are none (`Capabilities.thin_pools`).
         `sparse`: nothing is reserved, and zeros take no room, so writing to the draft may raise
-        `NoSpace`; `Unsupported` where that cannot be (`Capabilities.sparse`). A partial one that is
-        there is taken up, with its contents, so that a cut copy can go on. Raises `NoSpace` with
-        nothing left behind."""
+        `NoSpace`; `Unsupported` where that cannot be (`Capabilities.sparse`). Nothing of a
+        container is reserved, unless it is to `preallocate`. `stored`: the object's own bytes are
+        written, whatever its name says. A partial one that is there is taken up, with its
+        contents, so that a cut copy can go on. Raises `NoSpace` with nothing left behind."""
         ...
 
     def require_sharing(self, source: Readable) -> None:

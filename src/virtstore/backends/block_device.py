@@ -206,7 +206,9 @@ class BlockDevice(Store):
                 fixed=_FIXED,
             )
 
-    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> BlockImage:
+    def open(
+        self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
+    ) -> BlockImage:
         self._require(name)
         if writable:
             # Nobody has a claim on it. It is not held: the tools that are to work on it claim it
@@ -222,7 +224,14 @@ class BlockDevice(Store):
         self._require(name)
 
     def draft(
-        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
     ) -> ImageDraft:
         raise Unsupported(_FIXED)
 

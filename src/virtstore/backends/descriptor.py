@@ -5,6 +5,7 @@ Every call is done whole or raises, moves no file position, and may come from an
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from virtstore import linux
 from virtstore.backends.base import Image, PageCache
 from virtstore.digest import ZEROS
+from virtstore.model import Extent
 
 
 class DescriptorCache(PageCache):
@@ -40,6 +42,41 @@ class DescriptorCache(PageCache):
                 raise
 
 
+def read_from(fd: int, offset: int, length: int) -> bytes:
+    """`length` bytes, fewer only at the end."""
+    data = os.pread(fd, length, offset)
+    while data and len(data) < length:
+        more = os.pread(fd, length - len(data), offset + len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def extents_of(fd: int) -> Iterator[Extent]:
+    """The whole of what `fd` is open on, in order: holes are zeros, all else is data."""
+    offset, size = 0, os.lseek(fd, 0, os.SEEK_END)
+    while offset < size:
+        data = _seek(fd, offset, os.SEEK_DATA, size)
+        if data > offset:
+            yield Extent(offset, data - offset, "zero")
+        hole = _seek(fd, data, os.SEEK_HOLE, size) if data < size else size
+        if hole > data:
+            yield Extent(data, hole - data, "data")
+        offset = hole
+
+
+def _seek(fd: int, offset: int, whence: int, size: int) -> int:
+    try:
+        return min(os.lseek(fd, offset, whence), size)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # lseek(2): no data behind this offset
+            return size
+        if error.errno in linux.CANNOT:  # all of it counts as data
+            return offset if whence == os.SEEK_DATA else size
+        raise
+
+
 class DescriptorImage(Image):
     """An image behind the descriptor `fd`, which it owns: a part of what `base.Image` asks for."""
 
@@ -55,13 +92,7 @@ class DescriptorImage(Image):
         return os.lseek(self._fd, 0, os.SEEK_END)  # of a block device as well
 
     def read_at(self, offset: int, length: int) -> bytes:
-        data = os.pread(self._fd, length, offset)
-        while data and len(data) < length:
-            more = os.pread(self._fd, length - len(data), offset + len(data))
-            if not more:
-                break
-            data += more
-        return data
+        return read_from(self._fd, offset, length)
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         view = memoryview(data)

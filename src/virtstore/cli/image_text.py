@@ -127,8 +127,14 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
     yield _Fact("compression", info.compression or "none")
     if info.container:
         yield _Fact("container", info.container)
+    if info.cluster_size:
+        yield _Fact("cluster size", bytes_text(info.cluster_size, exact=exact))
     if info.backing:
         yield _Fact("backing file", info.backing)
+    if info.internal_snapshots:
+        yield _Fact("snapshots inside", ", ".join(info.internal_snapshots))
+    if info.bitmaps:
+        yield _Fact("bitmaps inside", ", ".join(info.bitmaps))
     if info.domain:
         yield _Fact("domain", f"{info.domain.name} ({info.domain.state})")
     if info.modified:

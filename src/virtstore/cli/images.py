@@ -28,11 +28,13 @@ def create(
     *,
     thin: str | None = None,
     sparse: Annotated[bool, Parameter(negative=())] = False,
+    preallocate: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Make a new image, wholly zeroed and wholly allocated.
 
-    Its path and its real size are printed.
+    Its path and its real size are printed. A name that ends in .qcow2 makes a qcow2, which takes
+    room only as the guest writes to it.
 
     Parameters
     ----------
@@ -45,17 +47,21 @@ def create(
     sparse
         In a directory: allocate nothing. It takes room as the guest writes to it, and where there
         is none any more the guest's writes fail.
+    preallocate
+        Of a qcow2: reserve all of its space now, as for any other image.
 
     Examples
     --------
-    virtstore create a:/mnt/images/web.img 10G
+    virtstore create a:/mnt/images/web.qcow2 10G
     virtstore create a:/mnt/images/scratch.img 1T --sparse
     virtstore create a:/dev/vg0/web 10G --thin pool
     """
     check_size(size)
     change(
         lambda image, how: (
-            image.host.create(image.path, size, thin=thin, sparse=sparse, **how).result
+            image.host.create(
+                image.path, size, thin=thin, sparse=sparse, preallocate=preallocate, **how
+            ).result
         ),
         options,
         location,

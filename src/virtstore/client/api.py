@@ -121,12 +121,14 @@ class Host:
         *,
         thin: str | None = None,
         sparse: bool = False,
+        preallocate: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
         """A new image of `size`, wholly zeroed and wholly allocated; a file of which nothing is
-        allocated if `sparse`. Raises `Exists`, `NoSpace`, `Denied`, `Unsupported`."""
-        request = protocol.CreateImage(path, _text(size), thin, dry_run, sparse)
+        allocated if `sparse`. Of a qcow2 nothing is, unless it is to `preallocate`. Raises
+        `Exists`, `NoSpace`, `Denied`, `Unsupported`."""
+        request = protocol.CreateImage(path, _text(size), thin, dry_run, sparse, preallocate)
         return self._make(request, "create", progress)
 
     def doctor(self, *, progress: ProgressCallback | None = None) -> list[Finding]:

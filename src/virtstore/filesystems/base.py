@@ -30,13 +30,15 @@ class Device(msgspec.Struct, frozen=True):
     A whole image starts at 0; a partition of it is a device too (`part`). Tools get
     `path`, which a confined tool can open as long as it is run with `pass_fds`. They open
     it anew, so that a descriptor open for reading does not keep a tool from writing. `lock`:
-    the descriptor of the image's lock, which a tool that outlives the agent holds on to.
+    the descriptor of the image's lock, and `keeps`: others; a tool that outlives the agent holds on
+    to all of them.
     """
 
     fd: int
     size: int
     start: int = 0
     lock: int = -1
+    keeps: tuple[int, ...] = ()
 
     @property
     def path(self) -> str:
@@ -44,7 +46,7 @@ class Device(msgspec.Struct, frozen=True):
 
     @property
     def pass_fds(self) -> tuple[int, ...]:
-        return (self.fd,) if self.lock < 0 else (self.fd, self.lock)
+        return (self.fd, *self.keeps, *((self.lock,) if self.lock >= 0 else ()))
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes from `offset`: fewer than `length`, or none, where the device ends."""
@@ -54,7 +56,8 @@ class Device(msgspec.Struct, frozen=True):
     def part(self, start: int, size: int) -> Device:
         """The device that begins `start` bytes into this one, cut off where this one ends."""
         start = min(start, self.size)
-        return Device(self.fd, min(size, self.size - start), self.start + start, self.lock)
+        size = min(size, self.size - start)
+        return Device(self.fd, size, self.start + start, self.lock, self.keeps)
 
 
 class Capabilities(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ def attached(device: Device, *, writable: bool = True) -> Iterator[Device]:
     except FileNotFoundError:
         raise Unsupported("this host has no loop devices (modprobe loop)") from None
     try:
-        yield Device(fd, device.size, lock=device.lock)
+        yield Device(fd, device.size, lock=device.lock, keeps=device.keeps)
         os.fsync(fd)
     finally:
         os.close(fd)

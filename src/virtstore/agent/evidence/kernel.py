@@ -17,7 +17,7 @@ import os
 import re
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -53,9 +53,12 @@ class Kernel:
     def __init__(self) -> None:
         self._uses: dict[Identity, list[Use]] = defaultdict(list)
         mounts = list(_mounts())
-        for source in (_mounted(mounts), _loops(mounts), _holders(), _swaps(), _locks()):
+        for source in (_mounted(mounts), _loops(mounts), _holders(), _swaps()):
             for identity, use in source:
                 self._uses[identity].append(use)
+        self._locks: dict[Identity, list[_Lock]] = defaultdict(list)
+        for lock in _locks(read("/proc/locks")):
+            self._locks[lock.identity].append(lock)
         self._open = processes.open_files(set(processes.numbers()) - {os.getpid()})
 
     def speaks_for(self, image: Image) -> bool:
@@ -74,9 +77,15 @@ class Kernel:
 
     def _of(self, identity: Identity, own: OpenFiles) -> Iterator[Use]:
         yield from self._uses.get(identity, ())
+        locks = list(self._locks.get(identity, ()))
         for descriptor in (*self._open.get(identity, ()), *own.get(identity, ())):
             with suppress(OSError):  # it is closed by now
-                yield from self._by(descriptor)
+                for use in self._by(descriptor):
+                    if locks and use.whose != "another":
+                        _take_away(locks, _locks_by(descriptor))
+                    yield use
+        if locks:
+            yield _use_of(locks)
 
     def _by(self, descriptor: Descriptor) -> Iterator[Use]:
         flags, process = descriptor.flags(), descriptor.process
@@ -217,26 +226,45 @@ def _swaps() -> Iterator[tuple[Identity, Use]]:
                 yield identity_of(os.stat(path)), Use(InUse("swap", path), True)
 
 
-def _locks() -> Iterator[tuple[Identity, Use]]:
-    """The bytes that QEMU locks in an image. What an overlay of a guest lies over it locks, too,
-    and does not write to."""
-    held: dict[Identity, bool] = {}
+class _Lock(NamedTuple):
+    """Bytes that QEMU locks in an image, from `start` to `end`."""
+
+    identity: Identity
+    start: int
+    end: int
+
+    @property
+    def writes(self) -> bool:
+        """Whether one of these bytes stands for changing the image."""
+        return self.start < _QEMU_WRITES.stop and self.end >= _QEMU_WRITES.start
+
+
+def _locks(text: str) -> Iterator[_Lock]:
+    """The locks of QEMU's bytes that the kernel lists in `text` (proc(5) on locks and fdinfo)."""
+    for found in _LOCK.finditer(text):
+        if int(found["start"]) in _QEMU_LOCK_BYTES:
+            device = os.makedev(int(found["major"], 16), int(found["minor"], 16))
+            end = _QEMU_LOCK_BYTES.stop if found["end"] == "EOF" else int(found["end"])
+            yield _Lock((device, int(found["inode"])), int(found["start"]), end)
+
+
+def _locks_by(descriptor: Descriptor) -> Iterator[_Lock]:
     with suppress(OSError):
-        for line in read("/proc/locks").splitlines():
-            found = _LOCK.match(line)
-            if found and int(found["start"]) in _QEMU_LOCK_BYTES:
-                device = os.makedev(int(found["major"], 16), int(found["minor"], 16))
-                identity: Identity = (device, int(found["inode"]))
-                held[identity] = held.get(identity, False) or _writes(found["start"], found["end"])
-    for identity, writes in held.items():
-        how = "" if writes else ", for reading"
-        yield identity, Use(InUse("qemu-lock", f"QEMU's lock bytes are held{how}"), writes)
+        yield from _locks(read(f"/proc/{descriptor.process}/fdinfo/{descriptor.number}"))
 
 
-def _writes(start: str, end: str) -> bool:
-    """Whether a locked range has a byte that stands for changing the image."""
-    last = _QEMU_WRITES.stop if end == "EOF" else int(end)
-    return int(start) < _QEMU_WRITES.stop and last >= _QEMU_WRITES.start
+def _take_away(locks: list[_Lock], ours: Iterable[_Lock]) -> None:
+    """Take our own locks out of all: a daemon that serves an image to us is nobody else."""
+    for lock in ours:
+        with suppress(ValueError):
+            locks.remove(lock)
+
+
+def _use_of(locks: Sequence[_Lock]) -> Use:
+    """What an overlay of a guest lies over QEMU locks, too, and does not write to."""
+    writes = any(lock.writes for lock in locks)
+    how = "" if writes else ", for reading"
+    return Use(InUse("qemu-lock", f"QEMU's lock bytes are held{how}"), writes)
 
 
 def _device(path: str) -> int:

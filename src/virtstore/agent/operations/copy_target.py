@@ -140,7 +140,11 @@ def _drafted(agent: Agent, place: Place, wanted: Wanted) -> _Drafted:
     if rework:
         draft = store.rework(name, partial(wanted.refuse_loss, agent))
     else:
-        draft = store.draft(name, wanted.size, sparse=wanted.sparse or wanted.reflink)
+        # The bytes of something foreign go under a name that says so, as they are.
+        stored = wanted.holds is not None
+        draft = store.draft(
+            name, wanted.size, sparse=wanted.sparse or wanted.reflink, stored=stored
+        )
     prepare = partial(_prepare_image, draft, wanted.size, blocks=rework)
     return _Drafted(draft, prepare, partial(store.discard, name))
 

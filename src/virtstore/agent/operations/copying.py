@@ -185,7 +185,7 @@ def _received(place: Place, wanted: Wanted, outcome: Outcome, noted: tuple[str, 
 def _seen(place: Place, wanted: Wanted) -> Version | None:
     """The version of the image that is to be replaced; None where there is none."""
     if wanted.mode == "overwrite":
-        with suppress(NotFound), place.store.open(place.name) as old:
+        with suppress(NotFound), place.store.open(place.name, stored=True) as old:
             return old.version
     return None
 
@@ -202,7 +202,7 @@ def _publish(
     draft.finish()  # what fails from now on leaves it as partial
     if replaces:  # somebody may have begun to use it, or put another in its place
         place.store.refresh()
-        with suppress(NotFound), place.store.open(place.name) as old:
+        with suppress(NotFound), place.store.open(place.name, stored=True) as old:
             wanted.refuse_loss(agent, old)
             if seen := written(replaced, old.version) if replaced else "it was not there":
                 raise InUse(
@@ -286,7 +286,10 @@ def _is_draft(found: Stored) -> bool:
 
 def _require_room(place: Place, wanted: Wanted) -> None:
     require_attributes(place, wanted)
-    if wanted.mode != "contents" and not (wanted.archive or wanted.sparse or wanted.reflink):
+    reserved = not (
+        wanted.archive or wanted.sparse or wanted.reflink or place.store.container_of(place.name)
+    )
+    if wanted.mode != "contents" and reserved:
         require_room(place, wanted.size)
 
 
@@ -296,9 +299,10 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
     found = place.store.find(place.name)
     if found and found.dependents and wanted.mode == "overwrite":
         refuse_dependents(found, "delete them first")
-    with place.store.open(place.name, partial=partial) as image:
+    stored = wanted.mode != "contents"
+    with place.store.open(place.name, partial=partial, stored=stored) as image:
         wanted.refuse_loss(agent, image)
-        if wanted.mode != "contents":
+        if stored:
             return
         if found is None or found.was_image != "yes":
             require_raw(place, image)  # what is left of an image was one, whatever it begins with

@@ -26,7 +26,7 @@ _SECTOR: Final = 512
 def device_of(image: Image, *, lock: int = -1) -> Iterator[Device]:
     """The image as a device that tools can open."""
     with image.lend() as fd:
-        yield Device(fd, image.size, lock=lock)
+        yield Device(fd, image.size, lock=lock, keeps=image.keeps)
 
 
 def refuse_to_cut(image: Image, size: int) -> None:

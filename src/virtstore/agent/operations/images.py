@@ -56,20 +56,33 @@ def create(agent: Agent, request: CreateImage) -> Done:
         agent.policy.check_size(size)
         place.store.require_attributes(place.name)
         if request.dry_run:
-            if not request.thin and not request.sparse:
-                require_room(place, size)
-            space = "sparse, nothing of it" if request.sparse else "wholly"
-            step = f"create {place.path}, {format_size(size)}, {space} allocated and zeroed"
-            return Done(planned(place, size, step))
+            return Done(planned(place, size, _step_of_creation(place, request, size)))
         place.store.discard(place.name)  # a draft of something else must not become this
         agent.session.stage("allocating")
-        with place.store.draft(place.name, size, request.thin, sparse=request.sparse) as draft:
+        with place.store.draft(
+            place.name,
+            size,
+            request.thin,
+            sparse=request.sparse,
+            preallocate=request.preallocate,
+        ) as draft:
             if draft.holds != "zeros":
                 _zero(agent, draft)
             agent.session.stage("flushing")
             agent.session.progress(draft.size, draft.size)
             draft.publish(overwrite=False)
             return Done(changed(place, draft))
+
+
+def _step_of_creation(place: Place, request: CreateImage, size: int) -> str:
+    """What a dry run says. Raises `NoSpace` where so much could not be reserved."""
+    container = place.store.container_of(place.name)
+    nothing = request.sparse or (container and not request.preallocate)
+    if not request.thin and not nothing:
+        require_room(place, size)
+    space = "nothing of it" if nothing else "wholly"
+    kind = f" ({container})" if container else ", sparse" if request.sparse else ""
+    return f"create {place.path}, {format_size(size)}{kind}, {space} allocated, and zeroed"
 
 
 def delete(agent: Agent, request: DeleteImage) -> Done:
@@ -79,7 +92,7 @@ def delete(agent: Agent, request: DeleteImage) -> Done:
         partial = found.state == "partial"
         if found.dependents and not request.with_snapshots:
             refuse_dependents(found, "--with-snapshots removes them too")
-        with place.store.open(place.name, partial=partial) as image:
+        with place.store.open(place.name, partial=partial, stored=True) as image:
             agent.refuse_loss(image, forced=request.force_defined)
             size = image.size
         taken = found.snapshots if request.with_snapshots else ()
@@ -125,7 +138,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
 def _image_size(source: Place, target: Place) -> int | None:
     """Bytes of the image in an archive of which a snapshot is to be taken; None for an image.
     Raises where the snapshot's name promises something else than what it will be."""
-    with source.store.open(source.name) as image:
+    with source.store.open(source.name, stored=True) as image:
         found, foreign = what_is(source, image)
         if found:
             return found.image_size(image)

@@ -4,6 +4,7 @@ of what an image contains."""
 from __future__ import annotations
 
 import pwd
+import shlex
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,10 +31,14 @@ from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect_many
 from virtstore.filesystems.signs import signs_of_a_cut
+from virtstore.formats import disks
+from virtstore.formats.containers import Container
+from virtstore.formats.disks import VirtualDisk
 from virtstore.formats.foreign import Foreign
 from virtstore.location import canonical
 from virtstore.model import (
     Compression,
+    ContainerFormat,
     Entry,
     Filesystem,
     ImageInfo,
@@ -168,18 +173,20 @@ def _open(store: Store, found: Stored, stack: ExitStack) -> Image | None:
     """The image, or None for a volume that is not active: looking must not activate it."""
     if not found.active:
         return None
-    return stack.enter_context(store.open(found.name, partial=found.state == "partial"))
+    partial = found.state == "partial"
+    return stack.enter_context(store.open(found.name, partial=partial, stored=True))
 
 
 class _Packed(NamedTuple):
     """What a file holds, as far as its first bytes tell. `compression`: an archive's format;
     `size`: bytes of the image in it, or of the raw image; `foreign`: what else it is; `warnings`:
-    what is wrong with it."""
+    what is wrong with it; `disk`: what the header says of a container that can be opened."""
 
     compression: Compression | None
     size: int | None
     warnings: tuple[str, ...] = ()
     foreign: Foreign | None = None
+    disk: VirtualDisk | None = None
 
     @property
     def is_raw(self) -> bool:
@@ -202,6 +209,8 @@ def _describe_all(
         if deep and o.image and p.compression and o.found.state == "complete":
             with suppress(OSError):
                 packed[index], inside[id(o)] = _unfolded(o.image, p, p.compression)
+        if deep and p.disk:
+            inside[id(o)] = _in_container(o)
     uses = scan.of_each([o.image for o in opened if o.image])
     return [
         _describe(
@@ -213,6 +222,17 @@ def _describe_all(
         )
         for o, p in zip(opened, packed, strict=True)
     ]
+
+
+def _in_container(opened: _Opened) -> Contents:
+    """What is in the disk of a container, of which the header was found in order."""
+    try:
+        with opened.place.store.open(opened.place.name) as disk:
+            [found] = _inside([opened._replace(image=disk)], deep=True)
+            return found
+    except (Error, OSError) as error:
+        told = error.message if isinstance(error, Error) else error.strerror
+        return Contents(warnings=(f"what is in it was not looked at: {told}",))
 
 
 def _unfolded(image: Image, packed: _Packed, name: Compression) -> tuple[_Packed, Contents]:
@@ -259,6 +279,9 @@ def _describe(
             *_lost(store, opened, inside, packed.size),
         ),
         stored=_stored(opened, packed),
+        cluster_size=packed.disk.cluster_size if packed.disk else None,
+        internal_snapshots=packed.disk.snapshots if packed.disk else (),
+        bitmaps=packed.disk.bitmaps if packed.disk else (),
     )
 
 
@@ -324,6 +347,9 @@ def _packed(opened: _Opened) -> _Packed:
         found, foreign = what_is(opened.place, image)
     except OSError:  # it cannot be read, which is told when its file system is looked for
         return _Packed(None, image.size)
+    form = opened.place.store.container_of(opened.found.name)
+    if form and found is None and opened.found.state == "complete":
+        return _contained(opened, image, form)
     if found is None:
         return _unpacked(opened, image, foreign)
     try:
@@ -332,6 +358,17 @@ def _packed(opened: _Opened) -> _Packed:
         return _Packed(found.name, None, (error.message,))
     except OSError as error:
         return _Packed(found.name, None, (f"it cannot be read: {error.strerror}",))
+
+
+def _contained(opened: _Opened, image: Image, form: ContainerFormat) -> _Packed:
+    """What a file is that is a container by its name, or by the configuration."""
+    try:
+        disk = disks.examine(image, form)
+    except (Corrupt, Unsupported) as error:
+        told = error.message.replace("FILE", shlex.quote(opened.place.path))
+        return _Packed(None, None, (told,), Foreign(form, Container(form)))
+    container = Container(form, disk.size, disk.backing)
+    return _Packed(None, disk.size, (), Foreign(form, container), disk)
 
 
 def _unpacked(opened: _Opened, image: Image, foreign: Foreign | None) -> _Packed:

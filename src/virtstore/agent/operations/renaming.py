@@ -17,7 +17,7 @@ from virtstore.agent.operations.refusals import refuse_existing, refuse_fixed_pl
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.backends.kinds import RESERVED_SUFFIXES
-from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.errors import Corrupt, Error, Unsupported, UsageError
 from virtstore.model import Changed
 from virtstore.protocol import Done, RenameImage
 
@@ -30,7 +30,7 @@ def rename(agent: Agent, request: RenameImage) -> Done:
         )
     with agent.locked(request.path, "write", unzeroed=True) as place:
         refuse_fixed_place(place)
-        with place.store.open(place.name) as image:
+        with place.store.open(place.name, stored=True) as image:
             told = _told(place, image)
             if request.name == place.name:
                 return Done(msgspec.structs.replace(told, changed=False, dry_run=request.dry_run))
@@ -50,6 +50,9 @@ def rename(agent: Agent, request: RenameImage) -> Done:
 def _told(place: Place, image: Image) -> Changed:
     """The answer, but for the new name. The size of what is in an archive may not be known."""
     told = changed(place, image)
+    if place.store.container_of(place.name):
+        with suppress(Error), place.store.open(place.name) as disk:  # a damaged one has a name, too
+            return changed(place, disk)
     if not (archive := what_is(place, image).archive):
         return told
     size = None

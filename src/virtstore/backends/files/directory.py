@@ -16,12 +16,13 @@ from typing import Final
 
 import msgspec
 
-from virtstore import linux, names
+from virtstore import linux
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
     Capabilities,
     Image,
+    ImageDraft,
     Look,
     Readable,
     Store,
@@ -40,7 +41,6 @@ from virtstore.backends.files.file import (
 from virtstore.backends.files.sparse import SparseDraft
 from virtstore.backends.version import settled
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
-from virtstore.model import ContainerFormat
 from virtstore.units import format_size
 
 #: What the kernel says where there is no room, a quota's end, or no file can be so long.
@@ -55,8 +55,8 @@ _OF_NTFS_3G: Final = ".ntfs-3g-0000000001"
 
 
 class Directory(Store):
-    """One directory below a root; `fd` is an ordinary descriptor on it, which it owns. `format`:
-    the container that files are whose names say nothing, None where they are raw."""
+    """One directory below a root; `fd` is an ordinary descriptor on it, which it owns. What a file
+    holds is nothing to this class (container_directory.py)."""
 
     capabilities = Capabilities(
         archives=True,
@@ -64,22 +64,12 @@ class Directory(Store):
         unnote=f"setfattr -x {marks.LOST} {{path}}",
     )
 
-    def __init__(
-        self,
-        fd: int,
-        new_files: NewFiles | None = None,
-        format: ContainerFormat | None = None,
-    ) -> None:
+    def __init__(self, fd: int, new_files: NewFiles | None = None) -> None:
         self._fd = fd
         self._new_files = new_files or NewFiles()
-        self._format = format
 
     def close(self) -> None:
         os.close(self._fd)
-
-    def container_of(self, name: str) -> ContainerFormat | None:
-        """The container that a file called `name` is to be opened as; None: a raw image."""
-        return names.container_of(name, self._format)
 
     def identity(self, name: str) -> str:
         status = os.fstat(self._fd)
@@ -146,7 +136,13 @@ class Directory(Store):
                 return self._stored(candidate, status, device)
         return None
 
-    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
+    def open(
+        self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
+    ) -> Image:
+        return self.file(name, writable=writable, partial=partial)
+
+    def file(self, name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
+        """The file itself, opened, whatever is in it (see `open`)."""
         file = self._left(name) if partial else name
         return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
 
@@ -175,21 +171,28 @@ class Directory(Store):
             )
 
     def require_attributes(self, name: str, like: str | None = None) -> None:
-        with suppress(NotFound, PermissionError), self.open(name) as replaced:
+        with suppress(NotFound, PermissionError), self.file(name) as replaced:
             replaced.refuse_locked()
         wanted = to_have(self._fd, self._new_files, name, like)
         with final_names.trial(self._fd) as trial:
             attributes.give(trial, wanted)
 
     def draft(
-        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
-    ) -> FileDraft:
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
+    ) -> ImageDraft:
         if thin:
             raise Unsupported("a directory has no thin pools")
         draft = self._draft(name, SparseDraft if sparse else FileDraft)
         try:
             if draft.size == 0:
-                with suppress(NotFound, Denied, OSError), self.open(name) as replaced:
+                with suppress(NotFound, Denied, OSError), self.file(name) as replaced:
                     draft.match_copy_on_write(replaced)
             if draft.size > size:
                 draft.truncate(size)
@@ -203,8 +206,11 @@ class Directory(Store):
             raise
         return draft
 
-    def rework(
-        self, name: str, before: Callable[[Image], None] = lambda image: None
+    def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> ImageDraft:
+        return self._reworked(name, before)
+
+    def _reworked(
+        self, name: str, before: Callable[[Image], None], *, reserve: bool = True
     ) -> ReworkedFile:
         stored = self.find(name)
         if stored is None:
@@ -213,10 +219,11 @@ class Directory(Store):
         file = name if stored.state == "complete" else self._left(name)
         image = ReworkedFile(self._open_regular(file, os.O_RDWR), self._fd, name, self._new_files)
         try:
-            # One that was copied in by hand may be sparse, and writing must not fail half-way.
-            self._refuse_what_does_not_fit(stored.size - stored.allocated)
+            if reserve:  # one that was copied in by hand may be sparse; writing must not fail then
+                self._refuse_what_does_not_fit(stored.size - stored.allocated)
             image.claim(ours=stored.state == "complete")
-            image.reserve(image.size)
+            if reserve:
+                image.reserve(image.size)
             if stored.state == "complete":
                 self._refuse_partial_beside(name)
                 image.in_place.begin(before, settled(image))
@@ -252,13 +259,13 @@ class Directory(Store):
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         # It is closed before it goes: FUSE and NFS keep what is open.
-        with self.open(name) as image:  # refuses what is no image
+        with self.file(name) as image:  # refuses what is no image
             image.refuse_locked()
         os.unlink(name, dir_fd=self._fd)
         final_names.flush(self._fd)
 
     def rename(self, name: str, new: str) -> None:
-        with self.open(name) as image:  # as in `remove`
+        with self.file(name) as image:  # as in `remove`
             image.refuse_locked()
         final_names.change(self._fd, name, new)
 
@@ -279,7 +286,7 @@ class Directory(Store):
                 left.claim(ours=True)
 
     def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
-        with self.open(name, writable=True) as image:
+        with self.file(name, writable=True) as image:
             longer = size > image.size
             self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
             try:
@@ -298,19 +305,19 @@ class Directory(Store):
         return marks.losses(self._fd, name)
 
     def note_losses(self, name: str, note: str) -> bool:
-        with self.open(name, writable=True) as image:
+        with self.file(name, writable=True) as image:
             noted = image.note_losses(note)
             image.flush()
             return noted
 
     def shrink(self, name: str, size: int) -> None:
-        with self.open(name, writable=True) as image:
+        with self.file(name, writable=True) as image:
             image.truncate(size)
             image.flush()
             image.unmark()
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
-        with self.open(name) as image:
+        with self.file(name) as image:
             draft = self._draft(new)
             try:
                 with draft:
@@ -329,20 +336,23 @@ class Directory(Store):
         """See the contract. A directory undoes nothing. Where its file system has extended
         attributes, one notes that the change was begun. The note stays until the image is cut or
         `forget_remnants` is called, as what the change left behind does."""
-        with self.open(name, writable=True) as image:
+        with self.file(name, writable=True) as image:
             image.mark(max(end, image.marked(contents)), contents)
         yield name
 
     def remnants(self, name: str, contents: str) -> int:
-        with self.open(name) as image:
+        with self.file(name) as image:
             return image.marked(contents)
 
     def forget_remnants(self, name: str) -> None:
-        with self.open(name, writable=True) as image:
+        with self.file(name, writable=True) as image:
             image.unmark()
 
-    def frozen(self, name: str) -> FileImage:
-        with self.open(name) as image:
+    def frozen(self, name: str) -> Image:
+        return self._frozen(name)
+
+    def _frozen(self, name: str) -> FileImage:
+        with self.file(name) as image:
             # A file without a name: nothing to remove, even if the machine dies.
             copy = FileImage(final_names.nameless(self._fd))
             try:

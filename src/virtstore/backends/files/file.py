@@ -31,7 +31,7 @@ from virtstore.backends.base import (
     Version,
     nothing,
 )
-from virtstore.backends.descriptor import DescriptorImage
+from virtstore.backends.descriptor import DescriptorImage, extents_of
 from virtstore.backends.files import attributes, final_names, leftovers, marks
 from virtstore.backends.files.attributes import Attributes
 from virtstore.backends.in_place import InPlace
@@ -64,6 +64,10 @@ class FileImage(DescriptorImage):
     @property
     def allocated(self) -> int:
         return os.fstat(self._fd).st_blocks * 512
+
+    @property
+    def descriptor(self) -> int:
+        return self._fd
 
     @cached_property
     def identity(self) -> Identity:
@@ -110,15 +114,7 @@ class FileImage(DescriptorImage):
             self._write_zeros(offset, length)
 
     def extents(self) -> Iterator[Extent]:
-        offset, size = 0, self.size
-        while offset < size:
-            data = self._seek(offset, os.SEEK_DATA, size)
-            if data > offset:
-                yield Extent(offset, data - offset, "zero")
-            hole = self._seek(data, os.SEEK_HOLE, size) if data < size else size
-            if hole > data:
-                yield Extent(data, hole - data, "data")
-            offset = hole
+        return extents_of(self._fd)
 
     def reserve(self, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
         """Make the file `size` bytes long, with all its space allocated. Holes become zeros. A
@@ -178,16 +174,6 @@ class FileImage(DescriptorImage):
             data = self.read_at(offset, min(CHUNK, end - offset))
             for run in _ZEROS.finditer(data):
                 self._write_zeros(offset + run.start(), run.end() - run.start())
-
-    def _seek(self, offset: int, whence: int, size: int) -> int:
-        try:
-            return min(os.lseek(self._fd, offset, whence), size)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # lseek(2): no data behind this offset
-                return size
-            if error.errno in linux.CANNOT:  # all of it counts as data
-                return offset if whence == os.SEEK_DATA else size
-            raise
 
 
 class FileDraft(FileImage, ImageDraft):

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from virtstore import linux
 from virtstore.backends.base import Store
 from virtstore.backends.files import places
+from virtstore.backends.files.container_directory import ContainerDirectory
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import NewFiles
 from virtstore.backends.root import Root, WrongValue
@@ -101,7 +102,7 @@ class DirectoryRoot(Root, frozen=True):
             fd = linux.open_beneath(anchor, inside or ".", os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             places.refuse_unreachable(error, self.path, anchor, inside)
-        return Directory(fd, self.new_files, "qcow2" if self.format == "qcow2" else None)
+        return ContainerDirectory(fd, self.new_files, "qcow2" if self.format == "qcow2" else None)
 
     def describe(self, store: Store, access: Access) -> tuple[DirectoryInfo, str]:
         assert isinstance(store, Directory)

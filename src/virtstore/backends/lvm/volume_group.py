@@ -114,7 +114,9 @@ class VolumeGroup(Store):
         self._volumes.find(name)  # refuses what is no image
         return super().find(name)
 
-    def open(self, name: str, *, writable: bool = False, partial: bool = False) -> VolumeImage:
+    def open(
+        self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
+    ) -> VolumeImage:
         found = self._left(name) if partial else self._volumes.get(name)
         if found is None:
             raise NotFound("no such image")
@@ -125,7 +127,14 @@ class VolumeGroup(Store):
         names.refuse_too_long(self.name, name)
 
     def draft(
-        self, name: str, size: int, thin: str | None = None, *, sparse: bool = False
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
     ) -> VolumeDraft:
         if sparse:
             raise Unsupported("a volume group reserves its volumes, but for those in a thin pool")

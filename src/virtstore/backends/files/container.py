@@ -1,0 +1,197 @@
+"""The disk in a container (qcow2, VMDK, VDI, VHDX), open as an image, and as a draft.
+
+What is read and written is the file that QEMU's storage daemon serves (exporter.py). What the image
+*is* are the facts of the container's own file: identity, version, allocated space, marks, names.
+Before the daemon gets the file, our own reader has looked at its header (`formats.disks`).
+
+Reading passes the page cache of the served file by; writing may not (exporter.py). What the daemon
+reads and writes of the container is in the cache as with any file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from virtstore import linux
+from virtstore.backends.base import Holds, Identity, ImageDraft, PageCache, Version
+from virtstore.backends.descriptor import DescriptorCache, DescriptorImage, extents_of, read_from
+from virtstore.backends.files import container_tools
+from virtstore.backends.files.file import FileDraft, FileImage, ReworkedFile
+from virtstore.errors import InUse
+from virtstore.exporter import DISK, Export, Node
+from virtstore.formats import disks
+from virtstore.model import ContainerFormat, Extent
+
+#: Seconds that the daemon of an agent which was killed may take to let go of an image.
+_LINGERING: Final = 1.0
+
+
+class ContainerImage(DescriptorImage):
+    """The disk in the container `file`, which this owns. Raises `Corrupt`, `Unsupported` and
+    `InUse`."""
+
+    def __init__(self, file: FileImage, form: ContainerFormat, *, writable: bool = False) -> None:
+        try:
+            disks.examine(file, form)
+            if writable:
+                container_tools.check(file.descriptor, mend_leaks=True)
+            self._export = _exported(file, form, writable)
+        except BaseException:
+            file.close()
+            raise
+        super().__init__(self._export.fd)
+        self._file, self._form, self._writable = file, form, writable
+
+    @property
+    def container(self) -> ContainerFormat | None:
+        return self._form
+
+    @property
+    def size(self) -> int:
+        # Another daemon may have changed it, which this one does not see.
+        return super().size if self._writable else disks.examine(self._file, self._form).size
+
+    @property
+    def allocated(self) -> int:
+        return self._file.allocated
+
+    @property
+    def identity(self) -> Identity:
+        return self._file.identity
+
+    @property
+    def version(self) -> Version:
+        return self._file.version
+
+    @property
+    def keeps(self) -> tuple[int, ...]:
+        return (self._export.keeps,)
+
+    @property
+    def cache(self) -> PageCache:
+        return _WholeFile(self._file.descriptor) if self._writable else super().cache
+
+    def extents(self) -> Iterator[Extent]:
+        return extents_of(self._fd)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return read_from(self._export.direct, offset, length)
+
+    def zero(self, offset: int, length: int) -> None:
+        linux.zero_range(self._fd, offset, length)  # punching holes would answer, and not zero
+
+    def truncate(self, size: int) -> None:
+        """Make the disk `size` bytes long; what is new reads as zeros."""
+        os.ftruncate(self._fd, size)
+
+    def flush(self) -> None:
+        if self._writable:
+            super().flush()
+        self._file.flush()
+
+    def settle(self) -> None:
+        """Flush, end the daemon, and check what it left. Nothing is read or written afterwards."""
+        if self._export.fd < 0:
+            return
+        self.flush()
+        self._export.close()
+        self._file.flush()
+        container_tools.check(self._file.descriptor)
+
+    def close(self) -> None:
+        self._export.close()
+        self._file.close()
+
+
+class _WholeFile(DescriptorCache):
+    """The cache of a container that is written. Where in it a range of its disk lies, only the
+    daemon knows: so all of the file is meant."""
+
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
+        return []
+
+    def let_go(self, offset: int, length: int) -> None:
+        super().let_go(0, 0)
+
+    def write_out(self, offset: int, length: int, *, wait: bool) -> None:
+        super().write_out(0, 0, wait=wait)
+
+
+class ContainerDraft(ContainerImage, ImageDraft):
+    """The disk in a container that is being made; `file` is a qcow2 already. It can be published,
+    but not written, once it is finished."""
+
+    def __init__(self, file: FileDraft, *, holds: Holds) -> None:
+        super().__init__(file, "qcow2", writable=True)
+        self.holds = holds
+        self._draft = file
+        self._size = super().size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def whole(self) -> bool:  # type: ignore[override]
+        return self._draft.whole
+
+    def note_losses(self, note: str) -> bool:
+        return self._draft.note_losses(note)
+
+    def finish(self) -> None:
+        self.settle()
+        self._draft.finish()
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
+        self._draft.publish(overwrite=overwrite, like=like)
+
+
+class ReworkedContainer(ContainerDraft):
+    """A container whose disk is changed in place."""
+
+    def __init__(self, file: ReworkedFile) -> None:
+        super().__init__(file, holds="kept")
+        self._in_place = file.in_place
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._in_place.lose_name()
+        super().write_at(offset, data)
+
+    def zero(self, offset: int, length: int) -> None:
+        self._in_place.lose_name()
+        super().zero(offset, length)
+
+    def finish(self) -> None:
+        if self._in_place.named and self._export.fd >= 0:
+            self._in_place.require_same()
+        super().finish()
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
+        if not self._in_place.named:
+            self._draft.publish(overwrite=False)
+
+
+def _exported(file: FileImage, form: ContainerFormat, writable: bool) -> Export:
+    nodes, fd = _nodes(file.descriptor, form, writable), file.descriptor
+    deadline = time.monotonic() + _LINGERING
+    while True:
+        try:
+            return Export(nodes, pass_fds=[fd], writable=writable)
+        except InUse:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def _nodes(fd: int, form: ContainerFormat, writable: bool) -> list[Node]:
+    """QEMU's nodes for the file and the disk in it. Whoever only reads takes no lock that would
+    keep a guest from starting, and none that would keep us from looking at a running one's."""
+    how: Node = {"read-only": not writable, "force-share": not writable}
+    file: Node = {"driver": "file", "filename": f"/proc/self/fd/{fd}", "node-name": "file", **how}
+    alone: Node = {"backing": None} if form == "qcow2" else {}
+    return [file, {"driver": form, "file": "file", "node-name": DISK, **how, **alone}]

@@ -1,0 +1,150 @@
+"""A directory of which some files are containers: what is done to one is done to the disk in it.
+
+A file's name says that it is one, or the directory's configuration (`names.container_of`). All
+that is about the file is `Directory`'s: names, drafts, marks, sharing blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Callable
+
+from virtstore import names
+from virtstore.backends.base import Image, ImageDraft, Look, nothing
+from virtstore.backends.files import container_tools
+from virtstore.backends.files.container import ContainerDraft, ContainerImage, ReworkedContainer
+from virtstore.backends.files.directory import Directory
+from virtstore.backends.files.file import FileDraft, NewFiles
+from virtstore.backends.version import settled
+from virtstore.errors import Corrupt, NoSpace, Unsupported
+from virtstore.formats import disks
+from virtstore.model import ContainerFormat
+
+
+class ContainerDirectory(Directory):
+    """See `Directory`. `format`: the container that files are whose names say nothing, None where
+    they are raw."""
+
+    def __init__(
+        self, fd: int, new_files: NewFiles | None = None, format: ContainerFormat | None = None
+    ) -> None:
+        super().__init__(fd, new_files)
+        self._format = format
+
+    def container_of(self, name: str) -> ContainerFormat | None:
+        return names.container_of(name, self._format)
+
+    def open(
+        self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
+    ) -> Image:
+        form = None if stored else self.container_of(name)
+        if form is None:
+            return self.file(name, writable=writable, partial=partial)
+        if writable:
+            _require_written(form)
+        try:
+            file = self.file(name, writable=writable, partial=partial)
+            return ContainerImage(file, form, writable=writable)
+        except (Corrupt, Unsupported) as error:
+            if not partial:
+                error.message = error.message.replace("FILE", shlex.quote(name))
+                raise
+            return self.file(name, writable=writable, partial=partial)
+
+    def draft(
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
+    ) -> ImageDraft:
+        form = None if stored else self.container_of(name)
+        if form is None:
+            return super().draft(name, size, thin, sparse=sparse)
+        if thin:
+            raise Unsupported("a directory has no thin pools")
+        _require_written(form)
+        file = self._draft(name)
+        try:
+            kept = _holds_disk_of(file, size)
+            if not kept:
+                file.truncate(0)
+                if preallocate:
+                    self._refuse_what_does_not_fit(size)
+                container_tools.make(file.descriptor, size, preallocate=preallocate)
+        except BaseException:
+            file.close()
+            self.discard(name)
+            raise
+        return ContainerDraft(file, holds="kept" if kept else "zeros")
+
+    def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> ImageDraft:
+        form = self.container_of(name)
+        if form is None:
+            return super().rework(name, before)
+        _require_written(form)
+        file = self._reworked(name, before, reserve=False)
+        disk = ReworkedContainer(file)
+        if file.in_place.named:  # opening it may have written to it: which bitmaps are in use
+            file.in_place.begin(before, settled(file))
+        return disk
+
+    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+        form = self.container_of(name)
+        if form is None:
+            return super().grow(name, size, in_use=in_use, between=between)
+        return self._set_size(name, form, size)
+
+    def shrink(self, name: str, size: int) -> None:
+        form = self.container_of(name)
+        if form is None:
+            return super().shrink(name, size)
+        self._set_size(name, form, size)
+        with self.file(name, writable=True) as file:
+            file.unmark()
+        return None
+
+    def _set_size(self, name: str, form: ContainerFormat, size: int) -> None:
+        _require_written(form)
+        with self.file(name, writable=True) as file:
+            file.refuse_locked()
+        with ContainerImage(self.file(name, writable=True), form, writable=True) as disk:
+            if disk.size == size:
+                return
+            try:
+                disk.truncate(size)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise NoSpace(f"no room for the tables of a disk of {size} bytes") from None
+                raise
+            disk.settle()
+
+    def frozen(self, name: str) -> Image:
+        form, copy = self.container_of(name), self._frozen(name)
+        return ContainerImage(copy, form) if form else copy
+
+
+def _require_written(form: ContainerFormat) -> None:
+    """Raises `Unsupported` for a container that is only read here."""
+    if form not in names.WRITTEN:
+        raise Unsupported(
+            f"a {form} container is only read here; copy it to a name that ends in .qcow2 or .img,"
+            " and change that"
+        )
+
+
+def _holds_disk_of(file: FileDraft, size: int) -> bool:
+    """Whether a draft that was left holds a disk of this size, with which a copy can go on."""
+    if not file.size:
+        return False
+    try:
+        if disks.examine(file, "qcow2").size != size:
+            return False
+        container_tools.check(file.descriptor, mend_leaks=True)
+    except (Corrupt, Unsupported):
+        return False
+    return True

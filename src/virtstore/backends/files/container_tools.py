@@ -1,0 +1,51 @@
+"""qemu-img on a container that is an open descriptor: made, and checked.
+
+It reads what a guest may have written, so it is confined, and given nothing but the descriptor. A
+backing file is never opened: `"backing": null` says so, which only QEMU's JSON can say.
+
+Sources: qemu-img(1), also for its exit statuses. Host tools needed: qemu-img (Debian: qemu-utils).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from virtstore import run
+from virtstore.errors import Corrupt, Error, NoSpace
+
+#: Seconds. A check reads all tables: some hundred MiB of the largest images.
+_CHECKING: Final = 3600.0
+#: Exit statuses of `qemu-img check`.
+_CLEAN, _CORRUPT, _LEAKS = 0, 2, 3
+
+
+def make(fd: int, size: int, *, preallocate: bool = False) -> None:
+    """Make the empty file `fd` a qcow2 with a disk of `size` bytes, zeros. `preallocate`: all of
+    its space is reserved. Raises `NoSpace`."""
+    options = "compat=1.1" + (",preallocation=falloc" if preallocate else "")
+    file = f"/proc/self/fd/{fd}"
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, file, str(size)]
+    done = run.run(argv, pass_fds=[fd], confined=True, sets_length=True, timeout=_CHECKING)
+    if done.status:
+        if "No space left" in done.complaint:
+            raise NoSpace(f"no room for a container of {size} bytes: {done.complaint}")
+        raise Error(f"qemu-img could not make a qcow2: {done.complaint}")
+
+
+def check(fd: int, *, mend_leaks: bool = False) -> None:
+    """Have the tables of the qcow2 `fd` checked. Clusters that nobody uses, as a crash leaves
+    them, are no damage; they are given back with `mend_leaks`, for which `fd` is open for writing.
+    Raises `Corrupt`."""
+    argv = ["qemu-img", "check", "-q", *(["-r", "leaks"] if mend_leaks else ["-U"])]
+    done = run.run([*argv, _alone(fd)], pass_fds=[fd], confined=True, timeout=_CHECKING)
+    if done.status not in (_CLEAN, _LEAKS):
+        raise Corrupt(
+            f"its tables are damaged, as `qemu-img check` found ({done.complaint}); restore it from"
+            " a backup, or try `qemu-img check -r all` on a copy of the file"
+        )
+
+
+def _alone(fd: int) -> str:
+    file = {"driver": "file", "filename": f"/proc/self/fd/{fd}"}
+    return "json:" + json.dumps({"driver": "qcow2", "file": file, "backing": None})

@@ -1,0 +1,165 @@
+"""A disk that QEMU's storage daemon serves as a plain file: a descriptor of its contents.
+
+The daemon runs in bubblewrap, without a network and with no file but the descriptors that it
+inherits. It mounts the disk by FUSE in a mount namespace of its own, where the file is opened
+through /proc. So nothing is mounted on the host, however this ends, and an image that takes the
+daemon over has gained nothing but itself.
+
+The daemon ends when nobody holds the descriptor `keeps` any more: not with this process, because a
+tool that changes a disk and outlives us needs it until it is done.
+
+Nothing may be written past the page cache, nor by mappings: QEMU 7.2 keeps a request's bytes in one
+buffer until they are written, and a second request to write, meanwhile, overwrites them there
+("fuse: Copy write buffer content before polling" mended that). Through the cache the kernel sends
+one such request at a time, as it holds the file's lock until it is answered. Requests to read are
+no longer than the head of one to write, of which nothing is needed any more.
+
+Sources: qemu-storage-daemon(1), QEMU's QMP reference, fuse(4), bwrap(1). Host tools needed:
+qemu-storage-daemon (Debian: qemu-system-common), bubblewrap.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from virtstore import run, sandbox
+from virtstore.errors import Corrupt, Error, InUse
+from virtstore.text import remark
+
+#: A node of QEMU's block layer, as QMP's `blockdev-add` takes it.
+Node = Mapping[str, object]
+
+DAEMON: Final = "qemu-storage-daemon"
+#: The name of the node that is served.
+DISK: Final = "disk"
+
+_MOUNT_POINT: Final = "/run/disk"
+#: Seconds that a daemon may take to serve a disk, on a machine under load, and to end.
+_PATIENCE: Final = 60.0
+#: The daemon, and beside it who ends it: reading fails once nobody has the other end open. The
+#: daemon is its namespace's first process, which a signal reaches only once it is waited for; and
+#: with which all others of the namespace end. dash reads from no descriptor of two digits.
+_SCRIPT: Final = '(read -r _ </proc/self/fd/{fd}; while kill $$; do sleep 0.1; done) & exec "$@"'
+_LOCKED: Final = ("Failed to get", "lock")
+
+
+class Export:
+    """The disk of the node `DISK`, served as long as this is open. `fd` is open on its contents,
+    and `direct`, for reading, past the page cache, which is several times as fast. Raises `InUse`
+    where somebody else has the image locked, and `Corrupt` for whatever else the daemon does not
+    open."""
+
+    def __init__(
+        self, nodes: Sequence[Node], *, pass_fds: Sequence[int], writable: bool = False
+    ) -> None:
+        self._process, self.keeps, inside = _started(nodes, pass_fds, writable)
+        self.fd = self.direct = -1
+        try:
+            self._await_service()
+            flags = os.O_RDWR if writable else os.O_RDONLY
+            path = f"/proc/{inside}/root{_MOUNT_POINT}"
+            self.fd = os.open(path, flags | os.O_CLOEXEC)
+            self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the daemon, which writes out what it holds. A tool that outlives us keeps it."""
+        for fd in (self.fd, self.direct, self.keeps):
+            if fd >= 0:
+                with suppress(OSError):  # it died: who wrote was told so by fsync
+                    os.close(fd)
+        self.fd = self.direct = self.keeps = -1
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream:
+                with suppress(OSError):
+                    stream.close()
+
+    def _await_service(self) -> None:
+        """Wait until it greets, which it does once all of its command line is carried out."""
+        greeting = self._process.stdout
+        assert greeting is not None
+        ready, _, _ = select.select([greeting], [], [], _PATIENCE)
+        if not ready:
+            self._process.kill()
+            raise Error(f"{DAEMON} did not serve the disk within {_PATIENCE:.0f} s")
+        if not greeting.readline():
+            self._refuse()
+
+    def _refuse(self) -> None:
+        said = self._process.stderr.read() if self._process.stderr else b""
+        lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+        told = next((line for line in lines if DAEMON in line), lines[-1] if lines else "nothing")
+        told = remark(told.rpartition("}: ")[2])  # behind the command line that it repeats
+        if all(word in told for word in _LOCKED):
+            raise InUse(f"somebody else has it open, as QEMU's lock on it says ({told})")
+        raise Corrupt(f"QEMU's {DAEMON} does not open it: {told}")
+
+
+def _started(
+    nodes: Sequence[Node], pass_fds: Sequence[int], writable: bool
+) -> tuple[subprocess.Popen[bytes], int, int]:
+    """The daemon, the descriptor that keeps it, and the number of a process in its namespaces."""
+    empty = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    told, tell = os.pipe()
+    ended, keeps = os.pipe()
+    try:
+        with run.users_of(pass_fds) as users:
+            process = subprocess.Popen(
+                _command(nodes, writable, users, empty, tell, ended),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(*pass_fds, *users, empty, tell, ended),
+                env=run.environment(),
+                start_new_session=True,
+            )
+    except BaseException:
+        os.close(told)
+        os.close(keeps)
+        raise
+    finally:
+        for fd in (empty, tell, ended):
+            os.close(fd)
+    with open(told, "rb") as facts:
+        return process, keeps, _child_in(facts.read())
+
+
+def _child_in(facts: bytes) -> int:
+    """The process that bubblewrap says it started; 0 where it started none."""
+    with suppress(ValueError, TypeError, KeyError):
+        return int(json.loads(facts)["child-pid"])
+    return 0
+
+
+def _command(
+    nodes: Sequence[Node],
+    writable: bool,
+    users: Sequence[int],
+    empty: int,
+    tell: int,
+    ended: int,
+) -> list[str]:
+    export = f"type=fuse,id=export,node-name={DISK},mountpoint={_MOUNT_POINT},allow-other=off"
+    return [
+        run.require("bwrap"),
+        *sandbox.system(),
+        *sandbox.file_server(_MOUNT_POINT, empty),
+        *sandbox.namespaces(users, administers=True),
+        *("--as-pid-1", "--info-fd", str(tell)),
+        "--",
+        *("/bin/sh", "-c", _SCRIPT.format(fd=ended), "sh"),
+        *run.bounded(run.require(DAEMON)),
+        *(word for node in nodes for word in ("--blockdev", json.dumps(node))),
+        *("--export", f"{export},writable={'on' if writable else 'off'}"),
+        *("--chardev", "stdio,id=monitor", "--monitor", "monitor"),
+    ]

@@ -1,0 +1,64 @@
+"""What a confined tool sees of the host, as words for bubblewrap's command line.
+
+Programs and libraries, read-only; a /dev and a /tmp of its own; no network, no other process, and
+no image but what it inherits as a descriptor. Source: bwrap(1).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+#: Links into /usr on a merged system, directories of their own elsewhere.
+_TOPS: Final = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+
+
+def system() -> list[str]:
+    """The words that give a tool the host's programs."""
+    return [
+        *("--ro-bind", "/usr", "/usr"),
+        *(word for top in _TOPS if os.path.lexists(top) for word in _mirror(top)),
+        *("--dev", "/dev"),
+        *("--proc", "/proc"),
+        *("--tmpfs", "/tmp"),
+        *("--chdir", "/"),
+    ]
+
+
+def namespaces(users: Sequence[int], *, administers: bool = False) -> list[str]:
+    """The words that give a tool namespaces of its own. `users`: the descriptor of one of users
+    that is there already, if any (user_namespace.py). `administers`: it may mount what it likes, in
+    its own namespace, where it is root."""
+    mounting = ("--cap-add", "CAP_SYS_ADMIN") if administers else ()
+    if not users:
+        root = ("--uid", "0", "--gid", "0") if administers else ()
+        return ["--unshare-all", *root, *mounting]
+    return [
+        *("--userns", str(users[0])),
+        *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_OVERRIDE", *mounting),
+        *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
+        "--unshare-cgroup-try",
+    ]
+
+
+def namesake(fd: int) -> tuple[str, ...]:
+    """Something harmless, a directory, that has the name which the descriptor has outside."""
+    name = os.readlink(f"/proc/self/fd/{fd}")
+    return () if name.startswith("/usr/") else ("--dir", name)
+
+
+def file_server(mount_point: str, empty: int) -> list[str]:
+    """The words that let a tool which administers its namespaces mount a file of its own by FUSE
+    (fuse(4)), upon `mount_point`. `empty`: a descriptor that is at its end."""
+    return [
+        *("--dev-bind", "/dev/fuse", "/dev/fuse"),
+        *("--tmpfs", os.path.dirname(mount_point)),
+        *("--file", str(empty), mount_point),
+    ]
+
+
+def _mirror(top: str) -> tuple[str, ...]:
+    if os.path.islink(top):
+        return ("--symlink", os.readlink(top), top)
+    return ("--ro-bind", top, top)
