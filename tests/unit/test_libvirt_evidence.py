@@ -153,3 +153,24 @@ def test_thousands_of_domains_are_asked_about_in_few_calls(answers: Path) -> Non
     assert len(portions) < 10
     assert [command for portion in portions for command in portion][-1].endswith(uuids[-1])
     assert all(sum(len(each) + 40 for each in portion) < 128 << 10 for portion in portions)
+
+
+def test_a_disk_that_qemu_decrypts_or_shows_a_part_of_has_no_format(answers: Path) -> None:
+    disk = (
+        '<disk type="file"><driver type="raw"/><source file="/x/{0}.img">{1}</source>'
+        '<target dev="{0}"/></disk>'
+    )
+    disks = [
+        disk.format("vda", ""),
+        disk.format("vdb", '<encryption format="luks"/>'),
+        disk.format("vdc", '<slices><slice type="storage" offset="0" size="512"/></slices>'),
+    ]
+    xml = f"<domain id='1'><name>web</name><devices>{''.join(disks)}</devices></domain>"
+    script = _VIRSH.replace("$LIST", _UUID).replace("$INFO", "State: running")
+    says(answers, script.replace('"$XML"', f"'{xml.replace(chr(39), chr(34))}'"))
+    (web,) = domains()
+    assert [(each.source, each.driver_format) for each in web.disks] == [
+        ("/x/vda.img", "raw"),
+        ("/x/vdb.img", ""),
+        ("/x/vdc.img", ""),
+    ]

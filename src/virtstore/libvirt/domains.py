@@ -27,8 +27,9 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 class DomainDisk(msgspec.Struct, frozen=True):
     """A disk of a domain. `source` is a path, or empty where it is none (a disk on the network, an
-    empty drive). `backing`: the paths that libvirt knows behind it, the nearest first; it knows
-    them while the domain runs."""
+    empty drive). `driver_format`: empty where the guest sees something else than what is there,
+    because of encryption or a slice. `backing`: the paths that libvirt knows behind it, the nearest
+    first; it knows them while the domain runs."""
 
     target: str
     type: str
@@ -134,11 +135,17 @@ def _disk(disk: Element) -> DomainDisk:
         _attribute(disk, "target", "dev"),
         disk.get("type", ""),
         _source(disk),
-        _attribute(disk, "driver", "type"),
+        "" if _is_translated(disk) else _attribute(disk, "driver", "type"),
         disk.find("readonly") is not None,
         disk.find("shareable") is not None,
         tuple(path for store in disk.iter("backingStore") if (path := _source(store))),
     )
+
+
+def _is_translated(disk: Element) -> bool:
+    """Whether QEMU decrypts the source, or shows a part of it."""
+    parts = ("encryption", "source/encryption", "source/slices")
+    return any(disk.find(part) is not None for part in parts)
 
 
 def _source(disk: Element) -> str:

@@ -34,7 +34,11 @@ def tell_domains(image: Image) -> Seen:
     """Have the domains that run on a raw image see how long it is. One that cannot be told is a
     warning: the image has grown, and the domain sees that from its next start on."""
     changed, warnings = False, []
-    for domain, disk in _raw(running_disks(image)):
+    running = running_disks(image)
+    for domain, disk in running:
+        if not disk.driver_format:  # its QEMU would make the file longer than was reserved
+            warnings.append(f"domain {domain.name} sees the new size from its next start on")
+    for domain, disk in _raw(running):
         try:
             if lengthen(domain, disk, image.size):
                 changed = True
