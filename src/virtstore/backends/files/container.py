@@ -20,7 +20,7 @@ from virtstore.backends.base import Holds, Identity, ImageDraft, PageCache, Vers
 from virtstore.backends.descriptor import DescriptorCache, DescriptorImage, extents_of, read_from
 from virtstore.backends.files import container_tools
 from virtstore.backends.files.file import FileDraft, FileImage, ReworkedFile
-from virtstore.errors import InUse
+from virtstore.errors import InUse, Unsupported
 from virtstore.exporter import DISK, Export, Node
 from virtstore.formats import disks
 from virtstore.model import ContainerFormat, Extent
@@ -35,7 +35,7 @@ class ContainerImage(DescriptorImage):
 
     def __init__(self, file: FileImage, form: ContainerFormat, *, writable: bool = False) -> None:
         try:
-            disks.examine(file, form)
+            _refuse_overlay(disks.examine(file, form))
             if writable:
                 container_tools.check(file.descriptor, mend_leaks=True)
             self._export = _exported(file, form, writable)
@@ -174,6 +174,17 @@ class ReworkedContainer(ContainerDraft):
         self.finish()
         if not self._in_place.named:
             self._draft.publish(overwrite=False)
+
+
+def _refuse_overlay(disk: disks.VirtualDisk) -> None:
+    """Raises `Unsupported` for a disk of which a part is in another file: the daemon gets none but
+    the container's own, and zeros would be read instead."""
+    if disk.backing:
+        raise Unsupported(
+            f"it is an overlay of {disk.backing}, without which its disk is not whole, and that is"
+            " not read here; `qemu-img convert -f qcow2 -O qcow2 FILE NEW.qcow2` makes a whole"
+            " image of both"
+        )
 
 
 def _exported(file: FileImage, form: ContainerFormat, writable: bool) -> Export:

@@ -142,7 +142,8 @@ def _holds_disk_of(file: FileDraft, size: int) -> bool:
     if not file.size:
         return False
     try:
-        if disks.examine(file, "qcow2").size != size:
+        disk = disks.examine(file, "qcow2")
+        if disk.size != size or disk.backing:
             return False
         container_tools.check(file.descriptor, mend_leaks=True)
     except (Corrupt, Unsupported):
