@@ -46,7 +46,8 @@ _PATIENCE: Final = 60.0
 #: daemon is its namespace's first process, which a signal reaches only once it is waited for; and
 #: with which all others of the namespace end. dash reads from no descriptor of two digits.
 _SCRIPT: Final = '(read -r _ </proc/self/fd/{fd}; while kill $$; do sleep 0.1; done) & exec "$@"'
-_LOCKED: Final = ("Failed to get", "lock")
+#: What QEMU's programs say of an image that somebody else has locked.
+LOCKED: Final = ("Failed to get", "lock")
 
 
 class Export:
@@ -100,7 +101,7 @@ class Export:
         lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
         told = next((line for line in lines if DAEMON in line), lines[-1] if lines else "nothing")
         told = remark(told.rpartition("}: ")[2])  # behind the command line that it repeats
-        if all(word in told for word in _LOCKED):
+        if all(word in told for word in LOCKED):
             raise InUse(f"somebody else has it open, as QEMU's lock on it says ({told})")
         raise Corrupt(f"QEMU's {DAEMON} does not open it: {told}")
 

@@ -5,8 +5,10 @@ Sources: libvirt's "Domain XML format" (disks, backingStore) and virsh(1).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -52,6 +54,19 @@ class Domain(msgspec.Struct, frozen=True):
     disks: tuple[DomainDisk, ...]
     active: bool = False
     next_disks: tuple[DomainDisk, ...] = ()
+
+
+def driver_formats() -> dict[tuple[int, int], set[str]]:
+    """The formats in which domains have files as disks, by each file's device and inode; nothing
+    where libvirt does not answer."""
+    found: dict[tuple[int, int], set[str]] = {}
+    with suppress(Error):
+        for domain in domains():
+            for disk in (*domain.disks, *domain.next_disks):
+                with suppress(OSError):
+                    file = os.stat(disk.source)
+                    found.setdefault((file.st_dev, file.st_ino), set()).add(disk.driver_format)
+    return found
 
 
 def domains() -> tuple[Domain, ...]:

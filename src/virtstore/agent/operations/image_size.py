@@ -90,7 +90,8 @@ def _losses(contents: Contents, size: int) -> tuple[str, ...]:
 
 def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Iterator[str]:
     """The steps of a growth. Raises `NoSpace`."""
-    if stored(place).type in ("file", "lvm"):  # others reserve nothing
+    # Others reserve nothing.
+    if stored(place).type in ("file", "lvm") and image.container is None:
         require_room(place, size - image.size)
     if unzeroed is not None:
         yield f"zero {place.path} from byte {unzeroed} on, which a growth that was cut short left"

@@ -90,7 +90,8 @@ def live_size(place: Place, image: Image) -> int | None:
 
 def _container(place: Place, image: Image) -> tuple[Domain, DomainDisk] | None:
     """The running domain that has a qcow2, and the disk that it is there."""
-    if not (foreign := what_is(place, image).foreign) or foreign.name != "qcow2":
+    foreign = what_is(place, image).foreign
+    if "qcow2" not in (image.container, foreign and foreign.name):
         return None
     disks = running_disks(image)
     return next((found for found in disks if found[1].driver_format == "qcow2"), None)

@@ -20,6 +20,7 @@ from virtstore.backends.base import Holds, Identity, ImageDraft, PageCache, Vers
 from virtstore.backends.descriptor import DescriptorCache, DescriptorImage, extents_of, read_from
 from virtstore.backends.files import container_tools
 from virtstore.backends.files.file import FileDraft, FileImage, ReworkedFile
+from virtstore.backends.files.sparse import runs
 from virtstore.errors import InUse, Unsupported
 from virtstore.exporter import DISK, Export, Node
 from virtstore.formats import disks
@@ -133,6 +134,14 @@ class ContainerDraft(ContainerImage, ImageDraft):
     @property
     def size(self) -> int:
         return self._size
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        contents = data if isinstance(data, (bytes, bytearray)) else bytes(data)
+        for start, end, empty in runs(contents, offset):
+            if empty:  # such clusters take no room
+                super().zero(offset + start, end - start)
+            else:
+                super().write_at(offset + start, memoryview(contents)[start:end])
 
     @property
     def whole(self) -> bool:  # type: ignore[override]

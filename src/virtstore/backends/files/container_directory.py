@@ -7,8 +7,11 @@ that is about the file is `Directory`'s: names, drafts, marks, sharing blocks.
 from __future__ import annotations
 
 import errno
+import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property
 
 from virtstore import names
 from virtstore.backends.base import Image, ImageDraft, Look, nothing
@@ -17,8 +20,10 @@ from virtstore.backends.files.container import ContainerDraft, ContainerImage, R
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import FileDraft, NewFiles
 from virtstore.backends.version import settled
-from virtstore.errors import Corrupt, NoSpace, Unsupported
-from virtstore.formats import disks
+from virtstore.errors import Corrupt, Denied, NoSpace, NotFound, Unsupported
+from virtstore.formats import containers, disks
+from virtstore.libvirt import virsh
+from virtstore.libvirt.domains import driver_formats
 from virtstore.model import ContainerFormat
 
 
@@ -33,7 +38,25 @@ class ContainerDirectory(Directory):
         self._format = format
 
     def container_of(self, name: str) -> ContainerFormat | None:
-        return names.container_of(name, self._format)
+        return names.container_of(name, self._format) or self._of_domain(name)
+
+    def _of_domain(self, name: str) -> ContainerFormat | None:
+        """The container that libvirt's domains have a file as whose name says nothing. They are
+        asked only where its contents look like that, which alone would tell nothing: a guest can
+        write a header into its raw disk."""
+        if names.archive_format(name) or not virsh.is_there():
+            return None
+        with suppress(NotFound, Denied, OSError), self.file(name) as file:
+            found = containers.detect(file)
+            status = os.fstat(file.descriptor)
+            known = self._driver_formats.get((status.st_dev, status.st_ino)) if found else None
+            if found and known == {found.format}:
+                return found.format if found.format in names.OPENED else None
+        return None
+
+    @cached_property
+    def _driver_formats(self) -> Mapping[tuple[int, int], set[str]]:
+        return driver_formats()
 
     def open(
         self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False

@@ -12,7 +12,8 @@ import json
 from typing import Final
 
 from virtstore import run
-from virtstore.errors import Corrupt, Error, NoSpace
+from virtstore.errors import Corrupt, Error, InUse, NoSpace
+from virtstore.exporter import LOCKED
 
 #: Seconds. A check reads all tables: some hundred MiB of the largest images.
 _CHECKING: Final = 3600.0
@@ -36,10 +37,14 @@ def make(fd: int, size: int, *, preallocate: bool = False) -> None:
 def check(fd: int, *, mend_leaks: bool = False) -> None:
     """Have the tables of the qcow2 `fd` checked. Clusters that nobody uses, as a crash leaves
     them, are no damage; they are given back with `mend_leaks`, for which `fd` is open for writing.
-    Raises `Corrupt`."""
+    Raises `Corrupt`, and `InUse` where a guest has it locked."""
     argv = ["qemu-img", "check", "-q", *(["-r", "leaks"] if mend_leaks else ["-U"])]
     done = run.run([*argv, _alone(fd)], pass_fds=[fd], confined=True, timeout=_CHECKING)
-    if done.status not in (_CLEAN, _LEAKS):
+    if done.status not in (_CLEAN, _CORRUPT, _LEAKS):
+        if all(word in done.stderr.decode("utf-8", "replace") for word in LOCKED):
+            raise InUse(f"somebody else has it open, as QEMU's lock on it says ({done.complaint})")
+        raise Error(f"`qemu-img check` could not look at it: {done.complaint}")
+    if done.status == _CORRUPT:
         raise Corrupt(
             f"its tables are damaged, as `qemu-img check` found ({done.complaint}); restore it from"
             " a backup, or try `qemu-img check -r all` on a copy of the file"

@@ -50,7 +50,7 @@ class SparseDraft(FileDraft):
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         contents = data if isinstance(data, (bytes, bytearray)) else bytes(data)
-        for start, end, empty in _runs(contents, offset):
+        for start, end, empty in runs(contents, offset):
             if empty and not self._solid:
                 self.zero(offset + start, end - start)
             else:
@@ -68,7 +68,7 @@ class SparseDraft(FileDraft):
             ) from None
 
 
-def _runs(data: bytes | bytearray, offset: int) -> Iterator[tuple[int, int, bool]]:
+def runs(data: bytes | bytearray, offset: int) -> Iterator[tuple[int, int, bool]]:
     """The runs (start, end) of blocks of `data`, which is to lie at byte `offset` of a file, and
     whether a run is all zeros."""
 
