@@ -59,7 +59,7 @@ torture: setup
 	    tests/lab/inside/test_volume_contract.py tests/lab/inside/test_other_filesystems.py \
 	    tests/lab/test_a_machine_boots.py \
 	    tests/lab/test_power_cuts_resize.py tests/lab/inside/test_filesystems_mounted_*.py \
-	    tests/lab/inside/test_resize_volumes.py tests/lab/inside/test_volumes_guarded.py \
+	    tests/lab/inside/test_resize_volumes.py tests/lab/inside/test_volumes_live.py tests/lab/inside/test_volumes_guarded.py \
 	    tests/lab/inside/test_volumes_snapshots.py tests/lab/inside/test_volumes_thin.py \
 	    tests/tools/test_filesystems_ext_*.py tests/tools/test_filesystems_ntfs_hostile.py \
 	    tests/tools/test_live.py \

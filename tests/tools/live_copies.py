@@ -87,10 +87,10 @@ def job(libvirt: LibvirtHost, name: str) -> str | None:
     return None
 
 
-def begin_other_job(libvirt: LibvirtHost, name: str, socket: str = "other.sock") -> str:
+def begin_other_job(libvirt: LibvirtHost, name: str) -> str:
     """Begins a backup job that is no copy's; returns its description."""
     number = libvirt.virsh("domid", name)
-    path = f"{SOCKETS}/domain-{number}-{name}/{socket}"
+    path = f"{SOCKETS}/domain-{number}-{name}/other.sock"
     xml = libvirt.directory / "job.xml"
     xml.write_text(
         f"<domainbackup mode='pull'><server transport='unix' socket='{path}'/><disks>"

@@ -183,7 +183,7 @@ def _socket_of_job(uuid: str) -> str | None:
     try:
         told = virsh.call("backup-dumpxml", uuid)
     except Error as error:
-        if "no domain backup job" in error.message or not virsh.is_active(uuid):
+        if "no domain backup job" in error.message or virsh.says_gone(error):
             return None
         raise
     try:

@@ -95,7 +95,7 @@ def _thaw(uuid: str) -> None:
             virsh.call("domfsthaw", uuid)
             return
         except Error as error:
-            if not virsh.is_active(uuid):
+            if virsh.says_gone(error):
                 return
             if time.monotonic() > deadline:
                 raise Error(

@@ -52,12 +52,11 @@ def call(*words: str, timeout: float = 60) -> str:
     return done.stdout.decode("utf-8", "replace")
 
 
-def is_active(uuid: str) -> bool:
-    """Whether a domain runs, or is paused."""
-    try:
-        return call("domstate", uuid).strip() not in ("", "shut off", "crashed")
-    except Error:  # it is gone
-        return False
+def says_gone(error: Error) -> bool:
+    """Whether a command failed because its domain does not run any more. One that libvirt did not
+    answer tells nothing of that."""
+    gone = ("failed to get domain", "domain is not running")
+    return any(words in error.message for words in gone)
 
 
 def _portions(commands: Sequence[str]) -> list[list[str]]:
