@@ -160,6 +160,8 @@ def _own_status(told: Page) -> Iterator[str]:
 def _options(options: Iterable[Option]) -> Iterator[str]:
     for option in options:
         value = f" {typed(option.value_synopsis)}" if option.value else ""
+        if option.choices and not option.value:
+            value = f"[={typed(option.value_synopsis)}]"
         yield tagged(bold(option.names_synopsis) + value, option.meaning)
 
 

@@ -51,6 +51,9 @@ def test_a_running_domains_disk_is_copied_as_it_was_at_one_moment(
         libvirt.wait_for_writes("web.img", 2)
     else:
         copied = backups.copy("web.qcow2")
+        backups.copy("web.qcow2", "copy.qcow2")
+        same = ("qemu-img", "check", "-q", str(backups.path / "copy.qcow2"))
+        subprocess.run(same, check=True)
     contents = (backups.path / "copy.img").read_bytes()
     assert copied.size == len(contents) == guest.NEEDED + guest.FIRST
     assert contents.startswith(guest.boot_sector()[: guest.SECTOR // 2])

@@ -64,6 +64,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
         "copy /x",
         "copy /x /y --format rar",
         "copy /x /y --level high",
+        "copy --quiesce /x /y",
+        "copy /x /y --live --quiesce=perhaps",
         "copy-contents /x /y --archive",
         "copy /x a:",
         "compress /x --format none",
@@ -214,6 +216,8 @@ def test_a_wrong_command_line_is_told_what_to_write(
         ("--config=info info /x", "info --config=info /x"),
         ("--level -3 copy /x /y", "copy --level -3 /x /y"),
         ("-n --level 3 copy /x /y --archive", "copy -n --level 3 /x /y --archive"),
+        ("--quiesce copy /x /y --live", "copy --quiesce /x /y --live"),
+        ("--quiesce=try copy /x /y", "copy --quiesce=try /x /y"),
         ("--help", "--help"),
         ("--help copy", "copy --help"),
         ("-q -v", "-q -v"),
@@ -222,6 +226,13 @@ def test_a_wrong_command_line_is_told_what_to_write(
 )
 def test_the_verb_is_found_behind_options(words: str, ordered: str) -> None:
     assert verb_first(words.split()) == ordered.split()
+
+
+def test_a_flag_that_may_have_a_value_takes_no_other_word_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(AssertionError, match="an agent was started"):
+        run(monkeypatch, "copy", "--live", "--quiesce", "a:/x", "b:/y")
 
 
 def test_the_options_of_every_command_are_known_before_the_command_line_is_read() -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 class Option(NamedTuple):
     """`names`: the long one first. `value`: what its value is called; "" for a flag. `choices`: all
-    values that there are, if they are few."""
+    values that there are, if they are few; of a flag, those that may follow it behind a `=`."""
 
     names: tuple[str, ...]
     value: str
@@ -25,7 +25,9 @@ class Option(NamedTuple):
 
     @property
     def synopsis(self) -> str:
-        """As it is listed: `-q, --quiet` or `--format zstd|lz4`."""
+        """As it is listed: `-q, --quiet`, `--format zstd|lz4` or `--quiesce[=try]`."""
+        if self.choices and not self.value:
+            return f"{self.names_synopsis}[={self.value_synopsis}]"
         return f"{self.names_synopsis} {self.value_synopsis}".rstrip()
 
 

@@ -36,6 +36,9 @@ def _whole_number(_: object, tokens: Sequence[Token]) -> int:
 #: What stands for `-`, which looks like an option to who reads the words. Nobody can type it.
 PIPE_WORD: Final = "\0-"
 
+#: Flags that may have a value, behind a `=` only.
+MAY_HAVE_VALUE: Final = frozenset({"--quiesce"})
+
 #: A number that is no size, such as a partition's or a level.
 Number = Annotated[int | None, Parameter(allow_leading_hyphen=True, converter=_whole_number)]
 #: `--force-defined`, of the commands after which a domain that is shut off misses something.

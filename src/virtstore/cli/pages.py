@@ -12,7 +12,7 @@ from cyclopts import Argument
 from virtstore.cli.commands import COMMANDS, Group
 from virtstore.cli.common_options import COMMON, CONFIG, Option
 from virtstore.cli.docstrings import read
-from virtstore.cli.parsing import parser_of
+from virtstore.cli.parsing import is_flag, parser_of
 
 #: What the value of an option is called, where that is not the option's own name.
 _VALUES: Final = {
@@ -89,8 +89,8 @@ def _operand(argument: Argument) -> Operand:
 
 def _option(argument: Argument) -> Option:
     names = argument.names
-    flag = bool(argument.negatives) or not argument.token_count()[0]
-    choices = () if flag else tuple(argument.get_choices(force=True) or ())
+    flag = bool(argument.negatives) or is_flag(argument)
+    choices = tuple(argument.get_choices(force=True) or ())
     value = "" if flag else _VALUES.get(names[0]) or _value_name(argument)
     return Option(names, value, choices, _meaning(argument))
 

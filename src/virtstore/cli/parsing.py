@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import import_module
+from typing import get_args
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Argument, CycloptsError, Parameter
 
 from virtstore.cli.commands import COMMANDS
-from virtstore.cli.options import PIPE_WORD
+from virtstore.cli.options import MAY_HAVE_VALUE, PIPE_WORD
 from virtstore.cli.usage import usage_error
 
 
@@ -17,10 +18,17 @@ def call(verb: str, words: list[str]) -> int | None:
     `UsageError` for words that it does not take."""
     app = parser_of(verb)
     try:
-        status: int | None = app(with_pipes(verb, words), exit_on_error=False, print_error=False)
+        told = with_pipes(verb, _apart(words))
+        status: int | None = app(told, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         raise usage_error(app, error, verb) from None
     return status
+
+
+def _apart(words: list[str]) -> list[str]:
+    """The words of a command, flags that may have a value in a form that does not take the next
+    word for it."""
+    return [f"{word}=yes" if word in MAY_HAVE_VALUE else word for word in words]
 
 
 def with_pipes(verb: str, words: list[str]) -> list[str]:
@@ -54,6 +62,11 @@ def has_value(option: str) -> bool:
         name
         for verb in COMMANDS
         for argument in parser_of(verb).assemble_argument_collection()
-        if argument.token_count()[0]
+        if not is_flag(argument)
         for name in argument.names
     }
+
+
+def is_flag(argument: Argument) -> bool:
+    """Whether an option needs no value. It may have one behind a `=` (`--quiesce=try`)."""
+    return not argument.token_count()[0] or bool in get_args(argument.hint)

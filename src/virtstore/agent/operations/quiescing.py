@@ -24,7 +24,7 @@ def running_on(place: Place, option: str) -> tuple[Domain, str]:
             f"this host has no libvirt that answers, and {option} is for what a domain of libvirt's"
             " has; --snapshot copies an image as it is at one moment where its storage can"
         )
-    with place.store.open(place.name) as image:
+    with place.store.open(place.name, stored=True) as image:  # QEMU has a container's disk
         identity = image.identity
     off = []
     for domain in domains():
