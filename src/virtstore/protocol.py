@@ -357,6 +357,7 @@ class GrowImage(Ask[Done], frozen=True):
     path: str
     size: str
     dry_run: bool = False
+    sparse: bool = False
 
 
 class ShrinkImage(Ask[Done], frozen=True):

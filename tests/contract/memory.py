@@ -270,7 +270,17 @@ class Memory(Store):
         if was_image:
             self.reworked.pop(name, None)
 
-    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Look = nothing,
+        sparse: bool = False,
+    ) -> None:
+        if sparse:
+            raise Unsupported("all bytes take room in memory")
         contents = self.open(name).contents
         old, start = len(contents), self.unzeroed(name)
         self._extend(contents, size, _OLD_DATA)

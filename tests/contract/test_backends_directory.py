@@ -200,11 +200,17 @@ def test_a_file_system_that_cannot_reserve_space_gets_zeros_written(
         assert draft.read_at(0, 100) == b"\xff" * 10 + bytes(50) + b"\xff" * 40
 
 
-def test_a_sparse_file_grows_whole(store: Directory, tmp_path: Path) -> None:
+def test_a_sparse_file_keeps_its_holes_when_it_grows_until_they_are_to_be_reserved(
+    store: Directory, tmp_path: Path
+) -> None:
     with (tmp_path / "x.img").open("wb") as file:
-        file.truncate(1 << 20)
-    store.grow("x.img", 2 << 20)
-    assert (tmp_path / "x.img").stat().st_blocks * 512 >= 2 << 20
+        file.truncate(8 << 20)
+    store.grow("x.img", 9 << 20)
+    assert 1 << 20 <= (tmp_path / "x.img").stat().st_blocks * 512 < 2 << 20
+    store.grow("x.img", 20 << 20, sparse=True)
+    assert (tmp_path / "x.img").stat().st_blocks * 512 < 2 << 20
+    store.reserve("x.img")
+    assert (tmp_path / "x.img").stat().st_blocks * 512 >= 20 << 20
 
 
 def test_a_directory_knows_its_file_system(store: Directory, tmp_path: Path) -> None:

@@ -6,9 +6,23 @@ from __future__ import annotations
 import pytest
 
 from virtstore.backends.base import Store
-from virtstore.errors import NotFound
+from virtstore.digest import CHUNK
+from virtstore.errors import NotFound, Unsupported
 
-from .stores import SIZE, Stopped, contents, listed, make, padded, reserved, rounded, state, stop
+from .stores import (
+    DATA,
+    SIZE,
+    Stopped,
+    Subject,
+    contents,
+    listed,
+    make,
+    padded,
+    reserved,
+    rounded,
+    state,
+    stop,
+)
 
 
 def test_what_is_grown_is_zeros_wholly_allocated_even_where_data_was_before(store: Store) -> None:
@@ -20,6 +34,26 @@ def test_what_is_grown_is_zeros_wholly_allocated_even_where_data_was_before(stor
     assert contents(store) == padded(store, left)
     with store.open("x.img") as image:
         assert image.allocated >= reserved(store)
+
+
+def test_a_growth_that_is_to_be_sparse_is_zeros_of_which_nothing_is_reserved(
+    store: Store, subject: Subject
+) -> None:
+    make(store)
+    if not store.capabilities.sparse:
+        with pytest.raises(Unsupported):
+            store.grow("x.img", 3 * SIZE, sparse=True)
+    else:
+        store.grow("x.img", 64 * CHUNK, sparse=True)
+        with store.open("x.img") as image:
+            assert image.allocated < SIZE + CHUNK or not subject.holes
+        assert contents(store) == DATA.ljust(64 * CHUNK, b"\0")
+    with store.open("x.img") as image:
+        size, before = image.size, image.read_at(0, image.size)
+    store.reserve("x.img")
+    assert contents(store) == before
+    with store.open("x.img") as image:
+        assert image.allocated >= reserved(store, size)
 
 
 def test_growing_to_what_it_has_and_shrinking_to_that_change_nothing(store: Store) -> None:

@@ -99,16 +99,16 @@ def grown_without_zeroing(store: Memory, name: str, size: int, **_: object) -> N
 
 
 def grown_and_left_so(
-    store: Memory, name: str, size: int, *, in_use: bool = False, between: Look = nothing
+    store: Memory, name: str, size: int, *, between: Look = nothing, **options: bool
 ) -> None:
-    GROW(store, name, size, in_use=True, between=between)
+    GROW(store, name, size, between=between, **(options | {"in_use": True}))
 
 
 def cut_back_in_use(
-    store: Memory, name: str, size: int, *, in_use: bool = False, between: Look = nothing
+    store: Memory, name: str, size: int, *, between: Look = nothing, **options: bool
 ) -> None:
     try:
-        GROW(store, name, size, in_use=in_use, between=between)
+        GROW(store, name, size, between=between, **options)
     except BaseException:
         store.not_zeroed.clear()
         raise
@@ -236,6 +236,14 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     "grow: old data is left": (Memory, "grow", grown_without_zeroing),
     "grow: a failure leaves the new size": (Memory, "grow", grown_and_left_so),
     "grow: what is not zeroed is forgotten": (Memory, "grow", cut_back_in_use),
+    "grow: sparse is not heeded": (
+        *(Memory, "grow"),
+        lambda store, name, size, sparse=False, **options: GROW(store, name, size, **options),
+    ),
+    "reserve: the contents are lost": (
+        *(Memory, "reserve"),
+        lambda store, name: store.images[name].__setitem__(0, 0),
+    ),
     "lend: a copy": (MemoryImage, "lend", lent_as_a_copy),
     "let_go: what was not on the disk is lost": (MemoryImage, "cache", property(Losing)),
     "write_out: zeros are": (MemoryImage, "cache", property(WritingZeros)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,37 @@ def test_what_cannot_be_sparse_is_refused_before_anything_is_done(images: Path) 
     refused = command("copy", source, "-", "--sparse", status=11)
     assert (refused.stdout, "leave --sparse out" in refused.stderr) == ("", True)
     assert sorted(images.iterdir()) == before
+
+
+def test_a_sparse_image_grows_beyond_its_disk_only_if_that_is_asked_for(images: Path) -> None:
+    new = images / "new.img"
+    command("create", new, "1T", "--sparse")
+    for dry in ([], ["--dry-run"]):
+        assert told("grow", new, "+1T", *dry, status=7)["error"]["code"] == "no-space"
+        assert (new.stat().st_size, allocated(new)) == (TIB, 0)
+    assert "with nothing reserved" in command("grow", new, "+1T", "--sparse", "--dry-run").stdout
+    assert told("grow", new, "+1T", "--sparse")["size"] == 2 * TIB
+    assert allocated(new) == 0
+    assert told("grow", new, "+1M")["size"] == 2 * TIB + MIB
+    assert MIB <= allocated(new) < 2 * MIB
+
+
+def test_a_tool_gets_no_sparse_image(images: Path) -> None:
+    image = images / "x.img"
+    os.truncate(image, 64 * MIB)
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", image, "32M"], check=True)
+    before = allocated(image)
+    command("growfs", image, "--dry-run")
+    assert allocated(image) == before
+    command("growfs", image)
+    assert allocated(image) >= 64 * MIB
+
+
+def test_a_sparse_image_for_which_there_is_no_room_is_not_resized(images: Path) -> None:
+    image = images / "x.img"
+    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", image], check=True)
+    os.truncate(image, TIB)
+    before = allocated(image)
+    for dry in (["--dry-run"], []):
+        assert told("growfs", image, "1G", *dry, status=7)["error"]["code"] == "no-space"
+    assert allocated(image) == before

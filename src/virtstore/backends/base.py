@@ -439,11 +439,25 @@ class Store(Protocol):
         that was asked for."""
         ...
 
-    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = ...) -> None:
-        """Make an image longer; its new space is reserved and zero. A failure leaves the old size,
-        unless the image is `in_use` (see `unzeroed`). `between` is called while the new space is
-        zeroed, and may raise. Raises `NoSpace`."""
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Look = ...,
+        sparse: bool = False,
+    ) -> None:
+        """Make an image longer; its new space is reserved, unless it is to be `sparse`, and zero. A
+        failure leaves the old size, unless the image is `in_use` (see `unzeroed`). `between` is
+        called while the new space is zeroed, and may raise. Raises `NoSpace`, and `Unsupported` as
+        `draft`."""
         ...
+
+    def reserve(self, name: str) -> None:
+        """Reserve all space of an image, so that nothing written to it meets a full disk; what it
+        holds stays. Raises `NoSpace`."""
+        return
 
     def unzeroed(self, name: str) -> int | None:
         """The byte from which on an image may hold old data of others, beside its own, because a

@@ -251,8 +251,18 @@ class BlockDevice(Store):
         if was_image:
             raise Unsupported(_FIXED)
 
-    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Look = nothing,
+        sparse: bool = False,
+    ) -> None:
         """See the contract. All space that a device has is reserved."""
+        if sparse:
+            raise Unsupported(_FIXED)
         with self.open(name) as image:
             if size > image.size:
                 raise Unsupported(_FIXED)

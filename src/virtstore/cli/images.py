@@ -137,9 +137,17 @@ def rename(
     )
 
 
-def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) -> None:
+def grow(
+    location: str,
+    size: _SignedSize,
+    /,
+    *,
+    sparse: Annotated[bool, Parameter(negative=())] = False,
+    options: Changing = _DEFAULTS,
+) -> None:
     """Make an image larger; the new space reads as zeros.
 
+    The new space is allocated. A sparse image keeps the holes that it has.
     The guest of a libvirt domain that runs sees that at once. What is on the disk is its to grow.
 
     Parameters
@@ -148,6 +156,9 @@ def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) 
         The image.
     size
         The size that it is to have, or +SIZE for so much more.
+    sparse
+        In a directory: allocate nothing of the new space. Where the disk is full the guest's writes
+        fail.
 
     Examples
     --------
@@ -155,7 +166,7 @@ def grow(location: str, size: _SignedSize, /, *, options: Changing = _DEFAULTS) 
     virtstore grow a:/dev/vg0/web +5G
     """
     check_size(size, "+SIZE")
-    change(lambda image, how: image.grow(size, **how), options, location)
+    change(lambda image, how: image.grow(size, sparse=sparse, **how), options, location)
 
 
 def shrink(

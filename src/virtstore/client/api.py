@@ -443,11 +443,16 @@ class Image:
         return self.host._change(request, "rename", progress)
 
     def grow(
-        self, size: Size, *, dry_run: bool = False, progress: ProgressCallback | None = None
+        self,
+        size: Size,
+        *,
+        sparse: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
     ) -> Changed:
-        """Make the image `size` long, or longer by `"+SIZE"`; the new space is zeros. Raises
-        `NoSpace`."""
-        request = protocol.GrowImage(self.path, _text(size), dry_run)
+        """Make the image `size` long, or longer by `"+SIZE"`; the new space is zeros, and reserved
+        unless it is to be `sparse`, in a file. Raises `NoSpace`, `Unsupported`."""
+        request = protocol.GrowImage(self.path, _text(size), dry_run, sparse)
         return self.host._change(request, "grow", progress)
 
     def shrink(

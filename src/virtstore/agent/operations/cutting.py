@@ -39,7 +39,7 @@ def cut_free_space(work: Work, size: int | None, why: Error, *, dry_run: bool) -
     if target < present:
         _refuse(work, target)
     if dry_run:
-        return promise(work, resize_plan.cut(work.subject, present, target), notes)
+        return promise(work, resize_plan.cut(work.subject, present, target), notes, fills=False)
     if target == present:
         return answer(work, None, notes=notes)
     with writing(work, work.place.name) as image:

@@ -20,6 +20,7 @@ from virtstore.agent.operations import lost
 from virtstore.agent.operations.cut_checks import device_of, first_data, refuse_to_cut
 from virtstore.agent.operations.live_growth import Seen, grow_container, tell_domains
 from virtstore.agent.operations.live_growth import steps as live_steps
+from virtstore.agent.operations.refusals import require_sparse
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Error, InUse, Unsafe, UsageError
@@ -37,6 +38,8 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         if done := grow_container(agent, place, image, request.size, dry_run=request.dry_run):
             return done
         require_raw(place, image)
+        if request.sparse:
+            require_sparse(place)
         size = parse_target_size(request.size, image.size)
         if size < image.size:
             raise UsageError(
@@ -62,13 +65,14 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         if size > image.size:
             told = (*_losses(contents, image.size), *noted)
         if request.dry_run:
-            steps = (*_growing(place, image, size, unzeroed), *live_steps(image))
+            growing = _growing(place, image, size, unzeroed, sparse=request.sparse)
+            steps = (*growing, *live_steps(image))
             return Done(planned(place, size, *steps, warnings=told))
         if size > image.size:
             told = (*told, *lost.note_before_growth(place, contents, image.size))
         before = image.size
         agent.session.stage("allocating")
-        _grow(agent, place, image, size)
+        _grow(agent, place, image, size, sparse=request.sparse)
         grown = image.size != before or unzeroed is not None
         told = (*told, *tell_domains(image).warnings)
         return Done(changed(place, image, changed=grown, warnings=told))
@@ -88,18 +92,21 @@ def _losses(contents: Contents, size: int) -> tuple[str, ...]:
     return tuple(f"before it grew: {each}" for each in found)
 
 
-def _growing(place: Place, image: Image, size: int, unzeroed: int | None) -> Iterator[str]:
+def _growing(
+    place: Place, image: Image, size: int, unzeroed: int | None, *, sparse: bool
+) -> Iterator[str]:
     """The steps of a growth. Raises `NoSpace`."""
-    # Others reserve nothing.
-    if stored(place).type in ("file", "lvm") and image.container is None:
+    reserves = stored(place).type in ("file", "lvm") and image.container is None
+    if reserves and not sparse:
         require_room(place, size - image.size)
     if unzeroed is not None:
         yield f"zero {place.path} from byte {unzeroed} on, which a growth that was cut short left"
     if size > image.size:
-        yield f"grow {place.path} from {format_size(image.size)} to {format_size(size)}"
+        how = ", with nothing reserved" if sparse else ""
+        yield f"grow {place.path} from {format_size(image.size)} to {format_size(size)}{how}"
 
 
-def _grow(agent: Agent, place: Place, image: Image, size: int) -> None:
+def _grow(agent: Agent, place: Place, image: Image, size: int, *, sparse: bool) -> None:
     """Grow an image, also one that somebody uses. Raises `InUse` where somebody begins to use it
     meanwhile."""
     uses = agent.uses(image)
@@ -111,7 +118,7 @@ def _grow(agent: Agent, place: Place, image: Image, size: int) -> None:
                 f"somebody began to use it while its new space was being zeroed ({list_uses(new)})"
             )
 
-    place.store.grow(place.name, size, in_use=uses.in_use, between=look)
+    place.store.grow(place.name, size, in_use=uses.in_use, between=look, sparse=sparse)
 
 
 def _refuse_to_zero(agent: Agent, image: Image, start: int) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from virtstore.agent.container import require_raw
-from virtstore.agent.context import Agent, changed, planned
+from virtstore.agent.context import Agent, changed, planned, require_room
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.cut_checks import device_of, refuse_to_write_upon_the_unknown
 from virtstore.agent.policy import Place
@@ -159,22 +159,33 @@ def _is_as_it_was(work: Work) -> bool:
 def fill_holes(work: Work) -> None:
     """Reserve all space that a tool may write to, so that a full disk stops the tool before it
     begins: ntfsresize does not survive that half-way."""
-    with work.place.store.open(work.place.name) as image:
-        size = image.size
-    work.place.store.grow(work.place.name, size)
+    work.place.store.reserve(work.place.name)
 
 
-def promise(work: Work, plan: ResizePlan, notes: tuple[str, ...] = ()) -> Done:
-    """The answer to a dry run."""
+def promise(
+    work: Work, plan: ResizePlan, notes: tuple[str, ...] = (), *, fills: bool = True
+) -> Done:
+    """The answer to a dry run. `fills`: the real run begins with `fill_holes`. Raises `NoSpace`."""
+    steps = plan.steps(work.place.path)
+    if steps and fills:
+        require_room(work.place, _holes(work))
     told = planned(
         work.place,
         plan.after.disk if plan.after else plan.disk,
-        *plan.steps(work.place.path),
+        *steps,
         partition=work.subject.number,
         filesystem=_named(work, plan.after.filesystem if plan.after else None),
         warnings=(*work.notes, *notes),
     )
     return Done(told)
+
+
+def _holes(work: Work) -> int:
+    """The bytes that `fill_holes` takes."""
+    store = work.place.store
+    with store.open(work.place.name) as image:
+        reserves = store.capabilities.sparse and image.container is None
+        return image.size - image.allocated if reserves else 0
 
 
 def answer(

@@ -116,11 +116,24 @@ class ContainerDirectory(Directory):
             file.in_place.begin(before, settled(file))
         return disk
 
-    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Look = nothing,
+        sparse: bool = False,
+    ) -> None:
         form = self.container_of(name)
         if form is None:
-            return super().grow(name, size, in_use=in_use, between=between)
+            return super().grow(name, size, in_use=in_use, between=between, sparse=sparse)
         return self._set_size(name, form, size)
+
+    def reserve(self, name: str) -> None:
+        """See the contract. Of a container's disk nothing can be reserved afterwards."""
+        if self.container_of(name) is None:
+            super().reserve(name)
 
     def shrink(self, name: str, size: int) -> None:
         form = self.container_of(name)

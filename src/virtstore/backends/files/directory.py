@@ -285,18 +285,39 @@ class Directory(Store):
             with FileDraft(fd, self._fd, file, self._new_files) as left:
                 left.claim(ours=True)
 
-    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Look = nothing,
+        sparse: bool = False,
+    ) -> None:
         with self.file(name, writable=True) as image:
-            longer = size > image.size
-            self._refuse_what_does_not_fit(size - image.allocated)  # holes are filled too
+            present = image.size
             try:
-                image.reserve(size, in_use=in_use, between=between)
+                if sparse:
+                    image.truncate(max(size, present))
+                else:
+                    self._refuse_what_does_not_fit(size - present)
+                    image.reserve(size, start=present, in_use=in_use, between=between)
             except OSError as error:
                 _explain(error, size)
                 raise
             image.flush()
-            if longer:
+            if size > present:
                 image.unmark()
+
+    def reserve(self, name: str) -> None:
+        with self.file(name, writable=True) as image:
+            self._refuse_what_does_not_fit(image.size - image.allocated)
+            try:
+                image.reserve(image.size)
+            except OSError as error:
+                _explain(error, image.size)
+                raise
+            image.flush()
 
     def unzeroed(self, name: str) -> int | None:
         return None  # what a file system reserves reads as zeros

@@ -116,33 +116,36 @@ class FileImage(DescriptorImage):
     def extents(self) -> Iterator[Extent]:
         return extents_of(self._fd)
 
-    def reserve(self, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
-        """Make the file `size` bytes long, with all its space allocated. Holes become zeros. A
-        failure leaves the old length. `in_use`: somebody may be writing to it; so its holes are not
-        filled, and a failure leaves the length up to which it was zeroed. `between` is called now
-        and then while zeros are written, and may raise."""
+    def reserve(
+        self, size: int, *, start: int = 0, in_use: bool = False, between: Look = nothing
+    ) -> None:
+        """Make the file `size` bytes long, at least as long as it is, with all space behind byte
+        `start` allocated. Holes there become zeros. A failure leaves the old length. `in_use`:
+        somebody may be writing to it; so a failure leaves the length up to which it was zeroed.
+        `between` is called now and then while zeros are written, and may raise."""
         present = self.size
+        if size <= start:
+            return
         try:
-            self._allocate(size, present, in_use=in_use, between=between)
+            self._allocate(start, size, present, between)
         except BaseException:
             with suppress(OSError):  # gives back what lies behind the end
                 os.ftruncate(self._fd, self.size if in_use else present)
             raise
 
-    def _allocate(self, size: int, present: int, *, in_use: bool, between: Look) -> None:
+    def _allocate(self, start: int, size: int, present: int, between: Look) -> None:
         for keep_size in (True, False):  # NFS can only make a file longer with it
             try:
-                linux.allocate(self._fd, 0, size, keep_size=keep_size)
+                linux.allocate(self._fd, start, size - start, keep_size=keep_size)
                 return os.ftruncate(self._fd, size)
             except OSError as error:
                 if error.errno not in linux.CANNOT:
                     raise
-        if not in_use:
-            self._fill_holes(min(present, size), between)
+        self._fill_holes(start, present, between)
         # Longer by what is written: nobody who has it open finds space that is zeroed later.
-        for start in range(present, size, _STEP):
+        for begin in range(present, size, _STEP):
             between()
-            self._write_zeros(start, min(_STEP, size - start))
+            self._write_zeros(begin, min(_STEP, size - begin))
         os.ftruncate(self._fd, size)
         return self.flush()  # some file systems find only now that there is no room
 
@@ -165,11 +168,11 @@ class FileImage(DescriptorImage):
                 " Btrfs, and both files on one such file system"
             ) from None
 
-    def _fill_holes(self, end: int, between: Look) -> None:
-        """Write zeros wherever the file reads as zeros before `end`. The file system is not asked
-        for holes: one that cannot reserve space often cannot tell them from data."""
-        for offset in range(0, end, CHUNK):
-            if offset % _STEP == 0:
+    def _fill_holes(self, start: int, end: int, between: Look) -> None:
+        """Write zeros wherever the file reads as zeros between two bytes. The file system is not
+        asked for holes: one that cannot reserve space often cannot tell them from data."""
+        for offset in range(start, end, CHUNK):
+            if (offset - start) % _STEP == 0:
                 between()
             data = self.read_at(offset, min(CHUNK, end - offset))
             for run in _ZEROS.finditer(data):

@@ -31,7 +31,9 @@ class SparseDraft(FileDraft):
     #: Whether its file system has been seen to make no holes: then zeros are written.
     _solid = False
 
-    def reserve(self, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+    def reserve(
+        self, size: int, *, start: int = 0, in_use: bool = False, between: Look = nothing
+    ) -> None:
         """Make the file `size` bytes long, and give back what an earlier draft had reserved."""
         if self.allocated:
             for extent in self.extents():

@@ -136,8 +136,7 @@ class VolumeGroup(Store):
         preallocate: bool = False,
         stored: bool = False,
     ) -> VolumeDraft:
-        if sparse:
-            raise Unsupported("a volume group reserves its volumes, but for those in a thin pool")
+        _refuse_sparse(sparse)
         self.require_name(name)
         names.refuse_taken(self._volumes, name)
         file, found = name + PARTIAL_SUFFIX, self._draft_of(name)
@@ -242,7 +241,16 @@ class VolumeGroup(Store):
         if not any(found) and (hidden := names.hidden(self._volumes, name)):
             raise names.being_changed(hidden)
 
-    def grow(self, name: str, size: int, *, in_use: bool = False, between: Look = nothing) -> None:
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Look = nothing,
+        sparse: bool = False,
+    ) -> None:
+        _refuse_sparse(sparse)
         wanted, volume = self._volumes.rounded(size), self._volumes.get(name)
         if wanted > volume.size:
             _refuse_fixed(volume)
@@ -399,6 +407,11 @@ class VolumeGroup(Store):
 
 def _is_fixed(volume: Volume) -> bool:
     return volume.type == "lvm-snapshot"
+
+
+def _refuse_sparse(sparse: bool) -> None:
+    if sparse:
+        raise Unsupported("a volume group reserves its volumes, but for those in a thin pool")
 
 
 def _refuse_fixed(volume: Volume) -> None:
