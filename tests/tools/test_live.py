@@ -175,6 +175,22 @@ def test_a_domain_that_stops_in_the_middle_leaves_the_copy_partial(
     assert [path.name for path in libvirt.images.iterdir()] == ["web.img"]
 
 
+def test_no_scratch_file_is_made_in_a_part_of_a_directory(
+    libvirt: LibvirtHost, backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = IMAGES / "part"
+    (libvirt.images / "part").mkdir()
+    libvirt.disk("web.img")
+    subprocess.run(libvirt.inside("mv", IMAGES / "web.img", part), check=True)
+    libvirt.start("web", part / "web.img")
+    monkeypatch.setenv("VIRTSTORE_AGENT", f"{backups.agent()} --restrict-to {part}")
+    with virtstore.connect("local:") as host:
+        image, target = host.image(f"{part}/web.img"), host.image(f"{part}/copy.img")
+        with pytest.raises(virtstore.NotFound, match="no directory on this host where"):
+            image.copy(target, live=True)
+    assert job(libvirt, "web") is None
+
+
 @pytest.fixture
 def small(libvirt: LibvirtHost, backups: Backups) -> Iterator[Path]:
     """A small file system in the pool, with an image of a domain that runs; by its path on that

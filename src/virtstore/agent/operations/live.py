@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from virtstore.agent.context import Agent
@@ -79,9 +79,11 @@ def _directory(agent: Agent, place: Place, need: int) -> str:
 
 
 def _directories(agent: Agent) -> Iterator[str]:
-    """The configured directories in which this session may make files."""
+    """The configured directories in which this session may make files. A part of one, to which the
+    session may be restricted, can be somebody's who would lead libvirt elsewhere."""
+    whole = agent.policy.config.roots
     for root, access in agent.policy.roots():
-        if LEVELS[access] >= LEVELS["append"] and os.path.isdir(root.path):
-            with agent.policy.opened(root) as store:
+        if root in whole and LEVELS[access] >= LEVELS["append"] and os.path.isdir(root.path):
+            with suppress(Denied, NotFound), agent.policy.opened(root) as store:
                 if store.capabilities.archives:
                     yield root.path.rstrip("/")
