@@ -92,8 +92,9 @@ class ImageInfo(msgspec.Struct, frozen=True):
     """Everything that can be read off an image. `size` is what a guest sees (null where the
     format of an archive or a container does not say), `allocated` the space taken on the host,
     `stored` the archive's own length (null for what is no archive in a file).
-    `container`: the format of a file that is no raw image, `backing`: the path, in that file's
-    header, of the image that it is laid over. An archive has the container that is in it.
+    `container`: the format of a file that is no raw image, `backing`: the path of the image that
+    it lies over, absolute where its name says that it is a container, as in its header otherwise.
+    An archive has the container that is in it.
     `cluster_size`: the bytes that a qcow2 allocates at a time; `internal_snapshots` and `bitmaps`:
     the names of those in it.
     `domain`: the libvirt domain that has it; null where that was not looked for.

@@ -1,59 +1,242 @@
-"""A qcow2 that is laid over another image: never read as if zeros were there instead."""
+"""Overlays: a qcow2 that holds what differs from the image that it lies over, and so on."""
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from virtstore import Host, Unsupported, connect
+from virtstore import Corrupt, Denied, Error, Host, InUse, Unsupported, connect
 
-from .test_agent_commands import MIB, images, tree  # noqa: F401
+from .meanwhile import Meanwhile
+from .test_agent_arguments import AGENT
+from .test_agent_commands import MIB, tree
 
-#: What reads or changes the disk of `over`, or takes from it.
-USES: dict[str, Callable[[Host, Path], object]] = {
-    "copy to raw": lambda host, over: host.image(f"{over}").copy(
-        host.image(f"{over.with_name('new.img')}")
-    ),
-    "copy to qcow2": lambda host, over: host.image(f"{over}").copy(
-        host.image(f"{over.with_name('new.qcow2')}")
-    ),
-    "archive": lambda host, over: host.image(f"{over}").copy(
-        host.image(f"{over.with_name('new')}"), archive=True
-    ),
-    "grow": lambda host, over: host.image(f"{over}").grow("+1M"),
-    "shrink": lambda host, over: host.image(f"{over}").shrink("-1M", discard_data=True),
-    "overwrite": lambda host, over: host.image(f"{over.with_name('golden.qcow2')}").copy_contents(
-        host.image(f"{over}")
-    ),
-}
+SIZE = 4 * MIB
 
 
 @pytest.fixture
-def over(images: Path) -> Path:  # noqa: F811
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "golden.qcow2", "4M"], cwd=images)
-    write = ["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1M", "golden.qcow2"]
-    subprocess.run(write, cwd=images, check=True, capture_output=True)
-    laid = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", "golden.qcow2", "-F", "qcow2"]
-    subprocess.run([*laid, "over.qcow2"], cwd=images, check=True)
-    return images / "over.qcow2"
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Above `golden`, which may be read only, `images`, and `secret`, which is nobody's."""
+    for name in ("golden", "images", "secret"):
+        (tmp_path / name).mkdir(mode=0o700)
+    (config := tmp_path / "config.toml").write_text(
+        f'[[directory]]\npath = "{tmp_path}/golden"\naccess = "read"\n'
+        f'[[directory]]\npath = "{tmp_path}/images"\naccess = "write"\n'
+    )
+    monkeypatch.setenv("VIRTSTORE_CONFIG", str(config))
+    return tmp_path
 
 
-@pytest.mark.parametrize("use", USES)
-def test_an_overlay_is_not_used_without_what_it_is_laid_over(over: Path, use: str) -> None:
-    before = tree(over.parent)
-    with (
-        connect("local:") as host,
-        pytest.raises(Unsupported, match=r"overlay of golden\.qcow2.*qemu-img convert"),
-    ):
-        USES[use](host, over)
-    assert tree(over.parent) == before
-
-
-def test_info_says_what_an_overlay_is_laid_over(over: Path) -> None:
+@pytest.fixture
+def host(roots: Path) -> Iterator[Host]:
     with connect("local:") as host:
-        info = host.image(f"{over}").info()
-    assert (info.container, info.size, info.backing) == ("qcow2", 4 * MIB, "golden.qcow2")
-    assert any("overlay of golden.qcow2" in warning for warning in info.warnings)
+        yield host
+
+
+def qemu(tool: str, *words: object) -> None:
+    subprocess.run([tool, *map(str, words)], check=True, capture_output=True, timeout=60)
+
+
+def write(path: Path, pattern: int, where: str, form: str = "qcow2") -> None:
+    qemu("qemu-io", "-f", form, "-c", f"write -P {pattern} {where}", path)
+
+
+def lay(over: Path, named: object, form: str | None = "qcow2", size: int = SIZE) -> Path:
+    """An overlay over what its header is to name, whatever that is."""
+    said = ("-F", form or "raw")
+    qemu("qemu-img", "create", "-u", "-f", "qcow2", "-b", named, *said, over, size)
+    if form is None:  # as older ones made it: an extension that is passed over
+        over.write_bytes(over.read_bytes().replace(b"\xe2\x79\x2a\xca", b"\0\0\xff\xff", 1))
+    return over
+
+
+def make(path: Path, form: str = "qcow2", size: int = SIZE) -> Path:
+    qemu("qemu-img", "create", "-f", form, path, size)
+    return path
+
+
+@pytest.fixture
+def chain(roots: Path) -> Path:
+    """`web.qcow2` over `middle.qcow2`, over `golden.img` in another directory, which is shorter.
+    Each has something that none of the others has, and covers a part of the next."""
+    write(golden := make(roots / "golden/golden.img", "raw", 3 * MIB), 1, "0 3M", "raw")
+    middle = lay(roots / "images/middle.qcow2", "../golden/golden.img", "raw")
+    write(middle, 2, "1M 1M")
+    web = lay(roots / "images/web.qcow2", "middle.qcow2")
+    write(web, 3, "1536K 1M")
+    assert golden.stat().st_size == 3 * MIB
+    return web
+
+
+def contents(path: Path) -> bytes:
+    """What QEMU itself reads."""
+    qemu("qemu-img", "convert", "-O", "raw", path, raw := path.parent.parent / "contents")
+    return raw.read_bytes()
+
+
+EXPECTED = [(1, MIB), (2, MIB // 2), (3, MIB), (1, MIB // 2), (0, MIB)]
+
+
+def test_an_overlay_is_read_through_its_chain(host: Host, chain: Path) -> None:
+    whole = b"".join(bytes([pattern]) * length for pattern, length in EXPECTED)
+    assert contents(chain) == whole
+    for name in ("new.img", "new.qcow2"):
+        host.image(f"{chain}").copy(host.image(f"{chain.with_name(name)}"))
+    assert chain.with_name("new.img").read_bytes() == whole
+    assert contents(chain.with_name("new.qcow2")) == whole
+    assert host.image(f"{chain.with_name('new.qcow2')}").info().backing is None
+    archive = host.image(f"{chain}").copy(host.image(f"{chain.with_name('old')}"), archive=True)
+    archive.copy(host.image(f"{chain.with_name('back.img')}"))
+    assert chain.with_name("back.img").read_bytes() == whole
+
+
+def test_an_overlay_is_changed_and_what_lies_under_it_is_not(host: Host, chain: Path) -> None:
+    under = [chain.with_name("middle.qcow2"), chain.parent.parent / "golden/golden.img"]
+    before, whole = [path.read_bytes() for path in under], contents(chain)
+    image = host.image(f"{chain}")
+    image.grow("+1M")
+    assert contents(chain) == whole + bytes(MIB)
+    image.shrink("1M", discard_data=True)
+    image.grow("3M")
+    assert contents(chain) == whole[:MIB] + bytes(2 * MIB)
+    (source := chain.with_name("source.img")).write_bytes(b"new".ljust(MIB, b"\0") * 2)
+    host.image(f"{source}").copy_contents(image)
+    assert contents(chain) == source.read_bytes() + bytes(MIB)
+    assert [path.read_bytes() for path in under] == before
+    info = image.info()
+    assert (info.backing, info.size) == (f"{chain.with_name('middle.qcow2')}", 3 * MIB)
+
+
+def test_info_says_what_an_overlay_lies_over_and_what_is_in_it(host: Host, chain: Path) -> None:
+    middle = host.image(f"{chain.with_name('middle.qcow2')}").info()
+    assert middle.backing == f"{chain.parent.parent}/golden/golden.img"
+    assert host.image(f"{chain}").info().warnings == ()
+
+
+def test_a_file_system_in_a_golden_image_is_found_through_its_overlay(
+    host: Host, roots: Path
+) -> None:
+    golden = make(roots / "golden/golden.img", "raw", 16 * MIB)
+    qemu("mke2fs", "-q", "-t", "ext4", golden)
+    over = lay(roots / "images/web.qcow2", golden, "raw", 16 * MIB)
+    found = host.image(f"{over}").info().filesystem
+    assert found
+    assert found.type == "ext4"
+    host.image(f"{over}").resize("32M")
+    qemu("qemu-img", "convert", "-O", "raw", over, roots / "whole")
+    qemu("e2fsck", "-fn", roots / "whole")
+
+
+def test_a_golden_image_that_changes_while_it_is_read_is_noticed(
+    chain: Path, meanwhile: Meanwhile
+) -> None:
+    golden = chain.parent.parent / "golden/golden.img"
+
+    def change() -> None:
+        with golden.open("r+b") as file:
+            file.write(b"changed")
+
+    progress = meanwhile(change)
+    with connect("local:") as host, pytest.raises(InUse, match="of an image that it lies over"):
+        host.image(f"{chain}").copy(host.image(f"{chain.with_name('new.img')}"), progress=progress)
+
+
+def _loop(images: Path) -> None:
+    lay(images / "web.qcow2", "other.qcow2")
+    lay(images / "other.qcow2", "web.qcow2")
+
+
+def _deep(images: Path, depth: int = 33) -> None:
+    for number in range(depth):
+        lay(images / f"{number}.qcow2", f"{number + 1}.qcow2")
+    make(images / f"{depth}.qcow2")
+    (images / "0.qcow2").rename(images / "web.qcow2")
+
+
+def _link(images: Path) -> None:
+    (images / "link.img").symlink_to(images.parent / "secret/disk.img")
+    lay(images / "web.qcow2", "link.img", "raw")
+
+
+def _directory_link(images: Path) -> None:
+    (images / "link").symlink_to(images.parent / "secret")
+    lay(images / "web.qcow2", "link/disk.img", "raw")
+
+
+def _fifo(images: Path) -> None:
+    os.mkfifo(images / "fifo.img")
+    lay(images / "web.qcow2", "fifo.img", "raw")
+
+
+def _guest(images: Path) -> None:
+    """A raw disk into which a guest wrote a header, with a path that it chose."""
+    lay(images / "guest.img", images.parent / "secret/disk.img", "raw")
+    lay(images / "web.qcow2", "guest.img", None)
+
+
+#: What an overlay, `web.qcow2`, may lie over so that it is refused: how, and with which words.
+REFUSED: dict[str, tuple[Callable[[Path], object], type[Error], str]] = {
+    "outside": (
+        lambda i: lay(i / "web.qcow2", "/etc/shadow", "raw"),
+        Denied,
+        "allows nothing here",
+    ),
+    "upwards": (
+        lambda i: lay(i / "web.qcow2", "../secret/disk.img", "raw"),
+        Denied,
+        r"secret/disk\.img: this host's configuration .*\n\n\[\[directory\]\]",
+    ),
+    "far upwards": (
+        lambda i: lay(i / "web.qcow2", "../" * 20 + "etc/shadow", "raw"),
+        Denied,
+        "/etc/shadow: this host's configuration",
+    ),
+    "down and up": (lambda i: lay(i / "web.qcow2", "x/../../secret/disk.img"), Denied, "'..'"),
+    "absolute, up": (lambda i: lay(i / "web.qcow2", f"{i}/../secret/disk.img"), Denied, "'..'"),
+    "a link": (_link, Denied, "symbolic link"),
+    "a link on the way": (_directory_link, Denied, "symbolic link"),
+    "a FIFO": (_fifo, Denied, "fifo.img"),
+    "a device": (lambda i: lay(i / "web.qcow2", "/dev/zero", "raw"), Denied, "/dev/zero"),
+    "a directory": (lambda i: lay(i / "web.qcow2", i, "raw"), Corrupt, "not an image"),
+    "json": (lambda i: lay(i / "web.qcow2", 'json:{"driver":"null-co"}'), Unsupported, "no path"),
+    "nbd": (lambda i: lay(i / "web.qcow2", "nbd://127.0.0.1/x"), Unsupported, "no path"),
+    "nothing": (lambda i: lay(i / "web.qcow2", "gone.qcow2"), Corrupt, "no such image; put it"),
+    "itself": (lambda i: lay(i / "web.qcow2", "web.qcow2"), Corrupt, "no end"),
+    "a loop": (_loop, Corrupt, "no end"),
+    "33 images": (_deep, Unsupported, "more than 32"),
+    "another format": (lambda i: lay(i / "web.qcow2", "x.img", "qed"), Unsupported, "qed"),
+    "a guest's header": (_guest, Unsupported, "qemu-img rebase -u"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_chain_that_is_not_to_be_followed_is_refused(host: Host, roots: Path, what: str) -> None:
+    (roots / "secret/disk.img").write_bytes(b"secret" * MIB)
+    (roots / "images/x.img").write_bytes(bytes(SIZE))
+    made, kind, words = REFUSED[what]
+    made(roots / "images")
+    image, before = host.image(f"{roots}/images/web.qcow2"), tree(roots / "images")
+    with pytest.raises(kind, match=words) as refused:
+        image.copy(host.image(f"{roots}/images/new.img"))
+    assert type(refused.value) is kind
+    assert tree(roots / "images") == before
+    assert any(refused.value.message[-40:] in warning for warning in image.info().warnings)
+
+
+def test_32_images_may_lie_under_one(host: Host, roots: Path) -> None:
+    _deep(roots / "images", 32)
+    write(roots / "images/32.qcow2", 7, "0 1M")
+    host.image(f"{roots}/images/web.qcow2").copy(host.image(f"{roots}/images/new.img"))
+    assert (roots / "images/new.img").read_bytes() == b"\7" * MIB + bytes(3 * MIB)
+
+
+def test_a_session_that_may_not_read_what_lies_under_it_reads_no_overlay(
+    chain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTSTORE_AGENT", f"{AGENT} --restrict-to {chain.parent}")
+    with connect("local:") as host, pytest.raises(Denied, match="restricted to"):
+        host.image(f"{chain}").copy(host.image(f"{chain.with_name('new.img')}"))

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, NoReturn
 from virtstore import run
 from virtstore.agent import hints
 from virtstore.agent.config import Config
-from virtstore.backends.base import Store
+from virtstore.backends.base import Elsewhere, Store
 from virtstore.backends.kinds import RESERVED_SUFFIXES, Root
 from virtstore.errors import Denied, Exists, NotFound
 from virtstore.location import canonical, plain_path, unclear, within
@@ -249,10 +249,16 @@ class Policy:
     @contextmanager
     def _open(self, root: Root, inside: str, name: str = "") -> Iterator[Store]:
         store = root.open(self._anchor(root), inside, name)
+        store.elsewhere = Elsewhere(root.address(inside), self._read)
         try:
             yield store
         finally:
             store.close()
+
+    @contextmanager
+    def _read(self, path: str) -> Iterator[tuple[Store, str]]:
+        with self.image(path, "read") as place:
+            yield place.store, place.name
 
     def _anchor(self, root: Root) -> int:
         if root.path not in self._anchors:

@@ -15,13 +15,16 @@ the kernel's number, or those of errors.py, as each method says.
 from __future__ import annotations
 
 import errno
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, NoReturn, Protocol, Self
 
 import msgspec
 
-from virtstore.errors import InUse, Unsupported
+from virtstore.errors import Denied, InUse, Unsupported
+from virtstore.location import within
 from virtstore.model import ContainerFormat, EntryType, Extent, State
 
 #: Called now and then while something takes long. What it raises ends that.
@@ -39,6 +42,8 @@ Identity = tuple[int | str, ...]
 _NO_SNAPSHOTS: Final = "it can have no snapshots where it is"
 _NOTHING_SHARED: Final = "only files share blocks"
 
+_UPWARDS: Final = re.compile(r"^(?:\.{1,2}/+)+")
+
 #: What a temporary name ends with. No image can be addressed by such a name.
 PARTIAL_SUFFIX = ".virtstore-partial"
 
@@ -49,12 +54,14 @@ REWORK_SUFFIX = ".virtstore-rework"
 
 class Version(msgspec.Struct, frozen=True):
     """One state of an image, as far as a store can tell without reading it (version.py). Times are
-    nanoseconds since the epoch: `modified` of the contents, `changed` of anything; 0: unknown."""
+    nanoseconds since the epoch: `modified` of the contents, `changed` of anything; 0: unknown.
+    `beneath`: the versions of the images that an overlay lies over."""
 
     identity: Identity
     size: int = 0
     modified: int = 0
     changed: int = 0
+    beneath: tuple[Version, ...] = ()
 
 
 class Displaced(InUse):
@@ -322,10 +329,43 @@ class ResumableSink(ArchiveSink, Readable, Protocol):
         ...
 
 
+class Elsewhere:
+    """What an image may name that lies in `directory`: any image that its session may read, which
+    `opened` opens the store of by an absolute path, and tells its name there."""
+
+    def __init__(
+        self, directory: str, opened: Callable[[str], AbstractContextManager[tuple[Store, str]]]
+    ) -> None:
+        self.directory = directory
+        self.opened = opened
+
+    def path_of(self, named: str) -> str:
+        """The absolute path that is meant by a path in an image. What begins with `..` leads up
+        from where the directory really is, as for the kernel; any other `..` stays."""
+        inner = _UPWARDS.sub("", named)
+        if named.startswith("/"):
+            return named
+        if inner == named or ".." in inner.split("/"):
+            return f"{self.directory}/{named}"
+        real = os.path.realpath(self.directory)
+        path = os.path.normpath(f"{real}/{named}")
+        return self.directory + path[len(real) :] if within(path, real) else path
+
+
+def _nothing_elsewhere(path: str) -> NoReturn:
+    raise Denied("no other image is opened from here", path=path)
+
+
+#: What there is for a store that nobody told.
+NOWHERE: Final = Elsewhere("", _nothing_elsewhere)
+
+
 class Store(Protocol):
-    """One place that holds images side by side."""
+    """One place that holds images side by side. `elsewhere`: the images that one of its images may
+    name."""
 
     capabilities: Capabilities
+    elsewhere: Elsewhere = NOWHERE
 
     def close(self) -> None: ...
 

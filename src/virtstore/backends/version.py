@@ -39,10 +39,11 @@ def settled(image: Readable) -> Version:
     with suppress(OSError):  # then reading will say what is wrong
         image.flush()
     version = image.version
-    whole = version.changed % 10**9 == 0 and version.modified % 10**9 == 0
+    changed = max(each.changed for each in (version, *version.beneath))
+    whole = changed % 10**9 == 0 and version.modified % 10**9 == 0
     # The clock that gives files their times lags behind by up to a tick.
     wait = _COARSE + _TICK if whole else _TICK
-    left = (version.changed - time.time_ns()) / 10**9 + wait
+    left = (changed - time.time_ns()) / 10**9 + wait
     if 0 < left <= wait:
         time.sleep(left)
         return image.version
@@ -59,12 +60,16 @@ def written(before: Version, now: Version) -> str | None:
     if now.modified != before.modified:
         then, after = _moment(before.modified), _moment(now.modified)
         return f"its time of modification changed from {then} to {after}"
+    for under, now_under in zip(before.beneath, now.beneath, strict=False):
+        if seen := written(under, now_under):
+            return f"of an image that it lies over: {seen}"
     return None
 
 
 def touched(before: Version, now: Version) -> bool:
     """Whether anything of an image was changed, its contents maybe."""
-    return now.changed != before.changed
+    pairs = zip((before, *before.beneath), (now, *now.beneath), strict=False)
+    return any(then.changed != after.changed for then, after in pairs)
 
 
 def _moment(nanoseconds: int) -> str:

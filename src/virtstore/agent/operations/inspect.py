@@ -367,7 +367,10 @@ def _contained(opened: _Opened, image: Image, form: ContainerFormat) -> _Packed:
     except (Corrupt, Unsupported) as error:
         told = error.message.replace("FILE", shlex.quote(opened.place.path))
         return _Packed(None, None, (told,), Foreign(form, Container(form)))
-    container = Container(form, disk.size, disk.backing)
+    under = disk.backing
+    if under is not None:
+        under = opened.place.store.elsewhere.path_of(under)
+    container = Container(form, disk.size, under)
     return _Packed(None, disk.size, (), Foreign(form, container), disk)
 
 

@@ -2,7 +2,8 @@
 
 What is read and written is the file that QEMU's storage daemon serves (exporter.py). What the image
 *is* are the facts of the container's own file: identity, version, allocated space, marks, names.
-Before the daemon gets the file, our own reader has looked at its header (`formats.disks`).
+Before the daemon gets the file, our own reader has looked at its header (`formats.disks`). What the
+disk lies over is opened by us, too (chain.py).
 
 Reading passes the page cache of the served file by; writing may not (exporter.py). What the daemon
 reads and writes of the container is in the cache as with any file.
@@ -12,16 +13,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Final
 
+import msgspec
+
 from virtstore import linux
-from virtstore.backends.base import Holds, Identity, ImageDraft, PageCache, Version
+from virtstore.backends.base import Elsewhere, Holds, Identity, ImageDraft, PageCache, Version
 from virtstore.backends.descriptor import DescriptorCache, DescriptorImage, extents_of, read_from
-from virtstore.backends.files import container_tools
+from virtstore.backends.files import chain, container_tools
+from virtstore.backends.files.chain import Member, open_chain
 from virtstore.backends.files.file import FileDraft, FileImage, ReworkedFile
 from virtstore.backends.files.sparse import runs
-from virtstore.errors import InUse, Unsupported
+from virtstore.errors import InUse
 from virtstore.exporter import DISK, Export, Node
 from virtstore.formats import disks
 from virtstore.model import ContainerFormat, Extent
@@ -34,14 +39,24 @@ class ContainerImage(DescriptorImage):
     """The disk in the container `file`, which this owns. Raises `Corrupt`, `Unsupported` and
     `InUse`."""
 
-    def __init__(self, file: FileImage, form: ContainerFormat, *, writable: bool = False) -> None:
+    def __init__(
+        self,
+        file: FileImage,
+        form: ContainerFormat,
+        elsewhere: Elsewhere,
+        *,
+        writable: bool = False,
+    ) -> None:
+        self._held = ExitStack()
+        self._held.push(file)
         try:
-            _refuse_overlay(disks.examine(file, form))
+            disk = disks.examine(file, form)
+            self._members = open_chain(file, disk, elsewhere, self._held)
             if writable:
                 container_tools.check(file.descriptor, mend_leaks=True)
-            self._export = _exported(file, form, writable)
+            self._export = _exported(file, form, self._members, writable)
         except BaseException:
-            file.close()
+            self._held.close()
             raise
         super().__init__(self._export.fd)
         self._file, self._form, self._writable = file, form, writable
@@ -65,7 +80,8 @@ class ContainerImage(DescriptorImage):
 
     @property
     def version(self) -> Version:
-        return self._file.version
+        beneath = tuple(member.file.version for member in self._members)
+        return msgspec.structs.replace(self._file.version, beneath=beneath)
 
     @property
     def keeps(self) -> tuple[int, ...]:
@@ -92,6 +108,8 @@ class ContainerImage(DescriptorImage):
         if self._writable:
             super().flush()
         self._file.flush()
+        for member in self._members:
+            member.file.flush()
 
     def settle(self) -> None:
         """Flush, end the daemon, and check what it left. Nothing is read or written afterwards."""
@@ -104,7 +122,7 @@ class ContainerImage(DescriptorImage):
 
     def close(self) -> None:
         self._export.close()
-        self._file.close()
+        self._held.close()
 
 
 class _WholeFile(DescriptorCache):
@@ -125,8 +143,8 @@ class ContainerDraft(ContainerImage, ImageDraft):
     """The disk in a container that is being made; `file` is a qcow2 already. It can be published,
     but not written, once it is finished."""
 
-    def __init__(self, file: FileDraft, *, holds: Holds) -> None:
-        super().__init__(file, "qcow2", writable=True)
+    def __init__(self, file: FileDraft, elsewhere: Elsewhere, *, holds: Holds) -> None:
+        super().__init__(file, "qcow2", elsewhere, writable=True)
         self.holds = holds
         self._draft = file
         self._size = super().size
@@ -162,8 +180,8 @@ class ContainerDraft(ContainerImage, ImageDraft):
 class ReworkedContainer(ContainerDraft):
     """A container whose disk is changed in place."""
 
-    def __init__(self, file: ReworkedFile) -> None:
-        super().__init__(file, holds="kept")
+    def __init__(self, file: ReworkedFile, elsewhere: Elsewhere) -> None:
+        super().__init__(file, elsewhere, holds="kept")
         self._in_place = file.in_place
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -185,33 +203,27 @@ class ReworkedContainer(ContainerDraft):
             self._draft.publish(overwrite=False)
 
 
-def _refuse_overlay(disk: disks.VirtualDisk) -> None:
-    """Raises `Unsupported` for a disk of which a part is in another file: the daemon gets none but
-    the container's own, and zeros would be read instead."""
-    if disk.backing:
-        raise Unsupported(
-            f"it is an overlay of {disk.backing}, without which its disk is not whole, and that is"
-            " not read here; `qemu-img convert -f qcow2 -O qcow2 FILE NEW.qcow2` makes a whole"
-            " image of both"
-        )
-
-
-def _exported(file: FileImage, form: ContainerFormat, writable: bool) -> Export:
-    nodes, fd = _nodes(file.descriptor, form, writable), file.descriptor
+def _exported(
+    file: FileImage, form: ContainerFormat, members: Sequence[Member], writable: bool
+) -> Export:
+    nodes = _nodes(file.descriptor, form, members, writable)
+    fds = [file.descriptor, *(member.file.descriptor for member in members)]
     deadline = time.monotonic() + _LINGERING
     while True:
         try:
-            return Export(nodes, pass_fds=[fd], writable=writable)
+            return Export(nodes, pass_fds=fds, writable=writable)
         except InUse:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
 
-def _nodes(fd: int, form: ContainerFormat, writable: bool) -> list[Node]:
-    """QEMU's nodes for the file and the disk in it. Whoever only reads takes no lock that would
-    keep a guest from starting, and none that would keep us from looking at a running one's."""
+def _nodes(fd: int, form: ContainerFormat, members: Sequence[Member], writable: bool) -> list[Node]:
+    """QEMU's nodes for the file and the disk in it, and what that lies over. Whoever only reads
+    takes no lock that would keep a guest from starting, and none that would keep us from looking at
+    a running one's."""
     how: Node = {"read-only": not writable, "force-share": not writable}
     file: Node = {"driver": "file", "filename": f"/proc/self/fd/{fd}", "node-name": "file", **how}
-    alone: Node = {"backing": None} if form == "qcow2" else {}
-    return [file, {"driver": form, "file": "file", "node-name": DISK, **how, **alone}]
+    under = chain.nodes(members)
+    over = chain.beneath(under) if form == "qcow2" else {}
+    return [*under, file, {"driver": form, "file": "file", "node-name": DISK, **how, **over}]

@@ -68,8 +68,8 @@ class ContainerDirectory(Directory):
             _require_written(form)
         try:
             file = self.file(name, writable=writable, partial=partial)
-            return ContainerImage(file, form, writable=writable)
-        except (Corrupt, Unsupported) as error:
+            return ContainerImage(file, form, self.elsewhere, writable=writable)
+        except (Corrupt, Denied, Unsupported) as error:
             if not partial:
                 error.message = error.message.replace("FILE", shlex.quote(name))
                 raise
@@ -103,7 +103,7 @@ class ContainerDirectory(Directory):
             file.close()
             self.discard(name)
             raise
-        return ContainerDraft(file, holds="kept" if kept else "zeros")
+        return ContainerDraft(file, self.elsewhere, holds="kept" if kept else "zeros")
 
     def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> ImageDraft:
         form = self.container_of(name)
@@ -111,7 +111,7 @@ class ContainerDirectory(Directory):
             return super().rework(name, before)
         _require_written(form)
         file = self._reworked(name, before, reserve=False)
-        disk = ReworkedContainer(file)
+        disk = ReworkedContainer(file, self.elsewhere)
         if file.in_place.named:  # opening it may have written to it: which bitmaps are in use
             file.in_place.begin(before, settled(file))
         return disk
@@ -148,7 +148,8 @@ class ContainerDirectory(Directory):
         _require_written(form)
         with self.file(name, writable=True) as file:
             file.refuse_locked()
-        with ContainerImage(self.file(name, writable=True), form, writable=True) as disk:
+        file = self.file(name, writable=True)
+        with ContainerImage(file, form, self.elsewhere, writable=True) as disk:
             if disk.size == size:
                 return
             try:
@@ -161,7 +162,7 @@ class ContainerDirectory(Directory):
 
     def frozen(self, name: str) -> Image:
         form, copy = self.container_of(name), self._frozen(name)
-        return ContainerImage(copy, form) if form else copy
+        return ContainerImage(copy, form, self.elsewhere) if form else copy
 
 
 def _require_written(form: ContainerFormat) -> None:
