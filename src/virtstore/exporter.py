@@ -29,7 +29,7 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore import run, sandbox
-from virtstore.errors import Corrupt, Error, InUse
+from virtstore.errors import Corrupt, Error, InUse, Unsupported
 from virtstore.text import remark
 
 #: A node of QEMU's block layer, as QMP's `blockdev-add` takes it.
@@ -39,6 +39,7 @@ DAEMON: Final = "qemu-storage-daemon"
 #: The name of the node that is served.
 DISK: Final = "disk"
 
+_FUSE: Final = "/dev/fuse"
 _MOUNT_POINT: Final = "/run/disk"
 #: Seconds that a daemon may take to serve a disk, on a machine under load, and to end.
 _PATIENCE: Final = 60.0
@@ -53,12 +54,17 @@ LOCKED: Final = ("Failed to get", "lock")
 class Export:
     """The disk of the node `DISK`, served as long as this is open. `fd` is open on its contents,
     and `direct`, for reading, past the page cache, which is several times as fast. Raises `InUse`
-    where somebody else has the image locked, and `Corrupt` for whatever else the daemon does not
-    open."""
+    where somebody else has the image locked, `Unsupported` where the host has no FUSE, and
+    `Corrupt` for whatever else the daemon does not open."""
 
     def __init__(
         self, nodes: Sequence[Node], *, pass_fds: Sequence[int], writable: bool = False
     ) -> None:
+        if not os.path.exists(_FUSE):
+            raise Unsupported(
+                f"this host has no {_FUSE}, through which {DAEMON} serves the disk of a container;"
+                " 'modprobe fuse' makes it, and a line in /etc/modules-load.d does so for good"
+            )
         self._process, self.keeps, inside = _started(nodes, pass_fds, writable)
         self.fd = self.direct = -1
         try:

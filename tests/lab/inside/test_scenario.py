@@ -36,8 +36,20 @@ access = "write"
 path = "/mnt/a/ghost"
 access = "read"
 volatile = true
+[[directory]]
+path = "/mnt/a/images"
+access = "write"
+volatile = true
 """
-_BACKUPS = '[[directory]]\npath = "/mnt/b"\naccess = "write"\nvolatile = true\n'
+_BACKUPS = """
+[[directory]]
+path = "/mnt/b"
+access = "write"
+volatile = true
+[[volume_group]]
+name = "vg0"
+access = "write"
+"""
 
 
 class Writer:
@@ -71,7 +83,8 @@ class Writer:
 
 @pytest.fixture(scope="module")
 def places(hosts: Hosts) -> None:
-    sh("vgcreate -qq vg0 /dev/ubda && mkdir -p /mnt/a/ghost /mnt/b /mnt/guest /tmp/golden")
+    sh("vgcreate -qq vg0 /dev/ubda")
+    sh("mkdir -p /mnt/a/ghost /mnt/a/images /mnt/b /mnt/guest /tmp/golden")
     sh("head -c 20M /dev/urandom >/tmp/golden/data")
     sh(f"truncate -s 64M {GOLDEN} && mkfs.ext4 -q -d /tmp/golden {GOLDEN}")
     hosts.a.configuration.write_text(_CONFIGURATION)
@@ -177,3 +190,24 @@ def test_the_proposals_scenario_in_python(two: Hosts) -> None:
         image.grow("200M")
         image.growfs()
         check_grown()
+
+
+def test_the_proposals_scenario_with_a_qcow2_that_becomes_a_volume_and_comes_back(
+    two: Hosts,
+) -> None:
+    sh("modprobe fuse")
+    a, b = two.a, two.b
+    image, backup = at(a, "/mnt/a/images/newimage.qcow2"), at(b, BACKUP)
+    restored, back = at(b, VOLUME), at(a, "/mnt/a/images/back.qcow2")
+    assert virtstore_json("create", image, "100M")["size"] == 100 * MIB
+    virtstore_json("copy-contents", at(a, GOLDEN), image)
+    assert virtstore_json("growfs", image)["filesystem"]["size"] == 100 * MIB
+    copied = virtstore_json("copy", "--archive", image, backup)
+    for source, target in ((backup, restored), (restored, back)):
+        assert virtstore_json("copy", source, target)["digest"] == copied["digest"]
+    found = virtstore_json("info", back)
+    assert (found["container"], found["filesystem"]["type"]) == ("qcow2", "ext4")
+    sh(f"e2fsck -fn {VOLUME} && mount -o ro {VOLUME} /mnt/guest")
+    sh("cmp /tmp/golden/data /mnt/guest/data; umount /mnt/guest")
+    sh(f"qemu-img compare -f qcow2 -F raw /mnt/a/images/back.qcow2 {VOLUME}")
+    sh("rm /mnt/a/images/*")
