@@ -110,6 +110,18 @@ def test_what_cannot_be_shared_is_refused_and_what_was_partial_stays(
     assert list(images.glob("*partial*")) == []
 
 
+@pytest.mark.parametrize(("one", "other"), [("x.img", "y.qcow2"), ("q.qcow2", "y.img")])
+def test_the_disk_in_a_container_shares_nothing_and_nothing_is_made(
+    images: Path, one: str, other: str
+) -> None:
+    command("create", images / "q.qcow2", "1M")
+    before = sorted(images.iterdir())
+    for dry in (["--dry-run"], []):
+        error = told("copy", images / one, images / other, "--reflink", *dry, status=11)["error"]
+        assert "'virtstore snapshot'" in error["message"]
+    assert sorted(images.iterdir()) == before
+
+
 def test_a_dry_run_says_that_blocks_are_shared_and_shares_none(images: Path) -> None:
     target = images / "y.img"
     said = command("copy", images / "x.img", target, "--reflink", "--dry-run").stdout

@@ -17,9 +17,15 @@ from virtstore.transfer.sources import RawSource, Source
 
 def require_sharing(place: Place, source: Source) -> RawSource:
     """The source, as one whose blocks an image at that place can share. Raises `Unsupported`."""
+    made = None if source.holds else place.store.container_of(place.name)
     try:
         if not isinstance(source, RawSource):
             raise Unsupported("an archive is unpacked, and shares no blocks with its image")
+        if form := source.image.container or made:
+            raise Unsupported(
+                f"the disk in a {form} is written anew when it is copied, and shares no blocks;"
+                " 'virtstore snapshot' makes another file beside it that does"
+            )
         place.store.require_sharing(source.image)
         return source
     except Unsupported as error:
