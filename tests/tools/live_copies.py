@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests import leftovers
 from tests.libvirt_host import IMAGES, LibvirtHost
 from tests.waiting import until
 
@@ -124,3 +126,14 @@ def remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Connection]]:
     with monkeypatch.context() as patched:
         patched.setattr(virtstore.Host, "_open_session", remember)
         yield started
+
+
+def guards() -> list[int]:
+    """The processes that end something of a domain's when their agent is gone."""
+    found = []
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if b"virtstore.libvirt.watch" in command.read_bytes():
+                found.append(int(command.parts[2]))
+    mark = f"{leftovers.MARK}={os.getpid()}".encode()
+    return [pid for pid in found if mark in Path(f"/proc/{pid}/environ").read_bytes()]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tests import guest, leftovers
+from tests import guest
 from tests.libvirt_host import IMAGES, LibvirtHost
 from tests.tools.live_copies import (
     SEEN,
@@ -21,6 +21,7 @@ from tests.tools.live_copies import (
     Backups,
     backups,
     begin_other_job,
+    guards,
     job,
     remembered,
     until_nothing_is_left,
@@ -298,17 +299,6 @@ def test_what_was_killed_in_the_middle_is_copied_whole_by_the_same_command(
 ) -> None:
     libvirt.start("web", libvirt.disk("web.img"))
     killed_and_copied(libvirt, backups, 0.1, False, monkeypatch)
-
-
-def guards() -> list[int]:
-    """The processes that end a domain's job when their agent is gone."""
-    found = []
-    for command in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if b"virtstore.libvirt.watch" in command.read_bytes():
-                found.append(int(command.parts[2]))
-    mark = f"{leftovers.MARK}={os.getpid()}".encode()
-    return [pid for pid in found if mark in Path(f"/proc/{pid}/environ").read_bytes()]
 
 
 def test_an_agent_ends_the_job_itself_when_its_guard_was_killed(

@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
 from tests.guest_agent import CHANNEL, GuestAgent, guest_agent
 from tests.libvirt_host import IMAGES, LibvirtHost
-from tests.tools.live_copies import Backups, backups, job
+from tests.tools.live_copies import Backups, backups, guards, job
 from tests.waiting import until
 
 import virtstore
@@ -105,16 +104,23 @@ def test_a_guest_is_thawed_when_the_agent_that_had_it_frozen_is_killed(
     until(lambda: agent.freezes == FROZEN_AND_THAWED, "the guest to be thawed")
 
 
+def test_a_guest_is_thawed_by_the_agent_where_the_process_was_killed_that_was_to_do_it(
+    libvirt: LibvirtHost, agent: GuestAgent
+) -> None:
+    with frozen(libvirt) as process:
+        os.kill(guards()[0], signal.SIGKILL)
+        said, _ = process.communicate("\n")
+    assert said == "None\n"
+    assert agent.freezes == FROZEN_AND_THAWED
+
+
 def test_a_guest_is_thawed_after_ten_seconds_whatever_takes_longer(
     libvirt: LibvirtHost, agent: GuestAgent
 ) -> None:
     with frozen(libvirt) as process:
-        began = time.monotonic()
         until(lambda: agent.freezes == FROZEN_AND_THAWED, "the guest to be thawed")
-        took = time.monotonic() - began
         said, _ = process.communicate("\n")
     assert "it was not quiesced" in said
-    assert took > 5  # there is no bound on what a busy machine takes
 
 
 def test_a_guest_is_thawed_when_the_agent_is_killed_while_it_freezes(

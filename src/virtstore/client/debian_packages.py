@@ -25,7 +25,7 @@ _TOOLS: Final = (
     _Tool("ntfsresize", "ntfs-3g", "resizes NTFS"),
     _Tool("lvm", "lvm2", "logical volumes"),
     _Tool("thin_dump", "thin-provisioning-tools", "thin volumes"),
-    _Tool("virsh", "libvirt-clients", "tells which domains of libvirt have an image"),
+    _Tool("virsh", "libvirt-clients", "knows libvirt's domains, and copies them live"),
     _Tool("lzop", "lzop", "archives of lzop"),
 )
 
