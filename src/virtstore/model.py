@@ -94,7 +94,8 @@ class ImageInfo(msgspec.Struct, frozen=True):
     `stored` the archive's own length (null for what is no archive in a file).
     `container`: the format of a file that is no raw image, `backing`: the path of the image that
     it lies over, absolute where its name says that it is a container, as in its header otherwise.
-    An archive has the container that is in it.
+    An archive has the container that is in it. `overlays`: the paths of the images that lie over
+    it, as far as they lie beside it; only `info` looks for them, and tells of 100 at the most.
     `cluster_size`: the bytes that a qcow2 allocates at a time; `internal_snapshots` and `bitmaps`:
     the names of those in it.
     `domain`: the libvirt domain that has it; null where that was not looked for.
@@ -125,6 +126,7 @@ class ImageInfo(msgspec.Struct, frozen=True):
     cluster_size: int | None = None
     internal_snapshots: tuple[str, ...] = ()
     bitmaps: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -240,3 +240,64 @@ def test_a_session_that_may_not_read_what_lies_under_it_reads_no_overlay(
     monkeypatch.setenv("VIRTSTORE_AGENT", f"{AGENT} --restrict-to {chain.parent}")
     with connect("local:") as host, pytest.raises(Denied, match="restricted to"):
         host.image(f"{chain}").copy(host.image(f"{chain.with_name('new.img')}"))
+
+
+#: Whatever would spoil what overlays lie over.
+SPOILING: dict[str, Callable[[Host, Path], object]] = {
+    "delete": lambda host, path: host.image(f"{path}").delete(),
+    "rename": lambda host, path: host.image(f"{path}").rename("other.qcow2"),
+    "grow": lambda host, path: host.image(f"{path}").grow("+1M"),
+    "shrink": lambda host, path: host.image(f"{path}").shrink("-1M", discard_data=True),
+    "resize": lambda host, path: host.image(f"{path}").resize("+1M"),
+    "growfs": lambda host, path: host.image(f"{path}").growfs(),
+    "overwrite": lambda host, path: host.image(f"{path.with_name('x.img')}").copy(
+        host.image(f"{path}"), overwrite=True
+    ),
+    "contents": lambda host, path: host.image(f"{path.with_name('x.img')}").copy_contents(
+        host.image(f"{path}")
+    ),
+    "compress": lambda host, path: host.image(f"{path}").compress(),
+    "a dry run": lambda host, path: host.image(f"{path}").delete(dry_run=True),
+}
+
+
+@pytest.fixture
+def golden(roots: Path) -> Path:
+    """With three overlays: by an absolute path, beside it, and by a way round."""
+    golden = make(roots / "images/golden.qcow2")
+    lay(roots / "images/web.qcow2", golden)
+    lay(roots / "images/db.qcow2", "golden.qcow2")
+    lay(roots / "images/mail.qcow2", "../images/golden.qcow2")
+    lay(roots / "images/of-web.qcow2", "web.qcow2")
+    lay(roots / "images/guest.img", "golden.qcow2")  # a raw disk in which a guest wrote that
+    (roots / "images/x.img").write_bytes(bytes(SIZE))
+    return golden
+
+
+@pytest.mark.parametrize("verb", SPOILING)
+def test_what_overlays_lie_over_is_not_changed(host: Host, golden: Path, verb: str) -> None:
+    before = tree(golden.parent)
+    with pytest.raises(InUse, match=r"\(db\.qcow2, mail\.qcow2, web\.qcow2\)"):
+        SPOILING[verb](host, golden)
+    assert tree(golden.parent) == before
+
+
+def test_info_of_a_golden_image_names_the_overlays_beside_it(host: Host, golden: Path) -> None:
+    named = [f"{golden.with_name(name)}" for name in ("db.qcow2", "mail.qcow2", "web.qcow2")]
+    assert host.image(f"{golden}").info().overlays == tuple(named)
+    host.image(f"{golden.with_name('of-web.qcow2')}").delete()
+    for name in named:
+        host.image(name).delete()
+    assert host.image(f"{golden}").info().overlays == ()
+    host.image(f"{golden}").grow("+1M")
+    host.image(f"{golden}").delete()
+
+
+def test_a_raw_image_is_kept_for_its_overlays_and_copied(host: Host, chain: Path) -> None:
+    raw = make(chain.with_name("raw.img"), "raw")
+    lay(chain.with_name("over.qcow2"), "raw.img", "raw")
+    image = host.image(f"{raw}")
+    with pytest.raises(InUse, match=r"over\.qcow2"):
+        image.delete()
+    image.copy(host.image(f"{raw.with_name('copy.img')}"))
+    image.compress(keep=True)

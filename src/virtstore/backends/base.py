@@ -24,7 +24,7 @@ from typing import Final, Literal, NoReturn, Protocol, Self
 import msgspec
 
 from virtstore.errors import Denied, InUse, Unsupported
-from virtstore.location import within
+from virtstore.location import plain_path, within
 from virtstore.model import ContainerFormat, EntryType, Extent, State
 
 #: Called now and then while something takes long. What it raises ends that.
@@ -343,12 +343,12 @@ class Elsewhere:
         """The absolute path that is meant by a path in an image. What begins with `..` leads up
         from where the directory really is, as for the kernel; any other `..` stays."""
         inner = _UPWARDS.sub("", named)
-        if named.startswith("/"):
-            return named
-        if inner == named or ".." in inner.split("/"):
-            return f"{self.directory}/{named}"
+        if ".." in inner.split("/"):
+            return os.path.join(self.directory, named)
+        if inner == named and not named.startswith("/"):
+            return plain_path(f"{self.directory}/{named}")
         real = os.path.realpath(self.directory)
-        path = os.path.normpath(f"{real}/{named}")
+        path = os.path.normpath(f"{real}/{named}") if inner != named else plain_path(named)
         return self.directory + path[len(real) :] if within(path, real) else path
 
 
@@ -503,6 +503,11 @@ class Store(Protocol):
         """The byte from which on an image may hold old data of others, beside its own, because a
         growth was cut short while it was in use; None for nowhere. `grow` zeroes that."""
         return None
+
+    def overlays(self, name: str) -> tuple[str, ...]:
+        """The names of the images that lie over this one, as far as they lie beside it; those that
+        are left of one, too. What lies over it elsewhere is not known."""
+        return ()
 
     def losses(self, name: str) -> str:
         """The note that `note_losses` gave an image, "" for none. It goes where the image goes

@@ -131,6 +131,8 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
         yield _Fact("cluster size", bytes_text(info.cluster_size, exact=exact))
     if info.backing:
         yield _Fact("backing file", info.backing)
+    if info.overlays:
+        yield _Fact("overlays", ", ".join(info.overlays))
     if info.internal_snapshots:
         yield _Fact("snapshots inside", ", ".join(info.internal_snapshots))
     if info.bitmaps:

@@ -29,7 +29,7 @@ from virtstore.agent.operations.copy_target import (
 )
 from virtstore.agent.operations.copy_within import copy_within
 from virtstore.agent.operations.lost import note_in_copy
-from virtstore.agent.operations.refusals import refuse_existing
+from virtstore.agent.operations.refusals import refuse_existing, refuse_overlays
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.backends.version import settled, touched, written
@@ -187,6 +187,7 @@ class _Original:
 def _require_replaceable(old: Place, *, keep: bool) -> None:
     """Raises `Denied` where the original could not be removed in the end."""
     if not keep:
+        refuse_overlays(old)
         old.store.require_attributes(old.name)
 
 

@@ -37,6 +37,7 @@ from virtstore.agent.operations.lost import note_in_copy
 from virtstore.agent.operations.refusals import (
     refuse_dependents,
     refuse_existing,
+    refuse_overlays,
     require_sparse,
 )
 from virtstore.agent.policy import Place
@@ -299,6 +300,8 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
     found = place.store.find(place.name)
     if found and found.dependents and wanted.mode == "overwrite":
         refuse_dependents(found, "delete them first")
+    if not partial:
+        refuse_overlays(place)
     stored = wanted.mode != "contents"
     with place.store.open(place.name, partial=partial, stored=stored) as image:
         wanted.refuse_loss(agent, image)

@@ -20,7 +20,7 @@ from virtstore.agent.operations import lost
 from virtstore.agent.operations.cut_checks import device_of, first_data, refuse_to_cut
 from virtstore.agent.operations.live_growth import Seen, grow_container, tell_domains
 from virtstore.agent.operations.live_growth import steps as live_steps
-from virtstore.agent.operations.refusals import require_sparse
+from virtstore.agent.operations.refusals import refuse_overlays, require_sparse
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Error, InUse, Unsafe, UsageError
@@ -35,6 +35,7 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         agent.locked(request.path, "write", unzeroed=True) as place,
         place.store.open(place.name) as image,
     ):
+        refuse_overlays(place)
         if done := grow_container(agent, place, image, request.size, dry_run=request.dry_run):
             return done
         require_raw(place, image)
@@ -143,6 +144,7 @@ def shrink(agent: Agent, request: ShrinkImage) -> Done:
         place.store.open(place.name) as image,
     ):
         require_raw(place, image)
+        refuse_overlays(place)
         size = parse_target_size(request.size, image.size)
         if size > image.size:
             raise UsageError(

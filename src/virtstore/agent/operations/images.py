@@ -21,6 +21,7 @@ from virtstore.agent.operations.refusals import (
     refuse_dependents,
     refuse_existing,
     refuse_fixed_place,
+    refuse_overlays,
     require_sparse,
 )
 from virtstore.agent.policy import Place
@@ -92,6 +93,8 @@ def delete(agent: Agent, request: DeleteImage) -> Done:
         partial = found.state == "partial"
         if found.dependents and not request.with_snapshots:
             refuse_dependents(found, "--with-snapshots removes them too")
+        if not partial:
+            refuse_overlays(place)
         with place.store.open(place.name, partial=partial, stored=True) as image:
             agent.refuse_loss(image, forced=request.force_defined)
             size = image.size

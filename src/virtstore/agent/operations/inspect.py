@@ -67,6 +67,7 @@ _BATCH: Final = 400
 _AT_ONCE: Final = 2
 #: A path has 4 KiB at most, and so has all that is said of an image.
 _IN_ONE_MESSAGE: Final = 64
+_OVERLAYS: Final = 100
 #: Seconds: in a guest's hundred partitions each tool could take as long as it may.
 _MEASURING: Final = 60
 
@@ -79,7 +80,14 @@ def info(agent: Agent, request: GetInfo) -> Told:
             image = _open(place.store, found, stack)
             opened = _Opened(place, found, image)
             [told] = _describe_all(place.store, [opened], Scan(), deep=True)
-            return Told(told)
+            return Told(replace(told, overlays=_overlays(place)))
+
+
+def _overlays(place: Place) -> tuple[str, ...]:
+    """The paths of what lies over it, as many as there is room for in a message."""
+    parent = place.path.rpartition("/")[0]
+    found = place.store.overlays(place.name)
+    return tuple(f"{parent}/{name}" for name in found[:_OVERLAYS])
 
 
 def list_images(agent: Agent, request: ListImages) -> ListEnd:

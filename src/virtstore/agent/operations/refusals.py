@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from virtstore.agent.context import Agent
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Store, Stored
 from virtstore.errors import Denied, Exists, InUse, Unsupported, blamed_on
+
+#: So many overlays are named.
+_SHOWN: Final = 8
 
 
 def neither(store: Store) -> str:
@@ -78,6 +83,21 @@ def require_changing(agent: Agent, place: Place) -> None:
             " change images may go on with it, replace it or remove it"
         )
         raise
+
+
+def refuse_overlays(place: Place) -> None:
+    """Raises `InUse` for what others lie over: without what is in it now they are worthless."""
+    overlays = place.store.overlays(place.name)
+    if not overlays:
+        return
+    more = f" and {len(overlays) - _SHOWN} more" if len(overlays) > _SHOWN else ""
+    first = overlays[0].removesuffix(".qcow2")
+    raise InUse(
+        f"overlays beside it lie over it ({', '.join(overlays[:_SHOWN])}{more}), which would be"
+        " worthless without what is in it now; delete them first, or make whole images of them"
+        f" ('virtstore copy {overlays[0]} {first}-whole.qcow2')",
+        path=place.path,
+    )
 
 
 def refuse_dependents(found: Stored, remedy: str) -> None:

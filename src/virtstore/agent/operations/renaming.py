@@ -13,7 +13,7 @@ import msgspec
 from virtstore import names
 from virtstore.agent.container import refuse_misleading_name, what_is
 from virtstore.agent.context import Agent, changed, planned
-from virtstore.agent.operations.refusals import refuse_existing, refuse_fixed_place
+from virtstore.agent.operations.refusals import refuse_existing, refuse_fixed_place, refuse_overlays
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.backends.kinds import RESERVED_SUFFIXES
@@ -35,6 +35,7 @@ def rename(agent: Agent, request: RenameImage) -> Done:
             if request.name == place.name:
                 return Done(msgspec.structs.replace(told, changed=False, dry_run=request.dry_run))
             agent.refuse_loss(image, forced=request.force_defined)
+            refuse_overlays(place)
             path = f"{place.path.rpartition('/')[0]}/{request.name}"
             with agent.locked(path, "append", unzeroed=True) as target:
                 refuse_existing(agent, target)

@@ -14,6 +14,7 @@ from virtstore.agent.container import require_raw
 from virtstore.agent.context import Agent, changed, planned, require_room
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.cut_checks import device_of, refuse_to_write_upon_the_unknown
+from virtstore.agent.operations.refusals import refuse_overlays
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.errors import Corrupt, Interrupted
@@ -88,6 +89,7 @@ def work_on(
     """Look into an image, which is locked, and close it again: whoever undoes a change must have it
     alone."""
     with agent.locked(path, "write") as place:
+        refuse_overlays(place)
         with agent.to_change(place, place.name) as image:
             require_raw(place, image)
             present = image.size

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cached_property
 
 from virtstore import names
-from virtstore.backends.base import Image, ImageDraft, Look, nothing
+from virtstore.backends.base import Image, ImageDraft, Look, Stored, nothing
 from virtstore.backends.files import container_tools
 from virtstore.backends.files.container import ContainerDraft, ContainerImage, ReworkedContainer
 from virtstore.backends.files.directory import Directory
@@ -159,6 +159,22 @@ class ContainerDirectory(Directory):
                     raise NoSpace(f"no room for the tables of a disk of {size} bytes") from None
                 raise
             disk.settle()
+
+    def overlays(self, name: str) -> tuple[str, ...]:
+        here = self.elsewhere.path_of(name)
+        found = {each.name for each in self.scan() if self._under(each) == here}
+        return tuple(sorted(each for each in found if self.container_of(each) == "qcow2"))
+
+    def _under(self, found: Stored) -> str | None:
+        """The path of what a file lies over, if it is an overlay; a raw disk in which a guest wrote
+        that is none."""
+        if found.type != "file":
+            return None
+        with suppress(NotFound, Denied, OSError):
+            with self.file(found.name, partial=found.state == "partial") as file:
+                seen = containers.detect(file)
+            return self.elsewhere.path_of(seen.backing) if seen and seen.backing else None
+        return None
 
     def frozen(self, name: str) -> Image:
         form, copy = self.container_of(name), self._frozen(name)
