@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from virtstore.errors import Corrupt, Unsupported
-from virtstore.formats.disks import VirtualDisk, examine
+from virtstore.formats.disks import VirtualDisk, examine, naming
 from virtstore.model import ContainerFormat
 
 KIB = 1 << 10
@@ -442,3 +442,8 @@ def test_a_thousand_damaged_headers_are_told_or_refused_within_bounds(
             words = f"{told.backing}{told.snapshots}{told.bitmaps}"
         assert words.isprintable()
         assert source.looks < 10_000
+
+
+def test_in_a_message_the_containers_path_stands_for_it_and_no_part_of_another_word() -> None:
+    message = "`qemu-img convert --object secret,file=KEYFILE FILE NEW`"
+    assert naming(message, "/a b") == ("`qemu-img convert --object secret,file=KEYFILE '/a b' NEW`")

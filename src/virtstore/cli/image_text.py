@@ -152,7 +152,8 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
 def _size_text(info: ImageInfo, *, exact: bool) -> str:
     """What a guest sees, which of an archive is what is in it."""
     if info.size is None:
-        return "not known without unpacking it"
+        how = "; see the warning" if info.container else " without unpacking it"
+        return f"not known{how}"
     return bytes_text(info.size, exact=exact) + (" uncompressed" if info.compression else "")
 
 

@@ -113,7 +113,8 @@ def _held_against(source: Source) -> Literal["digest", "checksums", "nothing"]:
 
 def _unchecked(place: Place, source: Source) -> tuple[str, ...]:
     """The warnings for a file that was read through, is no archive, and may be no raw image."""
-    if source.compression or place.store.capabilities.always_raw:
+    container = place.store.container_of(place.name)
+    if source.compression or container or place.store.capabilities.always_raw:
         return ()
     return warnings_of(place.path, source.holds)
 

@@ -4,7 +4,6 @@ of what an image contains."""
 from __future__ import annotations
 
 import pwd
-import shlex
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -373,7 +372,7 @@ def _contained(opened: _Opened, image: Image, form: ContainerFormat) -> _Packed:
     try:
         disk = disks.examine(image, form)
     except (Corrupt, Unsupported) as error:
-        told = error.message.replace("FILE", shlex.quote(opened.place.path))
+        told = disks.naming(error.message, opened.place.path)
         return _Packed(None, None, (told,), Foreign(form, Container(form)))
     under = disk.backing
     if under is not None:

@@ -138,7 +138,7 @@ def _rebase(over: str) -> str:
 def _blamed(error: Error | OSError, path: str, over: str) -> Error:
     """The error for an overlay of which the image under it is not to be had."""
     told = error if isinstance(error, Error) else from_os_error(error)
-    message = told.message.replace("FILE", shlex.quote(path))
+    message = disks.naming(told.message, path)
     kind = type(told) if isinstance(told, Denied | Unsupported) else Corrupt
     if isinstance(told, NotFound):
         message = f"{told.message}; put it back, or {_rebase(over)}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -71,7 +70,7 @@ class ContainerDirectory(Directory):
             return ContainerImage(file, form, self.elsewhere, writable=writable)
         except (Corrupt, Denied, Unsupported) as error:
             if not partial:
-                error.message = error.message.replace("FILE", shlex.quote(name))
+                error.message = disks.naming(error.message, name)
                 raise
             return self.file(name, writable=writable, partial=partial)
 

@@ -16,14 +16,14 @@ from typing import Final
 
 from virtstore.errors import Unsupported
 from virtstore.formats.base import ArchiveSource
-from virtstore.formats.disks.base import VirtualDisk
+from virtstore.formats.disks.base import VirtualDisk, naming
 from virtstore.formats.disks.qcow2 import examine_qcow2
 from virtstore.formats.disks.vdi import examine_vdi
 from virtstore.formats.disks.vhdx import examine_vhdx
 from virtstore.formats.disks.vmdk import examine_vmdk
 from virtstore.model import ContainerFormat
 
-__all__ = ["VirtualDisk", "examine"]
+__all__ = ["VirtualDisk", "examine", "naming"]
 
 _READERS: Final[dict[ContainerFormat, Callable[[ArchiveSource], VirtualDisk]]] = {
     "qcow2": examine_qcow2,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import struct
 from typing import Final
 
@@ -82,6 +84,11 @@ def require_size(size: int) -> None:
             f" up to {format_size(_MOST)}; `qemu-img resize --shrink FILE SIZE` makes it smaller."
             " If it never was so large, its header is damaged"
         )
+
+
+def naming(message: str, path: str) -> str:
+    """A message of this package with the path of the container in place of `FILE`."""
+    return re.sub(r"\bFILE\b", lambda _: shlex.quote(path), message)
 
 
 def converted(format: ContainerFormat) -> str:
