@@ -20,6 +20,7 @@ qemu-storage-daemon (Debian: qemu-system-common), bubblewrap.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -36,6 +37,11 @@ from virtstore.text import remark
 Node = Mapping[str, object]
 
 DAEMON: Final = "qemu-storage-daemon"
+#: What to do where it died.
+MEND: Final = (
+    "was it killed, or was there no memory left ('journalctl -k' on that host)? The same command"
+    " does what is left to do"
+)
 #: The name of the node that is served.
 DISK: Final = "disk"
 
@@ -49,6 +55,9 @@ _PATIENCE: Final = 60.0
 _SCRIPT: Final = '(read -r _ </proc/self/fd/{fd}; while kill $$; do sleep 0.1; done) & exec "$@"'
 #: What QEMU's programs say of an image that somebody else has locked.
 LOCKED: Final = ("Failed to get", "lock")
+#: What fuse(4)'s device answers once nobody serves it, and to what was under way just then.
+_GONE: Final = (errno.ENOTCONN, errno.ECONNABORTED)
+_ENDED: Final = f"QEMU's {DAEMON} ended when it began to serve the disk; {MEND}"
 
 
 class Export:
@@ -73,9 +82,20 @@ class Export:
             path = f"/proc/{inside}/root{_MOUNT_POINT}"
             self.fd = os.open(path, flags | os.O_CLOEXEC)
             self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, OSError) and error.errno in (errno.ENOENT, *_GONE):
+                raise Error(_ENDED) from error
             raise
+
+    @property
+    def died(self) -> bool:
+        """Whether the daemon ended although this is open: the kernel asks it for nothing more."""
+        try:
+            os.lseek(self.fd, 0, os.SEEK_DATA)  # which no cache answers
+        except OSError as error:
+            return error.errno in _GONE
+        return False
 
     def close(self) -> None:
         """End the daemon, which writes out what it holds. A tool that outlives us keeps it."""
@@ -105,7 +125,9 @@ class Export:
     def _refuse(self) -> None:
         said = self._process.stderr.read() if self._process.stderr else b""
         lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
-        told = next((line for line in lines if DAEMON in line), lines[-1] if lines else "nothing")
+        if not lines:
+            raise Error(_ENDED)
+        told = next((line for line in lines if DAEMON in line), lines[-1])
         told = remark(told.rpartition("}: ")[2])  # behind the command line that it repeats
         if all(word in told for word in LOCKED):
             raise InUse(f"somebody else has it open, as QEMU's lock on it says ({told})")

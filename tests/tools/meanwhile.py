@@ -24,12 +24,12 @@ class Meanwhile:
         monkeypatch.setenv("VIRTSTORE_AGENT", shlex.join(argv))
         self._unfinished = unfinished
 
-    def __call__(self, act: Callable[[], object]) -> ProgressCallback:
-        """Acts once, when the first bytes are done."""
-        self._unfinished.touch()
+    def __call__(self, act: Callable[[], object], *, part: float = 0) -> ProgressCallback:
+        """Acts once, when this part of it is done, or the first bytes."""
+        self._unfinished.write_text(str(part))
 
         def told(event: Progress) -> None:
-            if event.done and self._unfinished.exists():
+            if event.done and event.done >= part * event.total and self._unfinished.exists():
                 try:
                     act()
                 finally:

@@ -26,8 +26,8 @@ from virtstore.backends.files import chain, container_tools
 from virtstore.backends.files.chain import Member, open_chain
 from virtstore.backends.files.file import FileDraft, FileImage, ReworkedFile
 from virtstore.backends.files.sparse import runs
-from virtstore.errors import InUse
-from virtstore.exporter import DISK, Export, Node
+from virtstore.errors import Error, Interrupted, InUse
+from virtstore.exporter import DAEMON, DISK, MEND, Export, Node
 from virtstore.formats import disks
 from virtstore.model import ContainerFormat, Extent
 
@@ -123,6 +123,14 @@ class ContainerImage(DescriptorImage):
     def close(self) -> None:
         self._export.close()
         self._held.close()
+
+    def __exit__(self, *raised: object) -> None:
+        _, error, _ = raised
+        died = self._export.died
+        self.close()
+        # What somebody made of that, a tool or we, says less.
+        if died and isinstance(error, (Error, OSError)) and not isinstance(error, Interrupted):
+            raise Error(f"QEMU's {DAEMON}, which served its disk, ended in the middle; {MEND}")
 
 
 class _WholeFile(DescriptorCache):
@@ -225,5 +233,7 @@ def _nodes(fd: int, form: ContainerFormat, members: Sequence[Member], writable: 
     how: Node = {"read-only": not writable, "force-share": not writable}
     file: Node = {"driver": "file", "filename": f"/proc/self/fd/{fd}", "node-name": "file", **how}
     under = chain.nodes(members)
-    over = chain.beneath(under) if form == "qcow2" else {}
-    return [*under, file, {"driver": form, "file": "file", "node-name": DISK, **how, **over}]
+    # With lazy ones its dirty bit would keep everybody from an image whose daemon was killed.
+    qcow2: Node = {"lazy-refcounts": False, **chain.beneath(under)}
+    special = qcow2 if form == "qcow2" else {}
+    return [*under, file, {"driver": form, "file": "file", "node-name": DISK, **how, **special}]

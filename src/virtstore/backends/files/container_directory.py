@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import cached_property
 
 from virtstore import names
@@ -24,6 +24,7 @@ from virtstore.formats import containers, disks
 from virtstore.libvirt import virsh
 from virtstore.libvirt.domains import driver_formats
 from virtstore.model import ContainerFormat
+from virtstore.undo import undone_by
 
 
 class ContainerDirectory(Directory):
@@ -102,7 +103,8 @@ class ContainerDirectory(Directory):
             file.close()
             self.discard(name)
             raise
-        return ContainerDraft(file, self.elsewhere, holds="kept" if kept else "zeros")
+        with nullcontext() if kept else undone_by(lambda: self.discard(name)):
+            return ContainerDraft(file, self.elsewhere, holds="kept" if kept else "zeros")
 
     def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> ImageDraft:
         form = self.container_of(name)

@@ -1,0 +1,130 @@
+"""kill -9 of an agent, or of the daemon that serves it a disk, in the middle of what it does.
+
+How far it is, is told by its *work*: the calls to read and write that it and all its children have
+made, and the bytes (/proc/PID/io, proc(5)). That depends on how busy the machine is much less than
+the time does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from tests.waiting import until
+
+import virtstore
+
+Victim = Literal["agent", "daemon"]
+
+_DAEMON: Final = "qemu-storage-daemon"
+_EVERY: Final = 0.002
+#: Bytes that count as one call.
+_BYTES: Final = 64 << 10
+
+
+class Ended(NamedTuple):
+    """How a command ended: `error` is None where it succeeded. `work`: all that was done, `killed`:
+    whether the victim was there to be killed."""
+
+    error: virtstore.Error | None
+    work: int
+    killed: bool
+
+
+def run(
+    config: Path, command: Callable[[virtstore.Host], object], victim: Victim, after: int | None
+) -> Ended:
+    """Run a command with an agent of its own. Once so much work was done (`after`; None for never),
+    kill the victim. Returns when nothing of the agent runs any more."""
+    with virtstore.connect(config=str(config)) as host:
+        assert host._session
+        agent = host._session._process.pid
+        watch = _Watch(agent, victim, after)
+        watch.start()
+        error = None
+        try:
+            command(host)
+        except virtstore.Error as failed:
+            error = failed
+        finally:
+            watch.over.set()
+            watch.join()
+    until(lambda: not watch.alive(), "the end of all that the agent started")
+    return Ended(error, watch.work, watch.killed)
+
+
+class _Watch(threading.Thread):
+    """Counts what an agent and its children do from now on, and kills."""
+
+    def __init__(self, agent: int, victim: Victim, after: int | None) -> None:
+        super().__init__(name="watch")
+        self.over = threading.Event()
+        self.killed = False
+        self._agent, self._victim, self._after = agent, victim, after
+        self._works: dict[tuple[int, str], int] = {}
+        self._before = _work_of(agent)
+
+    @property
+    def work(self) -> int:
+        return sum(self._works.values()) - self._before
+
+    def alive(self) -> list[int]:
+        """Those of all that were seen which still run."""
+        return [pid for pid, started in self._works if _started(pid) == started]
+
+    def run(self) -> None:
+        while not self.over.wait(_EVERY):
+            for pid in (self._agent, *_children(self._agent)):
+                if started := _started(pid):
+                    known = self._works.get((pid, started), 0)
+                    self._works[pid, started] = max(known, _work_of(pid))
+            if self._after is not None and self.work >= self._after and self._kill():
+                return
+
+    def _kill(self) -> bool:
+        """Whether the victim was there."""
+        pids = [self._agent]
+        if self._victim == "daemon":
+            pids = [pid for pid in _children(self._agent) if _is_daemon(pid)]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.killed = True
+        return self.killed
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process, theirs, and so on."""
+    found: list[int] = []
+    with suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *_children(child)]
+    return found
+
+
+def _started(pid: int) -> str:
+    """What tells a process from another one with the same number; nothing once it has ended."""
+    with suppress(OSError):
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if state in "ZX" else rest[18]
+    return ""
+
+
+def _work_of(pid: int) -> int:
+    with suppress(OSError):  # it has ended
+        lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        told = {name: int(number) for name, number in (line.split(": ") for line in lines)}
+        return told["syscr"] + told["syscw"] + (told["rchar"] + told["wchar"]) // _BYTES
+    return 0
+
+
+def _is_daemon(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(os.readlink(f"/proc/{pid}/exe")).name == _DAEMON
+    return False
