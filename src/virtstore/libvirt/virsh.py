@@ -21,7 +21,7 @@ _URI: Final = "qemu:///system"
 #: The sockets for reading, of libvirtd and of virtqemud, which newer systems have instead.
 SOCKETS: Final = ("/run/libvirt/libvirt-sock-ro", "/run/libvirt/virtqemud-sock-ro")
 #: Seconds after which a libvirt that does not answer a question counts as one that does not work.
-_PATIENCE: Final = 10.0
+_PATIENCE: Final = 20.0
 #: Bytes of commands for one virsh, below the kernel's bound on one word (128 KiB).
 _MOST: Final = 64 << 10
 

@@ -38,11 +38,14 @@ def there(libvirtd: LibvirtHost, monkeypatch: pytest.MonkeyPatch) -> Iterator[vi
     sh("lvremove -qq -y vg0")
 
 
-def test_a_volume_grows_under_its_guest(libvirtd: LibvirtHost, there: virtstore.Host) -> None:
-    libvirtd.start("web", WEB)
+def test_a_volume_that_a_domain_has_grows_under_it(
+    libvirtd: LibvirtHost, there: virtstore.Host
+) -> None:
+    libvirtd.define("web", WEB)
+    libvirtd.virsh("start", "web", "--paused")  # or it takes the lab's only processor
     image = there.image(str(WEB))
-    assert image.info().domain == virtstore.Domain("web", "running")
-    with pytest.raises(virtstore.InUse, match=r"^/dev/vg0/web: domain web is running \("):
+    assert image.info().domain == virtstore.Domain("web", "paused")
+    with pytest.raises(virtstore.InUse, match=r"^/dev/vg0/web: domain web is paused \("):
         image.delete(force_defined=True)
     done = image.resize("+8M")
     assert "domain web sees" in done.warnings[-1]
@@ -67,3 +70,15 @@ def test_a_volume_that_a_domain_is_defined_on_is_known_though_it_is_not_active(
         with pytest.raises(virtstore.InUse, match="domain web, shut off, is defined on it"):
             lose()
     image.delete(force_defined=True)
+
+
+def test_a_snapshot_that_a_domain_is_defined_on_does_not_go_with_its_volume(
+    libvirtd: LibvirtHost, there: virtstore.Host
+) -> None:
+    image = there.image(str(WEB))
+    taken = image.snapshot()
+    libvirtd.define("web", taken.path)
+    with pytest.raises(virtstore.InUse, match="web-s1: domain web, shut off, is defined on it"):
+        image.delete(with_snapshots=True)
+    assert there.image(taken.path).info().domain == virtstore.Domain("web", "shut off")
+    image.delete(with_snapshots=True, force_defined=True)

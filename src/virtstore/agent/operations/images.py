@@ -26,7 +26,7 @@ from virtstore.agent.operations.refusals import (
 )
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ImageDraft, Store, Stored
-from virtstore.errors import WHO_CLEANS, Denied, InUse, Unsupported, UsageError
+from virtstore.errors import WHO_CLEANS, Denied, InUse, Unsupported, UsageError, blamed_on
 from virtstore.location import canonical
 from virtstore.model import Changed, Cleaned
 from virtstore.protocol import (
@@ -99,6 +99,8 @@ def delete(agent: Agent, request: DeleteImage) -> Done:
             agent.refuse_loss(image, forced=request.force_defined)
             size = image.size
         taken = found.snapshots if request.with_snapshots else ()
+        for path in taken:
+            _refuse_loss_of(agent, place, path, forced=request.force_defined)
         if request.dry_run:
             steps = [f"delete {path}" for path in (*taken, place.path)]
             return Done(planned(place, size, *steps))
@@ -108,6 +110,13 @@ def delete(agent: Agent, request: DeleteImage) -> Done:
             with _locked_beside(place, taken):
                 place.store.remove(place.name, with_snapshots=request.with_snapshots)
         return Done(Changed(path=place.path, host="", changed=True))
+
+
+def _refuse_loss_of(agent: Agent, place: Place, path: str, *, forced: bool) -> None:
+    """Raises `InUse` where somebody uses, or counts on, another image of the same store."""
+    name = path.rpartition("/")[2]
+    with blamed_on(path), place.store.open(name, stored=True) as image:
+        agent.refuse_loss(image, forced=forced)
 
 
 def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
