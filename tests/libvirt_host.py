@@ -217,7 +217,16 @@ def _inner(directory: Path) -> str:
         (directory / "run" / "udev").mkdir()
         mounts.insert(0, (Path("/run/udev"), f"{directory}/run/udev"))
     words = (shlex.join(["mount", "--rbind", str(ours), there]) for ours, there in mounts)
-    return "; ".join((*words, "exec libvirtd"))
+    return "; ".join((*_unmounting_of_others(directory), *words, "exec libvirtd"))
+
+
+def _unmounting_of_others(directory: Path) -> Iterator[str]:
+    """The words that let go of what other workers of the same run have mounted: it would stay
+    mounted here, with its loop device, when they are done with it."""
+    own = next((each for each in directory.parents if each.name.startswith("popen-")), None)
+    if own:
+        others = f'index($2, "{own.parent}/") == 1 && index($2, "{own}/") != 1 {{ print $2 }}'
+        yield f"awk {shlex.quote(others)} /proc/self/mounts | tac | xargs -r umount -l || true"
 
 
 def _ours(path: str) -> str:
