@@ -41,11 +41,18 @@ def qcow2(raw: Path) -> Path:
     return qcow2
 
 
+def listens(socket: Path) -> bool:
+    """Whether a server listens on a socket: it is there a moment before that."""
+    lines = Path("/proc/net/unix").read_text().splitlines()
+    # proc(5): the fourth column has __SO_ACCEPTCON, the last one the path.
+    return any(line.endswith(f" {socket}") and line.split()[3] == "00010000" for line in lines)
+
+
 @contextmanager
 def served(argv: list[str], socket: Path) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as server:
         try:
-            until(lambda: socket.exists() or server.poll() is not None, "the NBD server")
+            until(lambda: listens(socket) or server.poll() is not None, "the NBD server")
             yield server
         finally:
             server.kill()
