@@ -80,6 +80,25 @@ def processes() -> dict[str, str]:
     return found
 
 
+def holders(below: Path) -> dict[str, str]:
+    """Other processes that have a file below a directory open: also those that were started with
+    an environment of their own."""
+    found = {}
+    for pid in os.listdir("/proc"):
+        if pid.isdecimal() and int(pid) != os.getpid():
+            for file in _opened(pid):
+                if file.startswith(f"{below}/"):
+                    found[f"process {pid} on {file}"] = _command(pid)
+    return found
+
+
+def _opened(pid: str) -> Iterator[str]:
+    with suppress(OSError):  # ended since, or somebody else's
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # closed since
+                yield os.readlink(f"/proc/{pid}/fd/{fd}")
+
+
 def settled(look: Look, before: Iterable[str]) -> list[str]:
     """What there is beyond `before`, once what ends by itself has had its time."""
     deadline = time.monotonic() + PATIENCE
@@ -105,9 +124,14 @@ def none_of_the_process() -> Iterator[None]:
 @contextmanager
 def none_of_the_machine(below: Path) -> Iterator[None]:
     """An AssertionError where what runs inside leaves mounts or loop devices below a directory,
-    or processes, whoever their parents are by now."""
+    or processes, or who has a file there open, whoever their parents are by now."""
     yield
-    looks: tuple[Look, ...] = (processes, lambda: mounts(below), lambda: loops(below))
+    looks: tuple[Look, ...] = (
+        processes,
+        lambda: holders(below),
+        lambda: mounts(below),
+        lambda: loops(below),
+    )
     left = [each for look in looks for each in settled(look, ())]
     assert not left, f"left behind: {'; '.join(sorted(left))}"
 

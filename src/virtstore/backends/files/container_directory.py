@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
+from typing import Final
 
 from virtstore import names
 from virtstore.backends.base import Image, ImageDraft, Look, Stored, nothing
@@ -67,11 +68,11 @@ class ContainerDirectory(Directory):
         if writable:
             _require_written(form)
         try:
-            file = self.file(name, writable=writable, partial=partial)
-            return ContainerImage(file, form, self.elsewhere, writable=writable)
-        except (Corrupt, Denied, Unsupported) as error:
+            with _named(name):
+                file = self.file(name, writable=writable, partial=partial)
+                return ContainerImage(file, form, self.elsewhere, writable=writable)
+        except (Corrupt, Denied, Unsupported):
             if not partial:
-                error.message = disks.naming(error.message, name)
                 raise
             return self.file(name, writable=writable, partial=partial)
 
@@ -112,7 +113,8 @@ class ContainerDirectory(Directory):
             return super().rework(name, before)
         _require_written(form)
         file = self._reworked(name, before, reserve=False)
-        disk = ReworkedContainer(file, self.elsewhere)
+        with _named(name):
+            disk = ReworkedContainer(file, self.elsewhere)
         if file.in_place.named:  # opening it may have written to it: which bitmaps are in use
             file.in_place.begin(before, settled(file))
         return disk
@@ -150,7 +152,7 @@ class ContainerDirectory(Directory):
         with self.file(name, writable=True) as file:
             file.refuse_locked()
         file = self.file(name, writable=True)
-        with ContainerImage(file, form, self.elsewhere, writable=True) as disk:
+        with _named(name), ContainerImage(file, form, self.elsewhere, writable=True) as disk:
             if disk.size == size:
                 return
             try:
@@ -158,6 +160,8 @@ class ContainerDirectory(Directory):
             except OSError as error:
                 if error.errno == errno.ENOSPC:
                     raise NoSpace(f"no room for the tables of a disk of {size} bytes") from None
+                if error.errno == errno.EOPNOTSUPP:
+                    raise Unsupported(_NOT_RESIZED) from None
                 raise
             disk.settle()
 
@@ -179,7 +183,25 @@ class ContainerDirectory(Directory):
 
     def frozen(self, name: str) -> Image:
         form, copy = self.container_of(name), self._frozen(name)
-        return ContainerImage(copy, form, self.elsewhere) if form else copy
+        with _named(name):
+            return ContainerImage(copy, form, self.elsewhere) if form else copy
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """What to do, in what is refused here, is said of the file called `name`."""
+    try:
+        yield
+    except (Corrupt, Denied, Unsupported) as error:
+        error.message = disks.naming(error.message, name)
+        raise
+
+
+#: What QEMU says no more of than that it is not supported.
+_NOT_RESIZED: Final = (
+    "QEMU does not resize it: a qcow2 of version 2 with internal snapshots is not resized."
+    " `qemu-img amend -f qcow2 -o compat=1.1 FILE` makes it version 3"
+)
 
 
 def _require_written(form: ContainerFormat) -> None:

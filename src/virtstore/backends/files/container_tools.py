@@ -38,8 +38,15 @@ def check(fd: int, *, mend_leaks: bool = False) -> None:
     """Have the tables of the qcow2 `fd` checked. Clusters that nobody uses, as a crash leaves
     them, are no damage; they are given back with `mend_leaks`, for which `fd` is open for writing.
     Raises `Corrupt`, and `InUse` where a guest has it locked."""
-    argv = ["qemu-img", "check", "-q", *(["-r", "leaks"] if mend_leaks else ["-U"])]
-    done = run.run([*argv, _alone(fd)], pass_fds=[fd], confined=True, timeout=_CHECKING)
+    if not mend_leaks:
+        _checked(fd, "-U")
+    elif _checked(fd) == _LEAKS:  # mending writes, also to what it then finds damaged
+        _checked(fd, "-r", "leaks")
+
+
+def _checked(fd: int, *how: str) -> int:
+    argv = ["qemu-img", "check", "-q", *how, _alone(fd)]
+    done = run.run(argv, pass_fds=[fd], confined=True, timeout=_CHECKING)
     if done.status not in (_CLEAN, _CORRUPT, _LEAKS):
         if all(word in done.stderr.decode("utf-8", "replace") for word in LOCKED):
             raise InUse(f"somebody else has it open, as QEMU's lock on it says ({done.complaint})")
@@ -49,6 +56,7 @@ def check(fd: int, *, mend_leaks: bool = False) -> None:
             f"its tables are damaged, as `qemu-img check` found ({done.complaint}); restore it from"
             " a backup, or try `qemu-img check -r all` on a copy of the file"
         )
+    return done.status
 
 
 def _alone(fd: int) -> str:
