@@ -6,6 +6,7 @@ from __future__ import annotations
 from .stores import store as store
 from .test_backends import *  # noqa: F403
 from .test_backends_changes import *  # noqa: F403
+from .test_backends_containers import *  # noqa: F403
 from .test_backends_growing import *  # noqa: F403
 from .test_backends_guarded import *  # noqa: F403
 from .test_backends_names import *  # noqa: F403

@@ -27,6 +27,7 @@ import pytest
 
 from virtstore.backends.base import Store
 from virtstore.backends.block_device import BlockDevice
+from virtstore.backends.files.container_directory import ContainerDirectory
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.lvm.drafts import VolumeDraft
 from virtstore.backends.lvm.volume_group import VolumeGroup
@@ -96,7 +97,7 @@ def directory(parent: str) -> Iterator[Subject]:
 
 
 def _opened(path: str) -> Directory:
-    return Directory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+    return ContainerDirectory(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
 
 
 def _shares_blocks(path: str) -> bool:

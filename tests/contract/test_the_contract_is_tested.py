@@ -271,13 +271,13 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     "require_new_names: a trace is left": (Memory, "require_new_names", trace),
     "draft: a thin pool is not heeded": (
         *(Memory, "draft"),
-        lambda store, name, size, thin=None, sparse=False: DRAFT(store, name, size, sparse=sparse),
+        lambda store, name, size, thin=None, **how: DRAFT(store, name, size, **how),
     ),
     "require_sharing: anything can": (Memory, "require_sharing", nothing_done),
     "share: nothing is": (MemoryDraft, "share", nothing_done),
     "draft: sparse is not heeded": (
         *(Memory, "draft"),
-        lambda store, name, size, thin=None, sparse=False: DRAFT(store, name, size, thin),
+        lambda store, name, size, thin=None, **how: DRAFT(store, name, size, thin),
     ),
     "identity: of each agent its own": (
         *(Memory, "identity"),

@@ -27,6 +27,9 @@ from virtstore.libvirt.domains import driver_formats
 from virtstore.model import ContainerFormat
 from virtstore.undo import undone_by
 
+#: A disk has whole sectors: QEMU makes it as much longer.
+_SECTOR: Final = 512
+
 
 class ContainerDirectory(Directory):
     """See `Directory`. `format`: the container that files are whose names say nothing, None where
@@ -219,7 +222,7 @@ def _holds_disk_of(file: FileDraft, size: int) -> bool:
         return False
     try:
         disk = disks.examine(file, "qcow2")
-        if disk.size != size or disk.backing:
+        if disk.size != size + -size % _SECTOR or disk.backing:
             return False
         container_tools.check(file.descriptor, mend_leaks=True)
     except (Corrupt, Unsupported):
