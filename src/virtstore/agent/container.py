@@ -7,10 +7,13 @@ The rule, which everything here follows:
   that can name other files (qcow2) is to be opened as one by its name or by configuration only,
   never by its contents: a guest can write such a header into its raw disk.
 - A volume or a block device is raw, whatever is in it (`Capabilities.always_raw`).
-- Only a raw image is changed. A container (qcow2, vmdk, …) or a foreign archive is not, and
-  neither is a file that is called like one and is none: its header may be damaged.
-- The bytes of something foreign are copied under a name that says what they are, or into an
-  archive; and only if they are all of it: an overlay without its backing image is worthless.
+- What is read and changed of a container that is opened as one is the disk in it, which is raw.
+  Of the formats only qcow2 is written.
+- Nothing else but a raw image is changed: no container that is not opened, no foreign archive, and
+  no file that is called like one and is none, because its header may be damaged.
+- The bytes of something foreign, a container of another name or in an archive among them, are
+  copied under a name that says what they are, or into an archive; and only if they are all of it:
+  an overlay without its backing image is worthless.
 - A guest can write a container's header into its raw disk. `info` warns of that, everything
   else refuses; a user who knows that it is a raw disk says so (`copy --raw`).
 """
@@ -106,6 +109,8 @@ def refuse_misleading_name(
     to be written: an image, or the foreign kind that it `holds`, as an `archive` or as it is."""
     if not place.store.capabilities.always_raw:
         _refuse_archive_suffix(place, archive)
+        if archive:
+            _refuse_container_name(place, archive)
         stem = names.without_archive_suffix(place.name) if archive else place.name
         promised = names.promised(stem)
         made = names.container_of(stem) if archive else _written(place)
@@ -131,9 +136,20 @@ def _written(place: Place) -> ContainerFormat | None:
     return form if form in names.WRITTEN else None
 
 
+def _refuse_container_name(place: Place, archive: Compression) -> None:
+    """Raises `Unsupported` for an archive that would be opened as a container."""
+    form = place.store.container_of(place.name)
+    if form:
+        raise Unsupported(
+            f"its name says, or this host's configuration, that it is {KINDS[form].what}, and it"
+            f" would be an archive; let the name end in {names.SUFFIXES[archive]}",
+            path=place.path,
+        )
+
+
 def refuse_as_contents(place: Place, holds: str) -> None:
-    """Raises `Unsupported`: what is overwritten in place is raw, and stays so."""
-    raise Unsupported(_unfit(holds, "the image that it would overwrite is raw"), path=place.path)
+    """Raises `Unsupported`: what is overwritten in place is a disk, and stays what it is."""
+    raise Unsupported(_unfit(holds, "what it would overwrite is a disk"), path=place.path)
 
 
 def _refuse_archive_suffix(place: Place, archive: Compression | None) -> None:
@@ -154,10 +170,11 @@ def _refuse_archive_suffix(place: Place, archive: Compression | None) -> None:
 
 def _unfit(holds: str, why: str) -> str:
     kind = KINDS[holds]
+    opened = ", of which virtstore reads the disk" if holds in names.OPENED else ""
+    named = f"under a name that ends in {kind.suffixes[0]}{opened}, or " if kind.suffixes else ""
     return (
         f"what would be copied is {kind.what}, whose bytes are not those of the disk in it, and"
-        f" {why}; {_making_raw(holds, _SOURCE)}. Its bytes can be kept"
-        f" {f'under a name that ends in {kind.suffixes[0]}, or ' if kind.suffixes else ''}"
+        f" {why}; {_making_raw(holds, _SOURCE)}. Its bytes can be kept {named}"
         "in an archive (copy --archive); --raw of copy and copy-contents takes them for a raw"
         " disk's, in which a guest wrote what looks so"
     )
@@ -170,6 +187,8 @@ def remarks(path: str, holds: str | None, archive: Compression | None = None) ->
     told = f"it holds the bytes of {KINDS[holds].what}"
     if archive:
         return (f"{told}, and comes back as one",)
+    if holds in names.OPENED and names.fits(path, holds):
+        return (f"{told}, and is opened as one",)
     return (f"{told}; {_making_raw(holds, path)}",)
 
 
