@@ -301,6 +301,7 @@ class CreateImage(Ask[Done], frozen=True):
     dry_run: bool = False
     sparse: bool = False
     preallocate: bool = False
+    backing: str | None = None
 
 
 class ListImages(Ask[ListEnd], frozen=True):

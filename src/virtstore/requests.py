@@ -30,6 +30,11 @@ def check_fields(request: Message) -> None:
         raise UsageError("--thin is for a volume, --sparse for a file: leave one of them out")
     if getattr(request, "sparse", False) and getattr(request, "preallocate", False):
         raise UsageError("--sparse reserves nothing, --preallocate all: leave one of them out")
+    if getattr(request, "backing", None) is not None and _reserves(request):
+        raise UsageError(
+            "an overlay (--backing) takes room as it is written to, so nothing of it is reserved:"
+            " leave --thin, --sparse and --preallocate out"
+        )
     if any(number < 0 for number in getattr(request, "chunks", None) or ()):
         raise UsageError("chunks are numbered from 0")
     if isinstance(request, RenameImage):
@@ -40,6 +45,11 @@ def check_fields(request: Message) -> None:
         raise Unsupported("blocks are shared within one host only; leave --reflink out")
     if isinstance(request, (CopyHere, Send, Receive)):
         _check_options(request.options, contents=request.contents)
+
+
+def _reserves(request: Message) -> bool:
+    """Whether it says how much of an image is to be reserved."""
+    return any(getattr(request, field, None) for field in ("thin", "sparse", "preallocate"))
 
 
 def _check_name(name: str) -> None:

@@ -9,11 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from virtstore import Corrupt, Denied, Error, Host, InUse, Unsupported, connect
+from virtstore import (
+    Corrupt,
+    Denied,
+    Error,
+    Exists,
+    Host,
+    InUse,
+    NotFound,
+    Unsupported,
+    UsageError,
+    connect,
+)
 
 from .meanwhile import Meanwhile
 from .test_agent_arguments import AGENT
-from .test_agent_commands import MIB, tree
+from .test_agent_commands import MIB, tree, virtstore
 
 SIZE = 4 * MIB
 
@@ -301,3 +312,62 @@ def test_a_raw_image_is_kept_for_its_overlays_and_copied(host: Host, chain: Path
         image.delete()
     image.copy(host.image(f"{raw.with_name('copy.img')}"))
     image.compress(keep=True)
+
+
+def test_an_overlay_is_made_of_a_golden_image_and_reads_as_that(host: Host, roots: Path) -> None:
+    raw, form = make(roots / "golden/debian.img", "raw"), make(roots / "golden/debian.qcow2")
+    write(raw, 5, "0 1M", "raw")
+    write(form, 5, "0 1M")
+    for golden in (raw, form):
+        over = roots / "images/web.qcow2"
+        image = host.create(f"{over}", 2 * SIZE, backing=f"{golden}")
+        assert image.result.size == 2 * SIZE
+        assert contents(over) == b"\5" * MIB + bytes(2 * SIZE - MIB)
+        assert image.info().backing == f"{golden}"
+        assert over.stat().st_blocks * 512 < MIB
+        assert over.stat().st_mode & 0o777 == 0o600
+        image.delete()
+
+
+#: What no overlay is made of: how it is asked for, what is said, and with which words.
+NO_OVERLAY: dict[str, tuple[str, str, int, type[Error], str]] = {
+    "smaller": ("web.qcow2", "images/x.img", SIZE // 2, UsageError, "2 MiB is less than the 4 MiB"),
+    "a raw name": ("web.img", "images/x.img", SIZE, Unsupported, r"ends in \.qcow2"),
+    "an archive's": ("web.zst", "images/x.img", SIZE, UsageError, "plain image"),
+    "nothing under it": ("web.qcow2", "images/gone.img", SIZE, NotFound, "no such image"),
+    "outside": ("web.qcow2", "secret/disk.img", SIZE, Denied, "allows nothing"),
+    "itself": ("web.qcow2", "images/web.qcow2", SIZE, UsageError, "over itself"),
+    "over an archive": ("web.qcow2", "images/x.img.zst", SIZE, Unsupported, "uncompress"),
+    "over a broken chain": ("web.qcow2", "images/broken.qcow2", SIZE, Corrupt, "no such image"),
+    "there already": ("z.qcow2", "images/x.img", SIZE, Exists, "there already"),
+}
+
+
+@pytest.mark.parametrize("what", NO_OVERLAY)
+def test_no_overlay_is_made_that_could_not_be_read(host: Host, roots: Path, what: str) -> None:
+    for name in ("images/x.img", "images/y.img", "secret/disk.img"):
+        (roots / name).write_bytes(b"data" * MIB)
+    host.image(f"{roots}/images/x.img").compress(keep=True)
+    lay(roots / "images/broken.qcow2", "gone.qcow2")
+    make(roots / "images/z.qcow2")
+    name, under, size, kind, words = NO_OVERLAY[what]
+    before = tree(roots / "images")
+    for dry_run in (True, False):
+        with pytest.raises(kind, match=words):
+            host.create(f"{roots}/images/{name}", size, backing=f"{roots}/{under}", dry_run=dry_run)
+    assert tree(roots / "images") == before
+
+
+def test_an_overlay_is_of_one_host_and_reserves_nothing(roots: Path) -> None:
+    make(roots / "golden/x.img", "raw")
+    over, under = f"{roots}/images/web.qcow2", f"{roots}/golden/x.img"
+    plan = virtstore("create", over, "4M", "--backing", under, "--dry-run")
+    assert f"over {under}" in plan.stdout
+    for words in (("--backing", "a:/x.img"), ("--backing", under, "--preallocate")):
+        virtstore("create", over, "4M", *words, status=2)
+    with open(under, "r+b"):  # somebody writes to it
+        assert (
+            "somebody uses" in virtstore("create", over, "4M", "--backing", under, status=6).stderr
+        )
+    virtstore("create", over, "4M", "--backing", under)
+    assert f"backing file: {under}" in virtstore("info", over).stdout

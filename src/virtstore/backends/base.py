@@ -40,6 +40,9 @@ def nothing() -> None:
 Identity = tuple[int | str, ...]
 
 _NO_SNAPSHOTS: Final = "it can have no snapshots where it is"
+NO_OVERLAY: Final = (
+    "only a qcow2 in a directory lies over another image; give it a name that ends in .qcow2"
+)
 _NOTHING_SHARED: Final = "only files share blocks"
 
 _UPWARDS: Final = re.compile(r"^(?:\.{1,2}/+)+")
@@ -440,6 +443,12 @@ class Store(Protocol):
         written, whatever its name says. A partial one that is there is taken up, with its
         contents, so that a cut copy can go on. Raises `NoSpace` with nothing left behind."""
         ...
+
+    def overlay(self, name: str, size: int, over: str, form: ContainerFormat | None) -> ImageDraft:
+        """A new image of `size` bytes that lies over the one with the path `over`, of this format
+        (None: a raw one), and reads as that. Raises `Unsupported` where it would be none that
+        can."""
+        raise Unsupported(NO_OVERLAY)
 
     def require_sharing(self, source: Readable) -> None:
         """Raises `Unsupported` where no draft here can share the blocks of `source`, which is an

@@ -12,6 +12,7 @@ from virtstore.cli.options import Changing, Forced, image_at, located
 from virtstore.cli.render import changed_text, on
 from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Image
+from virtstore.errors import UsageError
 from virtstore.location import Location
 from virtstore.model import Changed, Cleaned
 from virtstore.progress import ProgressCallback
@@ -29,6 +30,7 @@ def create(
     thin: str | None = None,
     sparse: Annotated[bool, Parameter(negative=())] = False,
     preallocate: Annotated[bool, Parameter(negative=())] = False,
+    backing: str | None = None,
     options: Changing = _DEFAULTS,
 ) -> None:
     """Make a new image, wholly zeroed and wholly allocated.
@@ -49,23 +51,45 @@ def create(
         is none any more the guest's writes fail.
     preallocate
         Of a qcow2: reserve all of its space now, as for any other image.
+    backing
+        Of a qcow2: lie over this image of the same host, and read as that. It takes room for what
+        the guest writes to it, and needs that image as it is now.
 
     Examples
     --------
-    virtstore create a:/mnt/images/web.qcow2 10G
     virtstore create a:/mnt/images/scratch.img 1T --sparse
+    virtstore create a:/mnt/images/web.qcow2 10G --backing a:/mnt/images/golden.qcow2
     virtstore create a:/dev/vg0/web 10G --thin pool
     """
     check_size(size)
+    under = _path_beside(location, backing) if backing is not None else None
     change(
         lambda image, how: (
             image.host.create(
-                image.path, size, thin=thin, sparse=sparse, preallocate=preallocate, **how
+                image.path,
+                size,
+                thin=thin,
+                sparse=sparse,
+                preallocate=preallocate,
+                backing=under,
+                **how,
             ).result
         ),
         options,
         location,
     )
+
+
+def _path_beside(location: str, backing: str) -> str:
+    """The path of the image that a new one at `location` is to lie over."""
+    new, under = located(location), located(backing)
+    if under.address != new.address:
+        raise UsageError(
+            f"an overlay lies on the host of the image under it: {new} and {under} are on two;"
+            " copy that image there first"
+        )
+    assert under.path is not None
+    return under.path
 
 
 def delete(

@@ -122,13 +122,18 @@ class Host:
         thin: str | None = None,
         sparse: bool = False,
         preallocate: bool = False,
+        backing: str | None = None,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Made:
         """A new image of `size`, wholly zeroed and wholly allocated; a file of which nothing is
-        allocated if `sparse`. Of a qcow2 nothing is, unless it is to `preallocate`. Raises
-        `Exists`, `NoSpace`, `Denied`, `Unsupported`."""
-        request = protocol.CreateImage(path, _text(size), thin, dry_run, sparse, preallocate)
+        allocated if `sparse`. Of a qcow2 nothing is, unless it is to `preallocate`. `backing`: the
+        path of an image on the same host that it is to lie over: a qcow2 that has what that has,
+        and takes room for what is written to it. Raises `Exists`, `NoSpace`, `Denied`,
+        `Unsupported`."""
+        request = protocol.CreateImage(
+            path, _text(size), thin, dry_run, sparse, preallocate, backing
+        )
         return self._make(request, "create", progress)
 
     def doctor(self, *, progress: ProgressCallback | None = None) -> list[Finding]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from virtstore.agent import locks
-from virtstore.agent.container import refuse_misleading_name, what_is
+from virtstore.agent.container import refuse_misleading_name, require_raw, what_is
 from virtstore.agent.context import (
     Agent,
     changed,
@@ -25,10 +25,10 @@ from virtstore.agent.operations.refusals import (
     require_sparse,
 )
 from virtstore.agent.policy import Place
-from virtstore.backends.base import ImageDraft, Store, Stored
+from virtstore.backends.base import NO_OVERLAY, Image, ImageDraft, Store, Stored
 from virtstore.errors import WHO_CLEANS, Denied, InUse, Unsupported, UsageError, blamed_on
 from virtstore.location import canonical
-from virtstore.model import Changed, Cleaned
+from virtstore.model import Changed, Cleaned, ContainerFormat
 from virtstore.protocol import (
     CleanUp,
     CreateImage,
@@ -46,7 +46,10 @@ _STEP: Final = 256 << 20
 def create(agent: Agent, request: CreateImage) -> Done:
     size = parse_size(request.size)
     agent.policy.refuse_root(request.path)
-    with agent.locked(request.path, "append") as place:
+    with (
+        _under(agent, request, size) as under,
+        agent.locked(request.path, "append") as place,
+    ):
         refuse_fixed_place(place)
         if request.thin and not place.store.capabilities.thin_pools:
             raise Unsupported("--thin makes volumes in a volume group; this is a directory")
@@ -56,18 +59,14 @@ def create(agent: Agent, request: CreateImage) -> Done:
         refuse_misleading_name(place)
         agent.policy.check_size(size)
         place.store.require_attributes(place.name)
+        if under and place.store.container_of(place.name) != "qcow2":
+            raise Unsupported(NO_OVERLAY)
         if request.dry_run:
-            return Done(planned(place, size, _step_of_creation(place, request, size)))
+            return Done(planned(place, size, _step_of_creation(place, request, size, under)))
         place.store.discard(place.name)  # a draft of something else must not become this
         agent.session.stage("allocating")
-        with place.store.draft(
-            place.name,
-            size,
-            request.thin,
-            sparse=request.sparse,
-            preallocate=request.preallocate,
-        ) as draft:
-            if draft.holds != "zeros":
+        with _draft(place, request, size, under) as draft:
+            if under is None and draft.holds != "zeros":
                 _zero(agent, draft)
             agent.session.stage("flushing")
             agent.session.progress(draft.size, draft.size)
@@ -75,12 +74,65 @@ def create(agent: Agent, request: CreateImage) -> Done:
             return Done(changed(place, draft))
 
 
-def _step_of_creation(place: Place, request: CreateImage, size: int) -> str:
+class _Under(NamedTuple):
+    """The image that a new one is to lie over; `form` None: a raw one."""
+
+    path: str
+    form: ContainerFormat | None
+
+
+@contextmanager
+def _under(agent: Agent, request: CreateImage, size: int) -> Iterator[_Under | None]:
+    """What a new image is to lie over, locked so that nobody removes it meanwhile; None for an
+    image of its own. Raises `InUse` where somebody writes to it."""
+    if request.backing is None:
+        yield None
+        return
+    if agent.policy.address(request.backing) == agent.policy.address(request.path):
+        raise UsageError("an image cannot lie over itself")
+    with agent.locked(request.backing, "read", shared=True) as place:
+        stored(place)
+        with blamed_on(place.path), place.store.open(place.name) as image:
+            _require_under(place, image, size)
+            agent.refuse_use(image, writers_only=True)
+            under = _Under(place.path, image.container)
+        yield under
+
+
+def _require_under(place: Place, image: Image, size: int) -> None:
+    """Raises unless a new image of `size` bytes can lie over this one."""
+    if place.store.capabilities.always_raw:
+        noun = place.store.capabilities.noun
+        raise Unsupported(f"only a file is read under a qcow2, and this is {noun}")
+    require_raw(place, image)
+    if size < image.size:
+        raise UsageError(
+            f"{format_size(size)} is less than the {format_size(image.size)} of what it is to lie"
+            " over, of which it would have a part only; make it as large, and then shrink it"
+            " ('virtstore resize')"
+        )
+
+
+def _draft(place: Place, request: CreateImage, size: int, under: _Under | None) -> ImageDraft:
+    if under:
+        return place.store.overlay(place.name, size, under.path, under.form)
+    return place.store.draft(
+        place.name,
+        size,
+        request.thin,
+        sparse=request.sparse,
+        preallocate=request.preallocate,
+    )
+
+
+def _step_of_creation(place: Place, request: CreateImage, size: int, under: _Under | None) -> str:
     """What a dry run says. Raises `NoSpace` where so much could not be reserved."""
     container = place.store.container_of(place.name)
     nothing = request.sparse or (container and not request.preallocate)
     if not request.thin and not nothing:
         require_room(place, size)
+    if under:
+        return f"create {place.path}, {format_size(size)} ({container}), over {under.path}"
     space = "nothing of it" if nothing else "wholly"
     kind = f" ({container})" if container else ", sparse" if request.sparse else ""
     return f"create {place.path}, {format_size(size)}{kind}, {space} allocated, and zeroed"

@@ -14,9 +14,10 @@ from functools import cached_property
 from typing import Final
 
 from virtstore import names
-from virtstore.backends.base import Image, ImageDraft, Look, Stored, nothing
+from virtstore.backends.base import NO_OVERLAY, Image, ImageDraft, Look, Stored, nothing
 from virtstore.backends.files import container_tools
 from virtstore.backends.files.container import ContainerDraft, ContainerImage, ReworkedContainer
+from virtstore.backends.files.container_tools import Over
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import FileDraft, NewFiles
 from virtstore.backends.version import settled
@@ -109,6 +110,16 @@ class ContainerDirectory(Directory):
             raise
         with nullcontext() if kept else undone_by(lambda: self.discard(name)):
             return ContainerDraft(file, self.elsewhere, holds="kept" if kept else "zeros")
+
+    def overlay(self, name: str, size: int, over: str, form: ContainerFormat | None) -> ImageDraft:
+        if self.container_of(name) != "qcow2":
+            raise Unsupported(NO_OVERLAY)
+        file = self._draft(name)
+        with undone_by(lambda: self.discard(name)):
+            with undone_by(file.close):
+                file.truncate(0)
+                container_tools.make(file.descriptor, size, over=Over(over, form or "raw"))
+            return ContainerDraft(file, self.elsewhere, holds="kept")
 
     def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> ImageDraft:
         form = self.container_of(name)

@@ -9,7 +9,7 @@ Sources: qemu-img(1), also for its exit statuses. Host tools needed: qemu-img (D
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, NamedTuple
 
 from virtstore import run
 from virtstore.errors import Corrupt, Error, InUse, NoSpace
@@ -21,12 +21,20 @@ _CHECKING: Final = 3600.0
 _CLEAN, _CORRUPT, _LEAKS = 0, 2, 3
 
 
-def make(fd: int, size: int, *, preallocate: bool = False) -> None:
-    """Make the empty file `fd` a qcow2 with a disk of `size` bytes, zeros. `preallocate`: all of
-    its space is reserved. Raises `NoSpace`."""
+class Over(NamedTuple):
+    """The image that a disk is to lie over: its path, and its format in QEMU's words."""
+
+    path: str
+    form: str
+
+
+def make(fd: int, size: int, *, preallocate: bool = False, over: Over | None = None) -> None:
+    """Make the empty file `fd` a qcow2 with a disk of `size` bytes, zeros, or what `over` has.
+    `preallocate`: all of its space is reserved. Raises `NoSpace`."""
     options = "compat=1.1" + (",preallocation=falloc" if preallocate else "")
     file = f"/proc/self/fd/{fd}"
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, file, str(size)]
+    laid = ["-u", "-b", over.path, "-F", over.form] if over else []
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, *laid, file, str(size)]
     done = run.run(argv, pass_fds=[fd], confined=True, sets_length=True, timeout=_CHECKING)
     if done.status:
         if "No space left" in done.complaint:
