@@ -70,3 +70,16 @@ def test_the_qcow2_of_a_running_domain_is_told_of_and_not_changed(pool: LibvirtH
     told("copy", "--live", image, IMAGES / "live.qcow2")
     assert told("info", IMAGES / "live.qcow2")["size"] == SIZE
     assert told("grow", image, SIZE + (1 << 20))["size"] == SIZE + (1 << 20)
+
+
+def test_a_disk_of_which_the_guest_sees_a_part_is_not_copied_live(pool: LibvirtHost) -> None:
+    image = pool.disk("web.img", SIZE)
+    part = (
+        '<disk type="file" device="disk"><driver name="qemu" type="raw"/>'
+        f'<source file="{image}"><slices><slice type="storage" offset="0" size="{NEEDED}"/>'
+        '</slices></source><target dev="vda" bus="virtio"/></disk>'
+    )
+    pool.start("web", part)
+    error = told("copy", "--live", image, IMAGES / "copy.img", status=11)["error"]
+    assert "a part of the image only" in error["message"]
+    assert not (pool.images / "copy.img").exists()

@@ -15,8 +15,9 @@ from virtstore.agent.operations.quiescing import running_on
 from virtstore.agent.policy import LEVELS, Place
 from virtstore.backends.live_disk import LiveDisk
 from virtstore.copy_options import Quiesce
-from virtstore.errors import Denied, NoSpace, NotFound
+from virtstore.errors import Denied, NoSpace, NotFound, Unsupported
 from virtstore.libvirt import backup_job
+from virtstore.libvirt.domains import Domain
 from virtstore.transfer.sources import RawSource, Source
 from virtstore.units import format_size
 
@@ -36,6 +37,7 @@ def live_source(
             "a live copy reads a domain's disk from a socket of QEMU's, which root only may do on"
             " this host: let its agent be started as root ('sudo virtstore-agent')"
         )
+    _refuse_translated(domain, target)
     floor = min(_FLOOR, backup_job.capacity(domain.uuid, target))
     agent.session.stage("snapshot")
     with ExitStack() as stack:
@@ -45,6 +47,17 @@ def live_source(
         job = backup_job.Backup(domain.uuid, target, disks, socket, scratch, floor, quiesce)
         disk = stack.enter_context(LiveDisk(job))
         yield RawSource(disk, disk.size), disk.warnings
+
+
+def _refuse_translated(domain: Domain, target: str) -> None:
+    """Raises `Unsupported` for a disk of which the guest sees something else than lies there: the
+    job would show what QEMU has decrypted, and the copy would keep that in the clear."""
+    if any(disk.target == target and not disk.driver_format for disk in domain.disks):
+        raise Unsupported(
+            f"domain {domain.name} has its disk {target} encrypted, or has a part of the image"
+            " only, so a live copy would be of other bytes, and in the clear; copy it while the"
+            " domain is shut off, or with --snapshot"
+        )
 
 
 @contextmanager
