@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import PATIENCE
 
 from virtstore import (
     Corrupt,
@@ -24,7 +26,7 @@ from virtstore import (
 
 from .meanwhile import Meanwhile
 from .test_agent_arguments import AGENT
-from .test_agent_commands import MIB, tree, virtstore
+from .test_agent_commands import COMMAND, MIB, tree, virtstore
 
 SIZE = 4 * MIB
 
@@ -238,6 +240,25 @@ def test_a_chain_that_is_not_to_be_followed_is_refused(host: Host, roots: Path, 
     assert any(refused.value.message[-40:] in warning for warning in image.info().warnings)
 
 
+def test_no_engine_opens_what_a_header_names(roots: Path, chain: Path) -> None:
+    (roots / "secret/disk.img").write_bytes(b"secret" * MIB)
+    good = chain.rename(chain.with_name("good.qcow2"))
+    bad = [lay(roots / "images/up.qcow2", "../secret/disk.img", "raw")]
+    for what in (_link, _directory_link, _guest):
+        what(roots / "images")
+        bad.append(chain.rename(chain.with_name(f"{what.__name__}.qcow2")))
+    tracing = ["strace", "-f", "-qq", "-y", "-e", "trace=open,openat,openat2"]
+    tracing += ["-o", f"{roots}/log"]
+    argv: list[str | Path] = [*tracing, sys.executable, "-c", COMMAND, "info", good, *bad]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stderr == ""
+    assert done.stdout.count("what is in it was not looked at") == 4
+    calls = (roots / "log").read_text().splitlines()
+    assert [call for call in calls if call.endswith("/golden/golden.img>")]  # by us, and beneath it
+    assert [call for call in calls if 'golden/golden.img"' in call] == []
+    assert [call for call in calls if f"{roots}/secret" in call.partition(" = ")[2]] == []
+
+
 def test_32_images_may_lie_under_one(host: Host, roots: Path) -> None:
     _deep(roots / "images", 32)
     write(roots / "images/32.qcow2", 7, "0 1M")
@@ -302,6 +323,14 @@ def test_info_of_a_golden_image_names_the_overlays_beside_it(host: Host, golden:
     assert host.image(f"{golden}").info().overlays == ()
     host.image(f"{golden}").grow("+1M")
     host.image(f"{golden}").delete()
+
+
+def test_a_session_is_told_of_no_overlay_that_it_may_not_see(
+    golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIRTSTORE_AGENT", f"{AGENT} --restrict-to {golden}")
+    with connect("local:") as host:
+        assert host.image(f"{golden}").info().overlays == ()
 
 
 def test_a_raw_image_is_kept_for_its_overlays_and_copied(host: Host, chain: Path) -> None:

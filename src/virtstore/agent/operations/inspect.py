@@ -79,14 +79,15 @@ def info(agent: Agent, request: GetInfo) -> Told:
             image = _open(place.store, found, stack)
             opened = _Opened(place, found, image)
             [told] = _describe_all(place.store, [opened], Scan(), deep=True)
-            return Told(replace(told, overlays=_overlays(place)))
+            return Told(replace(told, overlays=_overlays(agent, place)))
 
 
-def _overlays(place: Place) -> tuple[str, ...]:
-    """The paths of what lies over it, as many as there is room for in a message."""
+def _overlays(agent: Agent, place: Place) -> tuple[str, ...]:
+    """The paths of what lies over it, as far as this session may see it, as many as there is room
+    for in a message."""
     parent = place.path.rpartition("/")[0]
-    found = place.store.overlays(place.name)
-    return tuple(f"{parent}/{name}" for name in found[:_OVERLAYS])
+    found = [f"{parent}/{name}" for name in place.store.overlays(place.name)]
+    return tuple(path for path in found if agent.policy.may(path, "read"))[:_OVERLAYS]
 
 
 def list_images(agent: Agent, request: ListImages) -> ListEnd:
