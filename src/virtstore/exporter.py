@@ -27,7 +27,7 @@ import select
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import BinaryIO, Final
 
 from virtstore import run, sandbox
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
@@ -74,12 +74,13 @@ class Export:
                 f"this host has no {_FUSE}, through which {DAEMON} serves the disk of a container;"
                 " 'modprobe fuse' makes it, and a line in /etc/modules-load.d does so for good"
             )
-        self._process, self.keeps, inside = _started(nodes, pass_fds, writable)
+        self._process, self.keeps, facts = _started(nodes, pass_fds, writable)
         self.fd = self.direct = -1
         try:
-            self._await_service()
+            with facts:
+                self._await_service()
+                path = f"/proc/{_child_in(facts)}/root{_MOUNT_POINT}"
             flags = os.O_RDWR if writable else os.O_RDONLY
-            path = f"/proc/{inside}/root{_MOUNT_POINT}"
             self.fd = os.open(path, flags | os.O_CLOEXEC)
             self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         except BaseException as error:
@@ -136,37 +137,43 @@ class Export:
 
 def _started(
     nodes: Sequence[Node], pass_fds: Sequence[int], writable: bool
-) -> tuple[subprocess.Popen[bytes], int, int]:
-    """The daemon, the descriptor that keeps it, and the number of a process in its namespaces."""
+) -> tuple[subprocess.Popen[bytes], int, BinaryIO]:
+    """The daemon, the descriptor that keeps it, and what bubblewrap tells of it once it serves."""
     empty = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    told, tell = os.pipe()
+    facts = _memory_file()
     ended, keeps = os.pipe()
     try:
         with run.users_of(pass_fds) as users:
             process = subprocess.Popen(
-                _command(nodes, writable, users, empty, tell, ended),
+                _command(nodes, writable, users, empty, facts.fileno(), ended),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(*pass_fds, *users, empty, tell, ended),
+                pass_fds=(*pass_fds, *users, empty, facts.fileno(), ended),
                 env=run.environment(),
                 start_new_session=True,
             )
     except BaseException:
-        os.close(told)
+        facts.close()
         os.close(keeps)
         raise
     finally:
-        for fd in (empty, tell, ended):
-            os.close(fd)
-    with open(told, "rb") as facts:
-        return process, keeps, _child_in(facts.read())
+        os.close(empty)
+        os.close(ended)
+    return process, keeps, facts
 
 
-def _child_in(facts: bytes) -> int:
+def _memory_file() -> BinaryIO:
+    """What bubblewrap can tell something. A pipe would kill it when we die, and its child, which it
+    holds up until then, would wait for ever."""
+    return open(os.memfd_create("facts"), "w+b", buffering=0)
+
+
+def _child_in(facts: BinaryIO) -> int:
     """The process that bubblewrap says it started; 0 where it started none."""
+    facts.seek(0)
     with suppress(ValueError, TypeError, KeyError):
-        return int(json.loads(facts)["child-pid"])
+        return int(json.load(facts)["child-pid"])
     return 0
 
 
