@@ -78,14 +78,16 @@ class Kernel:
     def _of(self, identity: Identity, own: OpenFiles) -> Iterator[Use]:
         yield from self._uses.get(identity, ())
         locks = list(self._locks.get(identity, ()))
+        ours: list[Descriptor] = []
         for descriptor in (*self._open.get(identity, ()), *own.get(identity, ())):
             with suppress(OSError):  # it is closed by now
                 for use in self._by(descriptor):
                     if locks and use.whose != "another":
                         _take_away(locks, _locks_by(descriptor))
+                        ours.append(descriptor)
                     yield use
-        if locks:
-            yield _use_of(locks)
+        if locks and (left := _still_held(locks, identity, ours)):
+            yield _use_of(left)
 
     def _by(self, descriptor: Descriptor) -> Iterator[Use]:
         flags, process = descriptor.flags(), descriptor.process
@@ -258,6 +260,17 @@ def _take_away(locks: list[_Lock], ours: Iterable[_Lock]) -> None:
     for lock in ours:
         with suppress(ValueError):
             locks.remove(lock)
+
+
+def _still_held(
+    locks: Sequence[_Lock], identity: Identity, ours: Iterable[Descriptor]
+) -> list[_Lock]:
+    """Those of `locks` that are nobody's of `ours`, looked at anew: QEMU takes some of its locks
+    for a moment only, and one that a program of ours had then is not seen with it any more."""
+    now = [lock for lock in _locks(read("/proc/locks")) if lock.identity == identity]
+    for descriptor in ours:
+        _take_away(now, _locks_by(descriptor))
+    return [lock for lock in locks if lock in now]
 
 
 def _use_of(locks: Sequence[_Lock]) -> Use:
