@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 
 from bench.model import MEMORY, Contender, Demand, named, ratio
 from bench.race import Judge
@@ -64,6 +65,18 @@ def smaller(peer: str, limit: float) -> Judge:
 def within(seconds: float) -> Judge:
     def judge(all_: Sequence[Contender]) -> Demand:
         return Demand("time", all_[0].seconds, seconds, False, "s")
+
+    return judge
+
+
+def no_later(peer: str, seconds: float) -> Judge:
+    """Done at most so much later than a peer, by the median of the pairs."""
+
+    def judge(all_: Sequence[Contender]) -> Demand:
+        pairs = zip(all_[0].runs, named(all_, peer).runs, strict=False)
+        later = [ours.seconds - theirs.seconds for ours, theirs in pairs]
+        value = median(later) if later else None
+        return Demand(f"more than {peer}", value, seconds, False, "s")
 
     return judge
 

@@ -3,7 +3,8 @@
 | file | is |
 |---|---|
 | `sparse.img` | 4 GiB, an ext4 file system with about 700 MB of files; the rest is holes |
-| `full.img` | the same, wholly allocated |
+| `sparse.qcow2` | the same disk in a qcow2 |
+| `full.img` | as `sparse.img`, wholly allocated |
 | `changed.img` | the same, with 1 % of its 128 KiB blocks replaced by random bytes |
 | `solid.img` | 4 GiB of such data, without a zero to spare |
 | `huge.img` | 1 TiB with a piece of such data, 1 MiB, in every GiB |
@@ -43,6 +44,7 @@ def make(directory: Path, scale: int) -> None:
     """Make what is not there yet."""
     made: tuple[tuple[str, Callable[[Path, int], None]], ...] = (
         ("sparse.img", _make_sparse),
+        ("sparse.qcow2", _make_qcow2),
         ("full.img", _make_full),
         ("changed.img", _make_changed),
         ("solid.img", _make_solid),
@@ -123,6 +125,12 @@ def _collect(directory: Path, wanted: int) -> None:
         total += size
         if total > wanted - MIB:
             break
+
+
+def _make_qcow2(path: Path, scale: int) -> None:
+    raw = path.with_name("sparse.img")
+    argv = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(path)]
+    subprocess.run(argv, check=True)
 
 
 def _make_full(path: Path, scale: int) -> None:

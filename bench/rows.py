@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Protocol
 
-from bench import commands, demands, inputs
+from bench import commands, containers, demands, inputs
 from bench.create import measure_create
 from bench.model import Result
 from bench.neighbour import measure_bandwidth, measure_page_cache
@@ -40,6 +40,7 @@ def rows(scale: int) -> tuple[Row, ...]:
         _compress(),
         _uncompress(),
         _huge(),
+        *containers.rows(),
         Study("create", measure_create),
         _info(),
         Study("info-warm", measure_warm_info),
