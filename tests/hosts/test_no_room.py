@@ -116,6 +116,33 @@ def test_a_sparse_image_whose_data_does_not_fit_is_removed(
     refused("no-space", "copy", "--sparse", hosts.a.at(source), new, says="found on the way")
 
 
+def test_a_qcow2_whose_data_does_not_fit_is_removed(
+    hosts: Hosts, refused: Refused, small: Remote
+) -> None:
+    source = random_image(hosts.a.images / "disk", 8 * MIB)
+    for option in ((), ("--overwrite",)):
+        new = small.at(small.small / "new.qcow2")
+        refused("no-space", "copy", *option, hosts.a.at(source), new, says="")
+        assert list(small.small.iterdir()) == []
+
+
+def test_a_qcow2_that_has_no_room_for_its_new_contents_is_partial_and_whole_in_its_tables(
+    client: Client, hosts: Hosts, small: Remote
+) -> None:
+    source = random_image(hosts.a.images / "disk", 8 * MIB)
+    target = small.small / "old.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", target, str(8 * MIB)], check=True)
+    words = ("copy-contents", hosts.a.at(source), small.at(target), "--json")
+    client.run(*words).error("no-space")
+    [left] = small.small.iterdir()
+    assert client.json("info", small.at(target))["state"] == "partial"
+    subprocess.run(["qemu-img", "check", "-q", "-f", "qcow2", left], check=True)
+    subprocess.run(["mount", "-o", "remount,size=16M", small.small], check=True)
+    client.json(*words[:3])
+    compare = ("qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2")
+    subprocess.run([*compare, str(source), str(target)], check=True)
+
+
 def test_a_limit_on_the_length_of_files_is_no_space_too(hosts: Hosts, refused: Refused) -> None:
     source = hosts.a.at(random_image(hosts.a.images / "disk", 2 * FILE_LIMIT))
     new = hosts.b.at(hosts.b.images / "new", "b-limited")
