@@ -26,6 +26,8 @@ _TOOLS: Final = (
     _Tool("lvm", "lvm2", "logical volumes"),
     _Tool("thin_dump", "thin-provisioning-tools", "thin volumes"),
     _Tool("virsh", "libvirt-clients", "knows libvirt's domains, and copies them live"),
+    _Tool("qemu-storage-daemon", "qemu-system-common", "opens qcow2, vmdk, vdi and vhdx"),
+    _Tool("qemu-img", "qemu-utils", "makes and checks qcow2"),
     _Tool("lzop", "lzop", "archives of lzop"),
 )
 

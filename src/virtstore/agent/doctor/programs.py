@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from virtstore import formats, run
+from virtstore import exporter, formats, run
 from virtstore.errors import Error
 from virtstore.filesystems import registry
 from virtstore.findings import note, ok, problem
@@ -70,7 +70,8 @@ class _Missing(NamedTuple):
 
 
 def optional() -> Iterator[Finding]:
-    """Tools for kinds of file systems and archives: whoever has none of a kind needs none."""
+    """Tools for kinds of file systems, archives and containers: whoever has none of a kind needs
+    none."""
     missing: dict[str, _Missing] = {}
 
     def want(tools: Iterable[str], doing: str, what: str) -> None:
@@ -82,10 +83,12 @@ def optional() -> Iterator[Finding]:
         want(run.missing(*filesystem.capabilities.tools), "resizing", kind)
     for name, archive in formats.FORMATS.items():
         want(archive.missing(), "archives in", name)
+    want(run.missing(exporter.DAEMON), "opening", "qcow2, vmdk, vdi and vhdx")
+    want(run.missing("qemu-img"), "making and checking", "qcow2")
     for each in missing.values():
         yield note(each.told(), _install(*each.tools))
     if not missing:
-        yield ok("the tools of every kind of file system and archive are installed")
+        yield ok("the tools of every kind of file system, archive and container are installed")
 
 
 def confinement() -> Iterator[Finding]:
