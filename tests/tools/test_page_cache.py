@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -16,6 +17,7 @@ import pytest
 from tests.ours import writer_of
 
 from virtstore import formats
+from virtstore.backends.files.container_directory import ContainerDirectory
 from virtstore.backends.files.directory import Directory
 from virtstore.digest import CHUNK
 from virtstore.formats.base import Sink
@@ -210,3 +212,19 @@ def _copy(store: Directory, path: Path, name: str) -> None:
 
 def _receive(sent: Iterator[Sent], size: int, target: Target) -> None:
     assert receive(sent, size, target).written >= size
+
+
+def test_a_copy_of_a_qcow2_leaves_of_its_file_what_was_cached_before(directory: Path) -> None:
+    raw, path = stored(directory, None), directory / "x.qcow2"
+    argv = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(path)]
+    subprocess.run(argv, check=True)
+    with closing(ContainerDirectory(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))) as store:
+        for before in (0, SIZE // 2):
+            evict(path, before)
+            with store.open(path.name) as image:
+                source = open_source(image)
+                for _ in send(source, KEPT, None):
+                    pass
+            assert cached(path) <= before + SIZE // 4
+            assert cached(path) >= before // 2
+            path.read_bytes()

@@ -6,7 +6,7 @@ Before the daemon gets the file, our own reader has looked at its header (`forma
 disk lies over is opened by us, too (chain.py).
 
 Reading passes the page cache of the served file by; writing may not (exporter.py). What the daemon
-reads and writes of the container is in the cache as with any file.
+reads and writes of the container is in the cache as with any file, and leaves it after a copy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from heapq import nlargest
 from typing import Final
 
 import msgspec
@@ -33,6 +34,9 @@ from virtstore.model import ContainerFormat, Extent
 
 #: Seconds that the daemon of an agent which was killed may take to let go of an image.
 _LINGERING: Final = 1.0
+#: Bytes of a container that the kernel is asked about at once, and parts of it that are let go of.
+_LOOKED_AT: Final = 1 << 30
+_MOST_RUNS: Final = 64
 
 
 class ContainerImage(DescriptorImage):
@@ -89,7 +93,8 @@ class ContainerImage(DescriptorImage):
 
     @property
     def cache(self) -> PageCache:
-        return _WholeFile(self._file.descriptor) if self._writable else super().cache
+        fd = self._file.descriptor
+        return _WholeFile(fd) if self._writable else _FileBehind(fd)
 
     def extents(self) -> Iterator[Extent]:
         return extents_of(self._fd)
@@ -131,6 +136,28 @@ class ContainerImage(DescriptorImage):
         # What somebody made of that, a tool or we, says less.
         if died and isinstance(error, (Error, OSError)) and not isinstance(error, Interrupted):
             raise Error(f"QEMU's {DAEMON}, which served its disk, ended in the middle; {MEND}")
+
+
+class _FileBehind(DescriptorCache):
+    """The cache of a container that is read, which passes by that of its disk. Where in the file a
+    range of the disk lies, only the daemon knows: so with any, all goes that was not cached when
+    the first was announced."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._absent: list[tuple[int, int]] | None = None
+
+    def not_cached(self, offset: int, length: int) -> list[tuple[int, int]]:
+        if self._absent is None:
+            found: list[tuple[int, int]] = []
+            for start in range(0, os.lseek(self._fd, 0, os.SEEK_END), _LOOKED_AT):
+                found += super().not_cached(start, _LOOKED_AT)
+            self._absent = nlargest(_MOST_RUNS, found, key=lambda run: run[1])
+        return [(offset, length)]
+
+    def let_go(self, offset: int, length: int) -> None:
+        for run in self._absent or ():
+            super().let_go(*run)
 
 
 class _WholeFile(DescriptorCache):
