@@ -1,7 +1,8 @@
 """What a confined tool sees of the host, as words for bubblewrap's command line.
 
 Programs and libraries, read-only; a /dev and a /tmp of its own; no network, no other process, and
-no image but what it inherits as a descriptor. Source: bwrap(1).
+no image but what it inherits as a descriptor. Where the agent is root, so is the tool, in the
+kernel's eyes: /proc/sys, in which root changes the host, is read-only. Sources: bwrap(1), proc(5).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def system() -> list[str]:
         *(word for top in _TOPS if os.path.lexists(top) for word in _mirror(top)),
         *("--dev", "/dev"),
         *("--proc", "/proc"),
+        *("--ro-bind", "/proc/sys", "/proc/sys"),
         *("--tmpfs", "/tmp"),
         *("--chdir", "/"),
     ]
@@ -33,7 +35,7 @@ def namespaces(users: Sequence[int], *, administers: bool = False) -> list[str]:
     mounting = ("--cap-add", "CAP_SYS_ADMIN") if administers else ()
     if not users:
         root = ("--uid", "0", "--gid", "0") if administers else ()
-        return ["--unshare-all", *root, *mounting]
+        return ["--unshare-all", "--cap-drop", "ALL", *root, *mounting]
     return [
         *("--userns", str(users[0])),
         *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_OVERRIDE", *mounting),

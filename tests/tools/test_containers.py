@@ -329,6 +329,22 @@ def test_nothing_raw_is_called_like_a_container_or_an_archive_that_cannot_be_mad
     assert tree(root) == before
 
 
+@pytest.mark.parametrize("verb", ["rename", "snapshot"])
+@pytest.mark.parametrize(("old", "new"), [("raw.img", "x.qcow2"), ("configured/x.raw", "x.img")])
+def test_what_stays_as_it_is_gets_no_name_under_which_it_would_be_opened_as_a_container(
+    host: Host, root: Path, verb: str, old: str, new: str
+) -> None:
+    (root / "configured").mkdir(mode=0o700)
+    (root / "configured/x.raw").write_bytes(bytes(MIB))
+    with (root.parent / "config.toml").open("a") as file:
+        path = f"{root}/configured"
+        file.write(f'[[directory]]\npath = "{path}"\naccess = "write"\nformat = "qcow2"\n')
+    before = tree(root)
+    with pytest.raises(Unsupported, match="it would be opened as a qcow2 container, which it is"):
+        getattr(host.image(f"{root}/{old}"), verb)(new)
+    assert tree(root) == before
+
+
 def test_diff_says_that_it_compares_bytes(host: Host, root: Path) -> None:
     path = made(root, "x.qed")
     copy = _copy(host, path, "copy.qed")

@@ -89,7 +89,8 @@ def test_what_is_no_name_is_refused_before_anything_is_done(images: Path, name: 
         ("x.img", "x.raw", 0),
         ("a.img.gz", "a.img.zst", 2),
         ("a.img.gz", "b.img.gz", 0),
-        ("a.img.gz", "a.qcow2.gz", 11),
+        ("a.img.gz", "a.vhd.gz", 11),
+        ("a.img.gz", "a.qcow2.gz", 0),  # a disk that `uncompress` makes a qcow2 with
         ("q.qcow2", "q.img", 11),
         ("q.qcow2", "r.qcow2", 0),
         ("guest.img", "web.img", 0),  # a guest can write that into its raw disk

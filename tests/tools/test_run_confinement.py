@@ -168,6 +168,18 @@ def test_a_filter_turns_input_into_output_and_is_ended_when_it_is_left() -> None
     assert not _alive(pid)
 
 
+def test_a_confined_tool_is_no_root_to_the_kernel() -> None:
+    script = """
+        grep CapEff /proc/self/status
+        for file in vm/swappiness kernel/core_pattern; do
+            cat /proc/sys/$file >/dev/null && ! test -w /proc/sys/$file && echo only read
+        done
+        umount /proc/sys || mount -o remount,rw,bind /proc/sys || echo stays
+    """
+    said = run(["sh", "-c", script], confined=True)
+    assert said.stdout.split() == [b"CapEff:", b"0" * 16, *[b"only", b"read"] * 2, b"stays"]
+
+
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root is lent what is another user's")
 
 

@@ -130,6 +130,18 @@ def refuse_misleading_name(
         raise Unsupported(_unfit(holds, why), path=place.path)
 
 
+def refuse_opening_as_container(place: Place, holds: str | None) -> None:
+    """Raises `Unsupported` where bytes that get this name as they are, and are no container or
+    another one (`holds`), would be opened as a container from then on."""
+    form = place.store.container_of(place.name)
+    if form and form != holds:
+        raise Unsupported(
+            f"under that name it would be opened as {KINDS[form].what}, which it is not;"
+            " 'virtstore copy' to that name makes one with the same disk",
+            path=place.path,
+        )
+
+
 def _written(place: Place) -> ContainerFormat | None:
     """The container that an image of this name becomes, if virtstore makes such."""
     form = place.store.container_of(place.name)

@@ -9,7 +9,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from virtstore.agent import locks
-from virtstore.agent.container import refuse_misleading_name, require_raw, what_is
+from virtstore.agent.container import (
+    refuse_misleading_name,
+    refuse_opening_as_container,
+    require_raw,
+    what_is,
+)
 from virtstore.agent.context import (
     Agent,
     changed,
@@ -205,8 +210,11 @@ def _image_size(source: Place, target: Place) -> int | None:
     with source.store.open(source.name, stored=True) as image:
         found, foreign = what_is(source, image)
         if found:
+            refuse_opening_as_container(target, None)
             return found.image_size(image)
-    refuse_misleading_name(target, foreign.name if foreign else None)
+    holds = foreign.name if foreign else None
+    refuse_misleading_name(target, holds)
+    refuse_opening_as_container(target, holds)
     return None
 
 

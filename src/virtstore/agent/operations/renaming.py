@@ -11,7 +11,11 @@ from contextlib import suppress
 import msgspec
 
 from virtstore import names
-from virtstore.agent.container import refuse_misleading_name, what_is
+from virtstore.agent.container import (
+    refuse_misleading_name,
+    refuse_opening_as_container,
+    what_is,
+)
 from virtstore.agent.context import Agent, changed, planned
 from virtstore.agent.operations.refusals import refuse_existing, refuse_fixed_place, refuse_overlays
 from virtstore.agent.policy import Place
@@ -65,10 +69,13 @@ def _told(place: Place, image: Image) -> Changed:
 def _refuse_other_promise(place: Place, target: Place, image: Image) -> None:
     """Raises `UsageError` or `Unsupported` where the new name promises other contents than the
     image has. What the old one promises as well is nothing that a user does now."""
-    if _promised(place.name) == _promised(target.name):
+    form = target.store.container_of(target.name)
+    same = form in (None, place.store.container_of(place.name))
+    if same and _promised(place.name) == _promised(target.name):
         return
     archive, foreign = what_is(place, image)
-    if foreign and not archive and not names.fits(target.name, foreign.name):
+    fits = foreign and (names.fits(target.name, foreign.name) or form == foreign.name)
+    if foreign and not archive and not fits:
         raise Unsupported(
             f"it is {foreign.kind.what}, and the new name does not say so; let the name end in"
             f" {place.name.rpartition('.')[2]!r} as well",
@@ -76,6 +83,7 @@ def _refuse_other_promise(place: Place, target: Place, image: Image) -> None:
         )
     kind = foreign.name if foreign else None
     refuse_misleading_name(target, kind, archive.name if archive else None)
+    refuse_opening_as_container(target, kind)
 
 
 def _promised(name: str) -> tuple[str | None, str | None]:
