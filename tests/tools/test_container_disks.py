@@ -276,8 +276,8 @@ def test_a_host_without_qemus_programs_says_what_to_install(
 
 
 def test_what_threads_write_while_others_read_is_there(root: Path) -> None:
-    """Requests to read and to write go to the daemon side by side."""
-    size, block, writers = 64 * MIB, 128 << 10, 8
+    """QEMU 7.2 mixes up long requests that are written past the page cache (see `exporter`)."""
+    size, block, writers = 64 * MIB, 4 * MIB, 4
     qemu("qemu-img", "create", "-f", "qcow2", root / "x.qcow2", size)
     data = memoryview(random.Random(4).randbytes(size))
     done = threading.Event()
