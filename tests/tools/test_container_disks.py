@@ -181,6 +181,19 @@ def test_a_copy_that_was_cut_goes_on_with_what_it_left(root: Path, meanwhile: Me
     qemu("qemu-img", "check", root / "x.qcow2")
 
 
+def test_a_draft_with_another_images_snapshots_is_not_gone_on_with(
+    host: virtstore.Host, root: Path
+) -> None:
+    left = made(root, "4k.qcow2")  # as a copy of its bytes leaves it that was cut near its end
+    qemu("qemu-img", "snapshot", "-c", "another's", left)
+    os.setxattr(left, "user.virtstore.draft", b"")
+    left.rename(root / "x.qcow2.virtstore-partial")
+    (root / "raw.img").write_bytes(bytes(SIZE))
+    host.image(f"{root}/raw.img").copy(host.image(f"{root}/x.qcow2"))
+    assert host.image(f"{root}/x.qcow2").info().internal_snapshots == ()
+    assert CONTENTS[:4096] not in (root / "x.qcow2").read_bytes()
+
+
 def test_a_file_system_in_a_partition_of_a_qcow2_is_resized(image: Path, told: Told) -> None:
     disk(raw := image.with_name("raw.img"), "gpt", [ROOT])
     qcow2 = image.with_name("x.qcow2")

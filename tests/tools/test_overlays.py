@@ -314,6 +314,17 @@ def test_what_overlays_lie_over_is_not_changed(host: Host, golden: Path, verb: s
     assert tree(golden.parent) == before
 
 
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_what_lies_over_another_name_of_an_image_keeps_it_from_being_changed(
+    host: Host, roots: Path, link: Callable[[Path, Path], None]
+) -> None:
+    golden = make(roots / "images/golden-3.qcow2")
+    link(golden, roots / "images/golden.qcow2")
+    lay(roots / "images/web.qcow2", "golden.qcow2")
+    with pytest.raises(InUse, match=r"\(web\.qcow2\)"):
+        host.image(f"{golden}").grow("+1M")
+
+
 def test_info_of_a_golden_image_names_the_overlays_beside_it(host: Host, golden: Path) -> None:
     named = [f"{golden.with_name(name)}" for name in ("db.qcow2", "mail.qcow2", "web.qcow2")]
     assert host.image(f"{golden}").info().overlays == tuple(named)

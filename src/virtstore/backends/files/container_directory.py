@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import Final
@@ -180,9 +180,26 @@ class ContainerDirectory(Directory):
             disk.settle()
 
     def overlays(self, name: str) -> tuple[str, ...]:
-        here = self.elsewhere.path_of(name)
-        found = {each.name for each in self.scan() if self._under(each) == here}
+        there = list(self.scan())
+        paths = self._paths_of(name, there)
+        found = {each.name for each in there if self._under(each) in paths}
         return tuple(sorted(each for each in found if self.container_of(each) == "qcow2"))
+
+    def _paths_of(self, name: str, there: Sequence[Stored]) -> set[str]:
+        """The paths by which QEMU reaches a file here: its names, and those of links to them."""
+        path_of = self.elsewhere.path_of
+        whole = [each for each in there if each.state == "complete"]
+        itself = {each.identity for each in whole if each.name == name}
+        paths = {path_of(name), *(path_of(e.name) for e in whole if e.identity in itself)}
+        return paths | {path_of(e.name) for e in whole if self._target(e) in paths}
+
+    def _target(self, found: Stored) -> str | None:
+        """The path that a symbolic link leads to at once, which is not followed."""
+        if found.type != "other":
+            return None
+        with suppress(OSError):
+            return self.elsewhere.path_of(os.readlink(found.name, dir_fd=self._fd))
+        return None
 
     def _under(self, found: Stored) -> str | None:
         """The path of what a file lies over, if it is an overlay; a raw disk in which a guest wrote
@@ -233,7 +250,8 @@ def _holds_disk_of(file: FileDraft, size: int) -> bool:
         return False
     try:
         disk = disks.examine(file, "qcow2")
-        if disk.size != size + -size % _SECTOR or disk.backing:
+        others = disk.backing or disk.snapshots or disk.bitmaps  # which this is to have none of
+        if disk.size != size + -size % _SECTOR or others:
             return False
         container_tools.check(file.descriptor, mend_leaks=True)
     except (Corrupt, Unsupported):
