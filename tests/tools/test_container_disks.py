@@ -181,11 +181,13 @@ def test_a_copy_that_was_cut_goes_on_with_what_it_left(root: Path, meanwhile: Me
     qemu("qemu-img", "check", root / "x.qcow2")
 
 
-def test_a_draft_with_another_images_snapshots_is_not_gone_on_with(
-    host: virtstore.Host, root: Path
+@pytest.mark.parametrize("snapshots", [[], ["another's"]])
+def test_nothing_of_another_image_stays_in_a_draft_that_is_taken_up(
+    host: virtstore.Host, root: Path, snapshots: list[str]
 ) -> None:
     left = made(root, "4k.qcow2")  # as a copy of its bytes leaves it that was cut near its end
-    qemu("qemu-img", "snapshot", "-c", "another's", left)
+    for name in snapshots:
+        qemu("qemu-img", "snapshot", "-c", name, left)
     os.setxattr(left, "user.virtstore.draft", b"")
     left.rename(root / "x.qcow2.virtstore-partial")
     (root / "raw.img").write_bytes(bytes(SIZE))

@@ -63,6 +63,23 @@ def test_a_running_domains_disk_is_copied_as_it_was_at_one_moment(
     until_nothing_is_left(libvirt, "web")
 
 
+def test_what_an_overlay_lies_over_is_not_shown_to_who_may_not_read_it(
+    libvirt: LibvirtHost, backups: Backups
+) -> None:
+    golden = libvirt.disk("golden.img")
+    (libvirt.images / "web").mkdir()
+    over = IMAGES / "web/web.qcow2"
+    made = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", golden, "-F", "raw", over)
+    subprocess.run(libvirt.inside(*made), check=True)
+    libvirt.start("web", over)
+    backups.allow({IMAGES / "web": "append"})
+    with pytest.raises(virtstore.Denied, match=r"golden\.img"):
+        backups.copy("web/web.qcow2")
+    assert job(libvirt, "web") is None
+    backups.allow({IMAGES: "append"})
+    assert backups.copy("web/web.qcow2").size == guest.NEEDED + guest.FIRST
+
+
 class Shown:
     """What a domain's backup job shows, read a second time by another program."""
 

@@ -38,6 +38,7 @@ def live_source(
             " this host: let its agent be started as root ('sudo virtstore-agent')"
         )
     _refuse_translated(domain, target)
+    _require_chain(agent, place, domain, target)
     floor = min(_FLOOR, backup_job.capacity(domain.uuid, target))
     agent.session.stage("snapshot")
     with ExitStack() as stack:
@@ -58,6 +59,20 @@ def _refuse_translated(domain: Domain, target: str) -> None:
             " only, so a live copy would be of other bytes, and in the clear; copy it while the"
             " domain is shut off, or with --snapshot"
         )
+
+
+def _require_chain(agent: Agent, place: Place, domain: Domain, target: str) -> None:
+    """Raises `Denied` where the disk lies over an image that this session may not read: the job
+    would show what is in that."""
+    for disk in domain.disks:
+        for path in disk.backing if disk.target == target else ():
+            try:
+                agent.policy.require(place.store.elsewhere.path_of(path), "read")
+            except Denied as error:
+                error.message = (
+                    f"it is an overlay, and of what lies under it, {path}: {error.message}"
+                )
+                raise
 
 
 @contextmanager

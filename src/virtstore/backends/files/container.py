@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from heapq import nlargest
 from typing import Final
 
@@ -43,6 +43,9 @@ class ContainerImage(DescriptorImage):
     """The disk in the container `file`, which this owns. Raises `Corrupt`, `Unsupported` and
     `InUse`."""
 
+    #: Whether clusters can be given back (`linux.punch_hole`).
+    _discards = False
+
     def __init__(
         self,
         file: FileImage,
@@ -58,7 +61,8 @@ class ContainerImage(DescriptorImage):
             self._members = open_chain(file, disk, elsewhere, self._held)
             if writable:
                 container_tools.check(file.descriptor, mend_leaks=True)
-            self._export = _exported(file, form, self._members, writable)
+            nodes = _nodes(file.descriptor, form, self._members, writable, self._discards)
+            self._export = _exported(nodes, file, self._members, writable)
         except BaseException:
             self._held.close()
             raise
@@ -176,7 +180,10 @@ class _WholeFile(DescriptorCache):
 
 class ContainerDraft(ContainerImage, ImageDraft):
     """The disk in a container that is being made; `file` is a qcow2 already. It can be published,
-    but not written, once it is finished."""
+    but not written, once it is finished. Of what a copy that was cut left in it, maybe of another
+    image, nothing stays in the file where zeros are now."""
+
+    _discards = True
 
     def __init__(self, file: FileDraft, elsewhere: Elsewhere, *, holds: Holds) -> None:
         super().__init__(file, "qcow2", elsewhere, writable=True)
@@ -192,9 +199,18 @@ class ContainerDraft(ContainerImage, ImageDraft):
         contents = data if isinstance(data, (bytes, bytearray)) else bytes(data)
         for start, end, empty in runs(contents, offset):
             if empty:  # such clusters take no room
-                super().zero(offset + start, end - start)
+                self._empty(offset + start, end - start)
             else:
                 super().write_at(offset + start, memoryview(contents)[start:end])
+
+    def zero(self, offset: int, length: int) -> None:
+        self._empty(offset, length)
+
+    def _empty(self, offset: int, length: int) -> None:
+        if self._discards and self.holds == "kept":
+            with suppress(OSError):  # whole clusters only, as far as it goes
+                linux.punch_hole(self._fd, offset, length)
+        super().zero(offset, length)
 
     @property
     def whole(self) -> bool:  # type: ignore[override]
@@ -214,6 +230,8 @@ class ContainerDraft(ContainerImage, ImageDraft):
 
 class ReworkedContainer(ContainerDraft):
     """A container whose disk is changed in place."""
+
+    _discards = False  # what was reserved stays so
 
     def __init__(self, file: ReworkedFile, elsewhere: Elsewhere) -> None:
         super().__init__(file, elsewhere, holds="kept")
@@ -239,9 +257,8 @@ class ReworkedContainer(ContainerDraft):
 
 
 def _exported(
-    file: FileImage, form: ContainerFormat, members: Sequence[Member], writable: bool
+    nodes: Sequence[Node], file: FileImage, members: Sequence[Member], writable: bool
 ) -> Export:
-    nodes = _nodes(file.descriptor, form, members, writable)
     fds = [file.descriptor, *(member.file.descriptor for member in members)]
     deadline = time.monotonic() + _LINGERING
     while True:
@@ -253,11 +270,14 @@ def _exported(
             time.sleep(0.1)
 
 
-def _nodes(fd: int, form: ContainerFormat, members: Sequence[Member], writable: bool) -> list[Node]:
+def _nodes(
+    fd: int, form: ContainerFormat, members: Sequence[Member], writable: bool, discards: bool
+) -> list[Node]:
     """QEMU's nodes for the file and the disk in it, and what that lies over. Whoever only reads
     takes no lock that would keep a guest from starting, and none that would keep us from looking at
     a running one's."""
-    how: Node = {"read-only": not writable, "force-share": not writable}
+    access: Node = {"read-only": not writable, "force-share": not writable}
+    how: Node = {**access, "discard": "unmap"} if discards else access
     file: Node = {"driver": "file", "filename": f"/proc/self/fd/{fd}", "node-name": "file", **how}
     under = chain.nodes(members)
     # With lazy ones its dirty bit would keep everybody from an image whose daemon was killed.
