@@ -152,6 +152,20 @@ def test_its_bytes_are_copied_under_its_kind_of_name_and_into_archives(
     assert path.with_stem("back").read_bytes() == contents
 
 
+def test_a_disk_in_which_a_guest_wrote_a_container_comes_back_as_itself(
+    host: Host, root: Path
+) -> None:
+    inner = made(root, "unnamed.img").read_bytes().ljust(SIZE, b"\0")
+    (root / "unnamed.img").write_bytes(inner)
+    image = _copy(host, root / "unnamed.img", "x.qcow2", raw=True)
+    with pytest.raises(Unsupported, match="the disk in it begins as a qcow2 container"):
+        image.compress()
+    _copy(host, root / "x.qcow2", "x", archive=True)
+    _copy(host, root / "x", "back.qcow2", raw=True)
+    _copy(host, root / "back.qcow2", "back.img")
+    assert (root / "back.img").read_bytes() == inner
+
+
 def test_compressed_it_says_so_and_it_comes_back_as_it_was(root: Path) -> None:
     path = made(root, "x.qed")
     contents = path.read_bytes()

@@ -11,6 +11,7 @@ import msgspec
 from virtstore import formats, names
 from virtstore.agent.container import (
     image_name,
+    looks_like,
     refuse_misleading_name,
     refuse_uncompressing,
     remarks,
@@ -52,6 +53,7 @@ def compress(agent: Agent, request: CompressImage) -> Done:
             raise Unsupported(f"{noun} holds no archive; copy it to a file with --archive")
         if found := what_is(place, image).archive:
             raise Unsupported(f"it is a compressed archive already ({found.name})")
+        _refuse_disk_of_a_container(place, image)
         source = source_of(place, image, steady=True)
         path, holds = place.path + form.suffix, held(place, source)
         wanted = Wanted(path, "new", image.size, form.name, request.level, place.name, holds)
@@ -60,6 +62,18 @@ def compress(agent: Agent, request: CompressImage) -> Done:
             step = f"compress {place.path} to {wanted.path} ({form.name})"
             return Done(planned(place._replace(path=path), image.size, step))
         return _replace(agent, request, place, image, source, wanted)
+
+
+def _refuse_disk_of_a_container(place: Place, image: Image) -> None:
+    """Raises `Unsupported` for a container in whose disk a guest wrote another: an archive of the
+    disk does not say which of both it was made of, and `uncompress` would make the inner one."""
+    if image.container and (inner := looks_like(image)):
+        raise Unsupported(
+            f"the disk in it begins as {inner.kind.what}, which 'virtstore uncompress' would take"
+            " for the image; 'virtstore copy --archive' makes an archive, and 'virtstore copy"
+            " --raw' restores the disk from that",
+            path=place.path,
+        )
 
 
 def uncompress(agent: Agent, request: UncompressImage) -> Done:
