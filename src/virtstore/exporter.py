@@ -25,11 +25,11 @@ import json
 import os
 import select
 import subprocess
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Final
 
-from virtstore import run, sandbox
+from virtstore import run, sandbox, user_namespace
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
 from virtstore.text import remark
 
@@ -143,7 +143,7 @@ def _started(
     facts = _memory_file()
     ended, keeps = os.pipe()
     try:
-        with run.users_of(pass_fds) as users:
+        with _users(pass_fds) as users:
             process = subprocess.Popen(
                 _command(nodes, writable, users, empty, facts.fileno(), ended),
                 stdin=subprocess.PIPE,
@@ -167,6 +167,15 @@ def _memory_file() -> BinaryIO:
     """What bubblewrap can tell something. A pipe would kill it when we die, and its child, which it
     holds up until then, would wait for ever."""
     return open(os.memfd_create("facts"), "w+b", buffering=0)
+
+
+@contextmanager
+def _users(lent: Sequence[int]) -> Iterator[Sequence[int]]:
+    """The namespaces of users that the daemon needs (user_namespace.py). Root's mounts in one
+    within, in which what hides the host's settings in /proc cannot be taken away."""
+    with ExitStack() as stack:
+        made = stack.enter_context(user_namespace.nested()) if os.geteuid() == 0 else ()
+        yield made or stack.enter_context(run.users_of(lent))
 
 
 def _child_in(facts: BinaryIO) -> int:
@@ -193,6 +202,7 @@ def _command(
         *sandbox.namespaces(users, administers=True),
         *("--as-pid-1", "--info-fd", str(tell)),
         "--",
+        *(("unshare", "--mount") if users[1:] else ()),
         *("/bin/sh", "-c", _SCRIPT.format(fd=ended), "sh"),
         *run.bounded(run.require(DAEMON)),
         *(word for node in nodes for word in ("--blockdev", json.dumps(node))),

@@ -30,14 +30,15 @@ def system() -> list[str]:
 
 def namespaces(users: Sequence[int], *, administers: bool = False) -> list[str]:
     """The words that give a tool namespaces of its own. `users`: the descriptor of one of users
-    that is there already, if any (user_namespace.py). `administers`: it may mount what it likes, in
-    its own namespace, where it is root."""
+    that is there already, if any (user_namespace.py), and maybe of one within, which it is to be
+    in. `administers`: it may mount what it likes, in its own namespace, where it is root."""
     mounting = ("--cap-add", "CAP_SYS_ADMIN") if administers else ()
     if not users:
         root = ("--uid", "0", "--gid", "0") if administers else ()
         return ["--unshare-all", "--cap-drop", "ALL", *root, *mounting]
     return [
         *("--userns", str(users[0])),
+        *(word for fd in users[1:] for word in ("--userns2", str(fd))),
         *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_OVERRIDE", *mounting),
         *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
         "--unshare-cgroup-try",

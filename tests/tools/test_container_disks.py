@@ -250,6 +250,21 @@ def test_a_qcow2_that_somebody_has_open_is_read_and_not_changed(
     assert image.grow("+1M").changed
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user changes none of them anyway")
+def test_a_daemon_that_was_taken_over_changes_no_setting_of_the_hosts_kernel(root: Path) -> None:
+    path = made(root, "4k.qcow2")
+    script = """
+        umount /proc/sys || mount -o remount,rw,bind /proc/sys || echo stays
+        mount -t proc proc /mnt || mount -t proc proc /tmp || echo nothing new
+        test -w /proc/sys/kernel/core_pattern || echo only read
+    """
+    with opened(root) as store, store.open(path.name):
+        daemon = f"{holders(path)[0]}"
+        inside = ("nsenter", "-t", daemon, "--user", "--mount", "--pid", "--root", "--wd")
+        said = subprocess.run([*inside, "sh", "-c", script], capture_output=True, text=True)
+    assert said.stdout.splitlines() == ["stays", "nothing new", "only read"]
+
+
 def test_readers_disturb_neither_each_other_nor_a_change_afterwards(
     host: virtstore.Host, root: Path
 ) -> None:
