@@ -181,6 +181,28 @@ def test_a_copy_that_was_cut_goes_on_with_what_it_left(root: Path, meanwhile: Me
     qemu("qemu-img", "check", root / "x.qcow2")
 
 
+def test_a_draft_that_a_daemon_has_still_open_is_not_thrown_away(
+    host: virtstore.Host, root: Path
+) -> None:
+    left = made(root, "4k.qcow2").rename(root / "x.qcow2.virtstore-partial")
+    os.setxattr(left, "user.virtstore.draft", b"")
+    raw, target = host.image(f"{root}/raw.img"), host.image(f"{root}/x.qcow2")
+    argv = ["qemu-io", "-f", "qcow2", str(left)]  # as that of an agent that was killed
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as user:
+        assert user.stdin
+        assert user.stdout
+        user.stdin.write(b"read 0 4k\n")
+        user.stdin.flush()
+        while b"read" not in user.stdout.readline():
+            pass
+        with pytest.raises(virtstore.InUse):
+            raw.copy(target)
+        assert left.exists()
+        user.communicate(b"quit\n", timeout=60)
+    assert raw.copy(target).written < SIZE
+    assert as_raw(root / "x.qcow2") == CONTENTS
+
+
 @pytest.mark.parametrize("snapshots", [[], ["another's"]])
 def test_nothing_of_another_image_stays_in_a_draft_that_is_taken_up(
     host: virtstore.Host, root: Path, snapshots: list[str]

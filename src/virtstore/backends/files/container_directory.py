@@ -21,7 +21,7 @@ from virtstore.backends.files.container_tools import Over
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import FileDraft, NewFiles
 from virtstore.backends.version import settled
-from virtstore.errors import Corrupt, Denied, NoSpace, NotFound, Unsupported
+from virtstore.errors import Corrupt, Denied, InUse, NoSpace, NotFound, Unsupported
 from virtstore.formats import containers, disks
 from virtstore.libvirt import virsh
 from virtstore.libvirt.domains import driver_formats
@@ -104,9 +104,10 @@ class ContainerDirectory(Directory):
                 if preallocate:
                     self._refuse_what_does_not_fit(size)
                 container_tools.make(file.descriptor, size, preallocate=preallocate)
-        except BaseException:
+        except BaseException as error:
             file.close()
-            self.discard(name)
+            if not isinstance(error, InUse):  # a killed agent's daemon lets go of it soon
+                self.discard(name)
             raise
         with nullcontext() if kept else undone_by(lambda: self.discard(name)):
             return ContainerDraft(file, self.elsewhere, holds="kept" if kept else "zeros")
