@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests import waiting
 from virtstore.backends.base import Store
 from virtstore.backends.block_device import BlockDevice
 from virtstore.backends.files.container_directory import ContainerDirectory
@@ -189,7 +190,11 @@ def mounted(tmp_path: Path, size: int, *mkfs: str) -> Iterator[Path]:
     try:
         yield point
     finally:
-        subprocess.run(["umount", str(point)], check=True)
+        # An agent that has answered may take a moment to end.
+        waiting.until(
+            lambda: subprocess.run(["umount", str(point)], capture_output=True).returncode == 0,
+            f"{point} to be unmounted",
+        )
 
 
 class Disk(BlockDevice):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from virtstore.backends.base import Store
+from virtstore.errors import Error
 
 from .stores import DATA, SIZE, make, rounded
 
@@ -46,3 +47,9 @@ def test_the_bytes_of_a_container_can_be_stored_as_they_are(store: Store) -> Non
     with store.open("x.qcow2", stored=True) as image:
         assert image.read_at(0, len(DATA)) == DATA
         assert image.container is None
+
+
+def test_an_overlay_over_nothing_is_not_made(store: Store) -> None:
+    with pytest.raises(Error):
+        store.overlay("x.qcow2", SIZE, "/nowhere/golden.img", None).close()
+    assert store.find("x.qcow2") is None

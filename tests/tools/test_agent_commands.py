@@ -21,7 +21,7 @@ COPIED = {"source", "target", "size", "transferred", "written", "digest", "secon
 INFO = {
     "path", "host", "type", "size", "allocated", "compression", "container", "backing", "domain",
     "modified", "owner", "state", "snapshot_of", "snapshots", "filesystem", "partitions",
-    "mounted", "in_use", "stored",
+    "mounted", "in_use", "stored", "cluster_size", "internal_snapshots", "bitmaps", "overlays",
 }  # fmt: skip
 
 

@@ -141,7 +141,8 @@ def test_a_disk_that_a_running_domain_gets_at_its_next_start_is_defined_already(
 
 def test_who_runs_on_an_overlay_of_an_image_is_told(pool: LibvirtHost) -> None:
     golden = pool.disk("golden.img", SIZE)
-    overlay = IMAGES / "top.qcow2"
+    (pool.images / "elsewhere").mkdir()
+    overlay = IMAGES / "elsewhere" / "top.qcow2"  # those beside it are told of before
     made = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", golden, "-F", "raw", overlay)
     subprocess.run(pool.inside(*made), check=True)
     pool.start("web", overlay)

@@ -38,7 +38,7 @@ def newer() -> Peer:
     messages = described()
     messages["DeleteImage"]["fields"]["older_than"] = "int | None = None"
     messages["Start"]["fields"]["paced"] = "bool = False"
-    messages["CopyOptions"]["fields"]["live"] = "bool = False"
+    messages["CopyOptions"]["fields"]["by_post"] = "bool = False"
     messages["EmptyImage"] = {"tagged": True, "strict": True, "fields": {"path": "str"}}
     return Peer(messages)
 
@@ -55,7 +55,7 @@ def test_an_older_agent_does_nothing_of_what_it_knows_only_a_part_of(
             "CopyHere",
             source=path,
             target=str(images / "y.img"),
-            options=client.make("CopyOptions", live=True),
+            options=client.make("CopyOptions", by_post=True),
         ),
     }
     before = {each: each.stat().st_mtime_ns for each in images.iterdir()}

@@ -11,7 +11,8 @@ import virtstore
 
 from .shell import MIB
 
-FILE = Path("/mnt/images/web.qcow2")
+#: A qcow2 of which nothing but its contents says so.
+FILE = Path("/mnt/images/web.img")
 
 
 @pytest.fixture
