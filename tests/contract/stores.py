@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import errno
 import fcntl
+import gc
 import os
 import subprocess
 import tempfile
@@ -190,11 +191,14 @@ def mounted(tmp_path: Path, size: int, *mkfs: str) -> Iterator[Path]:
     try:
         yield point
     finally:
-        # An agent that has answered may take a moment to end.
-        waiting.until(
-            lambda: subprocess.run(["umount", str(point)], capture_output=True).returncode == 0,
-            f"{point} to be unmounted",
-        )
+        waiting.until(lambda: _unmounted(point), f"{point} to be unmounted")
+
+
+def _unmounted(point: Path) -> bool:
+    """Whether a file system could be unmounted. An error that a test has caught can keep a
+    session's descriptors open by a cycle of references."""
+    gc.collect()
+    return subprocess.run(["umount", str(point)], capture_output=True).returncode == 0
 
 
 class Disk(BlockDevice):
