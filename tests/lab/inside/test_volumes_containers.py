@@ -44,7 +44,7 @@ def test_a_containers_file_is_not_copied_to_a_volume(
     for target in (here.image("/dev/vg0/new"), here.image("/dev/vg0")):
         with pytest.raises(virtstore.Unsupported, match="a volume is raw"):
             here.image(str(FILE)).copy(target)
-    with pytest.raises(virtstore.Unsupported, match="is raw"):
+    with pytest.raises(virtstore.Unsupported, match="what it would overwrite is a disk"):
         here.image(str(FILE)).copy_contents(volume)
     assert Path(volume.path).read_bytes() == before
     assert [each.path for each in here.list("/dev/vg0")] == [volume.path]
