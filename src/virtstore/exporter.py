@@ -39,8 +39,8 @@ Node = Mapping[str, object]
 DAEMON: Final = "qemu-storage-daemon"
 #: What to do where it died.
 MEND: Final = (
-    "was it killed, or was there no memory left ('journalctl -k' on that host)? The same command"
-    " does what is left to do"
+    "was it killed, or was there no memory left ('journalctl -k' on that host)? Run the same"
+    " command again: it does what is left to do, or says what has to be done first"
 )
 #: The name of the node that is served.
 DISK: Final = "disk"
@@ -97,6 +97,11 @@ class Export:
         except OSError as error:
             return error.errno in _GONE
         return False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the daemon has ended, and so can write nothing any more."""
+        return self._process.poll() is not None
 
     def close(self) -> None:
         """End the daemon, which writes out what it holds. A tool that outlives us keeps it."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -420,3 +420,22 @@ def test_a_tool_that_outlives_a_killed_agent_finishes(
     qemu("qemu-img", "check", qcow2)
     image.write_bytes(as_raw(qcow2))
     check(image, "gpt")
+
+
+def test_a_disk_whose_daemon_goes_on_is_not_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("virtstore.exporter._PATIENCE", 0.5)
+    with closing(ContainerDirectory(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY))) as store:
+        with store.draft("x.qcow2", SIZE) as draft:
+            draft.write_at(0, CONTENTS[:MIB])
+            (keeps,) = draft.keeps
+            held = os.dup(keeps)  # as a tool has it that outlives an agent
+            try:
+                with pytest.raises(virtstore.Error, match="does not end"):
+                    draft.publish(overwrite=False)
+            finally:
+                os.close(held)
+        found = store.find("x.qcow2")
+        assert found is not None
+        assert found.state == "partial"

@@ -134,7 +134,7 @@ def killed(
     print(victim, after, ended)
     if ended.error and victim == "daemon":
         assert "storage-daemon" in ended.error.message
-        assert "The same command" in ended.error.message
+        assert "Run the same command again" in ended.error.message
         assert not isinstance(ended.error, virtstore.Corrupt)
     return ended
 

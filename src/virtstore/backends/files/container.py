@@ -121,11 +121,14 @@ class ContainerImage(DescriptorImage):
             member.file.flush()
 
     def settle(self) -> None:
-        """Flush, end the daemon, and check what it left. Nothing is read or written afterwards."""
+        """Flush, end the daemon, and check what it left. Nothing is read or written afterwards.
+        Raises `Error` where the daemon goes on, which might write to what is published then."""
         if self._export.fd < 0:
             return
         self.flush()
         self._export.close()
+        if not self._export.ended:
+            raise Error(f"QEMU's {DAEMON}, which served its disk, does not end; the image was left")
         self._file.flush()
         container_tools.check(self._file.descriptor)
 
