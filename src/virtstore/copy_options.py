@@ -60,9 +60,9 @@ class TargetKeywords(TypedDict, total=False):
     format: Compression | None
     "The archive's format (default: what the target's name says, else zstd)."
     live: bool
-    """Copy the disk of a running domain of libvirt's as it is at this moment, while the guest goes
-    on writing: by a backup job of the domain's own, for every format and without snapshots of the
-    storage. What the guest overwrites meanwhile takes room in a configured directory."""
+    """Copy the disk of a running libvirt domain as it is at this moment, while the guest goes on
+    writing. The domain's own backup job does that, for every format; the storage needs no
+    snapshots. What the guest overwrites meanwhile takes room in a configured directory."""
     quiesce: Quiesce
     """With --live, or with --snapshot of a running domain's image: freeze the guest's file systems
     for that moment, 10 s at most, so that what was written is on the disk. An agent has to run in

@@ -93,7 +93,7 @@ class ImageInfo(msgspec.Struct, frozen=True):
     format of an archive or a container does not say), `allocated` the space taken on the host,
     `stored` the archive's own length (null for what is no archive in a file).
     `container`: the format of a file that is no raw image, `backing`: the path of the image that
-    it lies over, absolute where its name says that it is a container, as in its header otherwise.
+    it lies over, as an absolute path if the file's name says its format, else as the header has it.
     An archive has the container that is in it. `overlays`: the paths of the images that lie over
     it, as far as they lie beside it; only `info` looks for them, and tells of 100 at the most.
     `cluster_size`: the bytes that a qcow2 allocates at a time; `internal_snapshots` and `bitmaps`:

@@ -62,8 +62,8 @@ def _refuse_translated(domain: Domain, target: str) -> None:
 
 
 def _require_chain(agent: Agent, place: Place, domain: Domain, target: str) -> None:
-    """Raises `Denied` where the disk lies over an image that this session may not read: the job
-    would show what is in that."""
+    """Raises `Denied` where this session may not read an image that the disk lies over. The job
+    would show that image's contents."""
     for disk in domain.disks:
         for path in disk.backing if disk.target == target else ():
             try:
