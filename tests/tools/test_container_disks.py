@@ -439,3 +439,23 @@ def test_a_disk_whose_daemon_goes_on_is_not_published(
         found = store.find("x.qcow2")
         assert found is not None
         assert found.state == "partial"
+
+
+@pytest.mark.parametrize("at", [64 << 10, 128 << 10], ids=["refcount table", "refcounts"])
+@pytest.mark.parametrize("byte", [b"\0", b"\x07"])
+def test_a_draft_whose_tables_a_power_cut_took_is_begun_anew(
+    tmp_path: Path, at: int, byte: bytes
+) -> None:
+    left = tmp_path / "x.qcow2.virtstore-partial"
+    qemu("qemu-img", "create", "-q", "-f", "qcow2", left, SIZE)
+    qemu("qemu-io", "-f", "qcow2", "-c", f"write 0 {MIB}", left)
+    with left.open("r+b") as file:
+        file.seek(at)
+        file.write(byte * (64 << 10))
+    left.chmod(0o600)
+    with closing(ContainerDirectory(os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY))) as store:
+        with store.draft("x.qcow2", SIZE) as draft:
+            assert draft.holds == "zeros"
+            draft.publish(overwrite=False)
+        with store.open("x.qcow2") as image:
+            assert not any(image.read_at(0, SIZE))
