@@ -1,0 +1,59 @@
+"""The file name of a backup: `NAME.YYYY-MM-DDTHHMMSSZ.img.zst`, in UTC.
+
+NAME is what the image is called; dots and dates in it mean nothing. What has another name is
+foreign: other programs' files, and archives that somebody named by hand.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+from virtstore.errors import UsageError
+
+_SUFFIX: Final = ".img.zst"
+_SHAPE: Final = re.compile(
+    r"(?P<name>[^/\0\r\n]+)"
+    r"\.(?P<made>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z)" + re.escape(_SUFFIX)
+)
+
+
+class BackupName(NamedTuple):
+    """What the name of a backup says: the `name` of its image, and when it was `made` (UTC, whole
+    seconds). `str()` is the file name."""
+
+    name: str
+    made: datetime
+
+    def __str__(self) -> str:
+        return f"{self.name}.{stamp(self.made)}{_SUFFIX}"
+
+
+def stamp(moment: datetime) -> str:
+    """A moment as file names have it: `2026-11-28T020000Z`. A fraction of a second is cut off."""
+    there = moment.astimezone(UTC)
+    return f"{there.year:04}-{there:%m-%dT%H%M%SZ}"
+
+
+def backup_name(name: str, moment: datetime) -> BackupName:
+    """The name of a backup of the image `name` as it was at a moment, of any zone. Raises
+    `UsageError` for what is no part of a file name."""
+    made = BackupName(name, moment.astimezone(UTC).replace(microsecond=0))
+    if parse(str(made)) != made:
+        raise UsageError(f"{name!r} is no name for a backup: it is empty, or has a / or line break")
+    return made
+
+
+def parse(path: str) -> BackupName | None:
+    """What the file name of a path says; None for what is foreign, such as a date that no calendar
+    has."""
+    found = _SHAPE.fullmatch(path.rpartition("/")[2])
+    if found is None:
+        return None
+    try:
+        made = datetime.strptime(found["made"], "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:  # such as February 30th
+        return None
+    # strptime takes the second 61, which is told as another.
+    return BackupName(found["name"], made) if stamp(made) == found["made"] else None
