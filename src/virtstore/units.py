@@ -1,7 +1,8 @@
-"""Sizes: what users write and read.
+"""Sizes, rates and ages: what users write and read.
 
 A bare number is bytes; `K M G T P` and `KiB … PiB` are powers of 1024, `KB … PB`
-powers of 1000, in either case. Inside virtstore a size is always an int of bytes.
+powers of 1000, in either case. Inside virtstore a size is always an int of bytes, and an age one
+of seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ MAX_SIZE: Final = 2**63 - 1
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b)?|b)?", re.IGNORECASE | re.ASCII)
 _PREFIXES: Final = "kmgtp"
+_AGE_PART: Final = re.compile(r"(\d{1,9})\s*([smhdw])\s*", re.IGNORECASE | re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 #: Characters of a size: enough for any that a file can have, to the millionth of a byte.
 _LONGEST: Final = 64
 _MOST_BITS: Final = 128
@@ -83,6 +86,20 @@ def parse_rate(text: str | int) -> int | None:
             f"{text!r} is not a rate; write a number with B, K, M or G (500K, 10M, 10M/s), or 0 for"
             " no limit"
         ) from None
+
+
+def parse_age(text: str) -> int:
+    """Seconds in `text`, such as `"26h"`, `"8d"`, `"1d 12h"` or `"90m"`. A number without a unit is
+    refused: hours to one and days to another. Raises `UsageError`."""
+    words = text.strip()
+    parts = _AGE_PART.findall(words)
+    seconds = sum(int(number) * _SECONDS[unit.lower()] for number, unit in parts)
+    if not seconds or _AGE_PART.sub("", words):
+        raise UsageError(
+            f"{text[:_LONGEST]!r} is no age; write a number with s, m (minutes), h, d or w: 26h,"
+            " 8d, 1d12h"
+        )
+    return seconds
 
 
 def parse_target_size(text: str | int, present: int) -> int:

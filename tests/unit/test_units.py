@@ -1,4 +1,5 @@
-"""Sizes: what a user writes is the number of bytes that he gets, or is refused."""
+"""Sizes and ages: what a user writes is the number of bytes or seconds that he gets, or is
+refused."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from virtstore.units import (
     MAX_SIZE,
     check_size,
     format_size,
+    parse_age,
     parse_rate,
     parse_size,
     parse_target_size,
@@ -159,3 +161,19 @@ def test_a_whole_number_that_no_file_can_have_is_refused(number: int) -> None:
     for parse in (parse_size, parse_rate) if number else (parse_size,):
         with pytest.raises(UsageError):
             parse(number)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("26h", 93600), ("8d", 691200), ("90m", 5400), ("1d12h", 129600), (" 1W 1 s ", 604801)],
+)
+def test_an_age_is_of_seconds_to_weeks(text: str, seconds: int) -> None:
+    assert parse_age(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "26", "h", "0h", "-1h", "1.5d", "1y", "26h5", "1d x", "9" * 70]
+)
+def test_what_says_no_age_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no age; write a number with s, m"):
+        parse_age(text)

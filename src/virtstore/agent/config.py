@@ -25,9 +25,10 @@ from typing import Any, Final
 
 import msgspec
 
-from virtstore.agent import caller, config_check
-from virtstore.agent.config_check import Wrong
+from virtstore import config_check
+from virtstore.agent import caller
 from virtstore.backends.kinds import KINDS, Root, WrongValue
+from virtstore.config_check import Wrong
 from virtstore.errors import Denied, Error
 from virtstore.location import own_home, plain_path, within
 from virtstore.units import parse_size
