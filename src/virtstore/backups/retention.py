@@ -1,0 +1,112 @@
+"""Which backups of an image stay, by which rule, and which are removed.
+
+Each rule looks at all backups for itself: it keeps the newest one of each of the last N periods in
+which there is any. One that several rules keep is told with all of them. As long as a rule has
+found fewer than N periods, it keeps the oldest backup as well, so that the history grows as long as
+it may be. That is how restic does it, too.
+
+Periods are those of the calendar in UTC, as the names of backups are, whatever the time zone of
+any host; weeks begin on Monday (ISO 8601). Rules count backups, not days from today. Today's date
+matters in one way only: a backup that is dated in the future was made by a wrong clock. It stays,
+and counts for no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from virtstore.backups.series import Backup, is_in_future
+from virtstore.errors import UsageError
+
+#: Why a backup stays: a rule by which it does, or what keeps it from being looked at by rules.
+Reason = Literal[
+    "last",
+    "hourly",
+    "daily",
+    "weekly",
+    "monthly",
+    "yearly",
+    "oldest",
+    "future",
+    "not-whole",
+    "in-use",
+]
+_Period = Callable[[datetime], tuple[int, ...]]
+
+#: By rule, what two moments of one period have in common.
+_PERIODS: Final[dict[Reason, _Period]] = {
+    "hourly": lambda made: (made.year, made.month, made.day, made.hour),
+    "daily": lambda made: (made.year, made.month, made.day),
+    "weekly": lambda made: made.isocalendar()[:2],
+    "monthly": lambda made: (made.year, made.month),
+    "yearly": lambda made: (made.year,),
+}
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many backups of each image stay: the `last` ones, whenever they were made, and the newest
+    of so many hours, days, weeks (ISO 8601), months and years, in UTC, in which there is one.
+    Raises `UsageError` where nothing is to stay."""
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+
+    def __post_init__(self) -> None:
+        for rule in self.__struct_fields__:
+            if self.count(rule) < 0:
+                raise UsageError(f"keep {rule} {self.count(rule)}: it is how many stay, 0 for none")
+        if not any(map(self.count, self.__struct_fields__)):
+            raise UsageError("no rule says what stays; give at least one that is not 0")
+
+    def count(self, rule: str) -> int:
+        """How many backups a rule keeps."""
+        found: int = getattr(self, rule)
+        return found
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """A backup, and the reasons for which it stays; without any it is removed."""
+
+    backup: Backup
+    reasons: tuple[Reason, ...]
+
+
+def decide(backups: Iterable[Backup], keep: Keep, now: datetime) -> list[Decision]:
+    """What becomes of each backup of one image, the newest first. What is not whole stays and
+    counts for nothing: somebody may be writing it."""
+    ordered = sorted(backups, key=lambda each: (each.made, each.whole, each.path), reverse=True)
+    real = [each for each in ordered if each.whole and not is_in_future(each.made, now)]
+    reasons: dict[str, list[Reason]] = {each.path: [] for each in real}
+    for each in real[: keep.last]:
+        reasons[each.path].append("last")
+    has_room = keep.last > len(real)
+    for rule, period in _PERIODS.items():
+        newest = _newest_of_each(real, period)
+        for each in newest[: keep.count(rule)]:
+            reasons[each.path].append(rule)
+        has_room = has_room or keep.count(rule) > len(newest)
+    if has_room and real and not reasons[real[-1].path]:
+        reasons[real[-1].path].append("oldest")
+    return [Decision(each, _reasons(each, reasons, now)) for each in ordered]
+
+
+def _reasons(backup: Backup, found: dict[str, list[Reason]], now: datetime) -> tuple[Reason, ...]:
+    if not backup.whole:
+        return ("not-whole",)
+    return ("future",) if is_in_future(backup.made, now) else tuple(found[backup.path])
+
+
+def _newest_of_each(ordered: Sequence[Backup], period: _Period) -> list[Backup]:
+    """The newest of each period, the newest period first. They are ordered in the same way."""
+    found: dict[tuple[int, ...], Backup] = {}
+    for each in ordered:
+        found.setdefault(period(each.made), each)
+    return list(found.values())

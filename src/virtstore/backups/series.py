@@ -1,0 +1,119 @@
+"""The backups in a directory, by the image that they are of.
+
+It is read off one long listing. Nothing else is asked, so thousands of backups cost no more than
+that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from virtstore.backups.names import parse
+from virtstore.model import Entry, ImageInfo
+
+#: How far the clocks of two hosts may be apart before one of them counts as wrong.
+CLOCKS_APART: Final = timedelta(minutes=10)
+
+
+class Backup(msgspec.Struct, frozen=True):
+    """One backup. `made`: the moment that its name says (UTC). `size`: the bytes of its image,
+    null where the archive does not say. `whole`: it is complete, and no archive that was cut; only
+    `verify` tells whether its contents are undamaged."""
+
+    path: str
+    made: datetime
+    size: int | None
+    allocated: int
+    whole: bool
+
+
+class BackupSeries(msgspec.Struct, frozen=True):
+    """The backups of one image, the newest first. `count`, `newest` and `oldest` are of those that
+    are whole, and not dated in the future; `size` is the bytes of the image in the newest of them.
+    `allocated`: what all of them take on the host. `late`: the newest is older than was asked."""
+
+    name: str
+    count: int
+    newest: datetime | None
+    oldest: datetime | None
+    size: int | None
+    allocated: int
+    late: bool
+    backups: tuple[Backup, ...]
+
+
+class Backups(msgspec.Struct, frozen=True):
+    """What backups are in a directory, by image. `foreign`: the paths of the files that have
+    other names."""
+
+    path: str
+    host: str
+    series: tuple[BackupSeries, ...]
+    foreign: tuple[str, ...]
+
+
+def is_in_future(made: datetime, now: datetime) -> bool:
+    """Whether a backup cannot have been made yet: some clock is wrong, or was."""
+    return made > now + CLOCKS_APART
+
+
+def found_in(
+    path: str,
+    host: str,
+    listed: Iterable[Entry | ImageInfo],
+    now: datetime,
+    max_age: timedelta | None = None,
+) -> Backups:
+    """The backups in a listing of a directory. A series is late if its newest one is older than
+    `max_age`."""
+    backups: list[tuple[str, Backup]] = []
+    foreign: list[str] = []
+    for entry in listed:
+        if entry.type == "directory":
+            continue
+        name = parse(entry.path)
+        if name and isinstance(entry, ImageInfo):
+            backups.append((name.name, _backup(entry, name.made)))
+        else:
+            foreign.append(entry.path)
+    # A whole one stands before what was left of another attempt at the same moment.
+    backups.sort(key=lambda each: (each[1].made, each[1].whole), reverse=True)
+    backups.sort(key=lambda each: each[0])
+    return Backups(
+        path,
+        host,
+        tuple(
+            _series(name, tuple(each for _, each in group), now, max_age)
+            for name, group in groupby(backups, key=lambda each: each[0])
+        ),
+        tuple(sorted(foreign)),
+    )
+
+
+def _backup(info: ImageInfo, made: datetime) -> Backup:
+    """Of an archive that was cut the size is not known; what is no archive is none of ours."""
+    whole = info.state == "complete" and info.compression == "zstd" and info.size is not None
+    return Backup(info.path, made, info.size, info.allocated, whole)
+
+
+def _series(
+    name: str, backups: Sequence[Backup], now: datetime, max_age: timedelta | None
+) -> BackupSeries:
+    real = [each for each in backups if each.whole and not is_in_future(each.made, now)]
+    newest = real[0] if real else None
+    late = max_age is not None and (newest is None or now - newest.made > max_age)
+    return BackupSeries(
+        name,
+        count=len(real),
+        newest=newest.made if newest else None,
+        oldest=real[-1].made if real else None,
+        size=newest.size if newest else None,
+        allocated=sum(each.allocated for each in backups),
+        late=late,
+        backups=tuple(backups),
+    )
