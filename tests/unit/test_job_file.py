@@ -11,6 +11,7 @@ import pytest
 
 from virtstore.backups import job_file
 from virtstore.backups.job_file import Hooks, JobFile, KeepTable
+from virtstore.backups.retention import Keep
 from virtstore.errors import Denied, Error, NotFound, UsageError
 
 LEAST = 'sources = ["a:/srv/images/web.img"]\ntarget = "b:/srv/backups"\n'
@@ -88,6 +89,13 @@ def test_everything_that_a_file_may_say_is_read(write: Write) -> None:
             ),
         ),
     )
+
+
+def test_the_rules_are_those_that_the_table_names(write: Write) -> None:
+    write(f"{LEAST}[keep]\ndaily = 7\nyearly = 2")
+    assert job_file.read("nightly").said.keep.rules == Keep(daily=7, yearly=2)
+    write(f"{LEAST}[keep]")
+    assert job_file.read("nightly").said.keep.rules is None
 
 
 def test_what_is_not_said_keeps_everything_and_runs_nothing(write: Write) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from virtstore import meeting_place
 from virtstore.agent import locks
 from virtstore.errors import Denied, InUse
 
@@ -79,6 +80,7 @@ def test_the_file_without_a_holder_means_nothing(directory: Path) -> None:
 
 _HOLDER = """
 import os, signal, subprocess, sys
+from virtstore import meeting_place
 from virtstore.agent import locks
 locks._directories = lambda: [sys.argv[1]]
 with locks.hold("1:2/x.img") as fd:
@@ -180,7 +182,7 @@ def test_a_directory_of_locks_that_is_not_root_s_alone_is_refused(tmp_path: Path
     file = tmp_path / "virtstore"
     file.touch()
     with pytest.raises(Denied, match=r"where locks are kept.*rm -r"):
-        locks._of_root(str(file))
+        meeting_place.of_root(str(file))
 
 
 @pytest.fixture
@@ -196,9 +198,9 @@ US: Final = os.geteuid()
 
 
 def test_all_agents_of_a_user_meet_in_one_directory(parent: Path) -> None:
-    [found] = locks._of_user(US, str(parent))
+    [found] = meeting_place.of_user(US, str(parent))
     assert found == f"{parent}/virtstore-{US}"
-    assert locks._of_user(US, str(parent)) == [found]
+    assert meeting_place.of_user(US, str(parent)) == [found]
     assert Path(found).stat().st_mode & 0o777 == 0o700
 
 
@@ -229,16 +231,16 @@ def test_nobody_can_keep_a_user_from_having_locks(
     parent: Path, squat: Callable[[Path], None]
 ) -> None:
     squat(parent / f"virtstore-{US}")
-    [found] = locks._of_user(US, str(parent))
+    [found] = meeting_place.of_user(US, str(parent))
     assert found.startswith(f"{parent}/virtstore-{US}-")
-    assert locks._of_user(US, str(parent)) == [found]
+    assert meeting_place.of_user(US, str(parent)) == [found]
 
 
 def test_agents_meet_before_and_after_a_name_is_taken_and_given_back(
     parent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever takes the name for a moment must not lead two agents to two places."""
-    monkeypatch.setattr(locks, "_directories", lambda: locks._of_user(US, str(parent)))
+    monkeypatch.setattr(locks, "_directories", lambda: meeting_place.of_user(US, str(parent)))
     squatter = parent / f"virtstore-{US}"
     squatter.touch()
     with locks.hold(IMAGE):
@@ -256,7 +258,7 @@ def test_agents_meet_before_and_after_a_name_is_taken_and_given_back(
 def test_agents_that_make_their_directories_at_once_have_one_in_common(parent: Path) -> None:
     (parent / f"virtstore-{US}").touch()
     program = (
-        "import sys; from virtstore.agent import locks; print(*locks._of_user(%d, sys.argv[1]))"
+        "import sys; from virtstore.meeting_place import of_user; print(*of_user(%d, sys.argv[1]))"
     )
     argv = [sys.executable, "-c", program % US, str(parent)]
     agents = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(6)]
@@ -267,14 +269,14 @@ def test_agents_that_make_their_directories_at_once_have_one_in_common(parent: P
 def test_a_user_whose_number_begins_alike_is_another(parent: Path) -> None:
     other = parent / f"virtstore-{US}5"
     other.mkdir(mode=0o700)
-    assert locks._of_user(US, str(parent)) == [f"{parent}/virtstore-{US}"]
+    assert meeting_place.of_user(US, str(parent)) == [f"{parent}/virtstore-{US}"]
 
 
 def test_a_directory_of_ours_is_made_ours_alone(parent: Path) -> None:
     ours = parent / f"virtstore-{US}"
     ours.mkdir()
     ours.chmod(0o777)
-    assert locks._of_user(US, str(parent)) == [str(ours)]
+    assert meeting_place.of_user(US, str(parent)) == [str(ours)]
     assert ours.stat().st_mode & 0o777 == 0o700
 
 
@@ -291,7 +293,7 @@ def test_where_nothing_can_be_made_what_to_do_is_told(
 ) -> None:
     monkeypatch.setattr(os, "mkdir", _taken)
     with pytest.raises(Denied, match=f"install -d -m 700 -o {US} {parent}/virtstore-{US}"):
-        locks._of_user(US, str(parent))
+        meeting_place.of_user(US, str(parent))
 
 
 def _taken(*_: object) -> None:

@@ -14,23 +14,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
-import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from blake3 import blake3
 
+from virtstore import meeting_place
 from virtstore.errors import Denied, InUse
 
 _F_OFD_GETLK: Final = 36
 _F_OFD_SETLK: Final = 37
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length, pid
-
-
-_ROOTS: Final = "/run/virtstore"
 
 
 @contextmanager
@@ -116,61 +112,4 @@ def _byte(identity: str) -> int:
 
 
 def _directories() -> list[str]:
-    """The directories of the locks: one, as a rule. All of a user's agents must meet in one
-    place, whatever their environment says and whether or not somebody is logged in: so not
-    /run/user."""
-    user = os.geteuid()
-    if user == 0:
-        return [_of_root(_ROOTS)]
-    return _of_user(user, "/run/lock" if os.access("/run/lock", os.W_OK) else "/tmp")
-
-
-def _of_root(path: str) -> str:
-    """Nobody else can make anything beside it."""
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    if not _is_ours(path, 0):
-        raise Denied(
-            f"{path}, where locks are kept, is not a directory of root's alone; remove it: rm -r"
-            f" {path}",
-            path=path,
-        )
-    return path
-
-
-def _of_user(user: int, parent: str) -> list[str]:
-    """The directories for locks in `parent` that belong to `user`; one is made where there is
-    none. Any user can make directories in `parent`, but nobody can remove or rename another's.
-    So the owner decides, and where another user has taken the name, a suffix is added. Two agents
-    that start at the same time may make two directories. Each then finds both and holds its
-    locks in both, so they have one in common."""
-    name = f"virtstore-{user}"
-    for new in (name, f"{name}-{secrets.token_hex(8)}"):
-        if found := _found(user, parent, name):
-            return found
-        with suppress(FileExistsError):
-            os.mkdir(f"{parent}/{new}", 0o700)
-    if found := _found(user, parent, name):
-        return found
-    raise Denied(
-        f"no directory for locks can be made in {parent}; root can make one: install -d -m 700 -o"
-        f" {user} {parent}/{name}",
-        path=parent,
-    )
-
-
-def _found(user: int, parent: str, name: str) -> list[str]:
-    names = [each for each in os.listdir(parent) if each == name or each.startswith(f"{name}-")]
-    return [path for path in (f"{parent}/{each}" for each in sorted(names)) if _is_ours(path, user)]
-
-
-def _is_ours(path: str, user: int) -> bool:
-    try:
-        status = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != user:
-        return False
-    if status.st_mode & 0o022:  # it is ours: so it can be made ours alone
-        os.chmod(path, 0o700)
-    return True
+    return meeting_place.directories()

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from virtstore import config_check
+from virtstore.backups.retention import Keep
 from virtstore.config_check import Wrong
 from virtstore.copy_options import Quiesce, Rate
 from virtstore.errors import Denied, Error, NotFound, UsageError
@@ -44,6 +45,12 @@ class KeepTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weekly: _Several | None = None
     monthly: _Several | None = None
     yearly: _Several | None = None
+
+    @property
+    def rules(self) -> Keep | None:
+        """The rules; None: everything is kept."""
+        counts = {rule: getattr(self, rule) or 0 for rule in self.__struct_fields__}
+        return Keep(**counts) if any(counts.values()) else None
 
 
 class Hooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
