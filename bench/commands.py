@@ -1,7 +1,9 @@
 """What each job is, as commands: ours first, then what people would use instead.
 
 Commands are what one would type, {a} and {b} standing for the images' directories of the two
-hosts. The local side is host a. Every peer flushes what it wrote, as virtstore does.
+hosts. The local side is host a. Every peer flushes what it wrote, as virtstore does. Some are as
+most people type them, and some as an expert does: with the cipher that virtstore asks ssh for, and
+with holes skipped.
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from bench.race import Action, Command, run_text, shell
 
 # The peers that something is demanded against, by name.
 LZOP, ZSTD, COPY_LZOP = "dd | lzop | ssh", "dd | zstd -1 -T0 | ssh", "dd | lzop | ssh lzop -d"
+ZSTD_AES, TAR_AES = "zstd -1 -T0 | ssh -c aes128-gcm", "tar -S | zstd -1 -T0 | ssh -c aes128-gcm"
 RSYNC, UPLOAD, RESTORE = "rsync --inplace", "virsh vol-upload", "ssh lzop -dc | dd"
 CP, CONVERT = "cp --sparse=never", "qemu-img convert"
 COMPRESS, UNCOMPRESS, SAME = "zstd -1 -T0", "zstd -d", "the same data in 4 GiB"
+TAR_COMPRESS = "tar -S | zstd -1 -T0"
 _VIRSH = "virsh -q -c '{libvirt}'"
 _OUT = "{b}/out.img"
+_AES_B = "ssh -c aes128-gcm@openssh.com b"
 
 
 def without(path: str) -> Action:
@@ -28,12 +33,17 @@ def _equal(left: str, right: str) -> Action:
     return shell(f"cmp {left} {right}")
 
 
-def archiving(source: str) -> tuple[Command, ...]:
+def archiving(image: str, *, holes: str) -> tuple[Command, ...]:
+    """Of an image of a's, to an archive of b's. `holes`: how tar is to look for them."""
+    source = f"{{a}}/{image}"
     read, zst, lzo = f"dd if={source} bs=1M status=none", "{b}/out.zst", "{b}/out.lzo"
+    sent = f"{_AES_B} 'cat > {zst} && sync {zst}'"
     return (
         _archive("virtstore", f"virtstore copy --archive --json {source} b:{zst}", source, zst),
         _archive(LZOP, f"{read} | lzop | ssh b 'cat > {lzo} && sync {lzo}'", source, lzo, "lzop"),
         _archive(ZSTD, f"{read} | zstd -q -1 -T0 | ssh b 'cat > {zst} && sync {zst}'", source, zst),
+        _archive(ZSTD_AES, f"zstd -q -1 -T0 -c {source} | {sent}", source, zst),
+        _tar(TAR_AES, image, holes, f"| zstd -q -1 -T0 | {sent}", zst),
     )
 
 
@@ -41,6 +51,13 @@ def _archive(name: str, text: str, source: str, made: str, program: str = "zstd"
     """Something that makes an archive of a source, which `program` reads."""
     check = shell(f"{program} -dc {made} | cmp - {source}")
     return Command(name, text, (program,), without(made), check, made)
+
+
+def _tar(name: str, image: str, holes: str, then: str, made: str) -> Command:
+    """A compressed tar archive of an image, whose holes are recorded and not compressed."""
+    text = f"tar -C {{a}} -cS --hole-detection={holes} {image} {then}"
+    check = shell(f"zstd -dc {made} | tar -xO | cmp - {{a}}/{image}")
+    return Command(name, text, ("tar", "zstd"), without(made), check, made)
 
 
 def _to(name: str, text: str, *programs: str, before: Action | None = None) -> Command:
@@ -168,6 +185,13 @@ COMPRESSING = (
         ("zstd",),
         without("{a}/peer.zst"),
         shell("zstd -dc {a}/peer.zst | cmp - {a}/sparse.img"),
+        "{a}/peer.zst",
+    ),
+    _tar(
+        TAR_COMPRESS,
+        "sparse.img",
+        "seek",
+        "| zstd -q -1 -T0 > {a}/peer.zst && sync {a}/peer.zst",
         "{a}/peer.zst",
     ),
 )

@@ -1,7 +1,8 @@
 """What was measured, as frozen values: they are the keys of docs/benchmarks.json.
 
 A `Result` is one row: contenders, ours first, and what was demanded of ours. Seconds are
-elapsed, `cpu` seconds of all processes on both sides, sizes bytes.
+elapsed, `cpu` seconds of all processes on both sides, `there` those on the other host, sizes
+bytes.
 """
 
 from __future__ import annotations
@@ -22,11 +23,21 @@ class Run(msgspec.Struct, frozen=True):
     seconds: float
     cpu: float
     transferred: int | None = None
+    there: float | None = None
+
+
+class Share(msgspec.Struct, frozen=True):
+    """Processor time of one end's processes that run the same program. `end`: here or there."""
+
+    end: str
+    program: str
+    seconds: float
 
 
 class Contender(msgspec.Struct, frozen=True):
     """One command and its runs. `trouble` says why there are none; `made` is the size of what
-    it made, `peak` the most that any of its processes had resident."""
+    it made, `peak` the most that any of its processes had resident; `shares` is the processor
+    time of the run that does not count, by end."""
 
     name: str
     command: str
@@ -35,6 +46,7 @@ class Contender(msgspec.Struct, frozen=True):
     made: int | None = None
     peak: int | None = None
     peak_process: str = ""
+    shares: tuple[Share, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -43,6 +55,11 @@ class Contender(msgspec.Struct, frozen=True):
     @property
     def cpu(self) -> float | None:
         return median(run.cpu for run in self.runs) if self.runs else None
+
+    @property
+    def there(self) -> float | None:
+        told = [run.there for run in self.runs if run.there is not None]
+        return median(told) if told else None
 
     @property
     def transferred(self) -> float | None:

@@ -18,6 +18,7 @@ _ASK: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ssh", ("ssh", "-V")),
     ("lzop", ("lzop", "--version")),
     ("zstd", ("zstd", "--version")),
+    ("tar", ("tar", "--version")),
     ("rsync", ("rsync", "--version")),
     ("virsh", ("virsh", "--version")),
     ("qemu-img", ("qemu-img", "--version")),

@@ -22,10 +22,11 @@ from msgspec.structs import replace
 
 from bench.model import Contender, Demand, Failed, Result, Run
 from bench.place import Place
-from bench.processes import Peak, processor_time, watched
+from bench.processes import Usage, processor_time, watched
 
 Action = Callable[[Place], None]
 Judge = Callable[[Sequence[Contender]], Demand]
+Remark = Callable[[Sequence[Contender]], str]
 
 
 #: Seconds after which a command is taken to hang.
@@ -52,7 +53,8 @@ class Command:
 
 @dataclass(frozen=True)
 class Race:
-    """A row of the table. Ours comes first. `after` removes what the commands left."""
+    """A row of the table. Ours comes first. `remarks` make notes of the figures; `after` removes
+    what the commands left."""
 
     name: str
     job: str
@@ -60,6 +62,7 @@ class Race:
     judges: tuple[Judge, ...]
     notes: tuple[str, ...] = ()
     after: Action = nothing
+    remarks: tuple[Remark, ...] = ()
 
     def measure(self, place: Place, runs: int) -> Result:
         entered = [_enter(place, command) for command in self.commands]
@@ -70,7 +73,8 @@ class Race:
         for command in self.commands:
             _clear(place, command)
         demands = tuple(judge(entered) for judge in self.judges)
-        return Result(self.name, self.job, tuple(entered), demands, self.notes)
+        remarks = filter(None, (remark(entered) for remark in self.remarks))
+        return Result(self.name, self.job, tuple(entered), demands, (*self.notes, *remarks))
 
 
 def shell(text: str) -> Action:
@@ -91,12 +95,14 @@ def run_text(place: Place, text: str) -> str:
 def timed(place: Place, command: Command) -> Run:
     command.before(place)
     os.sync()
-    connections, cpu, started = place.connections(), _cpu(place), time.monotonic()
+    connections, here, there = place.connections(), _cpu_here(), _cpu_there(place)
+    started = time.monotonic()
     with _Started(place, command.text) as process:
         printed = _finished(process)
     seconds = time.monotonic() - started
     place.settle(connections)
-    return Run(seconds, _cpu(place) - cpu, told(printed, "transferred"))
+    here, there = _cpu_here() - here, _cpu_there(place) - there
+    return Run(seconds, here + there, told(printed, "transferred"), there)
 
 
 def told(printed: str, key: str) -> int | None:
@@ -106,27 +112,28 @@ def told(printed: str, key: str) -> int | None:
     return None
 
 
-def peak_of(place: Place, command: Command) -> Peak:
-    """Run it, untimed, and watch the memory of its processes, on the other side as well."""
+def usage_of(place: Place, command: Command) -> Usage:
+    """Run it, untimed, and watch its processes, on the other side as well."""
     command.before(place)
     connections = place.connections()
-    with _Started(place, command.text) as process, watched(process.pid, place.sshd) as peak:
+    with _Started(place, command.text) as process, watched(process.pid, place.daemons) as usage:
         _finished(process)
     place.settle(connections)
-    return peak
+    return usage
 
 
 def warm_up(place: Place, command: Command) -> Contender:
     """Its run that does not count."""
-    peak = peak_of(place, command)
+    usage = usage_of(place, command)
     command.check(place)
     made = place.path(command.made).stat().st_size if command.made else None
     return Contender(
         command.name,
         place.shown(command.text),
         made=made,
-        peak=peak.bytes,
-        peak_process=peak.process,
+        peak=usage.bytes,
+        peak_process=usage.process,
+        shares=usage.shares(),
     )
 
 
@@ -155,9 +162,13 @@ def _clear(place: Place, command: Command) -> None:
         place.path(command.made).unlink(missing_ok=True)
 
 
-def _cpu(place: Place) -> float:
+def _cpu_here() -> float:
     ours = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ours.ru_utime + ours.ru_stime + sum(map(processor_time, place.daemons))
+    return ours.ru_utime + ours.ru_stime
+
+
+def _cpu_there(place: Place) -> float:
+    return sum(map(processor_time, place.daemons))
 
 
 class _Started:

@@ -16,9 +16,10 @@ virtstore's jobs beside what people would use instead. `make bench` makes the in
 machine's own files, runs all commands in turns, {runs} times each on warm caches after one run
 that does not count, over real sshd on loopback, checks every result, and writes this page. Times
 are medians. A ratio is the median over the pairs, a run of ours and one of the other's; CPU is
-processor time on both sides. The local side is host a; `/a` and `/b` stand for the directories of
-the two hosts. Everything is flushed to the disk before the clock stops, by
-virtstore and by the others. All single figures are in [benchmarks.json](benchmarks.json).
+processor time on both sides, "of it there" that on the other host, sshd's included. The local side
+is host a; `/a` and `/b` stand for the directories of the two hosts. Everything is flushed to the
+disk before the clock stops, by virtstore and by the others. All single figures are in
+[benchmarks.json](benchmarks.json).
 """
 _INPUTS = """\
 | input | is |
@@ -31,6 +32,26 @@ _INPUTS = """\
 """
 
 
+_COLUMNS = (
+    "median",
+    "fastest to slowest",
+    "CPU",
+    "of it there",
+    "ratio",
+    "made",
+    "largest process",
+)
+_BY_END = """\
+## Processor time by end
+
+Who used it, in the run of each command that does not count, as seen fifty times a second: ours is
+the client, and an agent for each end; `ssh` and `sshd` encrypt. Only what took 0.02 s or more.
+
+| row | | here | there |
+|---|---|---|---|
+"""
+
+
 def markdown(document: Document, notes: Path) -> str:
     why = tomllib.loads(notes.read_text()) if notes.exists() else {}
     parts = [
@@ -40,6 +61,7 @@ def markdown(document: Document, notes: Path) -> str:
         "![Ratios](benchmarks-ratios.svg)\n",
         "\n".join(summary(document.results)) + "\n",
         *(_section(result, str(why.get(result.name, ""))) for result in document.results),
+        *_ends(document.results),
         "![Time and memory against size](benchmarks-sizes.svg)\n",
     ]
     return "\n".join(parts)
@@ -56,12 +78,12 @@ def summary(results: tuple[Result, ...]) -> Iterator[str]:
 
 def figures(result: Result) -> Iterator[str]:
     """One line for each contender."""
-    yield "| | median | fastest to slowest | CPU | ratio | made | largest process |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield f"| | {' | '.join(_COLUMNS)} |"
+    yield "|---|" + "---:|" * len(_COLUMNS)
     ours = result.contenders[0]
     for each in result.contenders:
         if each.trouble:
-            yield _line(each.name, each.trouble, "", "", "", "", "")
+            yield _line(each.name, each.trouble, *("" for _ in _COLUMNS[1:]))
             continue
         times = [run.seconds for run in each.runs]
         spread = f"{min(times):.2f} to {max(times):.2f} s" if times else "-"
@@ -71,6 +93,7 @@ def figures(result: Result) -> Iterator[str]:
             _seconds(each.seconds),
             spread,
             _seconds(each.cpu),
+            _seconds(each.there or None),
             _figure(against, "×"),
             _size(each.made),
             _size(each.peak) if each.command.startswith("virtstore") else "-",
@@ -83,6 +106,23 @@ def _section(result: Result, why: str) -> str:
     lines += ["", "```", *(each.command for each in _distinct(result)), "```", ""]
     lines += [f"{note}\n" for note in (*result.notes, *_moved(result), why.strip()) if note]
     return "\n".join(lines)
+
+
+def _ends(results: tuple[Result, ...]) -> Iterator[str]:
+    """A table of what each end's programs used, in rows that have two ends."""
+    lines = [
+        _line(result.name, each.name, _shares(each, "here"), _shares(each, "there"))
+        for result in results
+        for each in result.contenders
+        if any(share.end == "there" for share in each.shares)
+    ]
+    if lines:
+        yield _BY_END + "\n".join(lines) + "\n"
+
+
+def _shares(contender: Contender, end: str) -> str:
+    ours = [share for share in contender.shares if share.end == end]
+    return ", ".join(f"{share.program} {share.seconds:.2f} s" for share in ours) or "-"
 
 
 def _line(*cells: str) -> str:

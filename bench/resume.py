@@ -8,7 +8,7 @@ import signal
 from bench import progress
 from bench.model import Contender, Demand, Result, Run, ratio
 from bench.place import Place
-from bench.race import Command, peak_of, shell, timed
+from bench.race import Command, shell, timed, usage_of
 
 _CUT_AT = 0.9
 _TIME, _BYTES = 0.25, 0.15
@@ -21,13 +21,13 @@ def measure_resume(place: Place, runs: int, *, archive: bool) -> Result:
     clean = shell("rm -f {b}/out {b}/out.virtstore-partial*")
     whole = Command("the whole copy", text, before=clean)
     rest = Command("virtstore, the rest", text)
-    peak = peak_of(place, whole)
+    peak = usage_of(place, whole).bytes
     pairs = [_pair(place, whole, rest) for _ in range(runs)]
     _check(place, archive=archive)
     clean(place)
     contenders = (
-        _contender(place, rest, [second for _, second in pairs], peak.bytes),
-        _contender(place, whole, [first for first, _ in pairs], peak.bytes),
+        _contender(place, rest, [second for _, second in pairs], peak),
+        _contender(place, whole, [first for first, _ in pairs], peak),
     )
     job = f"go on with a copy to an {kind} on another host that was killed at 90 %"
     return Result(f"resume-{kind}", job, contenders, _demands(*contenders))
