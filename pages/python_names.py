@@ -8,12 +8,14 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from types import ModuleType
 from typing import Final, get_args, is_typeddict
 
 import msgspec
 
 import virtstore
 from virtstore import copy_options
+from virtstore.backups import options as backup_options
 
 from .markdown import docstring
 
@@ -27,7 +29,7 @@ _HANDLES: Final = ("Host", "Image", "Made", "Copied")
 
 
 def page() -> str:
-    rest = sorted(set(virtstore.__all__) - {"connect", "__version__", *_HANDLES})
+    rest = sorted(set(virtstore.__all__) - {"connect", "backup", "__version__", *_HANDLES})
     named = {name: getattr(virtstore, name) for name in rest}
     errors = [name for name, it in named.items() if _is_a(it, BaseException)]
     keywords = [name for name, it in named.items() if is_typeddict(it)]
@@ -38,9 +40,11 @@ def page() -> str:
         "## Sessions and images\n",
         _function("connect", virtstore.connect),
         *(_handle(name) for name in _HANDLES),
+        "## Backups\n",
+        _function("backup", virtstore.backup),
         "## Results\n",
         *(_value(name, named[name]) for name in values),
-        "## Keywords of copies\n",
+        "## Keywords of copies and backups\n",
         *(_keywords(name, named[name]) for name in keywords),
         "## Words\n",
         *(_word(name, named[name]) for name in words),
@@ -75,16 +79,17 @@ def _value(name: str, it: object) -> str:
 
 
 def _keywords(name: str, it: object) -> str:
-    told = _told_of_keywords()
+    module = backup_options if name == "BackupKeywords" else copy_options
+    told = _told_of_keywords(module)
     rows = "\n".join(f"| `{word}` | `{type_}` | {told[word]} |" for word, type_ in _fields(it))
     return f"### {name}\n\n{_doc(it)}\n\n| keyword | type | |\n|---|---|---|\n{rows}\n"
 
 
-def _told_of_keywords() -> dict[str, str]:
-    """What follows the keywords of copies in their source, by keyword."""
+def _told_of_keywords(module: ModuleType) -> dict[str, str]:
+    """What follows the keywords of a module in its source, by keyword."""
     bodies = [
         node.body
-        for node in ast.parse(inspect.getsource(copy_options)).body
+        for node in ast.parse(inspect.getsource(module)).body
         if isinstance(node, ast.ClassDef)
     ]
     return {

@@ -34,6 +34,7 @@ from virtstore.cli.commands import COMMANDS
 from virtstore.cli.render import NOT_WHERE_EMPTY
 from virtstore.model import (
     Authorized,
+    BackedUp,
     Changed,
     Cleaned,
     CopyResult,
@@ -53,10 +54,12 @@ Schema = dict[str, object]
 
 
 class Answer(NamedTuple):
-    """`kinds`: what is told of one location. `listed`: each location has a list of them."""
+    """`kinds`: what is told of one location. `listed`: each location has a list of them.
+    `fails_within`: what failed of several is told by one of these, too."""
 
     kinds: tuple[type[msgspec.Struct], ...]
     listed: bool = False
+    fails_within: bool = False
 
 
 _CHANGED: Final = Answer((Changed,))
@@ -78,6 +81,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "shrinkfs": _CHANGED,
     "copy": Answer((CopyResult,)),
     "copy-contents": Answer((CopyResult,)),
+    "backup": Answer((BackedUp,), listed=True, fails_within=True),
     "compress": _CHANGED,
     "uncompress": _CHANGED,
     "storage-info": Answer((StorageInfo,)),
@@ -111,7 +115,7 @@ def _of_command(command: str, answer: Answer) -> Schema:
     one = [_schema(kind, defined) for kind in answer.kinds]
     failure: Schema = {"$ref": "#/$defs/Failure"}
     whole = [*([_list_of(one)] if answer.listed else one), failure]
-    if _takes_several(command):
+    if _takes_several(command) and not answer.fails_within:
         whole.append(_list_of([*one, failure]))
     return {
         "$schema": _DIALECT,

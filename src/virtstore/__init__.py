@@ -24,12 +24,15 @@ from virtstore.errors import (
 from virtstore.version import __version__
 
 if TYPE_CHECKING:
+    from virtstore.backups.options import BackupKeywords
     from virtstore.client.api import Copied, Host, Image, Made, Size, connect
+    from virtstore.client.backing_up import backup
     from virtstore.copy_options import ContentsKeywords, CopyKeywords, Quiesce, Rate
     from virtstore.location import HostAddress
     from virtstore.model import (
         Access,
         Authorized,
+        BackedUp,
         Changed,
         Cleaned,
         Compression,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
         Domain,
         Entry,
         EntryType,
+        Failed,
         Filesystem,
         FilesystemSupport,
         Finding,
@@ -71,6 +75,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Access",
     "Authorized",
+    "BackedUp",
+    "BackupKeywords",
     "Changed",
     "Cleaned",
     "Compression",
@@ -89,6 +95,7 @@ __all__ = [
     "EntryType",
     "Error",
     "Exists",
+    "Failed",
     "Filesystem",
     "FilesystemSupport",
     "Finding",
@@ -133,6 +140,7 @@ __all__ = [
     "Verified",
     "VolumeGroup",
     "__version__",
+    "backup",
     "connect",
 ]
 
@@ -144,6 +152,8 @@ _ELSEWHERE = {
     "Made": "client.api:Made",
     "Size": "client.api:Size",
     "connect": "client.api:connect",
+    "backup": "client.backing_up:backup",
+    "BackupKeywords": "backups.options:BackupKeywords",
     "ContentsKeywords": "copy_options:ContentsKeywords",
     "CopyKeywords": "copy_options:CopyKeywords",
     "Quiesce": "copy_options:Quiesce",
@@ -151,6 +161,7 @@ _ELSEWHERE = {
     "HostAddress": "location:HostAddress",
     "Access": "model:Access",
     "Authorized": "model:Authorized",
+    "BackedUp": "model:BackedUp",
     "Changed": "model:Changed",
     "Cleaned": "model:Cleaned",
     "Compression": "model:Compression",
@@ -161,6 +172,7 @@ _ELSEWHERE = {
     "Domain": "model:Domain",
     "Entry": "model:Entry",
     "EntryType": "model:EntryType",
+    "Failed": "model:Failed",
     "Filesystem": "model:Filesystem",
     "FilesystemSupport": "model:FilesystemSupport",
     "Finding": "model:Finding",

@@ -256,6 +256,31 @@ class CopyResult(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """Why one of several could not be done: what an error says."""
+
+    code: str
+    message: str
+    host: str | None = None
+    path: str | None = None
+
+
+class BackedUp(msgspec.Struct, frozen=True):
+    """What the backup of one image led to. `target`: the backup; null where it was not begun.
+    `size`: image bytes. `transferred`: bytes over the wire. `base`: the backup that it has the
+    unchanged chunks from. `error`: why there is no backup, or what was to follow failed; null where
+    all went well. `warnings`: what the backup is not, such as quiesced."""
+
+    source: str
+    target: str | None = None
+    size: int | None = None
+    transferred: int = 0
+    base: str | None = None
+    seconds: float = 0.0
+    error: Failed | None = None
+    warnings: tuple[str, ...] = ()
+
+
 class ResizedFilesystem(msgspec.Struct, frozen=True):
     """The file system that a resize was about: its type, and its bytes now."""
 

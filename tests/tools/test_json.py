@@ -42,6 +42,7 @@ ASKED: Final = {
     "shrinkfs": ("{}/ext.img minimum", "{}/ext.img 1M", "unsafe"),
     "copy": ("{}/x.img {}/y.img", "{}/x.img {}/ext.img", "exists"),
     "copy-contents": ("{}/zero.img {}/x.img", "{}/ext.img {}/x.img", "no-space"),
+    "backup": ("{}/x.img {}", "{}/x.img {}/none", "not-found"),
     "compress": ("{}/x.img", "{}/a.img.zst", "unsupported"),
     "uncompress": ("{}/a.img.zst", "{}/x.img", "unsupported"),
     "storage-info": ("local:", "/x", "usage"),

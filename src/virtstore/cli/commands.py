@@ -66,6 +66,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "shrinkfs": Command("resizing:shrinkfs", Group.RESIZE),
     "copy": Command("copying:copy", Group.COPY, locations=2, copies=True, pipes=True),
     "copy-contents": Command("copying:copy_contents", Group.COPY, locations=2, copies=True),
+    # It logs in to each host itself, over a connection for all of its images.
+    "backup": Command("backing_up:backup", Group.COPY, locations=0),
     "compress": Command("copying:compress", Group.COPY),
     "uncompress": Command("copying:uncompress", Group.COPY),
     "storage-info": Command("looking:storage_info", Group.HOSTS),

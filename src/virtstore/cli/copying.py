@@ -10,7 +10,17 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from virtstore.cli.images import change
-from virtstore.cli.options import PIPE_WORD, Changing, Forced, Jobs, Number, image_at, located
+from virtstore.cli.options import (
+    FLAGS,
+    NICE,
+    PIPE_WORD,
+    Changing,
+    Forced,
+    Jobs,
+    Number,
+    image_at,
+    located,
+)
 from virtstore.cli.piping import PIPED, Streams
 from virtstore.cli.render import copy_text
 from virtstore.cli.several import Sessions, with_progress
@@ -24,11 +34,7 @@ from virtstore.progress import ProgressCallback
 _DEFAULTS = Changing()
 #: What an image's copy in a directory loses of its name.
 _SUFFIX: Final = re.compile(r"\.(zst|lz4|lzo|gz|xz)$")
-#: As nice(1) makes a command.
-_NICE: Final = 10
 _Flag = Annotated[bool, Parameter(negative=())]
-#: The options of a copy, each a flag.
-_FLAGS: Final = Parameter(name="*", negative=(), allow_leading_hyphen=True)
 _NONE: Final[ContentsKeywords] = {}
 _NONE_OF_TARGET: Final[TargetKeywords] = {}
 _Copying = Callable[[Image, Image, ProgressCallback | None], Copied]
@@ -39,8 +45,8 @@ def copy(
     target: str,
     /,
     *more: str,
-    how: Annotated[ContentsKeywords, _FLAGS] = _NONE,
-    made: Annotated[TargetKeywords, _FLAGS] = _NONE_OF_TARGET,
+    how: Annotated[ContentsKeywords, FLAGS] = _NONE,
+    made: Annotated[TargetKeywords, FLAGS] = _NONE_OF_TARGET,
     jobs: Jobs = None,
     options: Changing = _DEFAULTS,
 ) -> int:
@@ -95,7 +101,7 @@ def copy_contents(
     target: str,
     /,
     *,
-    how: Annotated[ContentsKeywords, _FLAGS] = _NONE,
+    how: Annotated[ContentsKeywords, FLAGS] = _NONE,
     options: Changing = _DEFAULTS,
 ) -> int:
     """Overwrite an existing image with SOURCE's contents.
@@ -233,7 +239,7 @@ def _between(
         # With this end it is a directory or volume group that is there, or is refused.
         target = target._replace(path=f"{(target.path or '').rstrip('/')}/")
     if nice:
-        os.nice(_NICE)  # and so is ssh, which encrypts
+        os.nice(NICE)  # and so is ssh, which encrypts
 
     def copied(hosts: Sessions, source: Location, progress: ProgressCallback) -> CopyResult:
         one = streams.source or image_at(hosts(source), source)

@@ -39,6 +39,11 @@ PIPE_WORD: Final = "\0-"
 #: Flags that may have a value, behind a `=` only.
 MAY_HAVE_VALUE: Final = frozenset({"--quiesce"})
 
+#: The options of a copy or a backup, which are keywords of Python's, each a flag.
+FLAGS: Final = Parameter(name="*", negative=(), allow_leading_hyphen=True)
+#: As nice(1) makes a command.
+NICE: Final = 10
+
 #: A number that is no size, such as a partition's or a level.
 Number = Annotated[int | None, Parameter(allow_leading_hyphen=True, converter=_whole_number)]
 #: `--force-defined`, of the commands after which a domain that is shut off misses something.

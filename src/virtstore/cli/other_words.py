@@ -24,7 +24,7 @@ WORDS: Final = {
     "grow": "extend enlarge expand lvextend",
     "shrink": "reduce truncate lvreduce",
     "growfs": "resize2fs xfs_growfs",
-    "copy": "cp clone duplicate dup backup restore send sync rsync scp dd export import",
+    "copy": "cp clone duplicate dup restore send sync rsync scp dd export import",
     "compress": "zip gzip pack archive",
     "uncompress": "unzip gunzip unpack decompress extract",
     "storage-info": "df du status free space storage pool-info",

@@ -110,7 +110,7 @@ def changed_text(done: Changed, *, was: str = "") -> str:
     where = on(done.host, done.path)
     if done.dry_run:
         steps = [f"would {step}" for step in done.plan] or [f"{where}: nothing to do"]
-        return _lines(steps, done.warnings)
+        return lines_text(steps, done.warnings)
     if done.size is None:
         return where
     where = f"{was} -> {where}" if was and done.changed else where
@@ -122,7 +122,7 @@ def changed_text(done: Changed, *, was: str = "") -> str:
     text = text if done.changed else f"{text}, unchanged"
     if moved := done.moved:
         text += f"; partition {moved.number} moved from byte {moved.old_start} to {moved.start}"
-    return _lines([text], done.warnings)
+    return lines_text([text], done.warnings)
 
 
 def copy_text(result: CopyResult, *, plan: str | None = None, shared: bool = False) -> str:
@@ -138,7 +138,7 @@ def copy_text(result: CopyResult, *, plan: str | None = None, shared: bool = Fal
         why = "blocks are shared" if shared else "zeros, or there already"
         written = f"nothing to write ({why})"
     line = f"{target}  {size} in {result.seconds:.1f} s{_rate(result)},{moved} {written}"
-    return _lines([line], result.warnings)
+    return lines_text([line], result.warnings)
 
 
 def _rate(result: CopyResult) -> str:
@@ -152,7 +152,7 @@ def _rate(result: CopyResult) -> str:
 def verified_text(found: Verified) -> str:
     checked = "whole" if found.checked != "nothing" else "read through; no checksums to check"
     line = f"{on(found.host, found.path)}: {checked}, {found.size} bytes, digest {found.digest}"
-    return _lines([line], found.warnings)
+    return lines_text([line], found.warnings)
 
 
 def difference_text(found: Difference) -> str:
@@ -161,10 +161,10 @@ def difference_text(found: Difference) -> str:
     line = f"{both} differ: {share}, {found.different} bytes"
     if not found.different:
         line = f"{both} are equal ({found.size} bytes)"
-    return _lines([line], found.warnings)
+    return lines_text([line], found.warnings)
 
 
-def _lines(lines: Sequence[str], warnings: Sequence[str] = ()) -> str:
+def lines_text(lines: Sequence[str], warnings: Sequence[str] = ()) -> str:
     """What was done, and what there is to know of it."""
     screen = screen_of(sys.stdout)
     notes = [

@@ -90,22 +90,41 @@ def with_progress(
 ) -> int:
     """As `for_each`, of what tells its progress; `jobs` at a time. `others`: locations that each
     needs besides. `first` raises what would be wrong with each. Raises `UsageError`."""
+    refuse_jobs(jobs)
+    with sessions(options) as hosts:
+        if min(jobs or 1, len(places)) > 1:
+            hosts.log_in((*places, *others))
+        first(hosts)
+        return on_hosts(hosts, places, do, text, options, flat=flat, apart=apart, jobs=jobs)
+
+
+def refuse_jobs(jobs: int | None) -> None:
+    """Raises `UsageError` for a number of jobs that cannot be."""
     if jobs is not None and not 1 <= jobs <= _MOST_JOBS:
         raise UsageError(f"--jobs {jobs}: between 1 and {_MOST_JOBS} can be done at a time")
+
+
+def on_hosts(
+    hosts: Sessions,
+    places: Sequence[Location],
+    do: Callable[[Sessions, Location, ProgressCallback], Result],
+    text: Callable[[Result], str | None],
+    options: Common,
+    *,
+    flat: bool = False,
+    apart: bool = False,
+    jobs: int | None = None,
+) -> int:
+    """As `with_progress`, on hosts that are logged in to where several are done at a time."""
     jobs = min(jobs or 1, len(places))
-    with sessions(options) as hosts, meters(options, len(places), jobs) as meter:
+    with meters(options, len(places), jobs) as meter:
 
         def done(at: Location) -> Result:
             with meter.of(str(at)) as progress:
                 return do(hosts, at, progress)
 
-        if jobs == 1:
-            first(hosts)
-            return for_each(places, done, text, options, flat=flat, apart=apart)
-        hosts.log_in((*places, *others))
-        first(hosts)
-        together = AtOnce(jobs, hosts.abort, meter.pause)
-        return for_each(places, done, text, options, together=together)
+        together = AtOnce(jobs, hosts.abort, meter.pause) if jobs > 1 else None
+        return for_each(places, done, text, options, flat=flat, apart=apart, together=together)
 
 
 def for_each(
@@ -136,10 +155,11 @@ def for_each(
                     print_error(outcome, as_json=False)
             continue
         told += outcome if flat and len(items) > 1 and isinstance(outcome, list) else [outcome]
-        if not options.json and (line := text(outcome)) is not None:
+        if not options.json:
             with pause():
-                print(f"{gap}{line}", flush=True)
-            gap = "\n" if apart else ""
+                if (line := text(outcome)) is not None:
+                    print(f"{gap}{line}", flush=True)
+                    gap = "\n" if apart else ""
     if options.json:
         print_json(told[0] if len(items) == 1 else told)
     return status

@@ -1,0 +1,51 @@
+"""The options of a backup, each written once: Python's keywords, the flags of the command line with
+the lines below them as help, and one value for who acts on them."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import msgspec
+
+from virtstore.copy_options import Quiesce, Rate
+from virtstore.errors import UsageError
+from virtstore.units import parse_rate
+
+
+class BackupKeywords(TypedDict, total=False):
+    """What `backup` takes."""
+
+    no_snapshot: bool
+    "Only images that nobody writes to: make no snapshots and no live copies."
+    live: bool
+    """Let the QEMU of a running libvirt domain keep the moment, also where the place of its image
+    has snapshots (default: where it has none, or the image is a qcow2 or the like)."""
+    quiesce: Quiesce
+    """Freeze the file systems of guests that run for the moment of their backup, 10 s at most. An
+    agent has to run in the guest; --quiesce=try does without where none answers, and says so."""
+    verify: bool
+    "Read each backup through once it is made, and check every block."
+    bwlimit: Rate | None
+    "What to move at the most in a second for each image (500K, 10M, 10M/s); 0 is no limit."
+    nice: bool
+    "Leave processor and disks to others, on both hosts."
+
+
+class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The same as one value. Raises `UsageError` where they contradict each other."""
+
+    no_snapshot: bool = False
+    live: bool = False
+    quiesce: Quiesce = False
+    verify: bool = False
+    bwlimit: Rate | None = None
+    nice: bool = False
+
+    def __post_init__(self) -> None:
+        if self.no_snapshot and (self.live or self.quiesce):
+            raise UsageError(
+                "--live and --quiesce are for images that somebody writes to, which --no-snapshot"
+                " leaves out: leave one of them out"
+            )
+        if self.bwlimit is not None:
+            parse_rate(self.bwlimit)

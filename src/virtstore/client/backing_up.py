@@ -1,0 +1,211 @@
+"""Backups of images, each as it is at one moment, into a directory of any host.
+
+All of it is done by what hosts do anyway: `info`, `list`, `copy`, `verify`. What there is to decide
+is decided in `backups`, from what the hosts say.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Unpack
+
+import msgspec
+
+from virtstore.backups.names import backup_name, parse
+from virtstore.backups.options import BackupKeywords, BackupOptions
+from virtstore.backups.sources import series_names
+from virtstore.client.api import Copied, Host, Image
+from virtstore.client.one_moment import Moments, is_about
+from virtstore.copy_options import CopyKeywords
+from virtstore.errors import Error, Exists, InUse, NotFound, Unsupported
+from virtstore.location import canonical
+from virtstore.model import BackedUp, Entry, Failed, ImageInfo
+from virtstore.progress import Progress, ProgressCallback
+
+#: How often another name is tried where the one of a second is taken.
+_TRIES: Final = 10
+
+
+def backup(
+    sources: Sequence[Image],
+    directory: Image,
+    *,
+    dry_run: bool = False,
+    progress: ProgressCallback | None = None,
+    **options: Unpack[BackupKeywords],
+) -> list[BackedUp]:
+    """Back up images, each as it is at one moment, to archives in a `directory` that is there. What
+    each of the `options` means is said in `BackupKeywords`. One that fails does not stop the
+    others: why it failed is the `error` of its result. Raises what is wrong with the directory."""
+    run = Run(directory, BackupOptions(**options), dry_run=dry_run)
+    run.begin()
+    planned = [each for source in sources for each in run.plan(source)]
+    return [run.make(each, progress) for each in planned]
+
+
+class Planned(NamedTuple):
+    """An image that is to be backed up, in the `series` of that name, or why it cannot be."""
+
+    source: Image
+    series: str = ""
+    error: Error | None = None
+
+
+class _Existing(NamedTuple):
+    """A backup that there is, or what an interrupted run left of one."""
+
+    made: datetime
+    path: str
+    whole: bool
+
+
+class Run:
+    """One run of backups into a directory. `make` may be called from several threads."""
+
+    def __init__(self, directory: Image, options: BackupOptions, *, dry_run: bool = False) -> None:
+        self._directory = replace(directory, path=canonical(directory.path))
+        self._options = options
+        self._dry_run = dry_run
+        self._moments = Moments(options)
+        self._there: dict[str, list[_Existing]] = {}
+        self._planned: set[Image] = set()
+        self._taken: set[str] = set()
+
+    def begin(self) -> None:
+        """See what is in the directory. Raises `NotFound`, `Denied`, and `Unsupported` for what
+        holds no archives."""
+        host, path = self._directory.host, self._directory.path
+        try:
+            entries = host.list(path)
+        except NotFound as error:
+            error.message += "; backups go into a directory that is there"
+            raise
+        if any(canonical(entry.path) == path for entry in entries):
+            raise Unsupported(
+                "it is no directory, and backups go into one", host=host.name, path=path
+            )
+        self._there = _by_series(entries)
+
+    def plan(self, source: Image) -> list[Planned]:
+        """What is to be backed up of a source: what no other has named, each in a series of its
+        own."""
+        image = replace(source, path=canonical(source.path))
+        if image in self._planned:
+            return []
+        self._planned.add(image)
+        return [self._named(image)]
+
+    def _named(self, image: Image) -> Planned:
+        for series in series_names(image.path, _word_for(image.host)):
+            if series not in self._taken:
+                self._taken.add(series)
+                return Planned(image, series)
+        error = Exists(
+            "other images have all names that its backups could have; back it up into another"
+            " directory",
+            host=image.host.name,
+            path=image.path,
+        )
+        return Planned(image, error=error)
+
+    def make(self, planned: Planned, progress: ProgressCallback | None = None) -> BackedUp:
+        """Back up one image. Why that failed is in the result."""
+        making = _Making(planned.source)
+        try:
+            self._make(planned, making, _telling(progress, planned.source))
+        except Error as error:
+            making.error = error
+        return making.result()
+
+    def _make(self, planned: Planned, making: _Making, progress: ProgressCallback | None) -> None:
+        def copy(options: CopyKeywords) -> Copied:
+            return self._copy(planned, making, options, progress)
+
+        if planned.error:
+            raise planned.error
+        making.copied = self._moments.copy(planned.source, copy)
+        if self._options.verify and not self._dry_run:
+            making.copied.verify(progress=progress)
+
+    def _copy(
+        self,
+        planned: Planned,
+        making: _Making,
+        options: CopyKeywords,
+        progress: ProgressCallback | None,
+    ) -> Copied:
+        """The copy, under the name of this second; where another run has that, of a later one."""
+        for left in reversed(range(_TRIES)):
+            target = making.target = self._free_target(planned.series)
+            try:
+                return planned.source.copy(
+                    target, dry_run=self._dry_run, progress=progress, **options
+                )
+            except (Exists, InUse) as error:
+                if not left or not is_about(error, target):
+                    raise
+                _wait_for_the_next_second()
+        raise AssertionError("the last try returns or raises")
+
+    def _free_target(self, series: str) -> Image:
+        there = {existing.made for existing in self._there.get(series, ())}
+        while (name := backup_name(series, datetime.now(UTC))).made in there:
+            _wait_for_the_next_second()
+        return self._directory.host.image(f"{self._directory.path.rstrip('/')}/{name}")
+
+
+class _Making:
+    """A backup under way: what is known of it for its result."""
+
+    def __init__(self, source: Image) -> None:
+        self._source = source
+        self._began = time.monotonic()
+        self.target: Image | None = None
+        self.copied: Copied | None = None
+        self.error: Error | None = None
+
+    def result(self) -> BackedUp:
+        copied, error = self.copied, self.error
+        return BackedUp(
+            str(self._source),
+            str(self.target) if self.target else None,
+            copied.size if copied else None,
+            copied.transferred if copied else 0,
+            seconds=round(time.monotonic() - self._began, 3),
+            error=Failed(error.code, error.message, error.host, error.path) if error else None,
+            warnings=copied.warnings if copied else (),
+        )
+
+
+def _by_series(entries: Iterable[Entry | ImageInfo]) -> dict[str, list[_Existing]]:
+    """The backups among the entries of a directory, by the image that they are of."""
+    found: dict[str, list[_Existing]] = {}
+    for entry in entries:
+        if entry.type == "file" and (name := parse(entry.path)):
+            existing = _Existing(name.made, entry.path, entry.state == "complete")
+            found.setdefault(name.name, []).append(existing)
+    return found
+
+
+def _word_for(host: Host) -> str:
+    """What a host is called in the name of a series."""
+    return host.address.host or socket.gethostname()
+
+
+def _telling(progress: ProgressCallback | None, source: Image) -> ProgressCallback | None:
+    """The callback for what each step of a backup tells, in the name of the whole."""
+    if progress is None:
+        return None
+
+    def told(event: Progress) -> None:
+        progress(msgspec.structs.replace(event, operation="backup", source=str(source)))
+
+    return told
+
+
+def _wait_for_the_next_second() -> None:
+    time.sleep(1 - time.time() % 1)

@@ -1,0 +1,193 @@
+"""`backup` on this machine: what becomes of each image, and what is told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.schemas import check
+from tests.waiting import PATIENCE
+
+import virtstore
+
+from .test_agent_commands import COMMAND, MIB, images, tree
+from .test_agent_commands import virtstore as command
+from .test_json import used
+
+__all__ = ["images"]  # a fixture
+
+_KEYS = ["source", "target", "size", "transferred", "base", "seconds", "error"]
+
+
+@pytest.fixture
+def backups(images: Path) -> Path:
+    """The directory for backups, in a root with the image x.img."""
+    (images / "backups").mkdir()
+    return images / "backups"
+
+
+def backed_up(*words: object, status: int = 0) -> list[Any]:
+    """What `backup` tells, which is a list, whatever it is of."""
+    done = command("backup", *words, "--json", status=status)
+    rows: list[Any] = json.loads(done.stdout)
+    check("backup", rows)
+    assert all(list(row)[: len(_KEYS)] == _KEYS for row in rows)
+    return rows
+
+
+def restored(archive: str | Path, to: Path) -> bytes:
+    """What is in an archive, taken out of it by zstd alone."""
+    subprocess.run(["zstd", "-dqf", archive, "-o", to], check=True)
+    return to.read_bytes()
+
+
+def test_a_backup_is_an_archive_with_the_images_name_and_the_time_in_utc(
+    images: Path, backups: Path, tmp_path: Path
+) -> None:
+    [row] = backed_up(images / "x.img", backups)
+    assert (row["source"], row["size"], row["error"]) == (f"{images}/x.img", 3 * MIB, None)
+    name = Path(row["target"]).name
+    assert re.fullmatch(r"x\.\d{4}-\d\d-\d\dT\d{6}Z\.img\.zst", name)
+    assert [path.name for path in backups.iterdir()] == [name]
+    assert restored(row["target"], tmp_path / "x") == (images / "x.img").read_bytes()
+    assert "base" in row
+    assert "warnings" not in row
+
+
+def test_two_in_one_second_have_names_of_two_seconds(images: Path, backups: Path) -> None:
+    argv = [sys.executable, "-c", COMMAND, "backup", "-q", str(images / "x.img"), str(backups)]
+    running = [subprocess.Popen(argv) for _ in range(3)]
+    assert [process.wait(PATIENCE) for process in running] == [0, 0, 0]
+    assert len([*backups.iterdir()]) == 3
+    command("verify", *backups.iterdir())
+
+
+def test_one_that_fails_stops_no_other_and_the_status_is_the_highest(
+    images: Path, backups: Path
+) -> None:
+    (images / "y.img").write_bytes(os.urandom(MIB))
+    (images / "empty.img").touch()
+    names = ["none.img", "x.img", "empty.img", "y.img"]
+    rows = backed_up(*(images / name for name in names), backups, status=9)
+    codes = [row["error"] and row["error"]["code"] for row in rows]
+    assert codes == ["not-found", None, "corrupt", None]
+    assert rows[0]["error"]["path"] == f"{images}/none.img"
+    assert len([*backups.iterdir()]) == 2
+    done = command("backup", *(images / name for name in names), backups, status=9)
+    assert f"{images}/none.img: no such image" in done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert [line.split()[0].rpartition("/")[2].split(".")[0] for line in lines] == ["x", "y"]
+    assert last.startswith("2 of 4 backed up")
+    assert f"{images}/none.img" in last
+
+
+def test_one_that_fails_is_a_list_too(images: Path, backups: Path) -> None:
+    [row] = backed_up(images / "none.img", backups, status=3)
+    assert (row["source"], row["target"], row["size"]) == (f"{images}/none.img", None, None)
+
+
+def test_several_at_a_time_are_told_in_the_order_asked_for(images: Path, backups: Path) -> None:
+    for number in range(4):
+        (images / f"{number}.img").write_bytes(os.urandom(MIB))
+    sources = [images / f"{number}.img" for number in (3, 1, 2, 0)]
+    rows = backed_up(*sources, images / "none.img", backups, "-j", 3, "--verify", status=3)
+    assert [row["source"] for row in rows] == [*map(str, sources), f"{images}/none.img"]
+    assert len([*backups.iterdir()]) == 4
+
+
+def test_an_image_that_is_named_twice_is_backed_up_once(images: Path, backups: Path) -> None:
+    assert len(backed_up(images / "x.img", f"{images}//./x.img", backups)) == 1
+
+
+def test_images_of_one_name_are_kept_apart(images: Path, backups: Path) -> None:
+    (images / "other").mkdir()
+    (images / "x.raw").write_bytes(os.urandom(MIB))
+    (images / "other" / "x.img").write_bytes(os.urandom(MIB))
+    sources = images / "x.img", images / "x.raw", images / "other" / "x.img"
+    rows = backed_up(*sources, backups)
+    series = [row["target"].rpartition("/")[2].split(".20")[0] for row in rows]
+    assert series[0] == "x"
+    assert series[1].startswith("x@")
+    assert series[2].endswith(series[1].replace("x@", "other-x@"))
+
+
+@pytest.mark.parametrize("where", ["none", "x.img", "x.img/"])
+def test_what_is_no_directory_is_refused_before_anything_is_read(
+    images: Path, backups: Path, where: str
+) -> None:
+    before = tree(images)
+    done = command("backup", images / "x.img", f"{images}/{where}", "--json", status=None)
+    assert done.returncode in (3, 11)
+    assert "director" in json.loads(done.stdout)["error"]["message"]
+    assert tree(images) == before
+
+
+def test_a_dry_run_says_what_would_be_and_makes_nothing(images: Path, backups: Path) -> None:
+    before = tree(images)
+    rows = backed_up(images / "x.img", images / "none.img", backups, "-n", status=3)
+    assert (rows[0]["size"], rows[0]["transferred"]) == (3 * MIB, 0)
+    shown = command("backup", images / "x.img", backups, "-n").stdout
+    assert re.match(rf"would back up 3 MiB from {images}/x\.img to {backups}/x\.20", shown)
+    assert tree(images) == before
+
+
+def test_an_image_in_use_that_has_no_moment_is_refused_with_what_to_do(
+    images: Path, backups: Path
+) -> None:
+    with used(images / "x.img"):
+        [row] = backed_up(images / "x.img", backups, status=6)
+        assert "process: sleep" in row["error"]["message"]
+        assert "needs a place with snapshots" in row["error"]["message"]
+        assert "--snapshot" not in row["error"]["message"]
+        [row] = backed_up(images / "x.img", backups, "--no-snapshot", status=6)
+        assert "leave --no-snapshot out" in row["error"]["message"]
+    assert not [*backups.iterdir()]
+
+
+def test_an_image_that_is_only_read_is_backed_up(images: Path, backups: Path) -> None:
+    with (images / "x.img").open("rb") as file:
+        reader = subprocess.Popen(["sleep", "infinity"], stdin=file)
+    try:
+        assert backed_up(images / "x.img", backups)[0]["error"] is None
+    finally:
+        reader.kill()
+        reader.wait()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--no-snapshot", "--live"], "leave one of them out"),
+        (["--no-snapshot", "--quiesce=try"], "leave one of them out"),
+        (["--bwlimit", "5000"], "unit"),
+        (["-j", "0"], "between 1 and"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    images: Path, backups: Path, words: list[str], says: str
+) -> None:
+    done = command("backup", images / "x.img", backups, *words, status=2)
+    assert says in done.stderr
+
+
+def test_in_python_each_result_tells_of_its_image(images: Path, backups: Path) -> None:
+    seen: list[virtstore.Progress] = []
+    with virtstore.connect() as here:
+        sources = [here.image(f"{images}/{name}") for name in ("x.img", "none.img")]
+        done, failed = virtstore.backup(
+            sources, here.image(str(backups)), verify=True, progress=seen.append
+        )
+        assert done.target
+        assert here.image(done.target).info().size == 3 * MIB
+        assert failed.error
+        assert failed.error.code == "not-found"
+        with pytest.raises(virtstore.NotFound):
+            virtstore.backup(sources, here.image(f"{images}/nowhere"))
+    assert {event.operation for event in seen} == {"backup"}
+    assert {event.source for event in seen} >= {f"{images}/x.img"}
