@@ -68,8 +68,9 @@ def test_the_service_is_less_exposed_than_one_that_nobody_thought_about(units: P
 
 
 def test_nothing_is_enabled(units: Path) -> None:
-    assert {path.name for path in units.iterdir()} == {_SERVICE, _TIMER}
-    assert "[Install]" not in (units / _SERVICE).read_text()
+    services = [path for path in units.iterdir() if path.suffix == ".service"]
+    assert units / _SERVICE in services
+    assert [path.name for path in services if "[Install]" in path.read_text()] == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give capabilities up")

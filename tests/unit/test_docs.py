@@ -13,6 +13,7 @@ import virtstore
 from pages import commands, json_keys, python_names
 from virtstore.agent import config
 from virtstore.backends.kinds import KINDS
+from virtstore.backups import hooks, job_file
 from virtstore.cli.commands import COMMANDS
 from virtstore.errors import Error
 
@@ -56,6 +57,22 @@ def test_the_reference_has_each_key_of_the_configuration() -> None:
         table = text.partition(f"`{title}`")[2].partition("\n\n`")[0].partition("\nAt the top")[0]
         assert set(re.findall(r"^\| `(\w+)` ", table, re.M)) == keys, title
     assert "| `log` |" in text
+
+
+def test_the_reference_has_each_key_of_a_job_and_each_variable_of_a_hook() -> None:
+    text = (_DOCS / "reference" / "backup-jobs.md").read_text()
+    keys = {"JobFile": "At the top", "KeepTable": "`[keep]`", "Hooks": "`[hooks]`"}
+    for name, title in keys.items():
+        known = {each.encode_name for each in msgspec.structs.fields(getattr(job_file, name))}
+        rows = text.partition(f"\n{title}")[2].partition("\n\n|")[2].partition("\n\n")[0]
+        found = {
+            key
+            for row in re.findall(r"^\| (`.*?`) \|", f"|{rows}", re.M)
+            for key in row.split(", ")
+        }
+        assert {key.strip("`") for key in found} == known - {"keep", "hooks"}, title
+    told = set(re.findall(r"VIRTSTORE_\w+", hooks.__doc__ or ""))
+    assert set(re.findall(r"^\| `(VIRTSTORE_\w+)`", text, re.M)) == told
 
 
 def test_the_reference_has_each_error() -> None:

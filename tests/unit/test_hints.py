@@ -16,6 +16,7 @@ import virtstore
 from virtstore.agent import __main__ as agent
 from virtstore.agent import config, hints
 from virtstore.agent.policy import Policy
+from virtstore.backups import job_file
 from virtstore.cli.commands import COMMANDS
 from virtstore.cli.parsing import parser_of
 from virtstore.cli.words import _has_value, verb_first
@@ -98,11 +99,23 @@ def test_the_commands_of_the_pages_are_understood() -> None:
         parse(["/x" if word == "-" else word for word in shlex.split(line)])
 
 
+def test_the_jobs_of_the_pages_are_understood(tmp_path: Path) -> None:
+    begun = r"^(?:```toml|.*<<END)\n((?:sources|target) = .*?)^(?:```|END)$"
+    blocks = re.findall(begun, PAGES, re.M | re.S)
+    assert blocks
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block)
+        file.chmod(0o644)
+        assert job_file.read(str(file)).said.target
+
+
 def test_the_configurations_of_the_pages_are_understood(tmp_path: Path) -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```", PAGES, re.M | re.S)
     blocks += re.findall(r"<<END\n(\[.*?)^END", PAGES, re.M | re.S)
     assert len(blocks) > 3
-    for block in (each for each in blocks if not each.startswith("[hosts.")):
+    others = ("[hosts.", "sources", "target")
+    for block in (each for each in blocks if not each.startswith(others)):
         assert load(tmp_path, block.replace("$HOME", "/home/alice")).roots  # as a shell does
 
 

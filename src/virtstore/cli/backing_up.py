@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from cyclopts import Parameter
 
+from virtstore.backups import job_file
+from virtstore.backups.hooks import Outcome
+from virtstore.backups.job_file import Job
 from virtstore.backups.options import BackupKeywords, BackupOptions
+from virtstore.cli import by_job
 from virtstore.cli.options import FLAGS, NICE, Changing, Jobs, image_at, located
-from virtstore.cli.render import lines_text, print_error
+from virtstore.cli.render import json_text, lines_text, print_error
 from virtstore.cli.several import Sessions, on_hosts, refuse_jobs, sessions
 from virtstore.client.api import Host
 from virtstore.client.backing_up import Planned, Run
-from virtstore.errors import Error, from_code
+from virtstore.errors import Error, Unsupported, UsageError, from_code
 from virtstore.location import Location
 from virtstore.model import BackedUp, Failed
 from virtstore.progress import ProgressCallback
@@ -25,13 +30,23 @@ _DEFAULTS = Changing()
 _NONE: Final[BackupKeywords] = {}
 
 
+class Wanted(NamedTuple):
+    """What is to be backed up, and how; `jobs` at a time."""
+
+    sources: Sequence[Location]
+    directory: Location
+    how: BackupOptions
+    jobs: int | None = None
+
+
 def backup(
-    source: str,
-    target_dir: Annotated[str, Parameter(name="TARGET-DIR")],
+    source: str | None = None,
+    target_dir: Annotated[str | None, Parameter(name="TARGET-DIR")] = None,
     /,
     *more: str,
     how: Annotated[BackupKeywords, FLAGS] = _NONE,
     jobs: Jobs = None,
+    job: str | None = None,
     options: Changing = _DEFAULTS,
 ) -> int:
     """Back up images to archives, each as it is at one moment.
@@ -55,22 +70,86 @@ def backup(
         With several sources the last is the directory.
     jobs
         Back up so many at a time (default: 1); --bwlimit is for each of them.
+    job
+        Do what the file NAME.toml in ~/.config/virtstore/backup or /etc/virtstore/backup says, with
+        its hooks, instead of what is typed. A word with a slash is the path of such a file.
 
     Examples
     --------
     virtstore backup a:/dev/vg0/web b:/srv/backups
     virtstore backup a:/dev/vg0/web a:/var/lib/libvirt/images/db.qcow2 b:/srv/backups -j 2 --verify
+    virtstore backup --job nightly
     """
     refuse_jobs(jobs)
-    *sources, directory = [located(text) for text in (source, target_dir, *more)]
-    wish = BackupOptions(**how)
-    if wish.nice:
+    texts = [text for text in (source, target_dir, *more) if text is not None]
+    if job is not None:
+        if texts or how or jobs:
+            raise UsageError(f"--job {job}: its file says all that is done; leave the rest out")
+        return _by_job(job_file.read(job), options)
+    if len(texts) < 2:
+        raise UsageError(
+            f"{'TARGET-DIR is' if texts else 'SOURCE and TARGET-DIR are'} missing: write virtstore"
+            " backup SOURCE… TARGET-DIR, or virtstore backup --job NAME ('virtstore backup --help'"
+            " tells more)"
+        )
+    *sources, directory = [located(text) for text in texts]
+    return _outcome(Wanted(sources, directory, BackupOptions(**how), jobs), options).status
+
+
+def _by_job(job: Job, options: Changing) -> int:
+    wanted = _wanted(job)
+    if options.dry_run:
+        return _outcome(wanted, options).status
+    return by_job.run(job, lambda: _outcome(wanted, options))
+
+
+def _wanted(job: Job) -> Wanted:
+    """What a job is about. Raises `UsageError` for one that has no sources."""
+    said = job.said
+    if not said.sources:
+        raise UsageError(f'the job in {job.file} has no sources; write: sources = ["HOST:/path"]')
+    if said.include or said.exclude or said.keep.rules:
+        raise Unsupported(
+            f"the job in {job.file} has include, exclude or [keep], which this version does not act"
+            " on yet; leave them out"
+        )
+    how = BackupOptions(
+        no_snapshot=not said.snapshot,
+        live=said.live,
+        quiesce=said.quiesce,
+        verify=said.verify,
+        bwlimit=said.bwlimit,
+        nice=said.nice,
+    )
+    return Wanted([*map(located, said.sources)], located(said.target), how, said.jobs)
+
+
+def _outcome(wanted: Wanted, options: Changing) -> Outcome:
+    """Make the backups, and print what became of each."""
+    if wanted.how.nice:
         os.nice(NICE)  # and so is ssh, which encrypts
+    began = time.monotonic()
+    directory = wanted.directory
     with sessions(options) as hosts:
-        hosts.log_in((directory, *sources))
-        run = Run(image_at(hosts(directory), directory), wish, dry_run=options.dry_run)
+        hosts.log_in((directory, *wanted.sources))
+        run = Run(image_at(hosts(directory), directory), wanted.how, dry_run=options.dry_run)
         run.begin()
-        return _all_made(run, _planned(run, hosts, sources), hosts, jobs, options)
+        planned = _planned(run, hosts, wanted.sources)
+        made = _all_made(run, planned, hosts, wanted.jobs, options)
+    return _told(made, time.monotonic() - began)
+
+
+def _told(made: Sequence[BackedUp], seconds: float) -> Outcome:
+    errors = [_error_of(each.error) for each in made if each.error]
+    return Outcome(
+        max((each.exit_status for each in errors), default=0),
+        str(errors[0]) if errors else "",
+        len(made) - len(errors),
+        len(errors),
+        sum(each.transferred for each in made),
+        round(seconds),
+        json_text(made),
+    )
 
 
 def _planned(run: Run, hosts: Sessions, sources: Sequence[Location]) -> dict[Location, Planned]:
@@ -92,8 +171,8 @@ def _all_made(
     hosts: Sessions,
     jobs: int | None,
     options: Changing,
-) -> int:
-    """Make all backups and print what became of each. Returns the exit status."""
+) -> list[BackedUp]:
+    """Make all backups and print what became of each."""
     made: list[BackedUp] = []
 
     def make(_: Sessions, at: Location, progress: ProgressCallback) -> list[BackedUp]:
@@ -109,7 +188,7 @@ def _all_made(
     on_hosts(hosts, list(planned), make, text, options, flat=True, jobs=jobs)
     if len(made) > 1 and not (options.json or options.quiet):
         print(_summary(made, dry_run=options.dry_run))
-    return max((_error_of(each.error).exit_status for each in made if each.error), default=0)
+    return made
 
 
 def _error_of(failed: Failed) -> Error:

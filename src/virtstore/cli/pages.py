@@ -21,6 +21,7 @@ _VALUES: Final = {
     "--bundle": "PATH",
     "--bwlimit": "RATE",
     "--directory": "PATH[:ACCESS]",
+    "--job": "NAME",
     "--key": "FILE",
     "--read": "DIR",
     "--thin": "POOL",

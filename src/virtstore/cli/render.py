@@ -34,10 +34,15 @@ NOT_WHERE_EMPTY = ("warnings", "lacks", "moved", "places", "unmanaged")
 
 
 def print_json(value: object) -> None:
+    """Print one JSON document."""
+    print(json_text(value))
+
+
+def json_text(value: object) -> str:
     """One JSON document, its keys the fields of our values; what may be lacking, what was moved,
     `places`, `unmanaged` and `warnings`, only where there are any."""
     whole = _without_what_is_empty(msgspec.to_builtins(value))
-    print(json_printable(json.dumps(whole, indent=2, ensure_ascii=False)))
+    return json_printable(json.dumps(whole, indent=2, ensure_ascii=False))
 
 
 def _without_what_is_empty(value: object) -> object:
