@@ -30,6 +30,8 @@ from typing import (
 import msgspec
 
 from virtstore import errors
+from virtstore.backups.retention import Pruned
+from virtstore.backups.series import BackupSeries
 from virtstore.cli.commands import COMMANDS
 from virtstore.cli.render import NOT_WHERE_EMPTY
 from virtstore.model import (
@@ -84,6 +86,8 @@ ANSWERS: Final[dict[str, Answer]] = {
     "backup": Answer((BackedUp,), listed=True, fails_within=True),
     "compress": _CHANGED,
     "uncompress": _CHANGED,
+    "backups": Answer((BackupSeries,), listed=True),
+    "prune": Answer((Pruned,)),
     "storage-info": Answer((StorageInfo,)),
     "jobs": Answer((Job,), listed=True),
     "doctor": Answer((Finding,), listed=True),

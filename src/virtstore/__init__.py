@@ -25,6 +25,8 @@ from virtstore.version import __version__
 
 if TYPE_CHECKING:
     from virtstore.backups.options import BackupKeywords
+    from virtstore.backups.retention import Keep, KeepReason, Pruned, PrunedBackup, PrunedSeries
+    from virtstore.backups.series import Backup, Backups, BackupSeries
     from virtstore.client.api import Copied, Host, Image, Made, Size, connect
     from virtstore.client.backing_up import backup
     from virtstore.copy_options import ContentsKeywords, CopyKeywords, Quiesce, Rate
@@ -76,7 +78,10 @@ __all__ = [
     "Access",
     "Authorized",
     "BackedUp",
+    "Backup",
     "BackupKeywords",
+    "BackupSeries",
+    "Backups",
     "Changed",
     "Cleaned",
     "Compression",
@@ -109,6 +114,8 @@ __all__ = [
     "Installed",
     "Interrupted",
     "Job",
+    "Keep",
+    "KeepReason",
     "LeftRunning",
     "LibvirtPool",
     "Made",
@@ -120,6 +127,9 @@ __all__ = [
     "PlaceInfo",
     "Progress",
     "ProgressCallback",
+    "Pruned",
+    "PrunedBackup",
+    "PrunedSeries",
     "Quiesce",
     "Rate",
     "ResizedFilesystem",
@@ -146,6 +156,14 @@ __all__ = [
 
 #: The module of each that is not imported yet. What an error is called, evidence of use cannot be.
 _ELSEWHERE = {
+    "Backup": "backups.series:Backup",
+    "Backups": "backups.series:Backups",
+    "BackupSeries": "backups.series:BackupSeries",
+    "Keep": "backups.retention:Keep",
+    "KeepReason": "backups.retention:KeepReason",
+    "Pruned": "backups.retention:Pruned",
+    "PrunedBackup": "backups.retention:PrunedBackup",
+    "PrunedSeries": "backups.retention:PrunedSeries",
     "Copied": "client.api:Copied",
     "Host": "client.api:Host",
     "Image": "client.api:Image",

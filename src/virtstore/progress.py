@@ -25,6 +25,7 @@ Stage = Literal[
     "uncompressing",
     "resizing",
     "zeroing",
+    "removing",
     "flushing",
     "done",
 ]

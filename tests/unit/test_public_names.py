@@ -36,6 +36,7 @@ _PYTHONS = {
     "Self",
     "Unpack",
     "datetime",
+    "timedelta",
     *vars(builtins),
 }
 
@@ -100,6 +101,8 @@ def test_evidence_of_use_and_the_error_for_it_have_names_of_their_own() -> None:
     [
         "create",
         "list",
+        "backups",
+        "prune",
         "image",
         "storage_info",
         "doctor",
@@ -137,7 +140,7 @@ def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
 
 #: What changes nothing, whatever is asked of it. Every other method does.
 LOOKING = {
-    "info", "verify", "diff", "list", "storage_info", "doctor", "jobs", "image", "open",
+    "info", "verify", "diff", "list", "backups", "storage_info", "doctor", "jobs", "image", "open",
     "close", "abort",
 }  # fmt: skip
 METHODS = [

@@ -23,7 +23,7 @@ from virtstore.backups.series import Backup, is_in_future
 from virtstore.errors import UsageError
 
 #: Why a backup stays: a rule by which it does, or what keeps it from being looked at by rules.
-Reason = Literal[
+KeepReason = Literal[
     "last",
     "hourly",
     "daily",
@@ -38,7 +38,7 @@ Reason = Literal[
 _Period = Callable[[datetime], tuple[int, ...]]
 
 #: By rule, what two moments of one period have in common.
-_PERIODS: Final[dict[Reason, _Period]] = {
+_PERIODS: Final[dict[KeepReason, _Period]] = {
     "hourly": lambda made: (made.year, made.month, made.day, made.hour),
     "daily": lambda made: (made.year, made.month, made.day),
     "weekly": lambda made: made.isocalendar()[:2],
@@ -61,22 +61,25 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def __post_init__(self) -> None:
         for rule in self.__struct_fields__:
-            if self.count(rule) < 0:
-                raise UsageError(f"keep {rule} {self.count(rule)}: it is how many stay, 0 for none")
-        if not any(map(self.count, self.__struct_fields__)):
-            raise UsageError("no rule says what stays; give at least one that is not 0")
+            if count_of(self, rule) < 0:
+                raise UsageError(f"keep {rule} {count_of(self, rule)}: write how many are to stay")
+        if not any(count_of(self, rule) for rule in self.__struct_fields__):
+            raise UsageError(
+                "no rule says what stays; give one that is not 0, such as --keep-daily 7"
+            )
 
-    def count(self, rule: str) -> int:
-        """How many backups a rule keeps."""
-        found: int = getattr(self, rule)
-        return found
+
+def count_of(keep: Keep, rule: str) -> int:
+    """How many backups a rule keeps."""
+    found: int = getattr(keep, rule)
+    return found
 
 
 class Decision(msgspec.Struct, frozen=True):
     """A backup, and the reasons for which it stays; without any it is removed."""
 
     backup: Backup
-    reasons: tuple[Reason, ...]
+    reasons: tuple[KeepReason, ...]
 
 
 def decide(backups: Iterable[Backup], keep: Keep, now: datetime) -> list[Decision]:
@@ -84,21 +87,23 @@ def decide(backups: Iterable[Backup], keep: Keep, now: datetime) -> list[Decisio
     counts for nothing: somebody may be writing it."""
     ordered = sorted(backups, key=lambda each: (each.made, each.whole, each.path), reverse=True)
     real = [each for each in ordered if each.whole and not is_in_future(each.made, now)]
-    reasons: dict[str, list[Reason]] = {each.path: [] for each in real}
+    reasons: dict[str, list[KeepReason]] = {each.path: [] for each in real}
     for each in real[: keep.last]:
         reasons[each.path].append("last")
     has_room = keep.last > len(real)
     for rule, period in _PERIODS.items():
         newest = _newest_of_each(real, period)
-        for each in newest[: keep.count(rule)]:
+        for each in newest[: count_of(keep, rule)]:
             reasons[each.path].append(rule)
-        has_room = has_room or keep.count(rule) > len(newest)
+        has_room = has_room or count_of(keep, rule) > len(newest)
     if has_room and real and not reasons[real[-1].path]:
         reasons[real[-1].path].append("oldest")
     return [Decision(each, _reasons(each, reasons, now)) for each in ordered]
 
 
-def _reasons(backup: Backup, found: dict[str, list[Reason]], now: datetime) -> tuple[Reason, ...]:
+def _reasons(
+    backup: Backup, found: dict[str, list[KeepReason]], now: datetime
+) -> tuple[KeepReason, ...]:
     if not backup.whole:
         return ("not-whole",)
     return ("future",) if is_in_future(backup.made, now) else tuple(found[backup.path])
@@ -110,3 +115,32 @@ def _newest_of_each(ordered: Sequence[Backup], period: _Period) -> list[Backup]:
     for each in ordered:
         found.setdefault(period(each.made), each)
     return list(found.values())
+
+
+class PrunedBackup(msgspec.Struct, frozen=True):
+    """What `prune` did with a backup. `reasons`: why it stays; `removed`: there was none."""
+
+    path: str
+    made: datetime
+    allocated: int
+    reasons: tuple[KeepReason, ...]
+    removed: bool
+
+
+class PrunedSeries(msgspec.Struct, frozen=True):
+    """What `prune` did with the backups of one image, the newest first."""
+
+    name: str
+    backups: tuple[PrunedBackup, ...]
+
+
+class Pruned(msgspec.Struct, frozen=True):
+    """What `prune` led to. `freed`: the bytes that the removed ones took. In a dry run `removed`
+    is what would be."""
+
+    path: str
+    host: str
+    changed: bool
+    freed: int
+    dry_run: bool
+    series: tuple[PrunedSeries, ...]

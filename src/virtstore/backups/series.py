@@ -21,9 +21,9 @@ CLOCKS_APART: Final = timedelta(minutes=10)
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """One backup. `made`: the moment that its name says (UTC). `size`: the bytes of its image,
-    null where the archive does not say. `whole`: it is complete, and no archive that was cut; only
-    `verify` tells whether its contents are undamaged."""
+    """One backup. `made`: the moment that its name says (UTC). `whole`: it is complete, and an
+    archive that was not cut; only `verify` tells whether its contents are undamaged. `size`: the
+    bytes of its image, null where it is not whole."""
 
     path: str
     made: datetime
@@ -98,7 +98,7 @@ def found_in(
 def _backup(info: ImageInfo, made: datetime) -> Backup:
     """Of an archive that was cut the size is not known; what is no archive is none of ours."""
     whole = info.state == "complete" and info.compression == "zstd" and info.size is not None
-    return Backup(info.path, made, info.size, info.allocated, whole)
+    return Backup(info.path, made, info.size if whole else None, info.allocated, whole)
 
 
 def _series(

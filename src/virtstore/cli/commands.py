@@ -70,6 +70,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "backup": Command("backing_up:backup", Group.COPY, locations=0),
     "compress": Command("copying:compress", Group.COPY),
     "uncompress": Command("copying:uncompress", Group.COPY),
+    "backups": Command("backups:backups", Group.COPY),
+    "prune": Command("backups:prune", Group.COPY),
     "storage-info": Command("looking:storage_info", Group.HOSTS),
     "jobs": Command("examining:jobs", Group.HOSTS),
     "doctor": Command("examining:doctor", Group.HOSTS, locations=0),

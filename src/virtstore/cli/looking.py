@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
+from virtstore.backups.sampling import parse_share
 from virtstore.cli.image_text import info_text, list_text
 from virtstore.cli.meter import meter
 from virtstore.cli.options import Common, Jobs, hinting_at_host, image_at, located, open_at
@@ -19,10 +20,11 @@ from virtstore.cli.render import (
     verified_text,
     whole_entry,
 )
-from virtstore.cli.several import Sessions, with_progress
+from virtstore.cli.several import Sessions, on_hosts, refuse_jobs, sessions, with_progress
 from virtstore.cli.sorting import SortKey, in_order
 from virtstore.cli.storage_text import nothing_configured, storage_text
 from virtstore.cli.terminal import screen_of
+from virtstore.cli.verifying import archives_meant
 from virtstore.location import Location, parse_host, parse_location
 from virtstore.model import Entry, ImageInfo, StorageInfo, Verified
 from virtstore.progress import ProgressCallback
@@ -161,8 +163,17 @@ def storage_info(
     )
 
 
-def verify(location: str, /, *more: str, jobs: Jobs = None, options: Common = _DEFAULTS) -> int:
+def verify(
+    location: str,
+    /,
+    *more: str,
+    sample: str | None = None,
+    jobs: Jobs = None,
+    options: Common = _DEFAULTS,
+) -> int:
     """Read an archive through and check every block and the whole.
+
+    Of a directory that is done for all archives in it and below. What is still partial is none.
 
     The digest that is printed is virtstore's own: BLAKE3 over the BLAKE3 digests of the image's
     chunks of 1 MiB. Neither sha256sum nor b3sum prints the same. It is of the image, whatever
@@ -171,9 +182,12 @@ def verify(location: str, /, *more: str, jobs: Jobs = None, options: Common = _D
     Parameters
     ----------
     location
-        The archive (of a raw image the digest is computed).
+        The archive, or a directory of archives (of a raw image the digest is computed).
     more
         Others, each for itself.
+    sample
+        Only such a part of the archives, another one each day (UTC): with 5% each is read once in
+        20 days, if it is run daily. What is due is known by name and date; nothing is stored.
     jobs
         So many at a time (default: 1).
 
@@ -181,13 +195,21 @@ def verify(location: str, /, *more: str, jobs: Jobs = None, options: Common = _D
     --------
     virtstore verify b:/mnt/backups/web.img.zst
     virtstore verify b:/mnt/backups/web.img.zst b:/mnt/backups/db.img.zst -j 2
+    virtstore verify b:/mnt/backups --sample 5%
     """
+    places = [located(text) for text in (location, *more)]
+    share = parse_share(sample) if sample is not None else None
 
     def verified(hosts: Sessions, at: Location, progress: ProgressCallback) -> Verified:
         return image_at(hosts(at), at).verify(progress=progress)
 
-    places = [located(text) for text in (location, *more)]
-    return with_progress(places, verified, verified_text, options, jobs=jobs)
+    refuse_jobs(jobs)
+    with sessions(options) as hosts:
+        if jobs and jobs > 1:
+            hosts.log_in(places)
+        meant = archives_meant(hosts, places, share, options)
+        those, listed = (places, False) if meant is None else (meant, True)
+        return on_hosts(hosts, those, verified, verified_text, options, jobs=jobs, listed=listed)
 
 
 def diff(left: str, right: str, /, *, options: Common = _DEFAULTS) -> int:

@@ -27,6 +27,7 @@ WORDS: Final = {
     "copy": "cp clone duplicate dup restore send sync rsync scp dd export import",
     "compress": "zip gzip pack archive",
     "uncompress": "unzip gunzip unpack decompress extract",
+    "prune": "forget expire rotate",
     "storage-info": "df du status free space storage pool-info",
     "jobs": "ps top",
     "doctor": "diagnose health",

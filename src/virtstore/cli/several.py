@@ -114,9 +114,10 @@ def on_hosts(
     flat: bool = False,
     apart: bool = False,
     jobs: int | None = None,
+    listed: bool = False,
 ) -> int:
     """As `with_progress`, on hosts that are logged in to where several are done at a time."""
-    jobs = min(jobs or 1, len(places))
+    jobs = max(min(jobs or 1, len(places)), 1)
     with meters(options, len(places), jobs) as meter:
 
         def done(at: Location) -> Result:
@@ -124,7 +125,16 @@ def on_hosts(
                 return do(hosts, at, progress)
 
         together = AtOnce(jobs, hosts.abort, meter.pause) if jobs > 1 else None
-        return for_each(places, done, text, options, flat=flat, apart=apart, together=together)
+        return for_each(
+            places,
+            done,
+            text,
+            options,
+            flat=flat,
+            apart=apart,
+            together=together,
+            listed=listed,
+        )
 
 
 def for_each(
@@ -136,17 +146,19 @@ def for_each(
     flat: bool = False,
     apart: bool = False,
     together: AtOnce | None = None,
+    listed: bool = False,
 ) -> int:
     """Do the work for each location and print what it led to, in the order of the locations, as
-    `text` or as JSON. JSON of one location is a document of its own; of several it is a list, in
-    which a failure is `{"error": …}`. `flat`: each result is a list, and these are joined.
-    `apart`: an empty line stands between two texts. Returns the exit status."""
+    `text` or as JSON. JSON of one location is a document of its own, unless `listed`; of several it
+    is a list, in which a failure is `{"error": …}`. `flat`: each result is a list, and these are
+    joined. `apart`: an empty line stands between two texts. Returns the exit status."""
+    alone = len(items) == 1 and not listed
     told: list[object] = []
     status, gap = 0, ""
     pause = together.pause if together else nullcontext
     for outcome in _side_by_side(items, do, together) if together else _in_turn(items, do):
         if isinstance(outcome, Error):
-            if len(items) == 1:
+            if alone:
                 raise outcome
             status = status or outcome.exit_status
             told.append(error_json(outcome))
@@ -154,14 +166,14 @@ def for_each(
                 with pause():
                     print_error(outcome, as_json=False)
             continue
-        told += outcome if flat and len(items) > 1 and isinstance(outcome, list) else [outcome]
+        told += outcome if flat and not alone and isinstance(outcome, list) else [outcome]
         if not options.json:
             with pause():
                 if (line := text(outcome)) is not None:
                     print(f"{gap}{line}", flush=True)
                     gap = "\n" if apart else ""
     if options.json:
-        print_json(told[0] if len(items) == 1 else told)
+        print_json(told[0] if alone else told)
     return status
 
 

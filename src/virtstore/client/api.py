@@ -22,12 +22,15 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Self, TypeVar, Unpack
 
 import msgspec
 
 from virtstore import protocol
+from virtstore.backups.retention import Keep, Pruned
+from virtstore.backups.series import Backups, found_in
 from virtstore.client import answers, examination, ssh
 from virtstore.client.connection import Connection
 from virtstore.client.copy_between import ask_beforehand, relay
@@ -56,8 +59,12 @@ from virtstore.model import (
 from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, answer_to
 from virtstore.requests import check_fields
+from virtstore.units import parse_age
 
 Size = str | int
+_Listed = Entry | ImageInfo
+#: Seconds: longer than there has been a calendar of such years, and short enough for Python.
+_AGES = 10**11
 _Placed = TypeVar(
     "_Placed", ImageInfo, Entry, StorageInfo, Changed, Cleaned, Verified, Finding, Job
 )
@@ -160,18 +167,73 @@ class Host:
     ) -> list[Entry | ImageInfo]:
         """What is in a directory, sorted by path; without `path` the host's roots. `long`:
         images as `ImageInfo`."""
-        found: list[Entry | ImageInfo] = []
         tell = _Teller("list", progress)
+        found = [*self._listed(protocol.ListImages(path, long, recursive), tell)]
+        tell.done(None)
+        return found
+
+    def _listed(self, request: protocol.ListImages, tell: _Teller) -> Sequence[_Listed]:
+        found: list[_Listed] = []
         if self._session is None:
             tell("connecting")
-        for reply in self._exchange(protocol.ListImages(path, long, recursive)):
+        for reply in self._exchange(request):
             if isinstance(reply, protocol.Listed):
                 found += map(self._placed, reply.entries)
                 found += map(self._placed, reply.images)
             elif isinstance(reply, Progressed):
                 tell.heard(reply)
-        tell.done(None)
         return sorted(found, key=lambda each: (each.path, each.state))
+
+    def backups(
+        self,
+        directory: str,
+        *,
+        max_age: timedelta | str | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Backups:
+        """What backups are in a directory (`NAME.YYYY-MM-DDTHHMMSSZ.img.zst`), by image. Those of
+        which the newest is older than `max_age` (`"26h"`) are `late`. Raises `NotFound`,
+        `Denied`."""
+        oldest = _age(max_age) if isinstance(max_age, str) else max_age
+        tell = _Teller("backups", progress)
+        found = self._backups(directory, tell, oldest)
+        tell.done(None)
+        return found
+
+    def prune(
+        self,
+        directory: str,
+        keep: Keep,
+        *,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Pruned:
+        """Remove the backups in a directory that no rule keeps. What is not whole, dated in the
+        future, in use or foreign stays. Raises `Denied` where the session may not remove any, and
+        `Unsafe` where somebody else removes backups there at the same time."""
+        from virtstore.client import pruning
+
+        tell = _Teller("prune", progress)
+        now = datetime.now(UTC)
+        work = pruning.Work(
+            look=lambda path: self.list(path, long=True),
+            remove=lambda path: self.image(path).delete(dry_run=dry_run),
+            told=partial(tell, "removing"),
+            now=now,
+            dry_run=dry_run,
+        )
+        done = pruning.prune(self._backups(directory, tell), keep, work)
+        tell.done(None)
+        return done
+
+    def _backups(self, directory: str, tell: _Teller, max_age: timedelta | None = None) -> Backups:
+        path = canonical(directory)
+        listed = self._listed(protocol.ListImages(directory, long=True), tell)
+        if any(each.path == path for each in listed):
+            raise UsageError(
+                "it is an image; name the directory that it is in", host=self.name, path=path
+            )
+        return found_in(path, self.name, listed, datetime.now(UTC), max_age)
 
     def storage_info(self, *, progress: ProgressCallback | None = None) -> StorageInfo:
         """The host's roots, free space, file systems and formats."""
@@ -724,6 +786,10 @@ def _text(size: Size) -> str:
     if isinstance(size, bool) or not isinstance(size, (str, int)):
         raise UsageError(f"{size!r} is not a size; give bytes as an int, or text")
     return str(size)
+
+
+def _age(text: str) -> timedelta:
+    return timedelta(seconds=min(parse_age(text), _AGES))
 
 
 def _copy_between(
