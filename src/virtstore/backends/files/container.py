@@ -182,7 +182,8 @@ class _WholeFile(DescriptorCache):
 
 
 class ContainerDraft(ContainerImage, ImageDraft):
-    """The disk in a container that is being made; `file` is a qcow2 already. It can be published,
+    """The disk in a container that is being made, as the daemon serves it (one in which nothing is
+    yet: new_container.py); `file` is a qcow2 already. It can be published,
     but not written, once it is finished. Of what a copy that was cut left in it, maybe of another
     image, nothing stays in the file where zeros are now."""
 

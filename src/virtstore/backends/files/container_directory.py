@@ -15,11 +15,12 @@ from typing import Final
 
 from virtstore import names
 from virtstore.backends.base import NO_OVERLAY, Image, ImageDraft, Look, Stored, nothing
-from virtstore.backends.files import container_tools
+from virtstore.backends.files import clusters, container_tools
 from virtstore.backends.files.container import ContainerDraft, ContainerImage, ReworkedContainer
 from virtstore.backends.files.container_tools import Over
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import FileDraft, NewFiles
+from virtstore.backends.files.new_container import NewContainer
 from virtstore.backends.version import settled
 from virtstore.errors import Corrupt, Denied, InUse, NoSpace, NotFound, Unsupported
 from virtstore.formats import containers, disks
@@ -110,6 +111,8 @@ class ContainerDirectory(Directory):
                 self.discard(name)
             raise
         with nullcontext() if kept else undone_by(lambda: self.discard(name)):
+            if not kept and clusters.fits(file):
+                return NewContainer(file, self.elsewhere)
             return ContainerDraft(file, self.elsewhere, holds="kept" if kept else "zeros")
 
     def overlay(self, name: str, size: int, over: str, form: ContainerFormat | None) -> ImageDraft:
