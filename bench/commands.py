@@ -22,7 +22,8 @@ COMPRESS, UNCOMPRESS, SAME = "zstd -1 -T0", "zstd -d", "the same data in 4 GiB"
 TAR_COMPRESS = "tar -S | zstd -1 -T0"
 _VIRSH = "virsh -q -c '{libvirt}'"
 _OUT = "{b}/out.img"
-_AES_B = "ssh -c aes128-gcm@openssh.com b"
+#: Host b by ssh with the cipher that virtstore asks for.
+AES_B = "ssh -c aes128-gcm@openssh.com b"
 
 
 def without(path: str) -> Action:
@@ -37,7 +38,7 @@ def archiving(image: str, *, holes: str) -> tuple[Command, ...]:
     """Of an image of a's, to an archive of b's. `holes`: how tar is to look for them."""
     source = f"{{a}}/{image}"
     read, zst, lzo = f"dd if={source} bs=1M status=none", "{b}/out.zst", "{b}/out.lzo"
-    sent = f"{_AES_B} 'cat > {zst} && sync {zst}'"
+    sent = f"{AES_B} 'cat > {zst} && sync {zst}'"
     return (
         _archive("virtstore", f"virtstore copy --archive --json {source} b:{zst}", source, zst),
         _archive(LZOP, f"{read} | lzop | ssh b 'cat > {lzo} && sync {lzo}'", source, lzo, "lzop"),

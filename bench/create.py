@@ -3,17 +3,12 @@ the time in which virtstore starts. Where the disk has no such room, a sparse XF
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from demo.loopback import find
-
-from bench import demands
+from bench import demands, xfs
 from bench.inputs import GIB
 from bench.model import Result
 from bench.place import Place
@@ -69,40 +64,10 @@ def _room(place: Place) -> Iterator[_Room]:
     with ExitStack() as stack:
         if free > _WANTED + _SPARE:
             yield _Room("{a}", _WANTED, "")
-        elif os.geteuid() == 0 and find("mkfs.xfs"):
-            stack.enter_context(_sparse_xfs(place))
+        elif xfs.possible():
+            directory = stack.enter_context(xfs.mounted(place, "a", _WANTED + _SPARE))
             note = "On an XFS in a sparse file, for want of room on this machine's disk."
-            yield _Room(str(place.scratch / "xfs"), _WANTED, note)
+            yield _Room(str(directory), _WANTED, note)
         else:
             size = 1 << ((free // 2).bit_length() - 1)
             yield _Room("{a}", size, "Smaller than 100 GiB, for want of room.")
-
-
-@contextmanager
-def _sparse_xfs(place: Place) -> Iterator[None]:
-    """Mounted while this lasts, and one more root in host a's configuration."""
-    file, mounted = place.scratch / "xfs.img", place.scratch / "xfs"
-    mounted.mkdir()
-    with file.open("wb") as image:
-        image.truncate(_WANTED + _SPARE)
-    subprocess.run([find("mkfs.xfs") or "mkfs.xfs", "-q", str(file)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(file), str(mounted)], check=True)
-    try:
-        with _configured(Path(place.environment["VIRTSTORE_CONFIG"]), mounted):
-            yield
-    finally:
-        # Lazily: what was interrupted may still have a file open for a moment.
-        subprocess.run(["umount", "--lazy", str(mounted)], check=True)
-        mounted.rmdir()
-        file.unlink()
-
-
-@contextmanager
-def _configured(configuration: Path, directory: Path) -> Iterator[None]:
-    before = configuration.read_text()
-    more = f'\n[[directory]]\npath = "{directory}"\naccess = "write"\n'
-    configuration.write_text(before + more)
-    try:
-        yield
-    finally:
-        configuration.write_text(before)

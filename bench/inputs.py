@@ -147,7 +147,7 @@ def _make_changed(path: Path, scale: int) -> None:
 
 
 def _make_solid(path: Path, scale: int) -> None:
-    pieces = _data_of(path.with_name("sparse.img"))
+    pieces = _over_and_over(path.with_name("sparse.img"))
     with path.open("wb") as file:
         for _ in range(SOLID // scale // MIB):
             file.write(next(pieces))
@@ -155,7 +155,7 @@ def _make_solid(path: Path, scale: int) -> None:
 
 def _spread(path: Path, scale: int, size: int, distance: int) -> None:
     """1 MiB of data in every `distance`, not on a boundary of chunks, but the same in both."""
-    pieces = _data_of(path.with_name("sparse.img"))
+    pieces = _over_and_over(path.with_name("sparse.img"))
     where = random.Random(_SEED)
     with path.open("wb") as file:
         file.truncate(size)
@@ -173,7 +173,7 @@ def _make_noise(path: Path, scale: int) -> None:
 
 def _make_many(path: Path, scale: int) -> None:
     path.mkdir()
-    kinds = [*_small_images(path), next(_data_of(path.with_name("sparse.img")))[:SMALL_IMAGE]]
+    kinds = [*_small_images(path), next(_over_and_over(path.with_name("sparse.img")))[:SMALL_IMAGE]]
     for number in range(MANY // scale):
         # One in ten has a file system, one in ten is swap space.
         (path / f"{number:05}.img").write_bytes(kinds[min(number % 10, 2)])
@@ -189,11 +189,15 @@ def _small_images(directory: Path) -> Iterator[bytes]:
         image.unlink()
 
 
-def _data_of(image: Path) -> Iterator[bytes]:
-    """The image's data in pieces of 1 MiB, over and over."""
+def data_of(image: Path) -> Iterator[bytes]:
+    """The image's data in pieces of 1 MiB."""
+    with image.open("rb") as file:
+        yield from _pieces(file)
+
+
+def _over_and_over(image: Path) -> Iterator[bytes]:
     while True:
-        with image.open("rb") as file:
-            yield from _pieces(file)
+        yield from data_of(image)
 
 
 def _pieces(file: IO[bytes]) -> Iterator[bytes]:

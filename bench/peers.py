@@ -20,6 +20,8 @@ _ASK: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("zstd", ("zstd", "--version")),
     ("tar", ("tar", "--version")),
     ("rsync", ("rsync", "--version")),
+    ("borg", ("borg", "--version")),
+    ("restic", ("restic", "version")),
     ("virsh", ("virsh", "--version")),
     ("qemu-img", ("qemu-img", "--version")),
     ("nbdkit", ("nbdkit", "--version")),

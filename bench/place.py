@@ -26,12 +26,16 @@ from bench.processes import children
 #: Free bytes that the inputs and the copies of them need at most.
 ROOM = 36 << 30
 
+#: The variable that names the file in which ssh is to say how many bytes it moved.
+WIRE = "BENCH_SSH_LOG"
+
 #: What stands for this run's paths in the report.
 _SHOWN = {
     "a": "/a",
     "b": "/b",
     "size": "4G",
     "new": "/a/new.img",
+    "kept": "/xfs",
     "libvirt": "storage+ssh://b/system",
     "nbdcopy": "/run/nbdcopy",
     "nbdkit": "/run/nbdkit",
@@ -164,7 +168,10 @@ def _environment(hosts: Hosts, base: Path) -> dict[str, str]:
     for name in ("ssh", "scp"):
         real = shutil.which(name) or name
         program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {real} -F {base / "keys" / "ssh_config"} "$@"\n')
+        config = base / "keys" / "ssh_config"
+        program.write_text(
+            f'#!/bin/sh\nexec {real} -F {config} ${{{WIRE}:+-v -E "${WIRE}"}} "$@"\n'
+        )
         program.chmod(0o700)
     ours = Path(sys.executable).parent
     inherited = os.environ.get("PATH", os.defpath)

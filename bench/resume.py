@@ -11,7 +11,7 @@ from bench.place import Place
 from bench.race import Command, shell, timed, usage_of
 
 _CUT_AT = 0.9
-_TIME, _BYTES = 0.25, 0.15
+_BYTES = 0.15
 
 
 def measure_resume(place: Place, runs: int, *, archive: bool) -> Result:
@@ -30,7 +30,8 @@ def measure_resume(place: Place, runs: int, *, archive: bool) -> Result:
         _contender(place, whole, [first for first, _ in pairs], peak),
     )
     job = f"go on with a copy to an {kind} on another host that was killed at 90 %"
-    return Result(f"resume-{kind}", job, contenders, _demands(*contenders))
+    limit = 0.3 if archive else 0.25
+    return Result(f"resume-{kind}", job, contenders, _demands(*contenders, limit))
 
 
 def _pair(place: Place, whole: Command, rest: Command) -> tuple[Run, Run]:
@@ -64,7 +65,7 @@ def _contender(place: Place, command: Command, runs: list[Run], peak: int) -> Co
     return Contender(command.name, place.shown(command.text), tuple(runs), peak=peak)
 
 
-def _demands(rest: Contender, whole: Contender) -> tuple[Demand, ...]:
+def _demands(rest: Contender, whole: Contender, limit: float) -> tuple[Demand, ...]:
     time = ratio(rest, whole)
     part = (
         rest.transferred / whole.transferred
@@ -72,6 +73,6 @@ def _demands(rest: Contender, whole: Contender) -> tuple[Demand, ...]:
         else None
     )
     return (
-        Demand("time of a whole copy", 1 / time if time else None, _TIME, False),
+        Demand("time of a whole copy", 1 / time if time else None, limit, False),
         Demand("bytes of a whole copy", part, _BYTES, False),
     )

@@ -8,10 +8,12 @@ from typing import Protocol
 
 from bench import commands, containers, demands, inputs, remarks
 from bench.create import measure_create
+from bench.incremental import measure_incremental
 from bench.model import Result
 from bench.neighbour import measure_bandwidth, measure_page_cache
 from bench.place import Place
 from bench.race import Command, Race, shell
+from bench.restoring import measure_update_from_archive
 from bench.resume import measure_resume
 from bench.sizes import measure_sizes
 from bench.study import Study
@@ -36,6 +38,7 @@ def rows(scale: int) -> tuple[Row, ...]:
         _restore(),
         _update("update", "changed.img", "full.img", scale),
         _update("revert", "full.img", "changed.img", scale),
+        Study("update-archive", measure_update_from_archive),
         _copy_here(),
         _compress(),
         _uncompress(),
@@ -47,6 +50,7 @@ def rows(scale: int) -> tuple[Row, ...]:
         _list(scale),
         Study("resume-image", partial(measure_resume, archive=False)),
         Study("resume-archive", partial(measure_resume, archive=True)),
+        Study("incremental", measure_incremental),
         Study("bwlimit", measure_bandwidth),
         Study("page-cache", measure_page_cache),
         Study("sizes", measure_sizes),
