@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from virtstore.backups.series import Backup, Backups, BackupSeries
     from virtstore.client.api import Copied, Host, Image, Made, Size, connect
     from virtstore.client.backing_up import backup
+    from virtstore.client.export import Export
     from virtstore.copy_options import ContentsKeywords, CopyKeywords, Quiesce, Rate
     from virtstore.location import HostAddress
     from virtstore.model import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         Domain,
         Entry,
         EntryType,
+        Exported,
         Failed,
         Filesystem,
         FilesystemSupport,
@@ -100,6 +102,8 @@ __all__ = [
     "EntryType",
     "Error",
     "Exists",
+    "Export",
+    "Exported",
     "Failed",
     "Filesystem",
     "FilesystemSupport",
@@ -170,8 +174,9 @@ _ELSEWHERE = {
     "Made": "client.api:Made",
     "Size": "client.api:Size",
     "connect": "client.api:connect",
-    "backup": "client.backing_up:backup",
     "BackupKeywords": "backups.options:BackupKeywords",
+    "Export": "client.export:Export",
+    "backup": "client.backing_up:backup",
     "ContentsKeywords": "copy_options:ContentsKeywords",
     "CopyKeywords": "copy_options:CopyKeywords",
     "Quiesce": "copy_options:Quiesce",
@@ -190,6 +195,7 @@ _ELSEWHERE = {
     "Domain": "model:Domain",
     "Entry": "model:Entry",
     "EntryType": "model:EntryType",
+    "Exported": "model:Exported",
     "Failed": "model:Failed",
     "Filesystem": "model:Filesystem",
     "FilesystemSupport": "model:FilesystemSupport",

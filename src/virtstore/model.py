@@ -344,6 +344,17 @@ class Difference(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+class Exported(msgspec.Struct, frozen=True):
+    """Where an image is served as NBD: `uri` is what clients take, `socket` the path in it; `size`:
+    bytes of the image."""
+
+    source: str
+    uri: str
+    socket: str
+    size: int
+    warnings: tuple[str, ...] = ()
+
+
 class Cleaned(msgspec.Struct, frozen=True):
     """`removed`: the paths, as `list` shows them, whose leftovers were removed;
     `freed`: bytes given back."""

@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 #: What an operation is at; each has those that it needs, in this order. `waiting`: for others who
-#: have the image for a moment (udev). `reading`: until standard input has ended. `checking`:
+#: have the image for a moment (udev). `reading`: until standard input has ended, or
+#: nobody reads an export any more. `checking`:
 #: whether it can be done, and by tools, whether contents are whole. `flushing`: what was made is
 #: checked and brought to the disk, and gets its name. `done`: the operation has ended well.
 Stage = Literal[

@@ -277,6 +277,51 @@ class Received(Message, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+# An image that is open for reading --------------------------------------------------------
+
+
+class ReadRange(Message, frozen=True):
+    """Asks for at most a chunk of the image that is open. It is answered by `Data` with the bytes
+    as they are, by `Zero` where they are zeros for certain, or by `Unreadable`."""
+
+    offset: int
+    length: int
+
+
+class MapRange(Message, frozen=True):
+    """Asks where the image that is open is zeros for certain. It is answered by `Ranges`."""
+
+    offset: int
+    length: int
+
+
+class Ranges(Message, frozen=True):
+    """The beginning of a range, at `offset`, as runs that follow one another: so many bytes of
+    each, and whether they are zeros for certain."""
+
+    offset: int
+    runs: tuple[tuple[int, bool], ...]
+
+
+class Unreadable(Message, frozen=True):
+    """A range cannot be read; `code` is one of errors.py. The image stays open."""
+
+    offset: int
+    length: int
+    code: str
+    message: str
+
+
+class CloseImage(Message, frozen=True):
+    """Nothing more is asked of the image that is open."""
+
+
+class Closed(Message, frozen=True):
+    """The image is not open any more. `warnings`: what there is to say of what was read."""
+
+    warnings: tuple[str, ...] = ()
+
+
 # Requests ------------------------------------------------------------------------------
 # A `path` is untrusted text until the agent's policy has resolved it. A `size` is text as
 # units.py reads it: what `+1G` is relative to is known only on the host.
@@ -496,6 +541,18 @@ class Receive(Ask[Received | Ready], frozen=True):
     lost: str = ""
 
 
+class OpenImage(Ask[Closed], frozen=True):
+    """Opens an image, or the image in an archive, to be read at any offset. Answered by `Begin`;
+    then each `ReadRange` and `MapRange` is answered in turn, until `CloseImage`. `raw`: the bytes
+    are a raw disk's, whatever they look like."""
+
+    handler = "exporting.open_image"
+    path: str
+    snapshot: bool = False
+    allow_in_use: bool = False
+    raw: bool = False
+
+
 #: Any request, whatever it is answered with.
 Request = Ask[Any]
 Requests = (
@@ -521,6 +578,7 @@ Requests = (
     | CopyHere
     | Send
     | Receive
+    | OpenImage
 )
 Reply = (
     Listed
@@ -539,8 +597,9 @@ Reply = (
 CopyMessage = (
     Begin | Start | Ready | Digests | Existing | Data | Patch | Zero | Same | End | Abandon
 )
+OpenMessage = ReadRange | MapRange | Ranges | Unreadable | CloseImage | Closed
 #: What is sent.
-Known = Hello | Alive | Requests | Reply | CopyMessage
+Known = Hello | Alive | Requests | Reply | CopyMessage | OpenMessage
 
 
 def answers_of(request: type[Ask[Any]]) -> tuple[type[Message], ...]:

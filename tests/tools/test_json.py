@@ -30,6 +30,7 @@ ASKED: Final = {
     "info": ("{}/ext.img", "/etc/passwd", "denied"),
     "verify": ("{}/a.img.zst", "{}/cut.img.zst", "corrupt"),
     "diff": ("{}/x.img {}/ext.img", "{}/x.img {}/none.img", "not-found"),
+    "export": (None, "{}/none.img", "not-found"),  # tests/tools/test_export.py has more
     "create": ("{}/new.img 1M", "{}/x.img 1M", "exists"),
     "snapshot": (None, "{}/none.img", "not-found"),
     "rename": ("{}/x.img y.img", "{}/x.img ext.img", "exists"),

@@ -75,6 +75,7 @@ _VALUES: dict[str, object] = {
     "oldest": 1,
     "path": "/mnt/x.img",
     "protocol": 1,
+    "runs": ((1 << 20, True), (4096, False)),
     "result": model.Changed("/mnt/x.img", "", True),
     "size": 1 << 40,
     "source": "/mnt/x.img",

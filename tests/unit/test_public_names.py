@@ -123,6 +123,7 @@ def test_a_host_can(name: str) -> None:
 IMAGE_CAN = [
     "info", "delete", "rename", "grow", "shrink", "growfs", "shrinkfs", "resize", "snapshot",
     "copy", "copy_contents", "compress", "uncompress", "verify", "diff",
+    "export",
 ]  # fmt: skip
 
 
@@ -131,7 +132,9 @@ def test_an_image_can(name: str) -> None:
     assert callable(getattr(virtstore.Image, name))
 
 
-@pytest.mark.parametrize("name", ["copy", "copy_contents", "compress", "uncompress", "verify"])
+@pytest.mark.parametrize(
+    "name", ["copy", "copy_contents", "compress", "uncompress", "verify", "export"]
+)
 def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
     parameters = inspect.signature(getattr(virtstore.Image, name)).parameters
     assert parameters["progress"].kind is inspect.Parameter.KEYWORD_ONLY
@@ -140,7 +143,8 @@ def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
 
 #: What changes nothing, whatever is asked of it. Every other method does.
 LOOKING = {
-    "info", "verify", "diff", "list", "backups", "storage_info", "doctor", "jobs", "image", "open",
+    "info", "verify", "diff", "export", "list", "backups", "storage_info", "doctor", "jobs",
+    "image", "open",
     "close", "abort",
 }  # fmt: skip
 METHODS = [

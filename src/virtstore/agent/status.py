@@ -47,6 +47,7 @@ _VERBS: Final = {
     "VerifyImage": "verify",
     "HashImage": "diff",
     "Send": "copy",
+    "OpenImage": "export",
 }
 
 

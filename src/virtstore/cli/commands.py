@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "info": Command("looking:info", Group.LOOK),
     "verify": Command("looking:verify", Group.LOOK),
     "diff": Command("looking:diff", Group.LOOK, locations=2),
+    "export": Command("exporting:export", Group.LOOK),
     "create": Command("images:create", Group.CHANGE),
     "snapshot": Command("images:snapshot", Group.CHANGE),
     "rename": Command("images:rename", Group.CHANGE),

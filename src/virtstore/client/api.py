@@ -18,13 +18,13 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import msgspec
 
@@ -60,6 +60,9 @@ from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, answer_to
 from virtstore.requests import check_fields
 from virtstore.units import parse_age
+
+if TYPE_CHECKING:
+    from virtstore.client.export import Export
 
 Size = str | int
 _Listed = Entry | ImageInfo
@@ -666,6 +669,45 @@ class Image:
         request = protocol.VerifyImage(self.path)
         done = self.host._ask(request, "verify", progress)
         return self.host._placed(done.result)
+
+    def export(
+        self,
+        *,
+        socket: str | None = None,
+        snapshot: bool = False,
+        allow_in_use: bool = False,
+        raw: bool = False,
+        complain: Callable[[Error], None] | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> Export:
+        """Serve the image, or the image in an archive, read-only as NBD to programs of this
+        machine, for as long as what is returned is open:
+
+            with image.export() as export:
+                subprocess.run(["qemu-img", "compare", "-f", "raw", export.uri, "other.img"])
+
+        `export.uri` is what NBD clients take, `export.socket` the path of the unix socket, and
+        `export.size` the image's bytes. The socket is at `socket`, or in a directory of this user's
+        alone. Any number of clients may read at the same time. `complain` gets each failure to
+        read, from another thread; the client gets EIO. `raw`: the bytes are a raw disk's, whatever
+        they look like. Raises `InUse` as `copy` does, `Unsupported` for an archive that can only be
+        read from its beginning and where nbdkit is missing here, `Exists`."""
+        from virtstore.client.export import Served, nobody
+
+        request = protocol.OpenImage(self.path, snapshot, allow_in_use, raw)
+        _check(request)
+        tell = _Teller("export", progress)
+        tell("connecting")
+        opened = Served(
+            self.host._open_session(for_copy=True),
+            request,
+            tell.heard,
+            socket=socket,
+            complain=complain or nobody,
+            verbose=self.host._verbose,
+        )
+        tell.done(None)
+        return opened
 
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
         """How many bytes of two images differ. They are hashed where they lie."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from virtstore.agent import priority
@@ -18,6 +18,8 @@ from virtstore.transfer.sources import Source
 
 #: What there is to say of a source to who copies it.
 Warnings = tuple[str, ...]
+#: Raises `InUse` where somebody uses an image.
+Refusal = Callable[[Agent, Image], None]
 
 
 @contextmanager
@@ -45,7 +47,7 @@ def _opened(agent: Agent, place: Place, options: CopyOptions) -> Iterator[tuple[
             yield opened
         return
     told: list[str] = []
-    with _frozen_or_open(agent, place, options, told) as image:
+    with frozen_or_open(agent, place, options, told) as image:
         source = source_of(place, image, steady=not options.allow_in_use, raw=options.raw)
         yield source, tuple(told)
 
@@ -56,8 +58,11 @@ def check_archive(agent: Agent, source: Source) -> None:
         check(source, lambda done, total: agent.session.check())
 
 
-def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions, told: list[str]) -> Image:
-    """The image, or a snapshot of it; what there is to say of that is added to `told`."""
+def frozen_or_open(
+    agent: Agent, place: Place, options: CopyOptions, told: list[str], refuse: Refusal | None = None
+) -> Image:
+    """The image, or a snapshot of it; what there is to say of that is added to `told`. `refuse`
+    raises `InUse` where somebody uses the image, if not as a copy does."""
     if options.snapshot:
         agent.session.stage("snapshot")
         if options.quiesce:
@@ -68,7 +73,7 @@ def _frozen_or_open(agent: Agent, place: Place, options: CopyOptions, told: list
     image = place.store.open(place.name)
     if not options.allow_in_use:
         try:
-            _refuse_use(agent, image)
+            (refuse or _refuse_use)(agent, image)
         except BaseException:
             image.close()
             raise
