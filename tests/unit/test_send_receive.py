@@ -105,6 +105,27 @@ def test_an_image_arrives_as_it_was_sent(store: ArchivesHere, size: int, frames:
     assert outcome.written <= size
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_within_one_process_a_chunk_is_hashed_once_and_the_digest_is_the_images(
+    store: ArchivesHere, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(_: bytes) -> bytes:
+        raise AssertionError("a chunk was hashed where it was written")
+
+    monkeypatch.setattr("virtstore.transfer.writers.chunk_digest", twice)
+    contents, encoding = an_image(size, size), Encoding(frames=False, proven=True)
+    with stored(store, "x", contents) as image, store.draft("y", size) as draft:
+        sent = send(RawSource(image, size), encoding, None)
+        outcome = receive(sent, size, ImageTarget(draft, size, None))
+        assert draft.read_at(0, size + 1) == contents
+    assert outcome.digest == digest_of(contents)
+    with store.open("x") as image, store.archive("y.gz") as archive:
+        target = StreamTarget(archive, formats.STREAMS["gzip"], None)
+        outcome = receive(send(RawSource(image, size), encoding, None), size, target)
+        assert everything(open_source(archive)) == contents
+    assert outcome.digest == digest_of(contents)
+
+
 @pytest.mark.parametrize("form", formats.FORMATS)
 @pytest.mark.parametrize("size", [1, CHUNK, 2 * CHUNK + 77])
 def test_every_kind_of_archive_holds_the_image_that_was_sent(

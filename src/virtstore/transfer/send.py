@@ -6,7 +6,8 @@ chunk of which the target has a part only the blocks that differ.
 
 Between two hosts the target believes nothing, and decompresses and hashes each frame. Within one
 process the compressing end has the chunk at hand: it decompresses the frame and compares. That
-shows as much as a second digest, and is cheaper (`Proven`).
+shows as much as a second digest, and is cheaper (`Proven`). A chunk that goes as it is needs
+neither.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Encoding(msgspec.Struct, frozen=True):
 
     `frames`: as zstd frames of `level`, else raw, as between the two ends of a copy within one
     host. `adaptive`: the level may fall. `whole_frames`: each chunk is one frame, whatever the
-    target has of it and however badly it compresses. `proven`: each frame is checked by its maker,
-    for a target in this process (`Proven`). `bwlimit`: bytes of payload a second.
+    target has of it and however badly it compresses. `proven`: each chunk goes with its digest, and
+    a frame is checked by its maker, for a target in this process (`Proven`). `bwlimit`: bytes of
+    payload a second.
     """
 
     frames: bool = True
@@ -49,7 +51,7 @@ class Encoding(msgspec.Struct, frozen=True):
 
 
 class Proven(Data, frozen=True):
-    """A chunk whose frame was seen to hold the bytes that have this `digest`. It is no message of
+    """A chunk that has this `digest`: its frame was seen to hold those bytes. It is no message of
     the protocol: nothing that another host sent is taken for one."""
 
     digest: bytes = b""
@@ -132,7 +134,10 @@ def _tell(piece: Piece, packer: _Packer, target: Fingerprints | None) -> _Told:
         return _Told(Data(piece.offset, piece.length), piece.frame(), digest)
     payload, raw = packer.pack(contents)
     if packer.proven:
-        return _Told(_prove(piece.offset, payload, contents, digest), payload, digest)
+        if not raw:
+            _require_same(piece.offset, payload, contents)
+        proven = Proven(piece.offset, piece.length, raw, digest=digest)
+        return _Told(proven, payload, digest)
     return _Told(Data(piece.offset, piece.length, raw), payload, digest)
 
 
@@ -185,12 +190,10 @@ def _paced(told: Iterable[_Told], bwlimit: int | None) -> Iterator[_Told]:
             time.sleep(max(0, due - time.monotonic()))
 
 
-def _prove(offset: int, frame: bytes, contents: bytes, digest: bytes) -> Proven:
-    """The chunk as proven. `digest` is that of `contents`. Raises `Corrupt` if the frame does not
-    hold them."""
+def _require_same(offset: int, frame: bytes, contents: bytes) -> None:
+    """Raises `Corrupt` if the frame does not hold the contents."""
     if decompress_block(frame, len(contents)) != contents:
         raise Corrupt(
             f"what was compressed at byte {offset} does not decompress to the same; this host's"
             " memory or processor may be faulty"
         )
-    return Proven(offset, len(contents), digest=digest)

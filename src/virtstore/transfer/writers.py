@@ -52,7 +52,7 @@ class ImageTarget:
                 return self._patch(message, payload)
         contents = _contents(message, payload)
         self._draft.write_at(message.offset, contents)
-        return Taken(message.length, chunk_digest(contents), len(contents))
+        return Taken(message.length, _digest(message, contents), len(contents))
 
     def commit(self, taken: Taken) -> None:
         if taken.written:
@@ -178,7 +178,7 @@ class StreamTarget:
         if isinstance(message, Zero):
             return Taken(message.length)
         contents = _contents(message, payload)
-        return Taken(message.length, chunk_digest(contents), rest=contents)
+        return Taken(message.length, _digest(message, contents), rest=contents)
 
     def commit(self, taken: Taken) -> None:
         if taken.rest is not None:
@@ -200,6 +200,11 @@ def _known(existing: Fingerprints | None, offset: int) -> bytes:
     if not there:
         raise Corrupt("the source left out a chunk that was never compared")
     return there[:DIGEST_SIZE]
+
+
+def _digest(message: Data | Patch | Same, contents: bytes) -> bytes:
+    """The digest of a chunk's contents, computed unless this process computed it already."""
+    return message.digest if isinstance(message, Proven) else chunk_digest(contents)
 
 
 def _contents(message: Data | Patch | Same | Zero, payload: bytes) -> bytes:

@@ -188,7 +188,7 @@ def _prepare_stream(
 def local_encoding(wanted: Wanted, bwlimit: int | None = None) -> Encoding:
     """Within one host only what is kept compressed is compressed."""
     if wanted.archive != "zstd":
-        return Encoding(frames=False, bwlimit=bwlimit)
+        return Encoding(frames=False, proven=True, bwlimit=bwlimit)
     level = level_for(formats.by_name("zstd"), wanted.level)
     return Encoding(whole_frames=True, proven=True, level=level, bwlimit=bwlimit)
 
