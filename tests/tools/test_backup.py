@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 from tests.schemas import check
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 import virtstore
 
@@ -191,3 +192,54 @@ def test_in_python_each_result_tells_of_its_image(images: Path, backups: Path) -
             virtstore.backup(sources, here.image(f"{images}/nowhere"))
     assert {event.operation for event in seen} == {"backup"}
     assert {event.source for event in seen} >= {f"{images}/x.img"}
+
+
+def test_of_a_directory_the_images_are_backed_up_and_nothing_else(
+    images: Path, backups: Path
+) -> None:
+    for name in ("db.img", "web.img", "web-old.img"):
+        (images / name).write_bytes(os.urandom(MIB))
+    command("compress", images / "db.img", "--keep")
+    (images / "left.img.virtstore-partial").write_bytes(bytes(5000))
+    rows = backed_up(images, backups, "--exclude", "*-old*", "--exclude", "nothing")
+    assert [row["source"] for row in rows] == [f"{images}/{n}.img" for n in ("db", "web", "x")]
+    [row] = backed_up(images, images / "db.img", backups, "--include", "d*")
+    assert row["source"] == f"{images}/db.img"
+
+
+def test_a_directory_of_which_nothing_is_backed_up_is_a_failure(
+    images: Path, backups: Path
+) -> None:
+    rows = backed_up(images, images / "x.img", backups, "--include", "web*", status=3)
+    assert "leave none of them" in rows[0]["error"]["message"]
+    assert rows[1]["error"] is None
+    [row] = backed_up(backups, backups, status=3)
+    assert (row["source"], row["error"]["code"]) == (str(backups), "not-found")
+
+
+def test_what_an_interrupted_backup_left_takes_no_room_after_the_next(
+    images: Path, backups: Path
+) -> None:
+    own = backups / "x.2026-01-01T000000Z.img.zst.virtstore-partial"
+    another = backups / "y.2026-01-01T000000Z.img.zst.virtstore-partial"
+    for left in (own, another):
+        left.write_bytes(bytes(5000))
+    backed_up(images / "x.img", backups, "-n")
+    assert own.exists()
+    backed_up(images / "x.img", backups)
+    assert not own.exists()
+    assert another.exists()
+
+
+def test_a_backup_that_another_run_is_making_is_left_alone(images: Path, backups: Path) -> None:
+    (images / "x.img").write_bytes(os.urandom(8 * MIB))
+    slow = ["backup", "-q", str(images / "x.img"), str(backups), "--bwlimit", "50K"]
+    argv = ["env", "--default-signal=INT", sys.executable, "-c", COMMAND, *slow]
+    with subprocess.Popen(argv) as running:
+        until(lambda: [*backups.glob("*-partial")], "the backup to begin")
+        backed_up(images / "x.img", backups)
+        assert [*backups.glob("*-partial")]
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        assert running.wait(PATIENCE) == 130
+    command("verify", *backups.glob("*.zst"))

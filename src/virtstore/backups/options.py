@@ -25,6 +25,12 @@ class BackupKeywords(TypedDict, total=False):
     agent has to run in the guest; --quiesce=try does without where none answers, and says so."""
     verify: bool
     "Read each backup through once it is made, and check every block."
+    include: tuple[str, ...]
+    """Of a directory or volume group: only images whose names fit such a pattern ('web*', with *, ?
+    and [] as the shell has them). May be given more than once."""
+    exclude: tuple[str, ...]
+    """Of a directory or volume group: no image whose name fits such a pattern. May be given more
+    than once."""
     bwlimit: Rate | None
     "What to move at the most in a second for each image (500K, 10M, 10M/s); 0 is no limit."
     nice: bool
@@ -38,6 +44,8 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
     live: bool = False
     quiesce: Quiesce = False
     verify: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     bwlimit: Rate | None = None
     nice: bool = False
 

@@ -1,4 +1,5 @@
-"""What the backups of an image are called: like the image, without the suffix of its format.
+"""Which images of a directory or volume group are backed up, and what their backups are called:
+like the image, without the suffix of its format.
 
 Images of several hosts can have one name. Each has a series of its own all the same: the first
 that comes to a directory has the name, the second the name with its host, the third, of that host
@@ -7,9 +8,11 @@ too, its whole path with its host.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Final
 
+from virtstore.model import Entry, ImageInfo
 from virtstore.names import KINDS, OPENED, without_archive_suffix
 
 #: What the name of an image loses, besides the suffix of an archive.
@@ -32,3 +35,29 @@ def series_names(path: str, host: str) -> Iterator[str]:
     yield name
     yield f"{name}@{host}"
     yield f"{image_name(path.strip('/').replace('/', '-'))}@{host}"
+
+
+def chosen(
+    listed: Iterable[Entry | ImageInfo], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[str]:
+    """The paths of what is backed up of a long listing: images whose names fit a pattern of
+    `include`, if there is any, and none of `exclude`. Snapshots, partial images and archives are
+    left out, and subdirectories with all that is in them."""
+    return [
+        entry.path
+        for entry in listed
+        if isinstance(entry, ImageInfo)
+        and _is_an_image(entry)
+        and (not include or _fits(entry, include))
+        and not _fits(entry, exclude)
+    ]
+
+
+def _is_an_image(info: ImageInfo) -> bool:
+    snapshot = info.snapshot_of is not None or info.type.endswith("-snapshot")
+    return info.state == "complete" and info.compression is None and not snapshot
+
+
+def _fits(info: ImageInfo, patterns: Sequence[str]) -> bool:
+    name = info.path.rpartition("/")[2]
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -63,7 +63,8 @@ def backup(
     Parameters
     ----------
     source
-        An image.
+        An image, or a directory or volume group with all of its images. Snapshots, partial images
+        and archives in there are left out, and so are subdirectories.
     target_dir
         The directory for the backups, which is there.
     more
@@ -77,6 +78,7 @@ def backup(
     Examples
     --------
     virtstore backup a:/dev/vg0/web b:/srv/backups
+    virtstore backup a:/dev/vg0 a:/srv/images b:/srv/backups --exclude '*.iso' --exclude 'swap*'
     virtstore backup a:/dev/vg0/web a:/var/lib/libvirt/images/db.qcow2 b:/srv/backups -j 2 --verify
     virtstore backup --job nightly
     """

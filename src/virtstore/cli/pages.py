@@ -21,6 +21,8 @@ _VALUES: Final = {
     "--bundle": "PATH",
     "--bwlimit": "RATE",
     "--directory": "PATH[:ACCESS]",
+    "--exclude": "PATTERN",
+    "--include": "PATTERN",
     "--job": "NAME",
     "--key": "FILE",
     "--max-age": "AGE",

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, Unpack
 
 import msgspec
 
-from virtstore.backups.names import backup_name, parse
+from virtstore.backups.names import backup_name
 from virtstore.backups.options import BackupKeywords, BackupOptions
-from virtstore.backups.sources import series_names
+from virtstore.backups.series import Backup, BackupSeries, found_in
+from virtstore.backups.sources import chosen, series_names
 from virtstore.client.api import Copied, Host, Image
 from virtstore.client.one_moment import Moments, is_about
 from virtstore.copy_options import CopyKeywords
 from virtstore.errors import Error, Exists, InUse, NotFound, Unsupported
 from virtstore.location import canonical
-from virtstore.model import BackedUp, Entry, Failed, ImageInfo
+from virtstore.model import BackedUp, Failed
 from virtstore.progress import Progress, ProgressCallback
 
 #: How often another name is tried where the one of a second is taken.
@@ -55,14 +57,6 @@ class Planned(NamedTuple):
     error: Error | None = None
 
 
-class _Existing(NamedTuple):
-    """A backup that there is, or what an interrupted run left of one."""
-
-    made: datetime
-    path: str
-    whole: bool
-
-
 class Run:
     """One run of backups into a directory. `make` may be called from several threads."""
 
@@ -71,7 +65,7 @@ class Run:
         self._options = options
         self._dry_run = dry_run
         self._moments = Moments(options)
-        self._there: dict[str, list[_Existing]] = {}
+        self._there: dict[str, BackupSeries] = {}
         self._planned: set[Image] = set()
         self._taken: set[str] = set()
 
@@ -80,7 +74,7 @@ class Run:
         holds no archives."""
         host, path = self._directory.host, self._directory.path
         try:
-            entries = host.list(path)
+            entries = host.list(path, long=True)
         except NotFound as error:
             error.message += "; backups go into a directory that is there"
             raise
@@ -88,16 +82,32 @@ class Run:
             raise Unsupported(
                 "it is no directory, and backups go into one", host=host.name, path=path
             )
-        self._there = _by_series(entries)
+        there = found_in(path, host.name, entries, datetime.now(UTC))
+        self._there = {series.name: series for series in there.series}
 
     def plan(self, source: Image) -> list[Planned]:
         """What is to be backed up of a source: what no other has named, each in a series of its
         own."""
-        image = replace(source, path=canonical(source.path))
-        if image in self._planned:
-            return []
-        self._planned.add(image)
-        return [self._named(image)]
+        source = replace(source, path=canonical(source.path))
+        try:
+            images = self._images_of(source)
+        except Error as error:
+            return [Planned(source, error=error)]
+        new = [image for image in images if image not in self._planned]
+        self._planned.update(new)
+        return [self._named(image) for image in new]
+
+    def _images_of(self, source: Image) -> list[Image]:
+        """The source itself, or what is to be backed up of a directory or volume group. Raises
+        `NotFound`, also where that is nothing."""
+        host, wish = source.host, self._options
+        if any(canonical(entry.path) == source.path for entry in host.list(source.path)):
+            return [source]
+        listed = host.list(source.path, long=True)
+        if found := chosen(listed, wish.include, wish.exclude):
+            return [host.image(path) for path in found]
+        why = "--include and --exclude leave none of them" if chosen(listed) else "there is none"
+        raise NotFound(f"no image of it is backed up: {why}", host=host.name, path=source.path)
 
     def _named(self, image: Image) -> Planned:
         for series in series_names(image.path, _word_for(image.host)):
@@ -127,6 +137,7 @@ class Run:
 
         if planned.error:
             raise planned.error
+        self._remove_leftovers(planned.series)
         making.copied = self._moments.copy(planned.source, copy)
         if self._options.verify and not self._dry_run:
             making.copied.verify(progress=progress)
@@ -151,8 +162,22 @@ class Run:
                 _wait_for_the_next_second()
         raise AssertionError("the last try returns or raises")
 
+    def _remove_leftovers(self, series: str) -> None:
+        """Remove what interrupted backups of an image left, for which the room may be needed. A
+        next one has another name, so nothing goes on with them. What another run is writing its
+        host leaves alone; what may not be removed stays, too."""
+        if self._dry_run:
+            return
+        for left in self._existing(series):
+            if not left.whole:
+                with suppress(Error):
+                    self._directory.host.clean(left.path)
+
+    def _existing(self, series: str) -> tuple[Backup, ...]:
+        return self._there[series].backups if series in self._there else ()
+
     def _free_target(self, series: str) -> Image:
-        there = {existing.made for existing in self._there.get(series, ())}
+        there = {existing.made for existing in self._existing(series)}
         while (name := backup_name(series, datetime.now(UTC))).made in there:
             _wait_for_the_next_second()
         return self._directory.host.image(f"{self._directory.path.rstrip('/')}/{name}")
@@ -179,16 +204,6 @@ class _Making:
             error=Failed(error.code, error.message, error.host, error.path) if error else None,
             warnings=copied.warnings if copied else (),
         )
-
-
-def _by_series(entries: Iterable[Entry | ImageInfo]) -> dict[str, list[_Existing]]:
-    """The backups among the entries of a directory, by the image that they are of."""
-    found: dict[str, list[_Existing]] = {}
-    for entry in entries:
-        if entry.type == "file" and (name := parse(entry.path)):
-            existing = _Existing(name.made, entry.path, entry.state == "complete")
-            found.setdefault(name.name, []).append(existing)
-    return found
 
 
 def _word_for(host: Host) -> str:

@@ -23,6 +23,10 @@ _NOT_THIS_WAY: Final = ("unsupported", "denied", "not-found", "no-space", "in-us
 _Copy = Callable[[CopyKeywords], Copied]
 
 
+class _Written(InUse):
+    """Somebody writes to an image that was to be copied as it is."""
+
+
 class Moments:
     """The moments of a run of backups. Its methods may be called from several threads."""
 
@@ -39,19 +43,18 @@ class Moments:
         info = source.info()
         try:
             return self._first_that_goes(source, info, copy)
-        except InUse as error:
-            if not is_about(error, source):
-                raise
+        except _Written as error:
             if info.in_use:
                 raise self._refusal(error, info) from None
         info = source.info()  # somebody came meanwhile
         try:
             return self._first_that_goes(source, info, copy)
-        except InUse as error:
-            raise self._refusal(error, info) if is_about(error, source) else error from None
+        except _Written as error:
+            raise self._refusal(error, info) from None
 
     def _first_that_goes(self, source: Image, info: ImageInfo, copy: _Copy) -> Copied:
         failed: Error | None = None
+        last: Way = "unused"
         for way in self._ways(source.host, info):
             try:
                 with self._alone(source.host, info, way):
@@ -60,8 +63,11 @@ class Moments:
                 if error.code not in _NOT_THIS_WAY or not is_about(error, source):
                     raise
                 # That somebody uses it was known: why there is no other way to its moment was not.
-                failed = error if way != "unused" or not failed else failed
+                if way != "unused" or failed is None:
+                    failed, last = error, way
         assert failed
+        if last == "unused" and isinstance(failed, InUse):
+            raise _Written(failed.message, host=failed.host, path=failed.path)
         raise failed
 
     def _ways(self, host: Host, info: ImageInfo) -> tuple[Way, ...]:
@@ -99,7 +105,7 @@ class Moments:
             options["quiesce"] = wish.quiesce
         return options
 
-    def _refusal(self, error: InUse, info: ImageInfo) -> InUse:
+    def _refusal(self, error: _Written, info: ImageInfo) -> InUse:
         """What `backup` says of an image that somebody writes to, in its own words: the options
         that the agent names are those of `copy`."""
         who = ", ".join(f"{use.by}: {use.detail}" for use in info.in_use)
