@@ -269,7 +269,8 @@ class BackedUp(msgspec.Struct, frozen=True):
     """What the backup of one image led to. `target`: the backup; null where it was not begun.
     `size`: image bytes. `transferred`: bytes over the wire. `base`: the backup that it has the
     unchanged chunks from. `error`: why there is no backup, or what was to follow failed; null where
-    all went well. `warnings`: what the backup is not, such as quiesced."""
+    all went well. `pruned`: the older backups that were removed, as no rule keeps them. `warnings`:
+    what the backup is not, such as quiesced."""
 
     source: str
     target: str | None = None
@@ -278,6 +279,7 @@ class BackedUp(msgspec.Struct, frozen=True):
     base: str | None = None
     seconds: float = 0.0
     error: Failed | None = None
+    pruned: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -243,3 +243,59 @@ def test_a_backup_that_another_run_is_making_is_left_alone(images: Path, backups
         running.send_signal(signal.SIGINT)
         assert running.wait(PATIENCE) == 130
     command("verify", *backups.glob("*.zst"))
+
+
+def old(backups: Path, *days: int) -> list[Path]:
+    """Backups of x of these days, made of one that is there."""
+    [newest] = backups.glob("x.*.zst")
+    made = [backups / f"x.2026-01-{day:02}T020000Z.img.zst" for day in days]
+    for each in made:
+        each.write_bytes(newest.read_bytes())
+    return made
+
+
+def test_once_there_is_a_new_one_older_ones_go_that_no_rule_keeps(
+    images: Path, backups: Path
+) -> None:
+    backed_up(images / "x.img", backups)
+    made = old(backups, 1, 2, 3, 4)
+    other = backups / "y.2026-01-01T020000Z.img.zst"
+    other.write_bytes(made[0].read_bytes())
+    shown = command("backup", images / "x.img", backups, "-n", "--keep-last", "3").stdout
+    assert "would remove 3 older backups" in shown
+    [row] = backed_up(images / "x.img", backups, "--keep-last", "3")
+    assert sorted(row["pruned"]) == [*map(str, made[:3])]
+    assert other.exists()
+    assert len([*backups.glob("x.*")]) == 3
+    [row] = backed_up(images / "x.img", backups, "--keep-daily", "9")
+    assert "pruned" in row  # of today the newest stays only
+    assert made[3].exists()
+
+
+def test_of_an_image_whose_backup_failed_nothing_goes(images: Path, backups: Path) -> None:
+    backed_up(images / "x.img", backups)
+    made = old(backups, 1, 2, 3, 4)
+    with used(images / "x.img"):
+        backed_up(images / "x.img", backups, "--keep-last", "1", status=6)
+    (images / "x.img").unlink()
+    backed_up(images / "x.img", backups, "--keep-last", "1", status=3)
+    assert all(path.exists() for path in made)
+
+
+@pytest.mark.parametrize("words", [["--keep-last", "0"], ["--keep-daily", "-1"]])
+def test_rules_that_keep_nothing_are_refused(images: Path, backups: Path, words: list[str]) -> None:
+    command("backup", images / "x.img", backups, *words, status=2)
+    assert not [*backups.iterdir()]
+
+
+def test_where_nothing_may_be_removed_rules_are_refused_before_anything_is_copied(
+    images: Path, backups: Path
+) -> None:
+    config = images.with_name("config.toml")
+    config.write_text(
+        config.read_text() + f'[[directory]]\npath = "{backups}"\naccess = "append"\n'
+    )
+    done = command("backup", images / "x.img", backups, "--keep-last", "1", "--json", status=5)
+    assert "virtstore prune" in json.loads(done.stdout)["error"]["message"]
+    assert not [*backups.iterdir()]
+    backed_up(images / "x.img", backups)

@@ -41,7 +41,7 @@ def test_what_is_always_printed_is_required() -> None:
     assert isinstance(info, dict)
     facts = info["ImageInfo"]
     assert set(facts["properties"]) - set(facts["required"]) == {"warnings"}
-    assert {"warnings", "lacks", "moved", "places", "unmanaged"} == set(NOT_WHERE_EMPTY)
+    assert {"warnings", "lacks", "moved", "places", "unmanaged", "pruned"} == set(NOT_WHERE_EMPTY)
     assert facts["properties"]["modified"] == {"type": ["string", "null"], "format": "date-time"}
     assert "lvm-thin" in facts["properties"]["type"]["examples"]
 

@@ -13,13 +13,15 @@ from virtstore.backups import job_file
 from virtstore.backups.hooks import Outcome
 from virtstore.backups.job_file import Job
 from virtstore.backups.options import BackupKeywords, BackupOptions
+from virtstore.backups.retention import Keep
 from virtstore.cli import by_job
+from virtstore.cli.keep_options import NO_RULES, KeepOptions
 from virtstore.cli.options import FLAGS, NICE, Changing, Jobs, image_at, located
 from virtstore.cli.render import json_text, lines_text, print_error
 from virtstore.cli.several import Sessions, on_hosts, refuse_jobs, sessions
 from virtstore.client.api import Host
 from virtstore.client.backing_up import Planned, Run
-from virtstore.errors import Error, Unsupported, UsageError, from_code
+from virtstore.errors import Error, UsageError, from_code
 from virtstore.location import Location
 from virtstore.model import BackedUp, Failed
 from virtstore.progress import ProgressCallback
@@ -37,6 +39,7 @@ class Wanted(NamedTuple):
     directory: Location
     how: BackupOptions
     jobs: int | None = None
+    keep: Keep | None = None
 
 
 def backup(
@@ -45,6 +48,7 @@ def backup(
     /,
     *more: str,
     how: Annotated[BackupKeywords, FLAGS] = _NONE,
+    keep: KeepOptions = NO_RULES,
     jobs: Jobs = None,
     job: str | None = None,
     options: Changing = _DEFAULTS,
@@ -57,7 +61,13 @@ def backup(
 
     An image that nobody uses is copied as it is. Otherwise its place makes a snapshot (LVM, XFS,
     Btrfs), or the libvirt domain that runs on it shows the disk of that moment; where neither can
-    be, that image is refused. One that fails does not stop the others: the exit status is the
+    be, that image is refused.
+
+    With --keep-… the older backups of an image that no such rule keeps are removed once its new one
+    is whole; 'virtstore prune' tells what each rule keeps. What an interrupted backup of the image
+    left is removed before it begins, where this connection may.
+
+    One that fails does not stop the others: the exit status is the
     highest of all.
 
     Parameters
@@ -77,15 +87,14 @@ def backup(
 
     Examples
     --------
-    virtstore backup a:/dev/vg0/web b:/srv/backups
-    virtstore backup a:/dev/vg0 a:/srv/images b:/srv/backups --exclude '*.iso' --exclude 'swap*'
-    virtstore backup a:/dev/vg0/web a:/var/lib/libvirt/images/db.qcow2 b:/srv/backups -j 2 --verify
+    virtstore backup a:/dev/vg0/web a:/srv/images/db.qcow2 b:/srv/backups -j 2 --keep-daily 14
+    virtstore backup a:/dev/vg0 b:/srv/backups --exclude 'swap*' --verify
     virtstore backup --job nightly
     """
     refuse_jobs(jobs)
     texts = [text for text in (source, target_dir, *more) if text is not None]
     if job is not None:
-        if texts or how or jobs:
+        if texts or how or jobs or keep.rules():
             raise UsageError(f"--job {job}: its file says all that is done; leave the rest out")
         return _by_job(job_file.read(job), options)
     if len(texts) < 2:
@@ -95,7 +104,8 @@ def backup(
             " tells more)"
         )
     *sources, directory = [located(text) for text in texts]
-    return _outcome(Wanted(sources, directory, BackupOptions(**how), jobs), options).status
+    wanted = Wanted(sources, directory, BackupOptions(**how), jobs, keep.rules())
+    return _outcome(wanted, options).status
 
 
 def _by_job(job: Job, options: Changing) -> int:
@@ -110,20 +120,18 @@ def _wanted(job: Job) -> Wanted:
     said = job.said
     if not said.sources:
         raise UsageError(f'the job in {job.file} has no sources; write: sources = ["HOST:/path"]')
-    if said.include or said.exclude or said.keep.rules:
-        raise Unsupported(
-            f"the job in {job.file} has include, exclude or [keep], which this version does not act"
-            " on yet; leave them out"
-        )
     how = BackupOptions(
         no_snapshot=not said.snapshot,
         live=said.live,
         quiesce=said.quiesce,
         verify=said.verify,
+        include=said.include,
+        exclude=said.exclude,
         bwlimit=said.bwlimit,
         nice=said.nice,
     )
-    return Wanted([*map(located, said.sources)], located(said.target), how, said.jobs)
+    sources = [*map(located, said.sources)]
+    return Wanted(sources, located(said.target), how, said.jobs, said.keep.rules)
 
 
 def _outcome(wanted: Wanted, options: Changing) -> Outcome:
@@ -134,7 +142,8 @@ def _outcome(wanted: Wanted, options: Changing) -> Outcome:
     directory = wanted.directory
     with sessions(options) as hosts:
         hosts.log_in((directory, *wanted.sources))
-        run = Run(image_at(hosts(directory), directory), wanted.how, dry_run=options.dry_run)
+        where = image_at(hosts(directory), directory)
+        run = Run(where, wanted.how, wanted.keep, dry_run=options.dry_run)
         run.begin()
         planned = _planned(run, hosts, wanted.sources)
         made = _all_made(run, planned, hosts, wanted.jobs, options)
@@ -206,6 +215,9 @@ def _text(done: BackedUp, *, dry_run: bool) -> str:
     else:
         moved = f", {format_size(done.transferred)} moved" if done.transferred else ""
         line = f"{target}  {size} in {done.seconds:.1f} s{moved}{based}"
+    if gone := len(done.pruned):
+        would = "; would remove" if dry_run else "; removed"
+        line += f"{would} {gone} older {'backup' if gone == 1 else 'backups'}"
     return lines_text([line], done.warnings)
 
 

@@ -30,7 +30,7 @@ from virtstore.text import json_printable, printable
 from virtstore.units import format_size
 
 #: Keys that there are only where they say something.
-NOT_WHERE_EMPTY = ("warnings", "lacks", "moved", "places", "unmanaged")
+NOT_WHERE_EMPTY = ("warnings", "pruned", "lacks", "moved", "places", "unmanaged")
 
 
 def print_json(value: object) -> None:
@@ -39,8 +39,8 @@ def print_json(value: object) -> None:
 
 
 def json_text(value: object) -> str:
-    """One JSON document, its keys the fields of our values; what may be lacking, what was moved,
-    `places`, `unmanaged` and `warnings`, only where there are any."""
+    """One JSON document, its keys the fields of our values; what may be lacking, what was moved or
+    pruned, `places`, `unmanaged` and `warnings`, only where there are any."""
     whole = _without_what_is_empty(msgspec.to_builtins(value))
     return json_printable(json.dumps(whole, indent=2, ensure_ascii=False))
 

@@ -16,15 +16,17 @@ from typing import Final, NamedTuple, Unpack
 
 import msgspec
 
-from virtstore.backups.names import backup_name
+from virtstore.backups.names import backup_name, parse
 from virtstore.backups.options import BackupKeywords, BackupOptions
+from virtstore.backups.retention import Keep, decide
 from virtstore.backups.series import Backup, BackupSeries, found_in
 from virtstore.backups.sources import chosen, series_names
 from virtstore.client.api import Copied, Host, Image
 from virtstore.client.one_moment import Moments, is_about
+from virtstore.client.pruning import Work, carry_out
 from virtstore.copy_options import CopyKeywords
-from virtstore.errors import Error, Exists, InUse, NotFound, Unsupported
-from virtstore.location import canonical
+from virtstore.errors import Denied, Error, Exists, InUse, NotFound, Unsupported
+from virtstore.location import canonical, within
 from virtstore.model import BackedUp, Failed
 from virtstore.progress import Progress, ProgressCallback
 
@@ -36,14 +38,16 @@ def backup(
     sources: Sequence[Image],
     directory: Image,
     *,
+    keep: Keep | None = None,
     dry_run: bool = False,
     progress: ProgressCallback | None = None,
     **options: Unpack[BackupKeywords],
 ) -> list[BackedUp]:
     """Back up images, each as it is at one moment, to archives in a `directory` that is there. What
-    each of the `options` means is said in `BackupKeywords`. One that fails does not stop the
+    each of the `options` means is said in `BackupKeywords`. `keep`: once there is a new backup of
+    an image, remove the older ones that these rules do not keep. One that fails does not stop the
     others: why it failed is the `error` of its result. Raises what is wrong with the directory."""
-    run = Run(directory, BackupOptions(**options), dry_run=dry_run)
+    run = Run(directory, BackupOptions(**options), keep, dry_run=dry_run)
     run.begin()
     planned = [each for source in sources for each in run.plan(source)]
     return [run.make(each, progress) for each in planned]
@@ -60,9 +64,17 @@ class Planned(NamedTuple):
 class Run:
     """One run of backups into a directory. `make` may be called from several threads."""
 
-    def __init__(self, directory: Image, options: BackupOptions, *, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Image,
+        options: BackupOptions,
+        keep: Keep | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> None:
         self._directory = replace(directory, path=canonical(directory.path))
         self._options = options
+        self._keep = keep
         self._dry_run = dry_run
         self._moments = Moments(options)
         self._there: dict[str, BackupSeries] = {}
@@ -70,8 +82,8 @@ class Run:
         self._taken: set[str] = set()
 
     def begin(self) -> None:
-        """See what is in the directory. Raises `NotFound`, `Denied`, and `Unsupported` for what
-        holds no archives."""
+        """See what is in the directory. Raises `NotFound`, `Unsupported` for what is no directory,
+        and `Denied`, also where older backups are to be removed and may not be."""
         host, path = self._directory.host, self._directory.path
         try:
             entries = host.list(path, long=True)
@@ -82,6 +94,8 @@ class Run:
             raise Unsupported(
                 "it is no directory, and backups go into one", host=host.name, path=path
             )
+        if self._keep:
+            _require_write(host, path)
         there = found_in(path, host.name, entries, datetime.now(UTC))
         self._there = {series.name: series for series in there.series}
 
@@ -141,6 +155,8 @@ class Run:
         making.copied = self._moments.copy(planned.source, copy)
         if self._options.verify and not self._dry_run:
             making.copied.verify(progress=progress)
+        if self._keep:
+            making.pruned = self._prune(planned.series, making.copied, self._keep)
 
     def _copy(
         self,
@@ -173,6 +189,19 @@ class Run:
                 with suppress(Error):
                     self._directory.host.clean(left.path)
 
+    def _prune(self, series: str, copied: Copied, keep: Keep) -> tuple[str, ...]:
+        """Remove what the rules do not keep of an image of which there is a new backup. Returns
+        the paths of what is gone, or would be."""
+        name = parse(copied.path)
+        assert name
+        new = Backup(copied.path, name.made, copied.size, 0, whole=True)
+        now = datetime.now(UTC)
+        decisions = decide((new, *self._existing(series)), keep, now)
+        if self._dry_run:  # the new one, which is to be there, is not
+            return tuple(each.backup.path for each in decisions if not each.reasons)
+        done = carry_out(_removing_from(self._directory.host, now), decisions)
+        return tuple(each.path for each in done if each.removed)
+
     def _existing(self, series: str) -> tuple[Backup, ...]:
         return self._there[series].backups if series in self._there else ()
 
@@ -191,6 +220,7 @@ class _Making:
         self._began = time.monotonic()
         self.target: Image | None = None
         self.copied: Copied | None = None
+        self.pruned: tuple[str, ...] = ()
         self.error: Error | None = None
 
     def result(self) -> BackedUp:
@@ -202,8 +232,31 @@ class _Making:
             copied.transferred if copied else 0,
             seconds=round(time.monotonic() - self._began, 3),
             error=Failed(error.code, error.message, error.host, error.path) if error else None,
+            pruned=self.pruned,
             warnings=copied.warnings if copied else (),
         )
+
+
+def _require_write(host: Host, path: str) -> None:
+    """Raises `Denied` where a session may not remove what is in a directory."""
+    around = [root for root in host.storage_info().roots if within(path, root.path)]
+    if around and max(around, key=lambda root: len(root.path)).access != "write":
+        raise Denied(
+            'this connection may not remove backups, which needs "write": leave --keep-… out, and'
+            " let a timer on that host run 'virtstore prune'",
+            host=host.name,
+            path=path,
+        )
+
+
+def _removing_from(host: Host, now: datetime) -> Work:
+    return Work(
+        look=lambda path: host.list(path, long=True),
+        remove=lambda path: host.image(path).delete(),
+        told=lambda done, total: None,
+        now=now,
+        dry_run=False,
+    )
 
 
 def _word_for(host: Host) -> str:

@@ -48,7 +48,7 @@ def prune(found: Backups, keep: Keep, work: Work) -> Pruned:
     total = sum(_to_be_freed(decisions) for _, decisions in decided)
     series, done = [], 0
     for name, decisions in decided:
-        series.append(PrunedSeries(name, _pruned(work, decisions)))
+        series.append(PrunedSeries(name, carry_out(work, decisions)))
         done += _to_be_freed(decisions)
         work.told(done, total)
     gone = [each for one in series for each in one.backups if each.removed]
@@ -61,8 +61,8 @@ def _to_be_freed(decisions: Iterable[Decision]) -> int:
     return sum(each.backup.allocated for each in decisions if not each.reasons)
 
 
-def _pruned(work: Work, decisions: Sequence[Decision]) -> tuple[PrunedBackup, ...]:
-    """Remove what is to go of one image's, the oldest first."""
+def carry_out(work: Work, decisions: Sequence[Decision]) -> tuple[PrunedBackup, ...]:
+    """Remove what is to go of one image, the oldest first."""
     if not all(each.reasons for each in decisions):
         _check_newest(work, decisions)
     done = [_dealt_with(work, each) for each in reversed(decisions)]
