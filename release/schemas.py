@@ -132,11 +132,11 @@ def _of_command(command: str, answer: Answer) -> Schema:
 
 
 def _takes_several(command: str) -> bool:
-    """Whether a command takes several locations. Its answer is a list then."""
+    """Whether a command takes several locations (`*more`). Its answer is a list then."""
     module, _, name = COMMANDS[command].function.partition(":")
     function = getattr(import_module(f"virtstore.cli.{module}"), name)
     parameters = inspect.signature(function).parameters.values()
-    return any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    return any(each.kind is each.VAR_POSITIONAL and each.name == "more" for each in parameters)
 
 
 def _list_of(kinds: list[Schema]) -> Schema:

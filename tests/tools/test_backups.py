@@ -176,6 +176,15 @@ def test_each_image_keeps_backups_of_its_own(images: Path, nights: list[Path]) -
     assert names(images / "b") == sorted(path.name for path in [nights[0], *others])
 
 
+def test_only_the_images_that_are_named_are_pruned(images: Path, nights: list[Path]) -> None:
+    others = [backup(images, "db", days) for days in range(3)]
+    done = virtstore("prune", images / "b", "db", "wbe", "--keep-last", 1, status=3)
+    assert "there is no backup of 'wbe'" in done.stderr
+    assert len(names(images / "b")) == 13
+    virtstore("prune", images / "b", "db", "--keep-last", 1)
+    assert names(images / "b") == sorted(path.name for path in [*nights, others[0]])
+
+
 def test_a_backup_that_is_being_read_stays_and_the_others_go(
     images: Path, nights: list[Path]
 ) -> None:

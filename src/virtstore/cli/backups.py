@@ -87,7 +87,7 @@ def _report_late(found: Backups, now: datetime) -> int:
 def prune(
     directory: str,
     /,
-    *,
+    *image: str,
     keep: KeepOptions = NO_RULES,
     exact: Annotated[bool, Parameter(name="--bytes", negative=())] = False,
     options: Changing = _CHANGING,
@@ -106,6 +106,8 @@ def prune(
     ----------
     directory
         The directory of the backups.
+    image
+        Only backups of these images, by the names that 'virtstore backups' has for them.
     exact
         Exact numbers of bytes instead of units.
 
@@ -113,14 +115,16 @@ def prune(
     --------
     virtstore prune b:/mnt/backups --keep-daily 7 --keep-weekly 4 --dry-run
     virtstore prune b:/mnt/backups --keep-daily 7 --keep-weekly 4 --keep-monthly 12
-    virtstore prune b:/mnt/backups --keep-last 3
+    virtstore prune b:/mnt/backups web db --keep-last 3
     """
     rules = keep.rules()
     if rules is None:
         raise UsageError("say what is to stay, such as --keep-daily 7 --keep-weekly 4")
     at = located(directory)
     with open_at(at, options) as host, meter(options) as progress:
-        done = host.prune(at.path or "", rules, dry_run=options.dry_run, progress=progress)
+        done = host.prune(
+            at.path or "", rules, images=image, dry_run=options.dry_run, progress=progress
+        )
     if options.json:
         print_json(done)
     elif not done.series:

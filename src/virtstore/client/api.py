@@ -208,11 +208,13 @@ class Host:
         directory: str,
         keep: Keep,
         *,
+        images: Sequence[str] = (),
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Pruned:
-        """Remove the backups in a directory that no rule keeps. What is not whole, dated in the
-        future, in use or foreign stays. Raises `Denied` where the session may not remove any, and
+        """Remove the backups in a directory that no rule keeps: those of some `images`, by their
+        names there, or all. What is not whole, dated in the future, in use or foreign stays. Raises
+        `NotFound` for an image without backups, `Denied` where the session may not remove any, and
         `Unsafe` where somebody else removes backups there at the same time."""
         from virtstore.client import pruning
 
@@ -225,7 +227,8 @@ class Host:
             now=now,
             dry_run=dry_run,
         )
-        done = pruning.prune(self._backups(directory, tell), keep, work)
+        found = pruning.only(self._backups(directory, tell), images)
+        done = pruning.prune(found, keep, work)
         tell.done(None)
         return done
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from virtstore.backups.retention import (
     Decision,
     Keep,
@@ -40,6 +42,17 @@ class Work(NamedTuple):
     told: Callable[[int, int], None]
     now: datetime
     dry_run: bool
+
+
+def only(found: Backups, images: Sequence[str]) -> Backups:
+    """The backups of these images; without any, all. Raises `NotFound` for one that has none."""
+    known = {each.name for each in found.series}
+    for name in images:
+        if name not in known:
+            told = f"there is no backup of {name!r}; 'virtstore backups' shows what there is"
+            raise NotFound(told, host=found.host, path=found.path)
+    series = (each for each in found.series if not images or each.name in images)
+    return replace(found, series=tuple(series))
 
 
 def prune(found: Backups, keep: Keep, work: Work) -> Pruned:
