@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -32,6 +33,10 @@ def kept(decisions: list[Decision]) -> dict[str, tuple[str, ...]]:
     return {f"{d.backup.made:%Y-%m-%dT%H:%M}": d.reasons for d in decisions if d.reasons}
 
 
+def keep_of(counts: dict[str, int], within: str | None = None) -> Keep:
+    return msgspec.convert({**counts, "within": within}, Keep)
+
+
 MOMENTS = st.one_of(
     st.datetimes(datetime(2026, 11, 1), datetime(2026, 11, 30)),
     st.datetimes(datetime(2023, 12, 25), datetime(2027, 1, 5)),
@@ -45,36 +50,39 @@ BACKUPS = st.lists(
 COUNTS = st.fixed_dictionaries({rule: st.integers(0, 12) for rule in RULES}).filter(
     lambda counts: any(counts.values())
 )
+WITHIN = st.one_of(st.none(), st.integers(1, 2000).map(lambda hours: f"{hours}h"))
+KEEPS = st.one_of(
+    st.builds(keep_of, COUNTS, WITHIN),
+    WITHIN.filter(bool).map(lambda within: Keep(within=within)),
+)
 NIGHTS = [backup(NOW.replace(hour=2) - timedelta(days=days)) for days in range(900)]
 
 
-@given(BACKUPS, COUNTS)
-@example(NIGHTS, dict.fromkeys(RULES, 3))
-def test_the_newest_whole_backup_always_stays(
-    backups: list[Backup], counts: dict[str, int]
-) -> None:
+@given(BACKUPS, KEEPS)
+@example(NIGHTS, Keep(hourly=1))
+def test_the_newest_whole_backup_always_stays(backups: list[Backup], keep: Keep) -> None:
     whole = [each for each in backups if each.whole and each.made <= NOW + CLOCKS_APART]
-    stay = {d.backup for d in decide(backups, Keep(**counts), NOW) if d.reasons}
+    stay = {d.backup for d in decide(backups, keep, NOW) if d.reasons}
     assert not whole or max(whole, key=lambda each: each.made) in stay
 
 
-@given(BACKUPS, COUNTS)
+@given(BACKUPS, KEEPS)
 def test_what_is_not_whole_or_dated_in_the_future_stays_and_counts_for_nothing(
-    backups: list[Backup], counts: dict[str, int]
+    backups: list[Backup], keep: Keep
 ) -> None:
     others = [b for b in backups if not b.whole or b.made > NOW + CLOCKS_APART]
-    decisions = decide(backups, Keep(**counts), NOW)
+    decisions = decide(backups, keep, NOW)
     assert all(d.reasons in (("not-whole",), ("future",)) for d in decisions if d.backup in others)
-    without = decide([b for b in backups if b not in others], Keep(**counts), NOW)
+    without = decide([b for b in backups if b not in others], keep, NOW)
     assert without == [d for d in decisions if d.backup not in others]
 
 
-@given(BACKUPS, COUNTS)
-@example(NIGHTS, {"daily": 7, "weekly": 4, "monthly": 12, "yearly": 5})
-@example(NIGHTS, {"daily": 7, "yearly": 2})
-def test_pruning_again_removes_nothing_more(backups: list[Backup], counts: dict[str, int]) -> None:
-    stay = [d for d in decide(backups, Keep(**counts), NOW) if d.reasons]
-    assert decide([d.backup for d in stay], Keep(**counts), NOW) == stay
+@given(BACKUPS, KEEPS)
+@example(NIGHTS, Keep(daily=7, weekly=4, monthly=12, yearly=5))
+@example(NIGHTS, Keep(daily=7, yearly=2, within="20d"))
+def test_pruning_again_removes_nothing_more(backups: list[Backup], keep: Keep) -> None:
+    stay = [d for d in decide(backups, keep, NOW) if d.reasons]
+    assert decide([d.backup for d in stay], keep, NOW) == stay
 
 
 @given(BACKUPS, COUNTS, st.sampled_from(RULES), st.integers(1, 12))
@@ -82,23 +90,32 @@ def test_a_rule_that_asks_for_more_never_keeps_less(
     backups: list[Backup], counts: dict[str, int], rule: str, more: int
 ) -> None:
     asked = {**counts, rule: counts[rule] + more}
-    fewer = kept(decide(backups, Keep(**counts), NOW))
-    assert fewer.keys() <= kept(decide(backups, Keep(**asked), NOW)).keys()
+    fewer = kept(decide(backups, keep_of(counts), NOW))
+    assert fewer.keys() <= kept(decide(backups, keep_of(asked), NOW)).keys()
 
 
-@given(BACKUPS, COUNTS, st.randoms(use_true_random=False))
+@given(BACKUPS, COUNTS, st.integers(1, 2000), st.integers(1, 2000))
+def test_more_time_never_keeps_less(
+    backups: list[Backup], counts: dict[str, int], hours: int, more: int
+) -> None:
+    fewer = kept(decide(backups, keep_of(counts, f"{hours}h"), NOW))
+    asked = kept(decide(backups, keep_of(counts, f"{hours + more}h"), NOW))
+    assert kept(decide(backups, keep_of(counts), NOW)).keys() <= fewer.keys() <= asked.keys()
+
+
+@given(BACKUPS, KEEPS, st.randoms(use_true_random=False))
 def test_the_order_in_which_backups_are_listed_does_not_matter(
-    backups: list[Backup], counts: dict[str, int], chance: random.Random
+    backups: list[Backup], keep: Keep, chance: random.Random
 ) -> None:
     shuffled = chance.sample(backups, len(backups))
-    assert decide(shuffled, Keep(**counts), NOW) == decide(backups, Keep(**counts), NOW)
+    assert decide(shuffled, keep, NOW) == decide(backups, keep, NOW)
 
 
 @given(BACKUPS, COUNTS)
 def test_each_backup_is_decided_of_once_and_by_rules_that_were_given(
     backups: list[Backup], counts: dict[str, int]
 ) -> None:
-    decisions = decide(backups, Keep(**counts), NOW)
+    decisions = decide(backups, keep_of(counts), NOW)
     assert sorted(d.backup.path for d in decisions) == sorted(b.path for b in backups)
     assert [d.backup.made for d in decisions] == sorted((b.made for b in backups), reverse=True)
     always = {"oldest", "future", "not-whole"}
@@ -108,13 +125,15 @@ def test_each_backup_is_decided_of_once_and_by_rules_that_were_given(
     assert {reason for d in decisions for reason in d.reasons} <= always | given_ones
 
 
-@given(BACKUPS, COUNTS, st.timedeltas(timedelta(0), timedelta(days=3650)))
-def test_a_clock_that_jumps_back_removes_nothing_that_it_did_not_before(
-    backups: list[Backup], counts: dict[str, int], jump: timedelta
+@given(BACKUPS, BACKUPS)
+def test_what_is_added_pushes_no_backup_out_of_the_time_that_is_kept_whole(
+    backups: list[Backup], added: list[Backup]
 ) -> None:
-    """What it makes of the future stays; of the rest the newest still counts most."""
-    past = decide(backups, Keep(**counts), NOW - jump)
-    assert not any(not d.reasons and d.backup.made > NOW - jump + CLOCKS_APART for d in past)
+    """With a key that may only add, somebody adds archives of any date."""
+    forged = [backup(b.made + timedelta(seconds=1), whole=b.whole) for b in added]
+    stay = {d.backup for d in decide([*backups, *forged], Keep(within="30d"), NOW) if d.reasons}
+    since = NOW + CLOCKS_APART - timedelta(days=30)
+    assert {b for b in backups if b.made >= since} <= stay
 
 
 def test_each_rule_keeps_the_newest_of_its_periods_and_says_so() -> None:
@@ -171,6 +190,14 @@ def test_the_oldest_stays_as_long_as_a_rule_has_found_too_few_periods() -> None:
     ]
 
 
+def test_time_that_is_kept_whole_ends_with_the_newest_backup_and_not_today() -> None:
+    found = [at("2026-03-03T02:00"), at("2026-03-02T02:00"), at("2026-03-01T01:59")]
+    assert kept(decide(found, Keep(within="2d"), NOW)) == {
+        "2026-03-03T02:00": ("within",),
+        "2026-03-02T02:00": ("within",),
+    }
+
+
 def test_backups_of_a_clock_that_ran_ahead_push_no_real_one_out() -> None:
     real = [at("2026-11-28T02:00"), at("2026-11-27T02:00")]
     wrong = [at(f"203{year}-01-01T00:00") for year in range(10)]
@@ -195,7 +222,7 @@ def test_an_interrupted_attempt_at_the_same_moment_does_not_stand_for_the_whole_
 @pytest.mark.parametrize("counts", [{}, dict.fromkeys(RULES, 0), {"daily": 0}])
 def test_rules_that_would_keep_nothing_are_refused(counts: dict[str, int]) -> None:
     with pytest.raises(UsageError, match="no rule says what stays"):
-        Keep(**counts)
+        keep_of(counts)
 
 
 def test_a_rule_keeps_no_negative_number() -> None:

@@ -92,8 +92,8 @@ def test_everything_that_a_file_may_say_is_read(write: Write) -> None:
 
 
 def test_the_rules_are_those_that_the_table_names(write: Write) -> None:
-    write(f"{LEAST}[keep]\ndaily = 7\nyearly = 2")
-    assert job_file.read("nightly").said.keep.rules == Keep(daily=7, yearly=2)
+    write(f'{LEAST}[keep]\ndaily = 7\nyearly = 2\nwithin = "30d"')
+    assert job_file.read("nightly").said.keep.rules == Keep(daily=7, yearly=2, within="30d")
     write(f"{LEAST}[keep]")
     assert job_file.read("nightly").said.keep.rules is None
 
@@ -115,6 +115,7 @@ def test_what_is_not_said_keeps_everything_and_runs_nothing(write: Write) -> Non
         (f"{LEAST}keep = 3", 3, r"write \[keep\]"),
         (f"{LEAST}[keep]\ndaily = 0", 4, "daily cannot be 0; it is a number of at least 1"),
         (f'{LEAST}[keep]\ndaily = "7"', 4, 'daily cannot be "7"; it is a number'),
+        (f'{LEAST}[keep]\nwithin = "30"', 4, "within: '30' is no age"),
         (f"{LEAST}jobs = 65", 3, "jobs cannot be 65; it is a number of at least 1 and at most 64"),
         (f"{LEAST}nice = 10", 3, "nice cannot be 10; it is true or false"),
         (f'{LEAST}quiesce = "yes"', 3, 'it is true or false, without quotes or "try"'),

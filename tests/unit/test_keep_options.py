@@ -24,8 +24,8 @@ def read(line: str) -> Keep | None:
 
 def test_each_flag_is_a_rule() -> None:
     flags = "--keep-last 1 --keep-hourly 2 --keep-daily=3 --keep-weekly 4 --keep-monthly 5"
-    assert read(f"{flags} --keep-yearly 6") == Keep(
-        last=1, hourly=2, daily=3, weekly=4, monthly=5, yearly=6
+    assert read(f"{flags} --keep-yearly 6 --keep-within 30d") == Keep(
+        last=1, hourly=2, daily=3, weekly=4, monthly=5, yearly=6, within="30d"
     )
 
 
@@ -33,7 +33,9 @@ def test_without_flags_there_are_no_rules() -> None:
     assert read("") is None
 
 
-@pytest.mark.parametrize("line", ["--keep-daily 0", "--keep-daily -1 --keep-last 2"])
+@pytest.mark.parametrize(
+    "line", ["--keep-daily 0", "--keep-daily -1 --keep-last 2", "--keep-within 30"]
+)
 def test_rules_that_keep_nothing_are_refused(line: str) -> None:
     with pytest.raises(UsageError):
         read(line)

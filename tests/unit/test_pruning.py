@@ -44,10 +44,10 @@ class Directory:
         del self.there[path]
         self.removed.append(path)
 
-    def prune(self, **keep: int) -> Pruned:
+    def prune(self, *, last: int) -> Pruned:
         told: list[tuple[int, int]] = []
         work = Work(self.look, self.remove, lambda *of: told.append(of), NOW, dry_run=False)
-        done = prune(found_in("/b", "b", self.listed, NOW), Keep(**keep), work)
+        done = prune(found_in("/b", "b", self.listed, NOW), Keep(last=last), work)
         assert told == sorted(told)
         assert not told or told[-1][0] == told[-1][1]
         return done

@@ -37,7 +37,8 @@ _Several = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class KeepTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[keep]`: how many of each kind stay; None: there is no such rule."""
+    """`[keep]`: how many of each kind stay, and for how long all do; None: there is no such
+    rule."""
 
     last: _Several | None = None
     hourly: _Several | None = None
@@ -45,12 +46,14 @@ class KeepTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weekly: _Several | None = None
     monthly: _Several | None = None
     yearly: _Several | None = None
+    within: str | None = None
 
     @property
     def rules(self) -> Keep | None:
         """The rules; None: everything is kept."""
-        counts = {rule: getattr(self, rule) or 0 for rule in self.__struct_fields__}
-        return Keep(**counts) if any(counts.values()) else None
+        said = {rule: getattr(self, rule) for rule in self.__struct_fields__}
+        given = {rule: value for rule, value in said.items() if value is not None}
+        return Keep(**given) if given else None
 
 
 class Hooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +193,8 @@ def _makes_no_sense(job: JobFile) -> Wrong | None:
         _ = job.bwlimit is not None and parse_rate(job.bwlimit)
         key = "max_age"
         _ = job.max_age is not None and parse_age(job.max_age)
+        key = "within"
+        _ = job.keep.within is not None and parse_age(job.keep.within)
     except UsageError as error:
         return Wrong(f"{key}: {error.message}", key)
     if job.live and not job.snapshot:

@@ -21,6 +21,7 @@ import msgspec
 
 from virtstore.backups.series import Backup, is_in_future
 from virtstore.errors import UsageError
+from virtstore.units import parse_age
 
 #: Why a backup stays: a rule by which it does, or what keeps it from being looked at by rules.
 KeepReason = Literal[
@@ -30,6 +31,7 @@ KeepReason = Literal[
     "weekly",
     "monthly",
     "yearly",
+    "within",
     "oldest",
     "future",
     "not-whole",
@@ -48,9 +50,10 @@ _PERIODS: Final[dict[KeepReason, _Period]] = {
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many backups of each image stay: the `last` ones, whenever they were made, and the newest
-    of so many hours, days, weeks (ISO 8601), months and years, in UTC, in which there is one.
-    Raises `UsageError` where nothing is to stay."""
+    """How many backups of each image stay: the `last` ones, whenever they were made; the newest of
+    so many hours, days, weeks (ISO 8601), months and years, in UTC, in which there is one; and all
+    that were made `within` some time (`"30d"`) before the newest. Raises `UsageError` where nothing
+    is to stay."""
 
     last: int = 0
     hourly: int = 0
@@ -58,21 +61,28 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     weekly: int = 0
     monthly: int = 0
     yearly: int = 0
+    within: str | None = None
 
     def __post_init__(self) -> None:
-        for rule in self.__struct_fields__:
-            if count_of(self, rule) < 0:
-                raise UsageError(f"keep {rule} {count_of(self, rule)}: write how many are to stay")
-        if not any(count_of(self, rule) for rule in self.__struct_fields__):
+        counts = {rule: count_of(self, rule) for rule in ("last", *_PERIODS)}
+        for rule, count in counts.items():
+            if count < 0:
+                raise UsageError(f"keep {rule} {count}: write how many are to stay")
+        if not any(counts.values()) and self.within is None:
             raise UsageError(
                 "no rule says what stays; give one that is not 0, such as --keep-daily 7"
             )
+        _seconds_within(self)
 
 
 def count_of(keep: Keep, rule: str) -> int:
     """How many backups a rule keeps."""
     found: int = getattr(keep, rule)
     return found
+
+
+def _seconds_within(keep: Keep) -> int:
+    return parse_age(keep.within) if keep.within is not None else 0
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -96,6 +106,9 @@ def decide(backups: Iterable[Backup], keep: Keep, now: datetime) -> list[Decisio
         for each in newest[: count_of(keep, rule)]:
             reasons[each.path].append(rule)
         has_room = has_room or count_of(keep, rule) > len(newest)
+    for each in real:
+        if keep.within is not None and _apart(real[0], each) <= _seconds_within(keep):
+            reasons[each.path].append("within")
     if has_room and real and not reasons[real[-1].path]:
         reasons[real[-1].path].append("oldest")
     return [Decision(each, _reasons(each, reasons, now)) for each in ordered]
@@ -107,6 +120,10 @@ def _reasons(
     if not backup.whole:
         return ("not-whole",)
     return ("future",) if is_in_future(backup.made, now) else tuple(found[backup.path])
+
+
+def _apart(newer: Backup, older: Backup) -> float:
+    return (newer.made - older.made).total_seconds()
 
 
 def _newest_of_each(ordered: Sequence[Backup], period: _Period) -> list[Backup]:

@@ -78,6 +78,7 @@ def backups(
 def _report_late(found: Backups, now: datetime) -> int:
     """Name those that are late. Returns the exit status."""
     lines = late_lines(found, now)
+    sys.stdout.flush()  # what both lead to is read in that order
     for line in lines:
         told = screen_of(sys.stderr).line(line, head="virtstore: ", head_style="error", indent=2)
         print(told, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The flags that say which backups stay: `--keep-last` to `--keep-yearly`.
+"""The flags that say which backups stay: `--keep-last`, `--keep-daily` and so on.
 
 `prune` and `backup` take them alike, as one parameter:
 
@@ -32,14 +32,18 @@ class KeepOptions:
     keep_weekly: Annotated[Number, _of_each("weeks (from Monday on)")] = None
     keep_monthly: Annotated[Number, _of_each("months")] = None
     keep_yearly: Annotated[Number, _of_each("years")] = None
+    keep_within: Annotated[
+        str | None,
+        Parameter(help="Keep all that were made so long before the newest one (30d), or later."),
+    ] = None
 
     def rules(self) -> Keep | None:
         """The rules; None where no flag was given. Raises `UsageError` where all are 0, or one is
         less."""
         given = {
-            name.removeprefix("keep_"): number
-            for name, number in vars(self).items()
-            if number is not None
+            name.removeprefix("keep_"): value
+            for name, value in vars(self).items()
+            if value is not None
         }
         return Keep(**given) if given else None
 

@@ -24,6 +24,7 @@ _VALUES: Final = {
     "--exclude": "PATTERN",
     "--include": "PATTERN",
     "--job": "NAME",
+    "--keep-within": "AGE",
     "--key": "FILE",
     "--max-age": "AGE",
     "--prometheus": "FILE",
