@@ -59,6 +59,11 @@ def test_a_block_of_any_level_is_marked_and_checked_and_has_a_small_window(level
     assert header.window <= CHUNK
 
 
+@pytest.mark.parametrize("level", [1, *FALLING[1:], 3])
+def test_a_block_may_refer_to_anything_before_it_in_its_chunk(level: int) -> None:
+    assert parse_header(compress_block((TEXT * 100)[:CHUNK], level)).window == CHUNK
+
+
 def test_a_block_may_be_made_of_a_view() -> None:
     assert decompress_block(compress_block(memoryview(TEXT)[10:20])) == TEXT[10:20]
 

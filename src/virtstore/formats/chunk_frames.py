@@ -39,6 +39,7 @@ MAX_FRAME: Final = CHUNK + (64 << 10)
 #: What a frame's window may be, as `zstd -d` on a small machine would want it.
 MAX_FRAME_WINDOW: Final = 8 << 20
 
+_WINDOW_LOG: Final = CHUNK.bit_length() - 1
 _MOST_ZEROS_LOG: Final = (MAX_ZEROS // CHUNK).bit_length() - 1
 
 # A frame of zeros (RFC 8878, 3.1.1.2): a first block of 128 KiB, compressed, since decoders up
@@ -193,7 +194,15 @@ def _compressor(level: int) -> zstandard.ZstdCompressor:
     # A context is half a megabyte to set up and must not be shared between threads.
     made: dict[int, zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compressors", {})
     if level not in made:
-        made[level] = zstandard.ZstdCompressor(level, write_checksum=True, write_content_size=True)
+        # libzstd's own window at level 1 is half a chunk; a whole one makes archives half a percent
+        # smaller, in the same time.
+        parameters = zstandard.ZstdCompressionParameters(
+            compression_level=level,
+            window_log=_WINDOW_LOG,
+            write_checksum=True,
+            write_content_size=True,
+        )
+        made[level] = zstandard.ZstdCompressor(compression_params=parameters)
     return made[level]
 
 
