@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from array import array
+
 from virtstore import formats
 from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
+from virtstore.formats.archive_end import EMPTY_CHECKSUM, JSON_MAGIC
 from virtstore.formats.base import Format, ImageWriter, Sink
 from virtstore.formats.chunk_frames import DEFAULT_LEVEL, compress_block
+from virtstore.formats.seals import Seal, checksum
+from virtstore.formats.seek_table import SKIPPABLE, encode_table
 from virtstore.formats.seekable import SeekableWriter
+from virtstore.formats.summary import UNLABELLED, Label
 
 
 class Writer:
     """An archive of ours, made of an image that comes in pieces of any size."""
 
-    def __init__(self, sink: Sink, level: int = DEFAULT_LEVEL) -> None:
-        self._archive = SeekableWriter(sink)
+    def __init__(self, sink: Sink, level: int = DEFAULT_LEVEL, label: Label = UNLABELLED) -> None:
+        self._archive = SeekableWriter(sink, label)
         self._digest = ImageDigest()
         self._level = level
         self._pending = bytearray()
@@ -40,7 +46,9 @@ class Writer:
             return
         self._flush_zeros()
         self._digest.add(chunk_digest(chunk))
-        self._archive.add_frame(compress_block(chunk, self._level), len(chunk))
+        frame = compress_block(chunk, self._level)
+        seal = Seal(chunk_digest(chunk), checksum(frame))
+        self._archive.add_frame(frame, len(chunk), seal)
 
     def _flush_zeros(self) -> None:
         self._digest.add_zeros(self._zeros)
@@ -48,15 +56,36 @@ class Writer:
         self._zeros = 0
 
 
-def archive_of(image: bytes) -> bytes:
+def archive_of(image: bytes, label: Label = UNLABELLED) -> bytes:
     written: list[bytes] = []
-    writer = Writer(written.append)
+    writer = Writer(written.append, label=label)
     writer.write(image)
     writer.finish()
     return b"".join(written)
 
 
-def writer_of(form: Format, sink: Sink, level: int | None = None) -> ImageWriter:
+def writer_of(
+    form: Format, sink: Sink, level: int | None = None, label: Label = UNLABELLED
+) -> ImageWriter:
     if stream := formats.STREAMS.get(form.name):
         return stream.writer(sink, level)
-    return Writer(sink, form.default_level if level is None else level)
+    return Writer(sink, form.default_level if level is None else level, label)
+
+
+def first_version_of(image: bytes) -> bytes:
+    """An archive of ours as version 1 of the format has it."""
+    frames, table, digest = [], array("I"), ImageDigest()
+    for begin in range(0, len(image), CHUNK):
+        chunk = image[begin : begin + CHUNK]
+        frame = compress_block(chunk)
+        frames.append(frame)
+        table.extend((len(frame), len(chunk), int.from_bytes(frame[-4:], "little")))
+        digest.add(chunk_digest(chunk))
+    text = b'{"format":"virtstore","version":1,"size":%d,"chunk":%d,"digest":"%s"}' % (
+        len(image),
+        CHUNK,
+        digest.hexdigest().encode(),
+    )
+    table.extend((8 + len(text), 0, EMPTY_CHECKSUM))
+    frames += [SKIPPABLE.pack(JSON_MAGIC, len(text)), text, encode_table(table)]
+    return b"".join(frames)

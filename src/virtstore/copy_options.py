@@ -67,6 +67,10 @@ class TargetKeywords(TypedDict, total=False):
     """With --live, or with --snapshot of a running domain's image: freeze the guest's file systems
     for that moment, 10 s at most, so that what was written is on the disk. An agent has to run in
     the guest; --quiesce=try does without where none answers, and says so."""
+    base: str | None
+    """An earlier archive of the image, on the target's host (in Python its path there): what that
+    has is neither sent nor compressed again. The new archive is whole without it, and shares its
+    blocks where the file system can (XFS, Btrfs)."""
     level: int | None
     """The compression level, of an archive or of what travels to an image (default: the format's
     own; on the way to an image it adapts to the link)."""
@@ -95,6 +99,11 @@ class CopyOptions(
     quiesce: Quiesce = False
     format: Compression | None = None
     level: int | None = None
+    base: str | None = None
+
+    def for_source(self) -> CopyOptions:
+        """The same without what concerns the target only, and older sources need not know."""
+        return msgspec.structs.replace(self, base=None)
 
     def for_target(self, path: str) -> CopyOptions:
         """The same, with the format of the archive that a target of this path becomes."""

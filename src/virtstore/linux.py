@@ -32,6 +32,7 @@ _FALLOC_FL_ZERO_RANGE: Final = 0x10
 _SYNC_FILE_RANGE_WAIT_BEFORE: Final = 1
 _SYNC_FILE_RANGE_WRITE: Final = 2
 _FICLONE: Final = 0x40049409
+_FICLONERANGE: Final = 0x4020940D
 _DM_DEV_STATUS: Final = 0xC138FD07
 #: struct dm_ioctl: version, size, start of data, targets, open count, flags, event, device, names.
 _DM_IOCTL: Final = struct.Struct("=3I3Ii3IQ264x")
@@ -177,6 +178,13 @@ def keep_freed_memory(largest: int, most: int) -> None:
 def clone(source: int, target: int) -> None:
     """Make `target` share all of `source`'s blocks (EOPNOTSUPP, EXDEV where that cannot be)."""
     fcntl.ioctl(target, _FICLONE, source)
+
+
+def clone_range(source: int, offset: int, length: int, target: int, at: int) -> None:
+    """Make `target` share whole blocks of `source`, from its byte `offset` on, at its byte `at`
+    (EOPNOTSUPP, EXDEV where that cannot be; EINVAL where a number is no multiple of a block)."""
+    argument = struct.pack("=qQQQ", source, offset, length, at)
+    fcntl.ioctl(target, _FICLONERANGE, argument)
 
 
 def _check(result: int, path: str | None) -> None:

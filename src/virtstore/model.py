@@ -24,6 +24,8 @@ State = Literal["complete", "partial"]
 Access = Literal["read", "append", "write"]
 #: For whom virtstore is installed on a host: everybody, or the one user who logs in.
 Scope = Literal["root", "user"]
+#: What makes an archive the image of one moment (`Origin`).
+Moment = Literal["snapshot", "live", "unused", "in-use"]
 ExtentKind = Literal["data", "zero", "unknown"]
 #: `ok` and `note` leave the exit status of `doctor` at 0; the others make it 1.
 Severity = Literal["ok", "note", "warning", "problem"]
@@ -88,6 +90,30 @@ class Domain(msgspec.Struct, frozen=True):
     state: str
 
 
+class InnerFilesystem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A file system that an archive's image had: its type, its label, and the number of the
+    partition that it was in (null without partitions)."""
+
+    type: str
+    label: str | None = None
+    partition: int | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an archive was made of, and how. `made`: UTC; of a snapshot, when that was taken.
+    `host`: the host's own name; `path` and `type`: the image's there. `moment`: what made it one
+    moment's image: a snapshot, a domain's own job (`live`), that nobody used it (`unused`), or
+    nothing (`in-use`). `quiesced`: the guest's file systems were frozen for it."""
+
+    made: datetime
+    host: str
+    path: str
+    type: Open[ImageType]
+    moment: Open[Moment]
+    quiesced: bool = False
+    filesystems: tuple[InnerFilesystem, ...] = ()
+
+
 class ImageInfo(msgspec.Struct, frozen=True):
     """Everything that can be read off an image. `size` is what a guest sees (null where the
     format of an archive or a container does not say), `allocated` the space taken on the host,
@@ -100,7 +126,9 @@ class ImageInfo(msgspec.Struct, frozen=True):
     the names of those in it.
     `domain`: the libvirt domain that has it; null where that was not looked for.
     `modified`: when it was last written to (UTC, whole seconds); null where that is not known: LVM
-    keeps no such time of a volume. `owner`: the user whose file it is, by name, or by number where
+    keeps no such time of a volume. Of an archive of virtstore's own, `made`, `source` (`HOST:PATH`,
+    by the host's own name), `moment` and `quiesced` say when, of what and how it was made
+    (`Origin`). `owner`: the user whose file it is, by name, or by number where
     the host knows no name; null for what is no file."""
 
     path: str
@@ -127,6 +155,10 @@ class ImageInfo(msgspec.Struct, frozen=True):
     internal_snapshots: tuple[str, ...] = ()
     bitmaps: tuple[str, ...] = ()
     overlays: tuple[str, ...] = ()
+    made: datetime | None = None
+    source: str | None = None
+    moment: Open[Moment] | None = None
+    quiesced: bool | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):

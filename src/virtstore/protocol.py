@@ -49,6 +49,7 @@ from virtstore.model import (
     ImageInfo,
     Job,
     Open,
+    Origin,
     StorageInfo,
     Verified,
 )
@@ -72,6 +73,8 @@ SILENCE: Final = 60.0
 #: Of a client, in its `Hello`: it takes `Progressed` with nothing but a stage, in answer to any
 #: request that takes long.
 STAGES: Final = "stages"
+#: Of an agent, in its `Hello`: it takes `Receive.origin`.
+ORIGINS: Final = "origins"
 
 Answer = TypeVar("Answer", bound="Message")
 
@@ -186,13 +189,15 @@ class Failure(Message, frozen=True):
 class Begin(Message, frozen=True):
     """The source is open and locked: its path, and its image's bytes. `holds`: the foreign kind
     (`names.KINDS`) that these are of, if not a raw disk's. `lost`: a note of what was missing of it
-    when it was made longer. `warnings`: what there is to say of how it was opened."""
+    when it was made longer. `warnings`: what there is to say of how it was opened. `origin`: what
+    an archive of it is to say."""
 
     path: str
     size: int
     holds: str | None = None
     lost: str = ""
     warnings: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 class Start(Message, frozen=True, forbid_unknown_fields=True):
@@ -480,8 +485,11 @@ class UncompressImage(Ask[Done], frozen=True):
 
 
 class VerifyImage(Ask[DoneVerifying], frozen=True):
+    """`quick`: what an archive keeps checksums of is held against those, and not decompressed."""
+
     handler = "archives.verify"
     path: str
+    quick: bool = False
 
 
 class CleanUp(Ask[DoneCleaning], frozen=True):
@@ -527,7 +535,7 @@ class Send(Ask[End], frozen=True):
 
 class Receive(Ask[Received | Ready], frozen=True):
     """The target's end of a copy of `size` bytes. `name` is the source's, for a `path` that
-    is a directory, `holds` and `lost` what `Begin` said."""
+    is a directory, `holds`, `lost` and `origin` what `Begin` said (`ORIGINS`)."""
 
     handler = "copying.receive_image"
     verb = "copy"
@@ -539,6 +547,7 @@ class Receive(Ask[Received | Ready], frozen=True):
     dry_run: bool = False
     holds: str | None = None
     lost: str = ""
+    origin: Origin | None = None
 
 
 class OpenImage(Ask[Closed], frozen=True):

@@ -75,6 +75,10 @@ def _check_options(options: CopyOptions, *, contents: bool) -> None:
         raise UsageError("an archive takes no more than it holds; leave --sparse out")
     if options.reflink and options.archive:
         raise UsageError("an archive shares no blocks with its image; leave --reflink out")
+    if options.base and options.compression != "zstd":
+        raise UsageError(
+            "an archive of virtstore's own format is based on another; --archive makes one"
+        )
     if options.reflink and options.sparse:
         raise UsageError("blocks that are shared have the source's holes; leave --sparse out")
     if options.live and options.snapshot:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from virtstore.backends.base import Store
@@ -107,6 +109,33 @@ def test_a_draft_that_was_left_is_fitted_to_another_size_or_made_anew(store: Sto
                 kept = (bytes(5) + b"so far")[:size]
                 assert draft.read_at(0, draft.size) == padded(store, kept, size)
     assert listed(store) == {("x.img", "partial")}
+
+
+def test_an_archive_takes_over_ranges_of_another(store: Store) -> None:
+    if not store.capabilities.archives:
+        return
+    contents = random.Random(1).randbytes(3 * 4096 + 77)
+    with store.archive("old.zst") as draft:
+        units = {draft.shared_unit}
+        draft.append(contents)
+        draft.publish(overwrite=False)
+    wanted = bytearray()
+    with store.open("old.zst", stored=True) as old, store.archive("new.zst") as draft:
+        units.add(draft.shared_unit)
+        for before, begin, end in [(0, 0, 12365), (4096 - 77, 4096, 8192), (5, 100, 9000)]:
+            draft.append(b"x" * before)
+            shared = draft.append_from(old, begin, end - begin)
+            assert shared % 4096 == 0
+            assert shared <= (end - begin if draft.shared_unit > 1 else 0)
+            wanted += b"x" * before + contents[begin:end]
+        with pytest.raises(OSError, match="ends"):
+            draft.append_from(old, 0, len(contents) + 1)
+    with store.archive("new.zst") as draft:
+        if left := draft.resumable:
+            assert left.read_at(0, len(wanted)) == wanted
+    with store.open("old.zst", stored=True) as old:
+        assert old.read_at(0, old.size) == contents
+    assert units in ({1}, {4096})
 
 
 def test_an_archive_that_was_left_is_taken_up_and_can_be_cut(store: Store) -> None:

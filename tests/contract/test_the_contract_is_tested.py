@@ -257,6 +257,10 @@ BREACHES: dict[str, tuple[type, str, object]] = {
         *(MemoryImage, "version"),
         property(lambda image: Version(image.identity, changed=1)),
     ),
+    "append_from: from the beginning": (
+        *(MemoryArchive, "append_from"),
+        lambda draft, other, offset, length: draft.append(other.read_whole(0, length)),
+    ),
     "append: over what there is": (
         *(MemoryArchive, "append"),
         lambda draft, data: draft.write_at(0, data),

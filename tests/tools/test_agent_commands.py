@@ -22,6 +22,7 @@ INFO = {
     "path", "host", "type", "size", "allocated", "compression", "container", "backing", "domain",
     "modified", "owner", "state", "snapshot_of", "snapshots", "filesystem", "partitions",
     "mounted", "in_use", "stored", "cluster_size", "internal_snapshots", "bitmaps", "overlays",
+    "made", "source", "moment", "quiesced",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import sys
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -20,6 +21,7 @@ from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
 from virtstore.formats.base import Format
 from virtstore.formats.seekable import SeekableWriter
+from virtstore.formats.summary import ALIGNMENTS, Label
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # pyzstd's of its own names
@@ -92,9 +94,9 @@ def _file(path: Path, contents: bytes) -> Path:
     return path
 
 
-def _ours(form: Format, path: Path, image: bytes = IMAGE) -> Path:
+def _ours(form: Format, path: Path, image: bytes = IMAGE, align: int = 4096) -> Path:
     written: list[bytes] = []
-    writer = writer_of(form, written.append)
+    writer = writer_of(form, written.append, label=Label(align))
     for begin in range(0, len(image), CHUNK):
         writer.write(image[begin : begin + CHUNK])
     writer.finish()
@@ -141,7 +143,9 @@ def test_what_a_tool_made_is_corrupt_once_it_is_cut_or_longer(
 @pytest.mark.parametrize(("name", "command"), READ_BY, ids=[r[1] for r in READ_BY])
 def test_what_we_made_is_read_by_a_tool(tmp_path: Path, name: str, command: str) -> None:
     form = formats.by_name(name)
-    assert _output(command, _ours(form, tmp_path / f"image{form.suffix}")) == IMAGE
+    for align in ALIGNMENTS if name == "zstd" else (1,):
+        path = _ours(form, tmp_path / f"image{form.suffix}", align=align)
+        assert _output(command, path) == IMAGE
 
 
 @pytest.mark.parametrize("tool", ["zstd", "lz4", "lzop", "gzip", "xz"])
@@ -171,8 +175,9 @@ def test_zstd_reads_a_gibibyte_of_zeros_without_being_allowed_a_large_window(
     assert len(path.read_bytes()) < 40_000
 
 
-def test_pyzstd_reads_ours_at_random(tmp_path: Path) -> None:
-    path = _ours(formats.by_name("zstd"), tmp_path / "image.zst")
+@pytest.mark.parametrize("align", ALIGNMENTS)
+def test_pyzstd_reads_ours_at_random(tmp_path: Path, align: int) -> None:
+    path = _ours(formats.by_name("zstd"), tmp_path / "image.zst", align=align)
     with pyzstd.SeekableZstdFile(path, "r") as file:
         for begin in [len(IMAGE) - 10, 0, *(RANDOM.randrange(len(IMAGE)) for _ in range(20))]:
             file.seek(begin)
@@ -180,8 +185,9 @@ def test_pyzstd_reads_ours_at_random(tmp_path: Path) -> None:
         assert file.seek(0, 2) == len(IMAGE)
 
 
-def test_indexed_zstd_reads_ours_at_random(tmp_path: Path) -> None:
-    path = _ours(formats.by_name("zstd"), tmp_path / "image.zst")
+@pytest.mark.parametrize("align", ALIGNMENTS)
+def test_indexed_zstd_reads_ours_at_random(tmp_path: Path, align: int) -> None:
+    path = _ours(formats.by_name("zstd"), tmp_path / "image.zst", align=align)
     file = indexed_zstd.IndexedZstdFile(str(path))
     try:
         for begin in [len(IMAGE) - 10, 0, *(RANDOM.randrange(len(IMAGE)) for _ in range(20))]:
@@ -190,6 +196,18 @@ def test_indexed_zstd_reads_ours_at_random(tmp_path: Path) -> None:
         assert file.size() == len(IMAGE)
     finally:
         file.close()
+
+
+@pytest.mark.parametrize("align", ALIGNMENTS)
+def test_the_page_about_the_format_is_enough_to_read_it(tmp_path: Path, align: int) -> None:
+    path = _ours(formats.by_name("zstd"), tmp_path / "image.zst", align=align)
+    reader = [sys.executable, str(Path(__file__).with_name("reader_of_archives.py")), str(path)]
+    assert subprocess.run(reader, capture_output=True, check=True).stdout == IMAGE
+    damaged = bytearray(path.read_bytes())
+    damaged[100] ^= 1
+    path.write_bytes(damaged)
+    done = subprocess.run(reader, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
 
 
 def test_a_seekable_archive_of_pyzstd_is_read(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.contract.memory import Memory
 
 from virtstore.backends.files.directory import Directory
-from virtstore.digest import CHUNK
+from virtstore.digest import CHUNK, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.seekable import SeekableArchive, SeekableWriter
 from virtstore.protocol import Same, Sent
@@ -147,9 +147,10 @@ def test_a_frame_that_changes_before_it_is_moved_is_refused() -> None:
     with store.archive("x.zst") as archive:
         partial = PartialArchive(archive, archive.scratch(), len(contents))
         assert len(list(fingerprints(partial, blocks=False))) == 1
-        partial.put(1, CHUNK, SeekableWriter(bytearray().extend))  # not where it was
+        digest = chunk_digest(PATTERNS["c"])
+        partial.put(1, CHUNK, digest, SeekableWriter(bytearray().extend))  # not where it was
         store.partials["x.zst"][(1 << 20) + 5000] ^= 1
         with pytest.raises(Corrupt, match="run the copy again"):
-            partial.put(1, CHUNK, SeekableWriter(bytearray().extend))
+            partial.put(1, CHUNK, digest, SeekableWriter(bytearray().extend))
         with pytest.raises(Corrupt):
-            partial.put(7, CHUNK, SeekableWriter(bytearray().extend))
+            partial.put(7, CHUNK, digest, SeekableWriter(bytearray().extend))

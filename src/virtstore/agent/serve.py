@@ -18,6 +18,7 @@ from virtstore.agent.status import Status
 from virtstore.errors import Error, Interrupted, from_os_error
 from virtstore.protocol import (
     OLDEST,
+    ORIGINS,
     PREAMBLE,
     PROTOCOL,
     STAGES,
@@ -47,7 +48,7 @@ def serve(
     if signalled is not None:
         signals.heed(signalled, session)
     os.write(writing, PREAMBLE)
-    session.channel.send(Hello(__version__, PROTOCOL, OLDEST))
+    session.channel.send(Hello(__version__, PROTOCOL, OLDEST, features=(ORIGINS,)))
     hello = session.channel.receive()
     if hello is None or not isinstance(hello[0], Hello):
         return

@@ -39,6 +39,7 @@ def nothing() -> None:
 #: device's own number, and 0; what the kernel does not know, the store's own key.
 Identity = tuple[int | str, ...]
 
+_STEP: Final = 1 << 20
 _NO_SNAPSHOTS: Final = "it can have no snapshots where it is"
 NO_OVERLAY: Final = (
     "only a qcow2 in a directory lies over another image; give it a name that ends in .qcow2"
@@ -224,6 +225,16 @@ class Readable(Handle, Protocol):
         final."""
         return
 
+    @property
+    def keeps(self) -> tuple[int, ...]:
+        """Descriptors that a tool has to inherit beside the lent one, for as long as it works."""
+        return ()
+
+    def lend(self) -> AbstractContextManager[int]:
+        """A descriptor for a tool to inherit; `/proc/self/fd/N` is the image's path there. Raises
+        `Unsupported` where there is none."""
+        raise Unsupported("no tool can look into it where it is; copy it to a directory")
+
 
 class Image(Readable, Protocol):
     """An open image."""
@@ -243,16 +254,6 @@ class Image(Readable, Protocol):
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, its space still reserved. Discard is no way to do it."""
         ...
-
-    @property
-    def keeps(self) -> tuple[int, ...]:
-        """Descriptors that a tool has to inherit beside the lent one, for as long as it works."""
-        return ()
-
-    def lend(self) -> AbstractContextManager[int]:
-        """A descriptor for a tool to inherit; `/proc/self/fd/N` is the image's path there. Raises
-        `Unsupported` where there is none."""
-        raise Unsupported("no tool can look into it where it is; copy it to a directory")
 
 
 class Draft(Handle, Protocol):
@@ -303,6 +304,19 @@ class ArchiveSink(Draft, Protocol):
     def append(self, data: bytes) -> None:
         """Write all of `data` behind what there is, or raise."""
         ...
+
+    @property
+    def shared_unit(self) -> int:
+        """Bytes of which an archive's frames begin at multiples, so that archives here can share
+        them; 1 where they share nothing."""
+        return 1
+
+    def append_from(self, other: Readable, offset: int, length: int) -> int:
+        """Write a range of another archive behind what there is, or raise. Where both can, they
+        share its whole blocks. Returns how many bytes they share."""
+        for start in range(offset, offset + length, _STEP):
+            self.append(other.read_whole(start, min(_STEP, offset + length - start)))
+        return 0
 
     def abandon(self) -> None:
         """Leave nothing of the archive. Called once it is closed."""

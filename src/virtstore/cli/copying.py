@@ -93,6 +93,10 @@ def copy(
 
     nice, shared = how.get("nice", False), made.get("reflink", False)
     texts = (source, target, *more)
+    if base := made.get("base"):
+        if len(texts) > 2:
+            raise UsageError("one base is for one image; copy them one by one")
+        made = {**made, "base": _base_beside(target, base)}
     return _between(texts, run, plan, options, nice=nice, shared=shared, jobs=jobs)
 
 
@@ -255,6 +259,20 @@ def _between(
             _require_directory(hosts, target)
 
     return with_progress(sources, copied, text, options, jobs=jobs, others=[target], first=first)
+
+
+def _base_beside(target: str, base: str) -> str:
+    """The path of the archive that one at `target` is to be based on."""
+    if target == PIPE_WORD:
+        raise UsageError("what goes to standard output has no base; leave --base out")
+    new, old = located(target), located(base)
+    if old.address != new.address:
+        raise UsageError(
+            f"a base lies on the host of the new archive: {new} and {old} are on two; leave --base"
+            " out, or copy the base there first"
+        )
+    assert old.path is not None
+    return old.path
 
 
 def _require_directory(hosts: Sessions, target: Location) -> None:

@@ -125,6 +125,10 @@ def _facts(info: ImageInfo, *, exact: bool) -> Iterator[_Fact]:
         yield _Fact("archive", bytes_text(info.stored, exact=exact))
     yield _Fact("allocated", _allocated_text(info, exact=exact))
     yield _Fact("compression", info.compression or "none")
+    if info.source:
+        yield _Fact("made of", info.source)
+    if info.made:
+        yield _Fact("made", f"{_time(info.made)} UTC{_how_made(info)}")
     if info.container:
         yield _Fact("container", info.container)
     if info.cluster_size:
@@ -155,6 +159,18 @@ def _size_text(info: ImageInfo, *, exact: bool) -> str:
         how = "; see the warning" if info.container else " without unpacking it"
         return f"not known{how}"
     return bytes_text(info.size, exact=exact) + (" uncompressed" if info.compression else "")
+
+
+def _how_made(info: ImageInfo) -> str:
+    """What made an archive the image of one moment."""
+    words = {
+        "snapshot": ", from a snapshot",
+        "live": ", of a running domain",
+        "unused": ", while nobody used it",
+        "in-use": ", while it may have been written to",
+    }
+    how = words.get(info.moment or "", "")
+    return f"{how}, quiesced" if info.quiesced else how
 
 
 def _allocated_text(info: ImageInfo, *, exact: bool) -> str:

@@ -168,6 +168,7 @@ def verify(
     /,
     *more: str,
     sample: str | None = None,
+    quick: Annotated[bool, Parameter(negative=())] = False,
     jobs: Jobs = None,
     options: Common = _DEFAULTS,
 ) -> int:
@@ -188,6 +189,9 @@ def verify(
     sample
         Only such a part of the archives, another one each day (UTC): with 5% each is read once in
         20 days, if it is run daily. What is due is known by name and date; nothing is stored.
+    quick
+        Hold the archive's bytes against the checksums that it keeps of them, and decompress
+        nothing: as fast as the disk.
     jobs
         So many at a time (default: 1).
 
@@ -201,7 +205,7 @@ def verify(
     share = parse_share(sample) if sample is not None else None
 
     def verified(hosts: Sessions, at: Location, progress: ProgressCallback) -> Verified:
-        return image_at(hosts(at), at).verify(progress=progress)
+        return image_at(hosts(at), at).verify(quick=quick, progress=progress)
 
     refuse_jobs(jobs)
     with sessions(options) as hosts:

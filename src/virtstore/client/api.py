@@ -667,9 +667,11 @@ class Image:
         request = protocol.UncompressImage(self.path, keep, dry_run, force_defined)
         return self.host._make(request, "uncompress", progress)
 
-    def verify(self, *, progress: ProgressCallback | None = None) -> Verified:
-        """Read the archive through and check every block and the whole. Raises `Corrupt`."""
-        request = protocol.VerifyImage(self.path)
+    def verify(self, *, quick: bool = False, progress: ProgressCallback | None = None) -> Verified:
+        """Read the archive through and check every block and the whole. `quick`: hold its bytes
+        against the checksums that it keeps of them, without decompressing them. Raises
+        `Corrupt`."""
+        request = protocol.VerifyImage(self.path, quick)
         done = self.host._ask(request, "verify", progress)
         return self.host._placed(done.result)
 
@@ -855,9 +857,15 @@ def _copy_between(
         if source._is_pipe:  # it takes its time until the target is asked
             trial = msgspec.structs.replace(request, dry_run=True)
             ask_beforehand(other, _receive(trial, protocol.Begin(PIPE, 1)))
-        send = protocol.Send(request.source, request.options, request.contents)
+        send = protocol.Send(request.source, request.options.for_source(), request.contents)
+
+        def receive(begin: protocol.Begin) -> protocol.Receive:
+            asked = _receive(request, begin)
+            origin = begin.origin if protocol.ORIGINS in other.features else None
+            return msgspec.structs.replace(asked, origin=origin)
+
         with _blamed_on_source(source, request.source):
-            received = relay(one, send, other, partial(_receive, request), told)
+            received = relay(one, send, other, receive, told)
         return received, one.channel.received + other.channel.received
 
 

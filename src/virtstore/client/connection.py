@@ -64,6 +64,7 @@ class Connection:
         self.name = name
         self._verbose = verbose
         self.version = ""  # the agent's
+        self.features: tuple[str, ...] = ()  # the agent's
         #: Seconds from the start of what reaches the host to its agent's hello.
         self.login = 0.0
         self._said: deque[str] = deque(maxlen=40)
@@ -171,7 +172,7 @@ class Connection:
         if frame is None or not isinstance(frame[0], Hello):
             self._fail_with_log("no session could be opened")
         hello = frame[0]
-        self.version = hello.version
+        self.version, self.features = hello.version, hello.features
         if not hello.understood:
             raise ConnectionFailed(
                 f"its agent is virtstore {hello.version}, which speaks protocol {hello.protocol};"

@@ -17,12 +17,15 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
+from virtstore.digest import CHUNK
+
 SKIPPABLE: Final = struct.Struct("<II")  # magic number, bytes that follow
 FOOTER: Final = struct.Struct("<IBI")  # entries, descriptor, magic number
 ENTRY: Final = struct.Struct("<III")  # compressed size, contents' size, contents' checksum
 
 TABLE_MAGIC: Final = 0x184D2A5E
 FOOTER_MAGIC: Final = 0x8F92EAB1
+PADDING_MAGIC: Final = 0x184D2A51
 #: The descriptor's only bits that we write or take: "entries have checksums".
 HAS_CHECKSUMS: Final = 0x80
 #: Frames in an archive: 16 TiB of data, and any amount of zeros beside it. It bounds what
@@ -35,13 +38,14 @@ _GROUP: Final = 64  # frames to add up, at most, to find where one begins
 
 class Frame(NamedTuple):
     """`offset` and `length` in the image, `position` and `stored` in the archive, in bytes;
-    `checksum`: the low 32 bits of XXH64 of the contents."""
+    `checksum`: the low 32 bits of XXH64 of the contents; `padding`: bytes of padding before it."""
 
     offset: int
     length: int
     position: int
     stored: int
     checksum: int
+    padding: int = 0
 
     @property
     def end(self) -> int:
@@ -51,9 +55,11 @@ class Frame(NamedTuple):
 class FrameTable:
     """The frames of an archive in order. Indexed by number; iterating makes `Frame`s."""
 
-    def __init__(self, fields: array[int]) -> None:
-        """`fields`: three integers for each entry, which the table keeps."""
+    def __init__(self, fields: array[int], align: int = 1) -> None:
+        """`fields`: three integers for each entry, which the table keeps. `align`: bytes of which
+        the positions of chunks' frames are multiples; an entry has the padding before its frame."""
         self._fields = fields
+        self._align = align
         # Where every 64th frame begins, and where the last ends.
         self._positions = array("Q", accumulate(self._sums(0), initial=0))
         self._offsets = array("Q", accumulate(self._sums(1), initial=0))
@@ -66,7 +72,7 @@ class FrameTable:
             raise IndexError(index)
         group, within = divmod(index, _GROUP)
         stored, length, checksum = self._fields[index * _FIELDS : (index + 1) * _FIELDS]
-        return Frame(
+        return self._frame(
             self._offsets[group] + sum(self._column(1, group)[:within]),
             length,
             self._positions[group] + sum(self._column(0, group)[:within]),
@@ -79,7 +85,7 @@ class FrameTable:
         for group in range(self._groups):
             columns = (self._column(field, group) for field in range(_FIELDS))
             for stored, length, checksum in zip(*columns, strict=True):
-                yield Frame(offset, length, position, stored, checksum)
+                yield self._frame(offset, length, position, stored, checksum)
                 offset += length
                 position += stored
 
@@ -100,8 +106,13 @@ class FrameTable:
         ends = list(accumulate(self._column(1, group), initial=self._offsets[group]))[1:]
         return group * _GROUP + bisect_right(ends, offset)
 
+    def _frame(self, offset: int, length: int, position: int, stored: int, checksum: int) -> Frame:
+        padding = padding_at(position, self._align) if length <= CHUNK else 0
+        stored = max(0, stored - padding)  # whoever reads it finds that it is no frame
+        return Frame(offset, length, position + padding, stored, checksum, padding)
+
     def sizes(self) -> Iterator[tuple[int, int]]:
-        """(stored, length) of each frame, without making a `Frame`."""
+        """(stored, length) of each entry, padding included, without making a `Frame`."""
         for group in range(self._groups):
             yield from zip(self._column(0, group), self._column(1, group), strict=True)
 
@@ -116,6 +127,24 @@ class FrameTable:
 
     def _sums(self, field: int) -> Iterator[int]:
         return (sum(self._column(field, group)) for group in range(self._groups))
+
+
+def padding_at(position: int, align: int) -> int:
+    """Bytes of padding from there to the next multiple of `align`: none, or as many as a skippable
+    frame has at the least."""
+    gap = -position % align
+    return gap if gap == 0 or gap >= SKIPPABLE.size else gap + align
+
+
+def padding_of(length: int) -> bytes:
+    """So many bytes of padding: a skippable frame of zeros."""
+    data = length - SKIPPABLE.size
+    return SKIPPABLE.pack(PADDING_MAGIC, data) + bytes(data)
+
+
+def is_padding(data: bytes) -> bool:
+    """Whether these bytes are padding, and nothing else."""
+    return len(data) >= SKIPPABLE.size and data == padding_of(len(data))
 
 
 def decode_entries(pieces: Iterable[bytes]) -> array[int]:

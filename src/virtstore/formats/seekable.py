@@ -1,4 +1,4 @@
-"""virtstore's own archives: zstd frames, a JSON frame, a seek table.
+"""virtstore's own archives: zstd frames, their seals, a JSON frame, a seek table.
 
 docs/archive-format.md is the specification. Every byte of an archive is held against
 something: frames against their checksums and the table, the table against the archive's
@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
+from blake3 import blake3
 
-from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest
+from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest, zero_digest
 from virtstore.errors import Corrupt, Unsupported
+from virtstore.formats import summary as summaries
+from virtstore.formats.archive_end import EMPTY_CHECKSUM, JSON_MAGIC, SEALS_MAGIC, found_end
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.chunk_frames import (
     MAX_FRAME,
@@ -27,18 +30,18 @@ from virtstore.formats.chunk_frames import (
 )
 from virtstore.formats.cursor import Cursor
 from virtstore.formats.header_budget import HeaderBudget, OverBudget
+from virtstore.formats.seals import NOTHING, SEAL, Seal, Seals, checksum
 from virtstore.formats.seek_table import (
     ENTRY,
-    FOOTER,
-    FOOTER_MAGIC,
-    HAS_CHECKSUMS,
     MAX_FRAMES,
     SKIPPABLE,
-    TABLE_MAGIC,
     FrameTable,
     decode_entries,
     encode_table,
+    padding_at,
+    padding_of,
 )
+from virtstore.formats.summary import UNLABELLED, VERSION, Label, Summary
 from virtstore.formats.zstd_frames import (
     CHECKSUM_SIZE,
     MAGIC,
@@ -46,28 +49,12 @@ from virtstore.formats.zstd_frames import (
     skip_frame,
     take_header,
 )
-from virtstore.units import MAX_SIZE
 
-FORMAT_VERSION: Final = 1
-
-_JSON_MAGIC: Final = 0x184D2A50
-_MOST_JSON: Final = 64 << 10
-_EMPTY_CHECKSUM: Final = 0x51D8E999  # the low 32 bits of XXH64 of nothing
 _MOST_BLOCKS: Final = MAX_ZEROS // MAX_BLOCK
 _AHEAD: Final = 1 << 20  # so that few frames are read in two parts
 _SMALLEST_BLOCK: Final = 4  # a block's header and the one byte that it repeats
 _LEAST_FOR_A_CHUNK: Final = CHUNK // MAX_BLOCK * _SMALLEST_BLOCK
 _PIECE: Final = ENTRY.size << 16  # of a seek table, to be read at once
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """The JSON frame. `size` in bytes; `digest` as `virtstore.digest` defines it, in hex."""
-
-    format: Literal["virtstore"]
-    version: int
-    size: int
-    chunk: int
-    digest: str
 
 
 class SeekableWriter:
@@ -76,50 +63,92 @@ class SeekableWriter:
     Every frame begins on a chunk boundary of the image; the image's last may end anywhere.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, label: Label = UNLABELLED) -> None:
         self._sink = sink
+        self._label = label
         self._table = array("I")
+        self._seals = bytearray()
+        self._position = 0
+        self._padded = 0
         self.image_size = 0
 
-    def add_frame(self, frame: bytes, length: int) -> None:
+    def add_frame(self, frame: bytes, length: int, seal: Seal) -> None:
         """The image's next `length` bytes, as `compress_block` made them or another
         archive had them. The frame is taken as it is: whoever gives it has checked it."""
-        self.add_stored(len(frame), frame[-CHECKSUM_SIZE:], length)
+        if length <= CHUNK:
+            self.pad()
+        self.add_stored(len(frame), frame[-CHECKSUM_SIZE:], length, seal)
         self._sink(frame)
 
-    def add_stored(self, stored: int, checksum: bytes, length: int) -> None:
-        """The same for a frame of `stored` bytes, ending in `checksum`, that is in its place."""
+    def add_stored(self, stored: int, ending: bytes, length: int, seal: Seal) -> None:
+        """The same for a frame of `stored` bytes, which end in `ending`, that is in its place: at
+        `position`, behind `pad`."""
         if self.image_size % CHUNK:
             raise ValueError("a frame follows one that did not end on a chunk boundary")
-        if len(self._table) // 3 >= MAX_FRAMES - 1:
+        if len(self._seals) // SEAL.size >= MAX_FRAMES - 2:
             raise Unsupported("an archive can hold 16 TiB of data, and this image has more")
-        self._table.extend((stored, length, int.from_bytes(checksum, "little")))
+        self._table.extend((self._padded + stored, length, int.from_bytes(ending, "little")))
+        zeros = seal.digest == zero_digest(length) if length <= CHUNK else True
+        self._seals += SEAL.pack(NOTHING if zeros else seal.digest, seal.checksum)
+        self._padded = 0
+        self._position += stored
         self.image_size += length
 
     def add_zeros(self, length: int) -> None:
         """The image's next `length` bytes are zeros."""
         for frame, held in zero_frames(length):
-            self.add_frame(frame, held)
+            self.add_frame(frame, held, Seal(NOTHING, checksum(frame)))
+
+    def pad(self) -> int:
+        """Go on to where the frame of a chunk may begin. Returns that position, in bytes."""
+        gap = padding_at(self._position, self._label.align)
+        if gap:
+            self._sink(padding_of(gap))
+            self._position += gap
+            self._padded += gap
+        return self._position
 
     def finish(self, digest: str) -> None:
         """The image has ended and has this digest."""
-        summary = Summary("virtstore", FORMAT_VERSION, self.image_size, CHUNK, digest)
-        text = msgspec.json.encode(summary)
-        self._sink(SKIPPABLE.pack(_JSON_MAGIC, len(text)) + text)
+        summary = Summary(
+            "virtstore",
+            VERSION,
+            self.image_size,
+            CHUNK,
+            digest,
+            seals=blake3(self._seals).hexdigest(),
+            align=self._label.align,
+            raw=self._label.raw,
+            origin=msgspec.Raw(msgspec.json.encode(self._label.origin)),
+        )
+        self._add_skippable(SEALS_MAGIC, bytes(self._seals))
+        self._add_skippable(JSON_MAGIC, summaries.encode(summary))
+        self._sink(encode_table(self._table))
+
+    def _add_skippable(self, magic: int, data: bytes) -> None:
         # The seekable format lists skippable frames too, as frames that hold nothing;
         # pyzstd refuses an archive with a gap between the frames listed and the table.
-        self._table.extend((SKIPPABLE.size + len(text), 0, _EMPTY_CHECKSUM))
-        self._sink(encode_table(self._table))
+        self._sink(SKIPPABLE.pack(magic, len(data)) + data)
+        self._table.extend((SKIPPABLE.size + len(data), 0, EMPTY_CHECKSUM))
 
 
 class SeekableArchive:
-    """An archive of ours, to be read at any frame by any number of threads."""
+    """An archive of ours, to be read at any frame by any number of threads.
 
-    def __init__(self, source: ArchiveSource, summary: Summary, frames: FrameTable) -> None:
+    `seals` is None for one of version 1. `raw`: it says that its image is a raw disk. `origin`:
+    what it was made of, if it says that.
+    """
+
+    def __init__(
+        self, source: ArchiveSource, summary: Summary, frames: FrameTable, seals: Seals | None
+    ) -> None:
         self._source = source
         self.size = summary.size
         self.digest = summary.digest
+        self.raw = summary.raw
+        self.origin = summary.made_of()
         self.frames = frames
+        self.seals = seals
 
     @classmethod
     def open(cls, source: ArchiveSource) -> SeekableArchive | None:
@@ -129,48 +158,55 @@ class SeekableArchive:
         are in it, that reader says that their end is missing. Raises `Corrupt` where the
         archive says that it is ours and its parts contradict each other.
         """
-        table_at = _table_at(source)
-        if table_at is None:
+        end = found_end(source)
+        if end is None:
             return None
-        last_at = source.size - FOOTER.size - ENTRY.size
-        last = ENTRY.unpack(source.read_at(last_at, ENTRY.size))
-        json_at = table_at - last[0]
-        summary = _read_summary(source, json_at, last)
-        if summary is None:
-            return None
-        frames = FrameTable(decode_entries(_pieces(source, table_at + SKIPPABLE.size, last_at)))
-        if frames.archive_size != json_at:
+        entries = _pieces(source, end.entries_at, end.entries_end)
+        frames = FrameTable(decode_entries(entries), end.summary.align)
+        if frames.archive_size != end.data_end:
             return None  # the last of several archives in one file: only a stream has them all
-        _check_summary(summary, frames)
-        _check_frames(frames)
-        return cls(source, summary, frames)
+        _check_frames(frames, end.summary.size)
+        seals = end.seals_of(source, frames)
+        return cls(source, end.summary, frames, seals)
 
     def stored(self, index: int) -> bytes:
         """A frame as it lies in the archive, found to be the one that the table lists.
         That its contents are sound, only decompressing it tells."""
         frame = self.frames[index]
-        data = self._source.read_at(frame.position, frame.stored)
-        if len(data) < frame.stored:
+        begin = frame.position - frame.padding
+        data = self._source.read_at(begin, frame.padding + frame.stored)
+        if len(data) < frame.padding + frame.stored:
             raise Corrupt(f"the archive is truncated in the frame at byte {frame.position}")
-        checksum = int.from_bytes(data[-CHECKSUM_SIZE:], "little")
-        if not data.startswith(MAGIC) or checksum != frame.checksum:
+        if frame.padding:
+            if not data.startswith(padding_of(frame.padding)):
+                raise Corrupt(f"the padding at byte {begin} is damaged")
+            data = data[frame.padding :]
+        ending = int.from_bytes(data[-CHECKSUM_SIZE:], "little")
+        if not data.startswith(MAGIC) or ending != frame.checksum:
             raise Corrupt(f"the frame at byte {frame.position} is not what the seek table lists")
         return data
 
-    def contents(self, index: int) -> bytes | None:
-        """A frame's part of the image, checked; None for zeros, of the frame's length."""
-        frame = self.frames[index]
+    def sealed(self, index: int) -> bytes:
+        """The same, found to be what was written there. Of an archive of version 1 only
+        decompressing tells that."""
         data = self.stored(index)
+        if self.seals and checksum(data) != self.seals[index].checksum:
+            raise Corrupt(
+                f"the frame at byte {self.frames[index].position} does not have the checksum that"
+                " the archive keeps of it"
+            )
+        return data
+
+    def contents(self, index: int, *, strict: bool = False) -> bytes | None:
+        """A frame's part of the image, checked; None for zeros, of the frame's length. `strict`:
+        its bytes are held against the checksum in its seal as well."""
+        frame = self.frames[index]
+        data = self.sealed(index) if strict else self.stored(index)
         try:
-            if frame.length > CHUNK:
-                require_zeros(data, frame.length)
-                return None
-            if holds_zeros(data, frame.length):
-                return None
-            contents = decompress_block(data, frame.length)
+            contents = _decompressed(data, frame.length)
         except Corrupt as error:
             raise Corrupt(f"at byte {frame.position} of the archive, {error.message}") from None
-        if len(contents) != frame.length:
+        if contents is not None and len(contents) != frame.length:
             raise Corrupt(
                 f"the frame at byte {frame.position} holds {len(contents)} bytes and the seek"
                 f" table says {frame.length}"
@@ -181,9 +217,11 @@ class SeekableArchive:
         """The image from start to end, in pieces of at most a chunk, and then its digest
         checked."""
         digest = ImageDigest()
+        if self.seals:
+            self.seals.check()
         for index in range(len(self.frames)):
             length = self.frames[index].length
-            data = self.contents(index)
+            data = self.contents(index, strict=True)
             if data is not None:
                 digest.add(chunk_digest(data))
                 yield data
@@ -223,6 +261,7 @@ def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, byt
     cursor = Cursor(source, ahead=_AHEAD)
     offset = 0
     while offset < size and not cursor.at_end:
+        _skip_padding(cursor)
         position = cursor.position
         try:
             length = skip_frame(cursor, take_header(cursor), HeaderBudget(_MOST_BLOCKS))
@@ -238,19 +277,12 @@ def frames_at_start(source: ArchiveSource, size: int) -> Iterator[tuple[int, byt
         offset += length
 
 
-def _table_at(source: ArchiveSource) -> int | None:
-    """The byte where the seek table begins; None if the archive has no table such as ours."""
-    if source.size < SKIPPABLE.size + FOOTER.size:
-        return None
-    count, descriptor, magic = FOOTER.unpack(source.read_at(source.size - FOOTER.size, FOOTER.size))
-    if magic != FOOTER_MAGIC or descriptor != HAS_CHECKSUMS or not 0 < count <= MAX_FRAMES:
-        return None
-    length = count * ENTRY.size
-    begin = source.size - FOOTER.size - length - SKIPPABLE.size
-    if begin < 0:
-        return None
-    header = SKIPPABLE.unpack(source.read_at(begin, SKIPPABLE.size))
-    return begin if header == (TABLE_MAGIC, length + FOOTER.size) else None
+def _skip_padding(cursor: Cursor) -> None:
+    for align in summaries.ALIGNMENTS:
+        gap = padding_at(cursor.position, align)
+        if gap and cursor.peek(gap) == padding_of(gap):
+            cursor.skip(gap)
+            return
 
 
 def _pieces(source: ArchiveSource, begin: int, end: int) -> Iterator[bytes]:
@@ -259,37 +291,17 @@ def _pieces(source: ArchiveSource, begin: int, end: int) -> Iterator[bytes]:
         yield cursor.take(min(_PIECE, end - cursor.position))
 
 
-def _read_summary(source: ArchiveSource, at: int, entry: tuple[int, int, int]) -> Summary | None:
-    stored, length, checksum = entry
-    if (length, checksum) != (0, _EMPTY_CHECKSUM) or at < 0:
+def _decompressed(frame: bytes, length: int) -> bytes | None:
+    """What a frame holds; None for zeros."""
+    if length > CHUNK:
+        require_zeros(frame, length)
         return None
-    if not SKIPPABLE.size <= stored <= _MOST_JSON:
-        return None
-    frame = source.read_at(at, stored)
-    if SKIPPABLE.unpack_from(frame) != (_JSON_MAGIC, stored - SKIPPABLE.size):
-        return None
-    try:
-        return msgspec.json.decode(frame[SKIPPABLE.size :], type=Summary)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None  # msgspec has no error of its own for a string that is not UTF-8
+    return None if holds_zeros(frame, length) else decompress_block(frame, length)
 
 
-def _check_summary(summary: Summary, frames: FrameTable) -> None:
-    if (summary.version, summary.chunk) != (FORMAT_VERSION, CHUNK):
-        raise Corrupt(
-            f"the archive says version {summary.version} and chunks of {summary.chunk} bytes;"
-            f" this virtstore reads version {FORMAT_VERSION} and {CHUNK}. It is damaged, or a"
-            " newer virtstore made it (`zstd -d` restores it then)"
-        )
-    if not 0 <= summary.size <= MAX_SIZE or summary.size != frames.image_size:
-        raise Corrupt(
-            f"the archive says {summary.size} bytes of image, its seek table {frames.image_size}"
-        )
-    if len(summary.digest) != 64 or set(summary.digest) - set("0123456789abcdef"):
-        raise Corrupt("the archive states no digest of its image")
-
-
-def _check_frames(frames: FrameTable) -> None:
+def _check_frames(frames: FrameTable, size: int) -> None:
+    if size != frames.image_size:
+        raise Corrupt(f"the archive says {size} bytes of image, its seek table {frames.image_size}")
     last = len(frames) - 1
     for index, (stored, length) in enumerate(frames.sizes()):
         if length == CHUNK and _LEAST_FOR_A_CHUNK <= stored <= MAX_FRAME:

@@ -23,7 +23,7 @@ from virtstore.digest import (
 )
 from virtstore.errors import Corrupt, InUse
 from virtstore.transfer.pipeline import BATCH, in_order
-from virtstore.transfer.sources import Piece, Source, announced
+from virtstore.transfer.sources import FrameSource, Piece, Source, announced
 
 #: Blocks or chunks of zeros, then the digests or fingerprints of those behind them.
 Batch = tuple[int, bytes]
@@ -37,10 +37,14 @@ def survey(
     source: Source, block: int = CHUNK, chunks: frozenset[int] | None = None
 ) -> Iterator[Batch]:
     """The digests of the blocks of an image, in order. `block`: bytes of one, a divisor of a chunk;
-    `chunks`: the numbers of the chunks to hash, None for all."""
-    pieces = announced(_wanted(source, chunks))
-    digests = in_order(partial(_digests, block=block), pieces, batch=BATCH)
-    return _batched(digests, _BATCH * DIGEST_SIZE)
+    `chunks`: the numbers of the chunks to hash, None for all. Where an archive keeps the digests,
+    its bytes are held against their checksums instead."""
+    work = _kept_digests if block == CHUNK else partial(_digests, block=block)
+    return _surveyed(_wanted(source.pieces(), chunks), work)
+
+
+def _surveyed(pieces: Iterable[Piece], work: Callable[[Piece], Batch]) -> Iterator[Batch]:
+    return _batched(in_order(work, announced(pieces), batch=BATCH), _BATCH * DIGEST_SIZE)
 
 
 def fingerprints(source: Source, *, blocks: bool) -> Iterator[Batch]:
@@ -49,6 +53,13 @@ def fingerprints(source: Source, *, blocks: bool) -> Iterator[Batch]:
     pieces = announced(source.pieces())
     found = in_order(partial(_fingerprint, blocks=blocks), pieces, batch=BATCH)
     return _batched(found, _BATCH * FINGERPRINT_SIZE)
+
+
+def _kept_digests(piece: Piece) -> Batch:
+    if not (piece.check and piece.digest):
+        return _digests(piece, CHUNK)
+    piece.check()
+    return 0, piece.digest()
 
 
 def _digests(piece: Piece, block: int) -> Batch:
@@ -62,6 +73,8 @@ def _digests(piece: Piece, block: int) -> Batch:
 
 
 def _fingerprint(piece: Piece, *, blocks: bool) -> Batch:
+    if piece.digest and not blocks:
+        return 0, piece.digest().ljust(FINGERPRINT_SIZE, b"\0")
     contents = _contents(piece)
     if contents is None:
         whole, rest = divmod(piece.length, CHUNK)
@@ -71,18 +84,35 @@ def _fingerprint(piece: Piece, *, blocks: bool) -> Batch:
 
 def _contents(piece: Piece) -> bytes | None:
     """A piece's bytes; None where all of them are zero."""
-    contents = piece.read() if piece.read else None
+    contents = None if piece.zeros else piece.contents()
     return None if contents == ZEROS[: piece.length] else contents
 
 
-def check(source: Source, told: Callable[[int, int], None]) -> str:
+def check(source: Source, told: Callable[[int, int], None], *, quick: bool = False) -> str:
     """Read the whole image and return its digest. Raises `Corrupt` where an archive does not
-    hold what it says. `told` gets the bytes done and the size as it goes."""
+    hold what it says. `quick`: what an archive keeps checksums of is held against those, and not
+    decompressed. `told` gets the bytes done and the size as it goes."""
+    if quick and isinstance(source, FrameSource) and source.sealed:
+        return _check_stored(source, told)
     computed = _digest(source, told)
     confirm(source, computed)
     if source.digest not in (None, computed):
         raise Corrupt("the archive's contents are not those that its digest was made of")
     return computed
+
+
+def _check_stored(source: FrameSource, told: Callable[[int, int], None]) -> str:
+    def work(piece: Piece) -> int:
+        if piece.check:
+            piece.check()
+        return piece.length
+
+    done = 0
+    for length in in_order(work, announced(source.pieces()), batch=BATCH):
+        done += length
+        told(done, source.size)
+    source.check()
+    return source.digest or ""
 
 
 def confirm(source: Source, digest: str) -> None:
@@ -99,7 +129,9 @@ def confirm(source: Source, digest: str) -> None:
 def _digest(source: Source, told: Callable[[int, int], None]) -> str:
     digest = ImageDigest()
     done = 0
-    for zeros, digests in survey(source):
+    # An archive is decompressed, whatever it says of itself.
+    pieces = source.strict_pieces() if isinstance(source, FrameSource) else source.pieces()
+    for zeros, digests in _surveyed(pieces, partial(_digests, block=CHUNK)):
         digest.add_zeros(zeros * CHUNK)
         digest.add(digests)
         done += (zeros + len(digests) // DIGEST_SIZE) * CHUNK
@@ -108,8 +140,8 @@ def _digest(source: Source, told: Callable[[int, int], None]) -> str:
     return digest.hexdigest()
 
 
-def _wanted(source: Source, chunks: frozenset[int] | None) -> Iterator[Piece]:
-    for piece in source.pieces():
+def _wanted(pieces: Iterable[Piece], chunks: frozenset[int] | None) -> Iterator[Piece]:
+    for piece in pieces:
         if chunks is None:
             yield piece
             continue

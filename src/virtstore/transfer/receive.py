@@ -31,12 +31,13 @@ class Outcome(msgspec.Struct, frozen=True):
 class Taken(NamedTuple):
     """What a worker made of a frame. `length`: bytes of the image; `digest`: of the chunk, None for
     zeros; `written`: bytes that the worker wrote; `rest`: bytes that `commit` is to write in the
-    image's order, None for none."""
+    image's order, None for none; `checksum`: of `rest`, where that is a frame (`formats.seals`)."""
 
     length: int
     digest: bytes | None = None
     written: int = 0
     rest: bytes | None = None
+    checksum: bytes = b""
 
 
 class Target(Protocol):

@@ -17,27 +17,30 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from virtstore.backends.base import Image, ResumableSink
+from virtstore.backends.base import Image, Readable, ResumableSink
 from virtstore.digest import CHUNK, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
+from virtstore.formats import seals
 from virtstore.formats.chunk_frames import decompress_block, holds_zeros, require_zeros
 from virtstore.formats.foreign import Foreign
+from virtstore.formats.seals import Seal
 from virtstore.formats.seekable import SeekableWriter, frames_at_start
 from virtstore.formats.zstd_frames import CHECKSUM_SIZE
 from virtstore.model import Compression
 from virtstore.transfer.sources import Piece, Source
 
 _STEP: Final = 1 << 20
+_CHANGED: Final = "what an earlier copy had left has changed; run the copy again"
 
 
 class _Kept(NamedTuple):
-    """A chunk's frame in the view: its position, stored length and checksum. `seal` is the digest
-    of its stored bytes."""
+    """A chunk's frame in the view: its position, stored length, last bytes (`ending`), and the
+    digest of its stored bytes, of which `seals.checksum` is the beginning."""
 
     position: int
     stored: int
-    checksum: bytes
-    seal: bytes
+    ending: bytes
+    digest: bytes
 
 
 class PartialArchive:
@@ -81,8 +84,8 @@ class PartialArchive:
                 return ZEROS[:length]
             with suppress(Corrupt):
                 contents = decompress_block(frame, length)
-                checksum = frame[-CHECKSUM_SIZE:]
-                kept = _Kept(position, len(frame), checksum, chunk_digest(frame))
+                ending = frame[-CHECKSUM_SIZE:]
+                kept = _Kept(position, len(frame), ending, chunk_digest(frame))
                 with self._lock:
                     self._kept[offset // CHUNK] = kept
                 return contents
@@ -90,17 +93,21 @@ class PartialArchive:
 
         return Piece(offset, length, read)
 
-    def put(self, chunk: int, length: int, writer: SeekableWriter) -> None:
-        """Make the frame of a chunk that was read the archive's next. Raises `Corrupt` if the frame
-        has to be moved and has changed since it was read."""
+    def put(self, chunk: int, length: int, digest: bytes, writer: SeekableWriter) -> None:
+        """Make the frame of a chunk that was read, and has this digest, the archive's next. Raises
+        `Corrupt` if the frame has to be moved and has changed since it was read."""
         kept = self._kept.get(chunk)
-        if kept and self.sink.passes(kept.position, kept.stored):
-            writer.add_stored(kept.stored, kept.checksum, length)
+        if kept is None:
+            raise Corrupt(_CHANGED)
+        writer.pad()
+        seal = Seal(digest, kept.digest[: seals.CHECKSUM_SIZE])
+        if self.sink.passes(kept.position, kept.stored):
+            writer.add_stored(kept.stored, kept.ending, length, seal)
             return
-        frame = self._view.read_at(kept.position, kept.stored) if kept else b""
-        if kept is None or chunk_digest(frame) != kept.seal:
-            raise Corrupt("what an earlier copy had left has changed; run the copy again")
-        writer.add_frame(frame, length)
+        frame = self._view.read_at(kept.position, kept.stored)
+        if chunk_digest(frame) != kept.digest:
+            raise Corrupt(_CHANGED)
+        writer.add_frame(frame, length, seal)
 
     def forget(self, before: int) -> None:
         """No chunk before number `before` will be asked for again."""
@@ -136,6 +143,10 @@ class Rewriting:
             return False
         self.position += length
         return True
+
+    def append_from(self, other: Readable, offset: int, length: int) -> None:
+        """Write bytes of another archive."""
+        self(other.read_whole(offset, length))
 
     def finish(self) -> None:
         """Cut the draft where the archive ends."""

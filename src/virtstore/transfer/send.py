@@ -116,16 +116,18 @@ class _Packer:
 
 
 def _tell(piece: Piece, packer: _Packer, target: Fingerprints | None) -> _Told:
-    if piece.read is None:
+    if piece.zeros:
         return _Told(Zero(piece.offset, piece.length))
     if piece.frame and packer.frames and target is None:
         # Stored as it is sent. Its digest is not known here; the target computes it.
         return _Told(Data(piece.offset, piece.length), piece.frame())
-    contents = piece.read()
+    there = target.get(piece.offset // CHUNK) if target else b""
+    if there and piece.digest and there[:DIGEST_SIZE] == (digest := piece.digest()):
+        return _Told(Same(piece.offset, piece.length), digest=digest)  # without reading it
+    contents = piece.contents()
     if contents == ZEROS[: piece.length]:
         return _Told(Zero(piece.offset, piece.length))
     digest = chunk_digest(contents)
-    there = target.get(piece.offset // CHUNK) if target else b""
     if there[:DIGEST_SIZE] == digest:
         return _Told(Same(piece.offset, piece.length), digest=digest)
     if there and not packer.whole_frames and (told := _patch(piece, contents, there, packer)):

@@ -20,8 +20,9 @@ from virtstore.errors import Corrupt, InUse
 from virtstore.formats import Recognised
 from virtstore.formats.base import Format, Trailing
 from virtstore.formats.foreign import Ends, Foreign, first_of
+from virtstore.formats.seek_table import Frame
 from virtstore.formats.seekable import SeekableArchive, Unpacked
-from virtstore.model import Compression, Extent
+from virtstore.model import Compression, Extent, Origin
 from virtstore.transfer.page_cache import Reading, ReadThrough
 from virtstore.transfer.plan import steps
 
@@ -32,14 +33,28 @@ _FOOT: Final = 512
 
 
 class Piece(NamedTuple):
-    """A run of zeros, of which `read` is None, or one chunk. `read` gives its bytes; `frame` gives
-    it as the zstd frame that an archive stores; `announce` is called before it is read."""
+    """A run of zeros, or one chunk. `read` gives its bytes; `frame` gives it as the zstd frame that
+    an archive stores; `digest` gives its digest as an archive keeps it; `announce` is called before
+    it is read. `check` holds the stored bytes of either against the checksum that an archive keeps
+    of them. What has neither `read` nor `digest` is zeros."""
 
     offset: int
     length: int
     read: Callable[[], bytes] | None = None
     frame: Callable[[], bytes] | None = None
     announce: Callable[[], None] | None = None
+    digest: Callable[[], bytes] | None = None
+    check: Callable[[], object] | None = None
+
+    @property
+    def zeros(self) -> bool:
+        return self.read is None and self.digest is None
+
+    def contents(self) -> bytes:
+        """The bytes of a chunk. Raises `Corrupt` where they are not to be had."""
+        if self.read is None:
+            raise Corrupt(f"the chunk at byte {self.offset} is not there to be read")
+        return self.read()
 
 
 class Source(Protocol):
@@ -171,9 +186,10 @@ class FrameSource:
     def __init__(self, archive: SeekableArchive, reading: Reading, *, raw: bool = False) -> None:
         self._archive = archive
         self._reading = reading
-        self._raw = raw
+        self._raw = raw or archive.raw
         self.size = archive.size
         self.digest: str | None = archive.digest
+        self.origin: Origin | None = archive.origin
 
     @cached_property
     def holds(self) -> Foreign | None:
@@ -187,26 +203,52 @@ class FrameSource:
         return None  # its checksums tell
 
     def pieces(self) -> Iterator[Piece]:
-        offset = 0
         for number, frame in enumerate(self._archive.frames):
-            # Zeros are a few bytes however many they stand for: looked at here and now.
-            small = frame.stored < _SMALL or frame.length > CHUNK
-            if small and self._archive.contents(number) is None:
-                yield Piece(offset, frame.length)
+            check = partial(self._archive.sealed, number) if self.sealed else None
+            if self._is_zeros(number, frame):
+                yield Piece(frame.offset, frame.length, check=check)
             else:
-                yield self._chunk(number, offset, frame.length)
-            offset += frame.length
+                yield self._chunk(number, frame)._replace(check=check)
 
-    def _chunk(self, number: int, offset: int, length: int) -> Piece:
-        archive = self._archive
-        frame = archive.frames[number]
+    def strict_pieces(self) -> Iterator[Piece]:
+        """The same, for who checks the whole archive: zeros are looked at as well, and reading a
+        piece checks its seal."""
+        for number, frame in enumerate(self._archive.frames):
+            announce = partial(self._reading.next, frame.position, frame.stored)
+            read = partial(self._archive.contents, number, strict=True)
+            if frame.length > CHUNK:
+                read()
+                yield Piece(frame.offset, frame.length)
+            else:
+                yield Piece(frame.offset, frame.length, _whole(read, frame.length), None, announce)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the archive keeps the digests of its chunks, and checksums of its frames."""
+        return self._archive.seals is not None
+
+    def _is_zeros(self, number: int, frame: Frame) -> bool:
+        if self._archive.seals:
+            return self._archive.seals[number].zeros
+        # Zeros are a few bytes however many they stand for: looked at here and now.
+        small = frame.stored < _SMALL or frame.length > CHUNK
+        return small and self._archive.contents(number) is None
+
+    def _chunk(self, number: int, frame: Frame) -> Piece:
+        archive, seals = self._archive, self._archive.seals
         return Piece(
-            offset,
-            length,
-            read=lambda: archive.contents(number) or ZEROS[:length],
+            frame.offset,
+            frame.length,
+            read=_whole(partial(archive.contents, number), frame.length),
             frame=lambda: archive.stored(number),
             announce=partial(self._reading.next, frame.position, frame.stored),
+            digest=(lambda: seals[number].digest) if seals else None,
         )
+
+
+def _whole(read: Callable[[], bytes | None], length: int) -> Callable[[], bytes]:
+    """The same, with zeros as bytes."""
+    return lambda: read() or ZEROS[:length]
 
 
 class StreamSource:

@@ -13,12 +13,15 @@ from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, chunk_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.base import ImageWriter, Sink
 from virtstore.formats.chunk_frames import decompress_block
+from virtstore.formats.seals import Seal, checksum
 from virtstore.formats.seekable import SeekableWriter
+from virtstore.formats.summary import UNLABELLED, Label
 from virtstore.protocol import Data, Part, Patch, Same, Zero
+from virtstore.transfer.appending import Appending
 from virtstore.transfer.fingerprints import Fingerprints, block_range
 from virtstore.transfer.page_cache import Writing
 from virtstore.transfer.receive import Taken
-from virtstore.transfer.resume_archive import PartialArchive, Rewriting
+from virtstore.transfer.resume_archive import Rewriting
 from virtstore.transfer.send import Proven
 
 
@@ -88,38 +91,40 @@ class ImageTarget:
         return Taken(message.length, chunk_digest(chunk), length)
 
 
-class Appending:
-    """Writes an archive's bytes one after the other."""
+class KeptFrames(Protocol):
+    """Frames of an archive that the target has already: what a copy that was cut left in the draft,
+    or those of another archive."""
 
-    def __init__(self, archive: ArchiveSink) -> None:
-        self._archive = archive
-        self._writing = Writing(archive)
-        self.written = 0
+    @property
+    def sink(self) -> Appending | Rewriting:
+        """What the archive is written to."""
+        ...
 
-    def __call__(self, data: bytes) -> None:
-        self._archive.append(data)
-        self._writing.wrote(self.written, len(data))
-        self.written += len(data)
-        self._writing.reached(self.written)
+    def put(self, chunk: int, length: int, digest: bytes, writer: SeekableWriter) -> None:
+        """Make the frame of a chunk, whose digest was told, the archive's next. Raises `Corrupt` if
+        that frame is no more what it was."""
+        ...
 
-    def finish(self) -> None:
-        """The archive ends here."""
+    def forget(self, before: int) -> None:
+        """No chunk before number `before` will be asked for again."""
+        ...
 
 
 class FrameTarget:
     """An archive in our own format. A frame is stored as it came, once it was seen to hold what it
-    says. `partial`: what a copy that was cut left in the same draft."""
+    says. `kept`: frames that are there already, of which `existing` has the fingerprints."""
 
     def __init__(
         self,
         draft: ArchiveSink,
         existing: Fingerprints | None = None,
-        partial: PartialArchive | None = None,
+        kept: KeptFrames | None = None,
+        label: Label = UNLABELLED,
     ) -> None:
-        self._sink: Appending | Rewriting = partial.sink if partial else Appending(draft)
+        self._sink = kept.sink if kept else Appending(draft)
         self._existing = existing
-        self._partial = partial
-        self._writer = SeekableWriter(self._sink)
+        self._kept = kept
+        self._writer = SeekableWriter(self._sink, label)
         self._chunk = 0
 
     @property
@@ -133,23 +138,26 @@ class FrameTarget:
                 return Taken(length)
             case Same(offset, length):
                 return Taken(length, _known(self._existing, offset))
-            case Proven(_, length, _, digest):
-                return Taken(length, digest, rest=payload)
             case Data(raw=True):
                 raise Corrupt("the source sent a chunk that is no frame, for an archive")
-        return Taken(message.length, chunk_digest(_contents(message, payload)), rest=payload)
+            case Proven(_, length, _, digest):
+                pass
+            case _:
+                length, digest = message.length, chunk_digest(_contents(message, payload))
+        return Taken(length, digest, rest=payload, checksum=checksum(payload))
 
     def commit(self, taken: Taken) -> None:
         if taken.digest is None:
             self._writer.add_zeros(taken.length)
         elif taken.rest is not None:
-            self._writer.add_frame(taken.rest, taken.length)
-        elif self._partial:
-            self._partial.put(self._chunk, taken.length, self._writer)
+            seal = Seal(taken.digest, taken.checksum)
+            self._writer.add_frame(taken.rest, taken.length, seal)
+        elif self._kept:
+            self._kept.put(self._chunk, taken.length, taken.digest, self._writer)
         self._chunk += -(-taken.length // CHUNK)
-        if self._existing and self._partial:
+        if self._existing and self._kept:
             self._existing.forget(self._chunk)
-            self._partial.forget(self._chunk)
+            self._kept.forget(self._chunk)
 
     def finish(self, digest: str) -> None:
         self._writer.finish(digest)

@@ -90,7 +90,7 @@ def foreign_in(source: ArchiveSource, form: Format) -> Foreign | None:
     with suppress(Error):
         archive = SeekableArchive.open(source) if form.name == "zstd" else None
         if archive:
-            return foreign.detect(Unpacked(archive))
+            return None if archive.raw else foreign.detect(Unpacked(archive))
         head = foreign.first_of(form.read(source))
         return foreign.detect(Ends(head))
     return None

@@ -30,6 +30,7 @@ from virtstore.agent.operations.copy_target import (
 )
 from virtstore.agent.operations.copy_within import copy_within
 from virtstore.agent.operations.lost import note_in_copy
+from virtstore.agent.operations.origins import origin_of
 from virtstore.agent.operations.refusals import refuse_existing, refuse_overlays
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
@@ -38,7 +39,7 @@ from virtstore.errors import Corrupt, InUse, NotFound, Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
 from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
 from virtstore.transfer.hashing import check
-from virtstore.transfer.sources import RawSource, Source, open_source
+from virtstore.transfer.sources import FrameSource, RawSource, Source, open_source
 
 _Request = CompressImage | UncompressImage
 
@@ -53,10 +54,13 @@ def compress(agent: Agent, request: CompressImage) -> Done:
             raise Unsupported(f"{noun} holds no archive; copy it to a file with --archive")
         if found := what_is(place, image).archive:
             raise Unsupported(f"it is a compressed archive already ({found.name})")
-        _refuse_disk_of_a_container(place, image)
+        if form.name != "zstd":
+            _refuse_disk_of_a_container(place, image)
         source = source_of(place, image, steady=True)
         path, holds = place.path + form.suffix, held(place, source)
         wanted = Wanted(path, "new", image.size, form.name, request.level, place.name, holds)
+        if form.name == "zstd" and not request.dry_run:
+            wanted = wanted._replace(origin=origin_of(place, source, "unused", quiesced=False))
         if request.dry_run:
             _refuse_what_would_fail(agent, request, place, image, wanted)
             step = f"compress {place.path} to {wanted.path} ({form.name})"
@@ -65,13 +69,13 @@ def compress(agent: Agent, request: CompressImage) -> Done:
 
 
 def _refuse_disk_of_a_container(place: Place, image: Image) -> None:
-    """Raises `Unsupported` for a container in whose disk a guest wrote another: an archive of the
-    disk does not say which of both it was made of, and `uncompress` would make the inner one."""
+    """Raises `Unsupported` for a container in whose disk a guest wrote another: an archive in this
+    format does not say which of both it is of, and `uncompress` would make the inner one."""
     if image.container and (inner := looks_like(image)):
         raise Unsupported(
             f"the disk in it begins as {inner.kind.what}, which 'virtstore uncompress' would take"
-            " for the image; 'virtstore copy --archive' makes an archive, and 'virtstore copy"
-            " --raw' restores the disk from that",
+            " for the image; an archive in virtstore's own format (--format zstd) says that it is"
+            " the disk's",
             path=place.path,
         )
 
@@ -106,17 +110,25 @@ def verify(agent: Agent, request: VerifyImage) -> DoneVerifying:
         with place.store.open(place.name) as image:
             source = source_of(place, image)
             agent.session.stage("verifying")
-            digest = check(source, agent.session.progress)
+            quick = request.quick and isinstance(source, FrameSource) and source.sealed
+            digest = check(source, agent.session.progress, quick=quick)
             told = Verified(
                 path=place.path,
                 host="",
                 size=source.size,
                 compression=source.compression,
                 digest=digest,
-                checked=_held_against(source),
-                warnings=_unchecked(place, source),
+                checked="checksums" if quick else _held_against(source),
+                warnings=(*_unchecked(place, source), *_slow(request, quick=quick)),
             )
             return DoneVerifying(told)
+
+
+def _slow(request: VerifyImage, *, quick: bool) -> tuple[str, ...]:
+    """The warning for a quick look that could not be one."""
+    if quick or not request.quick:
+        return ()
+    return ("it keeps no checksums of its stored bytes, so it was read as without --quick",)
 
 
 def _held_against(source: Source) -> Literal["digest", "checksums", "nothing"]:

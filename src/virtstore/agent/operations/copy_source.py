@@ -4,28 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 from virtstore.agent import priority
 from virtstore.agent.container import require_whole, source_of
 from virtstore.agent.context import Agent
+from virtstore.agent.operations.origins import origin_of
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.copy_options import CopyOptions
 from virtstore.errors import Error, blamed_on
+from virtstore.model import Moment, Origin
 from virtstore.protocol import Send
 from virtstore.transfer.hashing import check
 from virtstore.transfer.sources import Source
 
-#: What there is to say of a source to who copies it.
-Warnings = tuple[str, ...]
 #: Raises `InUse` where somebody uses an image.
 Refusal = Callable[[Agent, Image], None]
 
 
+class Opened(NamedTuple):
+    """The source of a copy. `told`: what there is to say of how it was opened; `origin`: what an
+    archive of ours is to say of it."""
+
+    place: Place
+    source: Source
+    told: tuple[str, ...]
+    origin: Origin | None
+
+
 @contextmanager
-def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source, Warnings]]:
-    """The source of a copy, locked against change for as long as it is read, and what there is to
-    say of how it was opened."""
+def opened_source(agent: Agent, request: Send) -> Iterator[Opened]:
+    """The source of a copy, locked against change for as long as it is read."""
     options = request.options
     if options.nice:
         priority.lower()
@@ -35,11 +45,25 @@ def opened_source(agent: Agent, request: Send) -> Iterator[tuple[Place, Source, 
             source, told = stack.enter_context(_opened(agent, place, options))
             if request.contents:
                 check_archive(agent, source)
-        yield place, source, told
+        origin = None
+        if options.compression == "zstd":
+            quiesced = bool(options.quiesce) and not told  # or that is what is told
+            origin = origin_of(place, source, _moment(options), quiesced=quiesced)
+        yield Opened(place, source, told, origin)
+
+
+def _moment(options: CopyOptions) -> Moment:
+    if options.live:
+        return "live"
+    if options.snapshot:
+        return "snapshot"
+    return "in-use" if options.allow_in_use else "unused"
 
 
 @contextmanager
-def _opened(agent: Agent, place: Place, options: CopyOptions) -> Iterator[tuple[Source, Warnings]]:
+def _opened(
+    agent: Agent, place: Place, options: CopyOptions
+) -> Iterator[tuple[Source, tuple[str, ...]]]:
     if options.live:
         from virtstore.agent.operations.live import live_source  # what few copies need
 
@@ -55,7 +79,7 @@ def _opened(agent: Agent, place: Place, options: CopyOptions) -> Iterator[tuple[
 def check_archive(agent: Agent, source: Source) -> None:
     """Raises `Corrupt` for a damaged archive, before an image is overwritten in place."""
     if source.compression:
-        check(source, lambda done, total: agent.session.check())
+        check(source, lambda done, total: agent.session.check(), quick=True)
 
 
 def frozen_or_open(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from virtstore import formats
 from virtstore.agent.context import Agent
+from virtstore.agent.operations.copy_base import Base
 from virtstore.agent.policy import Place
 from virtstore.backends.base import ArchiveSink, Displaced, Draft, Image, ImageDraft
 from virtstore.copy_options import CopyMode
@@ -23,9 +24,11 @@ from virtstore.errors import (
     from_os_error,
 )
 from virtstore.formats.base import Format, StreamFormat
-from virtstore.model import Compression
+from virtstore.formats.summary import Label
+from virtstore.model import Compression, Origin
 from virtstore.transfer.fingerprints import Fingerprints
 from virtstore.transfer.hashing import fingerprints
+from virtstore.transfer.partial_over_base import PartialOverBase
 from virtstore.transfer.receive import Target
 from virtstore.transfer.resume_archive import PartialArchive
 from virtstore.transfer.send import Encoding
@@ -38,7 +41,7 @@ class Wanted(NamedTuple):
     beside it; `holds`: the foreign kind that its bytes are of, if any; `lost`: the note of what the
     source had lost (`Store.losses`); `sparse`: nothing is reserved for it; `reflink`: it is to
     share the blocks of its source; `force_defined`: a domain that is shut off may be defined on
-    what is there."""
+    what is there; `origin`: what an archive of ours says of what it was made of."""
 
     path: str
     mode: CopyMode
@@ -51,6 +54,11 @@ class Wanted(NamedTuple):
     sparse: bool = False
     reflink: bool = False
     force_defined: bool = False
+    origin: Origin | None = None
+
+    def label(self, archive: ArchiveSink) -> Label:
+        """What an archive of ours says beside its image."""
+        return Label(archive.shared_unit, self.holds is None, self.origin)
 
     def refuse_loss(self, agent: Agent, image: Image) -> None:
         """Raises `InUse` where the image that is there must not become this."""
@@ -73,12 +81,14 @@ class Opened(NamedTuple):
 
 
 @contextmanager
-def opened_target(agent: Agent, place: Place, wanted: Wanted) -> Iterator[Opened]:
+def opened_target(
+    agent: Agent, place: Place, wanted: Wanted, base: Base | None = None
+) -> Iterator[Opened]:
     """A draft ready to be written. It is kept, as partial, where a client that went away may
-    come back and go on; otherwise a failure leaves no trace of it."""
+    come back and go on; otherwise a failure leaves no trace of it. `base`: what it is based on."""
     # Where this fails, there is nothing of ours yet.
     require_attributes(place, wanted)
-    draft, prepare, discard = _drafted(agent, place, wanted)
+    draft, prepare, discard = _drafted(agent, place, wanted, base)
     try:
         with draft, ExitStack() as stack:
             yield prepare(stack)
@@ -125,13 +135,13 @@ class _Drafted(NamedTuple):
     discard: Callable[[], None]
 
 
-def _drafted(agent: Agent, place: Place, wanted: Wanted) -> _Drafted:
+def _drafted(agent: Agent, place: Place, wanted: Wanted, base: Base | None) -> _Drafted:
     store, name = place.store, place.name
     if wanted.archive:
         form = formats.by_name(wanted.archive)
         level = level_for(form, wanted.level)
         archive = store.archive(name)
-        prepare = partial(_prepare_archive, archive, wanted.size)
+        prepare = partial(_prepare_archive, archive, wanted, base)
         if stream := formats.STREAMS.get(form.name):
             prepare = partial(_prepare_stream, archive, stream, level)
         return _Drafted(archive, prepare, archive.abandon)
@@ -158,17 +168,25 @@ def _prepare_image(draft: ImageDraft, size: int, _: ExitStack, *, blocks: bool) 
     return Opened(draft, target, draft, RawSource(draft, size), existing, blocks)
 
 
-def _prepare_archive(archive: ArchiveSink, size: int, stack: ExitStack) -> Opened:
+def _prepare_archive(
+    archive: ArchiveSink, wanted: Wanted, base: Base | None, stack: ExitStack
+) -> Opened:
+    label = wanted.label(archive)
+    cut_off = None
     left = archive.resumable
     if left and left.holds == "kept":
         with suppress(OSError):  # a file system without files without names
             scratch = stack.enter_context(left.scratch())
-            there = PartialArchive(left, scratch, size)
-            existing = Fingerprints(size)
-            target = FrameTarget(archive, existing, there)
-            return Opened(archive, target, there=there, existing=existing)
-    _begin_anew(archive)
-    return Opened(archive, FrameTarget(archive))
+            cut_off = PartialArchive(left, scratch, wanted.size)
+    if cut_off is None:
+        _begin_anew(archive)
+    beneath = base.prepare(archive, wanted.size) if base else None
+    there = PartialOverBase(cut_off, beneath) if cut_off and beneath else cut_off or beneath
+    if there is None:
+        return Opened(archive, FrameTarget(archive, label=label))
+    existing = Fingerprints(wanted.size)
+    target = FrameTarget(archive, existing, there, label)
+    return Opened(archive, target, there=there, existing=existing)
 
 
 def _begin_anew(archive: ArchiveSink) -> None:

@@ -19,6 +19,7 @@ from virtstore.agent.context import (
     Agent,
     require_room,
 )
+from virtstore.agent.operations.copy_base import opened_base
 from virtstore.agent.operations.copy_frames import arriving, encoding_of, send_frames
 from virtstore.agent.operations.copy_shared import require_sharing, share_blocks
 from virtstore.agent.operations.copy_source import held, opened_source
@@ -76,9 +77,9 @@ from virtstore.units import format_size
 
 def send_image(agent: Agent, request: Send) -> End:
     encoding = encoding_of(request.options)
-    with opened_source(agent, request) as (place, source, told):
+    with opened_source(agent, request) as (place, source, told, origin):
         holds = held(place, source)
-        begin = Begin(place.path, source.size, holds, place.store.losses(place.name), told)
+        begin = Begin(place.path, source.size, holds, place.store.losses(place.name), told, origin)
         return send_frames(agent, source, encoding, begin)
 
 
@@ -88,13 +89,17 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
     session = agent.session
     path = _target_path(agent, request.path, request.name, request)
     wanted = _wanted(request, path, request.size, _known(request.holds), request.lost)
-    with _target_place(agent, wanted) as (place, wanted):
+    wanted = wanted._replace(origin=request.origin)
+    with (
+        _target_place(agent, wanted) as (place, wanted),
+        opened_base(agent, request.options.base, path) as base,
+    ):
         if request.dry_run:
             _require_room(place, wanted)
             return Ready(place.path, compare=False)
         session.stage("allocating")
         replaced = _seen(place, wanted)
-        with opened_target(agent, place, wanted) as opened:
+        with opened_target(agent, place, wanted, base) as opened:
             in_place = wanted.mode == "contents"
             session.send(Ready(place.path, opened.existing is not None, in_place=in_place))
 
@@ -106,7 +111,7 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
                     arriving(agent, request.size), request.size, opened.target, agent.session.fail
                 )
             noted = _publish(agent, place, wanted, opened, replaced)
-        return _received(place, wanted, outcome, noted)
+        return _received(place, wanted, outcome, (*noted, *(base.warnings if base else ())))
 
 
 def copy_here(agent: Agent, request: CopyHere) -> Received:
@@ -116,10 +121,14 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
         raise UsageError("source and target are the same image")
     in_place = request.contents or _is_fixed(agent, request)
     reading = Send(request.source, request.options, contents=in_place)
-    with opened_source(agent, reading) as (origin, source, told):
-        holds, lost = held(origin, source), origin.store.losses(origin.name)
-        wanted = _wanted(request, path, source.size, holds, lost)
-        with _target_place(agent, wanted) as (place, wanted):
+    with opened_source(agent, reading) as (place_of_source, source, told, origin):
+        holds = held(place_of_source, source)
+        lost = place_of_source.store.losses(place_of_source.name)
+        wanted = _wanted(request, path, source.size, holds, lost)._replace(origin=origin)
+        with (
+            _target_place(agent, wanted) as (place, wanted),
+            opened_base(agent, request.options.base, path) as base,
+        ):
             shared = require_sharing(place, source) if request.options.reflink else None
             if request.dry_run:
                 _require_room(place, wanted)
@@ -127,15 +136,19 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
             else:
                 agent.session.stage("allocating")
                 replaced = _seen(place, wanted)
-                with opened_target(agent, place, wanted) as opened:
+                with opened_target(agent, place, wanted, base) as opened:
                     agent.session.stage("copying")
                     if shared:
-                        outcome = share_blocks(agent, origin, shared, opened)
+                        outcome = share_blocks(agent, place_of_source, shared, opened)
                     else:
-                        encoding = local_encoding(wanted, request.options.bytes_per_second)
-                        outcome = copy_within(agent, origin, source, place, opened, encoding)
+                        rate = request.options.bytes_per_second
+                        encoding = local_encoding(wanted, rate)
+                        outcome = copy_within(
+                            agent, place_of_source, source, place, opened, encoding
+                        )
                     noted = _publish(agent, place, wanted, opened, replaced)
-                received = _received(place, wanted, outcome, (*told, *noted))
+                noted = (*told, *noted, *(base.warnings if base else ()))
+                received = _received(place, wanted, outcome, noted)
     return received
 
 
@@ -322,7 +335,7 @@ def hash_image(agent: Agent, request: HashImage) -> End:
         raise UsageError(f"a block of {request.block} bytes does not divide a chunk")
     chunks = None if request.chunks is None else frozenset(request.chunks)
     reading = Send(request.path, CopyOptions(allow_in_use=True))
-    with opened_source(agent, reading) as (place, source, _):
+    with opened_source(agent, reading) as (place, source, _, _):
         with blamed_on(place.path):
             foreign = source.holds
         agent.session.send(Begin(place.path, source.size, foreign.name if foreign else None))

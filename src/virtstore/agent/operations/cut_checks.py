@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from virtstore.agent.container import looks_like
-from virtstore.backends.base import Image
+from virtstore.backends.base import Image, Readable
 from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Error, Unsafe
 from virtstore.filesystems import registry
@@ -23,7 +23,7 @@ _SECTOR: Final = 512
 
 
 @contextmanager
-def device_of(image: Image, *, lock: int = -1) -> Iterator[Device]:
+def device_of(image: Readable, *, lock: int = -1) -> Iterator[Device]:
     """The image as a device that tools can open."""
     with image.lend() as fd:
         yield Device(fd, image.size, lock=lock, keeps=image.keeps)

@@ -31,6 +31,7 @@ from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect_many
 from virtstore.filesystems.signs import signs_of_a_cut
 from virtstore.formats import disks
+from virtstore.formats.archive_end import found_end
 from virtstore.formats.containers import Container
 from virtstore.formats.disks import VirtualDisk
 from virtstore.formats.foreign import Foreign
@@ -42,6 +43,7 @@ from virtstore.model import (
     Filesystem,
     ImageInfo,
     ImageType,
+    Origin,
 )
 from virtstore.protocol import (
     GetInfo,
@@ -195,6 +197,7 @@ class _Packed(NamedTuple):
     warnings: tuple[str, ...] = ()
     foreign: Foreign | None = None
     disk: VirtualDisk | None = None
+    origin: Origin | None = None
 
     @property
     def is_raw(self) -> bool:
@@ -290,6 +293,10 @@ def _describe(
         cluster_size=packed.disk.cluster_size if packed.disk else None,
         internal_snapshots=packed.disk.snapshots if packed.disk else (),
         bitmaps=packed.disk.bitmaps if packed.disk else (),
+        made=packed.origin.made if packed.origin else None,
+        source=f"{packed.origin.host}:{packed.origin.path}" if packed.origin else None,
+        moment=packed.origin.moment if packed.origin else None,
+        quiesced=packed.origin.quiesced if packed.origin else None,
     )
 
 
@@ -361,7 +368,9 @@ def _packed(opened: _Opened) -> _Packed:
     if found is None:
         return _unpacked(opened, image, foreign)
     try:
-        return _Packed(found.name, found.image_size(image))
+        size = found.image_size(image)
+        end = found_end(image) if found.name == "zstd" else None
+        return _Packed(found.name, size, origin=end.summary.made_of() if end else None)
     except (Corrupt, Unsupported) as error:
         return _Packed(found.name, None, (error.message,))
     except OSError as error:

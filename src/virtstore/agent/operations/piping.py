@@ -16,6 +16,7 @@ from virtstore.agent.operations.copy_frames import arriving, encoding_of, send_f
 from virtstore.agent.operations.copy_source import check_archive
 from virtstore.agent.operations.copy_target import level_for
 from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.formats.summary import Label
 from virtstore.location import PIPE
 from virtstore.protocol import Ask, Begin, End, Ready, Receive, Received, Send
 from virtstore.transfer.pipes import PipeSink, Plain, whole_input
@@ -77,7 +78,8 @@ def _target(sink: PipeSink, request: Receive, stack: ExitStack) -> Target:
     archive = request.options.compression
     level = level_for(formats.by_name(archive or "zstd"), request.options.level)
     if archive == "zstd":
-        return FrameTarget(sink)
+        label = Label(raw=request.holds is None, origin=request.origin)
+        return FrameTarget(sink, label=label)
     stream = StreamTarget(sink, formats.STREAMS[archive] if archive else Plain(), level)
     stack.callback(stream.abandon)
     return stream

@@ -36,6 +36,7 @@ from virtstore.backends.files.file import (
     FileImage,
     NewFiles,
     ReworkedFile,
+    shares_blocks,
     to_have,
 )
 from virtstore.backends.files.sparse import SparseDraft
@@ -390,15 +391,7 @@ class Directory(Store):
     def shares_blocks(self) -> bool:
         """Whether files here can share blocks (reflinks): found by trying it on two files
         that never get a name."""
-        try:
-            with (
-                FileImage(final_names.nameless(self._fd)) as one,
-                FileImage(final_names.nameless(self._fd)) as other,
-            ):
-                one.clone_from(other)
-        except (OSError, Unsupported):
-            return False
-        return True
+        return shares_blocks(self._fd)
 
     def _or_as_configured(self, like: str) -> str | None:
         """`like`, if a file of this agent's can be given that file's attributes; else None."""

@@ -43,6 +43,11 @@ from virtstore.model import Extent
 #: What a hole reads as: no file system's blocks are smaller, but the last may be cut.
 _ZEROS: Final = re.compile(rb"\0{512,}|\0+\Z")
 
+#: Bytes of a block that files share, where they can (XFS, Btrfs).
+BLOCK: Final = 4096
+#: What copy_file_range(2) says where it cannot: between two file systems, or of some kinds.
+_NO_COPY: Final = linux.CANNOT | {errno.EXDEV, errno.EPERM, errno.EBADF}
+
 #: Bytes of zeros that are written between two looks at whether to go on.
 _STEP: Final = 256 << 20
 
@@ -152,6 +157,15 @@ class FileImage(DescriptorImage):
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
 
+    def copy_range(self, offset: int, length: int, target: FileImage, at: int) -> None:
+        """Copy a range into another file within the kernel, or raise. An end before that is an
+        error (EIO)."""
+        while length:
+            count = _copy_some(self._fd, offset, length, target._fd, at)
+            if count == 0:
+                raise OSError(errno.EIO, f"the file ends at byte {offset}, within what is copied")
+            offset, at, length = offset + count, at + count, length - count
+
     def clone_from(self, source: Readable) -> None:
         """Become what `source` is at this moment, by sharing its blocks. Raises `Unsupported` where
         the file system has no reflinks, or `source` lies elsewhere."""
@@ -258,6 +272,34 @@ class FileArchive(FileDraft, ResumableSink):
     def append(self, data: bytes) -> None:
         self.write_at(self.size, data)
 
+    @cached_property
+    def shared_unit(self) -> int:
+        return BLOCK if shares_blocks(self._directory) else 1
+
+    def append_from(self, other: Readable, offset: int, length: int) -> int:
+        """Blocks are shared as far as whole ones lie alike in both; the rest is copied within the
+        kernel."""
+        if not isinstance(other, FileImage):
+            return super().append_from(other, offset, length)
+        at = self.size
+        shared = 0
+        if self.shared_unit == BLOCK and offset % BLOCK == at % BLOCK == 0:
+            shared = self._share(other, offset, length // BLOCK * BLOCK, at)
+        other.copy_range(offset + shared, length - shared, self, at + shared)
+        return shared
+
+    def _share(self, other: FileImage, offset: int, length: int, at: int) -> int:
+        """Share whole blocks of another archive. Returns how many bytes these are."""
+        if not length:
+            return 0
+        try:
+            linux.clone_range(other._fd, offset, length, self._fd, at)
+        except OSError as error:
+            if error.errno not in linux.CANNOT | {errno.EXDEV}:
+                raise
+            return 0
+        return length
+
     def cut(self, length: int) -> None:
         self.truncate(length)
 
@@ -307,6 +349,31 @@ class ReworkedFile(FileDraft):
 
     def _dress(self, replaced: str | None, like: str | None) -> None:
         return
+
+
+def shares_blocks(directory: int) -> bool:
+    """Whether files there can share blocks (reflinks): found by trying it on two files that never
+    get a name."""
+    try:
+        with (
+            FileImage(final_names.nameless(directory)) as one,
+            FileImage(final_names.nameless(directory)) as other,
+        ):
+            one.clone_from(other)
+    except (OSError, Unsupported):
+        return False
+    return True
+
+
+def _copy_some(source: int, offset: int, length: int, target: int, at: int) -> int:
+    """Copy some bytes of a range into another file. Returns how many; none at the file's end."""
+    try:
+        return os.copy_file_range(source, target, min(length, _STEP), offset, at)
+    except OSError as error:
+        if error.errno not in _NO_COPY:
+            raise
+    data = os.pread(source, min(length, CHUNK), offset)
+    return os.pwrite(target, data, at)
 
 
 def to_have(
