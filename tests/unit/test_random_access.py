@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests import ours
 
-from virtstore.digest import CHUNK, ImageDigest, chunk_digest
+from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt
-from virtstore.formats.chunk_frames import compress_block
-from virtstore.formats.seekable import SeekableArchive, SeekableWriter
+from virtstore.formats.seekable import SeekableArchive
 from virtstore.model import Extent
 from virtstore.transfer.random_access import ArchiveContents, Zeros
 
@@ -37,17 +37,7 @@ class InMemory:
 
 
 def archived(image: bytes) -> InMemory:
-    written = bytearray()
-    writer, digest = SeekableWriter(written.extend), ImageDigest()
-    for begin in range(0, len(image), CHUNK):
-        chunk = image[begin : begin + CHUNK]
-        digest.add(chunk_digest(chunk))
-        if any(chunk):
-            writer.add_frame(compress_block(chunk, 1), len(chunk))
-        else:
-            writer.add_zeros(len(chunk))
-    writer.finish(digest.hexdigest())
-    return InMemory(bytes(written))
+    return InMemory(ours.archive_of(image))
 
 
 def contents_of(source: InMemory) -> ArchiveContents:

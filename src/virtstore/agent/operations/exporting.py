@@ -14,7 +14,7 @@ from typing import Final
 from virtstore import formats
 from virtstore.agent.container import what_is
 from virtstore.agent.context import Agent
-from virtstore.agent.operations.copy_source import Warnings, frozen_or_open
+from virtstore.agent.operations.copy_source import frozen_or_open
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Version
 from virtstore.backends.version import settled, written
@@ -64,7 +64,7 @@ def _doubts(image: Image, before: Version | None) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(agent: Agent, request: OpenImage) -> Iterator[tuple[Place, Image, Warnings]]:
+def _opened(agent: Agent, request: OpenImage) -> Iterator[tuple[Place, Image, tuple[str, ...]]]:
     options = CopyOptions(snapshot=request.snapshot, allow_in_use=request.allow_in_use)
     told: list[str] = []
     with (
@@ -137,7 +137,9 @@ def _contents(place: Place, image: Image, *, raw: bool) -> Contents:
         )
     if archive.size == 0:
         raise Corrupt("it is an archive of nothing: what was to be in it was never written")
-    _refuse_foreign(None if raw else formats.foreign.detect(Unpacked(archive)), raw=raw)
+    _refuse_foreign(
+        None if raw or archive.raw else formats.foreign.detect(Unpacked(archive)), raw=raw
+    )
     return ArchiveContents(archive)
 
 
