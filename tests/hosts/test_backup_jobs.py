@@ -15,13 +15,13 @@ import pytest
 
 from ..waiting import PATIENCE, until
 from .command import Client, Ended, ended
-from .conftest import Hosts, random_image
+from .conftest import random_image
 from .sshd import Remote
 from .trees import MIB
 
-_UNIT: Final = Path(__file__).parents[2] / "release/systemd/virtstore-backup@.service"
+_UNITS: Final = Path(__file__).parents[2] / "release/systemd"
 _NAME: Final = r"web\.\d{4}-\d\d-\d\dT\d{6}Z\.img\.zst"
-Job = Callable[[str], Path]
+Job = Callable[..., Path]
 
 
 @pytest.fixture
@@ -136,11 +136,73 @@ def test_a_job_without_sources_backs_nothing_up(
     assert "has no sources" in error["message"]
 
 
-def unit(client: Client, hosts: Hosts, name: str) -> Ended:
+def old(directory: Path, *nights: str) -> list[Path]:
+    """Backups of other nights, as far as their names tell."""
+    [backup] = directory.glob("web.*")
+    there = [directory / f"web.{night}.img.zst" for night in nights]
+    for path in there:
+        path.write_bytes(backup.read_bytes())
+    return there
+
+
+def test_a_job_removes_what_its_rules_do_not_keep(
+    client: Client, job: Job, backups: Path, b: Remote
+) -> None:
+    """By hand, on a backup host to which others only add."""
+    job()
+    client.json("backup", "--job", "nightly")
+    first, second = old(backups, "2026-11-01T010203Z", "2026-11-02T010203Z")
+    file = job("max_age = '26h'\n[keep]\nlast = 2")
+    assert client.json("prune", "--job", "nightly", "--dry-run")["changed"] is False
+    assert first.exists()
+    file.write_text(f'target = "{b.at(backups)}"\n[keep]\nlast = 2')
+    client.json("prune", "--job", str(file))
+    assert not first.exists()
+    assert second.exists()
+
+
+def test_a_job_looks_for_backups_that_are_late(client: Client, job: Job, backups: Path) -> None:
+    job("max_age = '26h'")
+    assert "no backup" in client.run("backups", "--job", "nightly").stderr
+    client.json("backup", "--job", "nightly")
+    assert client.run("backups", "--job", "nightly").status == 0
+    [backup] = backups.iterdir()
+    backup.rename(backups / "web.2026-11-02T010203Z.img.zst")
+    late = client.run("backups", "--job", "nightly")
+    assert late.status == 1
+    assert "web" in late.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["prune"], "does not say what is to stay; write .keep."),
+        (["prune", "--keep-last", "2"], "leave the rest out"),
+        (["prune", "b:/x"], "leave the rest out"),
+        (["backups"], "has no max_age, so nothing is late"),
+        (["backups", "--max-age", "26h"], "leave the rest out"),
+        (["backups", "b:/x"], "leave the rest out"),
+    ],
+)
+def test_a_job_that_says_too_little_and_what_is_typed_beside_one_are_refused(
+    client: Client, job: Job, words: list[str], says: str
+) -> None:
+    job()
+    error = client.run(*words, "--job", "nightly", "--json").error("usage")
+    assert re.search(says, error["message"])
+
+
+@pytest.mark.parametrize("verb", ["prune", "backups"])
+def test_neither_a_directory_nor_a_job_is_refused(client: Client, verb: str) -> None:
+    error = client.run(verb, "--json").error("usage")
+    assert f"write virtstore {verb} DIRECTORY, or virtstore {verb} --job NAME" in error["message"]
+
+
+def unit(client: Client, unit: str, name: str) -> Ended:
     """Run what the service starts, as nearly as this can be without systemd: its command line, in a
     place where /usr and /etc are read-only, without the rights that it lacks, and with no more in
     its environment than systemd has there."""
-    text = _UNIT.read_text()
+    text = (_UNITS / f"{unit}@.service").read_text()
     [line] = re.findall(r"^ExecStart=(.*)$", text, re.M)
     argv = shlex.split(line.replace("%i", name).replace("/usr/bin/virtstore", client.argv()[0]))
     lacks = re.findall(r"CAP_(\w+)", " ".join(re.findall(r"^Capab.*$", text, re.M)))
@@ -164,13 +226,23 @@ def unit(client: Client, hosts: Hosts, name: str) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the unit runs as root")
-def test_the_unit_backs_up_between_two_hosts_with_the_rights_that_it_has(
-    client: Client, hosts: Hosts, job: Job, backups: Path
+@pytest.mark.skipif(os.geteuid() != 0, reason="the units run as root")
+def test_the_units_work_between_two_hosts_with_the_rights_that_they_have(
+    client: Client, job: Job, backups: Path
 ) -> None:
-    job("verify = true\n")
-    done = unit(client, hosts, "nightly")
+    job("verify = true\nmax_age = '26h'\n")
+    done = unit(client, "virtstore-backup", "nightly")
     assert done.status == 0, done
     [backup] = backups.iterdir()
     assert str(backup) in done.stdout  # which is what the journal has
-    assert unit(client, hosts, "none").status == 3  # and makes the unit fail
+    assert unit(client, "virtstore-backup-check", "nightly").status == 0
+    [night] = old(backups, "2026-11-01T010203Z")
+    job("[keep]\nlast = 1")
+    assert unit(client, "virtstore-prune", "nightly").status == 0
+    assert not night.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the units run as root")
+@pytest.mark.parametrize("name", ["virtstore-backup", "virtstore-backup-check", "virtstore-prune"])
+def test_a_unit_fails_where_there_is_no_such_job(client: Client, job: Job, name: str) -> None:
+    assert unit(client, name, "none").status == 3

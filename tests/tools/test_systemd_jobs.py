@@ -14,7 +14,7 @@ from release import deb
 from .test_systemd import analyze
 
 _PROGRAM: Final = Path(sys.executable).with_name("virtstore")
-_JOBS: Final = ("virtstore-backup",)
+_JOBS: Final = ("virtstore-backup", "virtstore-backup-check", "virtstore-prune")
 _FAILED: Final = "virtstore-failed@.service"
 _SERVICES: Final = (*(f"{name}@.service" for name in _JOBS), _FAILED)
 #: Exposure, of 100, as systemd-analyze(1) reckons it. A service without any setting has 96.
@@ -57,12 +57,20 @@ def test_no_service_is_exposed_as_one_that_nobody_thought_about(units: Path, nam
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_a_backup_is_made_each_night(units: Path) -> None:
-    [calendar] = setting(units / "virtstore-backup@.timer", "OnCalendar")
-    done = analyze("calendar", "--iterations=2", "--base-time=2026-11-28 12:00", calendar)
-    assert done.returncode == 0, done.stderr
-    assert "2026-11-29 01:00:00" in done.stdout
-    assert "2026-11-30 01:00:00" in done.stdout
+def test_the_nights_come_one_after_the_other(units: Path) -> None:
+    """Backups, then what is pruned of them, then the look at what there is."""
+    timers = [units / f"{job}@.timer" for job in ("virtstore-backup", "virtstore-prune")]
+    timers.append(units / "virtstore-backup-check@.timer")
+    hours = []
+    for timer in timers:
+        [calendar] = setting(timer, "OnCalendar")
+        done = analyze("calendar", "--iterations=2", "--base-time=2026-11-28 12:00", calendar)
+        assert done.returncode == 0, done.stderr
+        fires = re.findall(r"(2026-\d\d-\d\d) (\d\d:\d\d):00", done.stdout)
+        days = {day for day, _ in fires}
+        assert {"2026-11-29", "2026-11-30"} <= days
+        hours.append(next(hour for day, hour in fires if day == "2026-11-29"))
+    assert hours == sorted(hours) == ["01:00", "05:00", "07:00"]
 
 
 @pytest.mark.parametrize("job", _JOBS)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from virtstore.backups import job_file
+from virtstore.backups.job_file import Job
+from virtstore.backups.retention import Keep
 from virtstore.backups.series import Backups
+from virtstore.cli import by_job
 from virtstore.cli.backups_text import backups_text, late_lines, pruned_text
 from virtstore.cli.keep_options import NO_RULES, KeepOptions
 from virtstore.cli.meter import meter
@@ -17,6 +23,7 @@ from virtstore.cli.prometheus import write_metrics
 from virtstore.cli.render import print_json, print_notice
 from virtstore.cli.terminal import screen_of
 from virtstore.errors import UsageError
+from virtstore.location import Location
 from virtstore.units import parse_age
 
 _DEFAULTS: Final = Common()
@@ -24,10 +31,11 @@ _CHANGING: Final = Changing()
 
 
 def backups(
-    directory: str,
+    directory: str | None = None,
     /,
     *,
     max_age: str | None = None,
+    job: str | None = None,
     prometheus: str | None = None,
     exact: Annotated[bool, Parameter(name="--bytes", negative=())] = False,
     options: Common = _DEFAULTS,
@@ -46,6 +54,8 @@ def backups(
     max_age
         The morning's check: exit 1, and name on standard error each image whose newest backup is
         older (26h, 8d). A directory without any backup fails it as well.
+    job
+        Look at the target of that job with its max_age, which virtstore-backup(1) tells more of.
     prometheus
         Write it to this file, too, for node_exporter's textfile collector (NAME.prom). It is
         replaced in one step.
@@ -55,12 +65,15 @@ def backups(
     Examples
     --------
     virtstore backups b:/mnt/backups
-    virtstore backups b:/mnt/backups --max-age 26h
-    virtstore backups b:/mnt/backups --prometheus /var/lib/node_exporter/backups.prom
+    virtstore backups b:/mnt/backups --max-age 26h --prometheus /var/lib/node_exporter/b.prom
+    virtstore backups --job nightly
     """
     if max_age is not None:
         parse_age(max_age)  # before a host is asked
-    at = located(directory)
+    if job is not None:
+        at, max_age = _looked_at(job, directory, max_age)
+    else:
+        at = located(_given(directory, "backups"))
     with open_at(at, options) as host, meter(options) as progress:
         found = host.backups(at.path or "", max_age=max_age, progress=progress)
     now = datetime.now(UTC)
@@ -75,6 +88,32 @@ def backups(
     return _report_late(found, now) if max_age is not None else 0
 
 
+def _looked_at(word: str, directory: str | None, max_age: str | None) -> tuple[Location, str]:
+    """What the job says: where its backups are, and what is late."""
+    _refuse_beside(word, directory, max_age)
+    job = job_file.read(word)
+    if job.said.max_age is None:
+        raise UsageError(
+            f"the job in {job.file} has no max_age, so nothing is late; write one (such as max_age"
+            f' = "26h"), or look without it: virtstore backups {shlex.quote(job.said.target)}'
+        )
+    return located(job.said.target), job.said.max_age
+
+
+def _refuse_beside(word: str, *typed: object) -> None:
+    if any(each is not None for each in typed):
+        raise UsageError(f"--job {word}: its file says where and by which rule; leave the rest out")
+
+
+def _given(directory: str | None, verb: str) -> str:
+    if directory is None:
+        raise UsageError(
+            f"DIRECTORY is missing: write virtstore {verb} DIRECTORY, or virtstore {verb} --job"
+            f" NAME ('virtstore {verb} --help' tells more)"
+        )
+    return directory
+
+
 def _report_late(found: Backups, now: datetime) -> int:
     """Name those that are late. Returns the exit status."""
     lines = late_lines(found, now)
@@ -86,10 +125,11 @@ def _report_late(found: Backups, now: datetime) -> int:
 
 
 def prune(
-    directory: str,
+    directory: str | None = None,
     /,
     *image: str,
     keep: KeepOptions = NO_RULES,
+    job: str | None = None,
     exact: Annotated[bool, Parameter(name="--bytes", negative=())] = False,
     options: Changing = _CHANGING,
 ) -> None:
@@ -109,22 +149,46 @@ def prune(
         The directory of the backups.
     image
         Only backups of these images, by the names that 'virtstore backups' has for them.
+    job
+        Prune the target of that job by its [keep], which virtstore-backup(1) tells more of.
     exact
         Exact numbers of bytes instead of units.
 
     Examples
     --------
     virtstore prune b:/mnt/backups --keep-daily 7 --keep-weekly 4 --dry-run
-    virtstore prune b:/mnt/backups --keep-daily 7 --keep-weekly 4 --keep-monthly 12
     virtstore prune b:/mnt/backups web db --keep-last 3
+    virtstore prune --job nightly
     """
+    if job is not None:
+        _refuse_beside(job, directory, keep.rules())
+        found = job_file.read(job)
+        with by_job.turn_of(found):
+            _prune(located(found.said.target), (), _rules_of(found), options, exact=exact)
+        return
+    at = located(_given(directory, "prune"))
     rules = keep.rules()
     if rules is None:
         raise UsageError("say what is to stay, such as --keep-daily 7 --keep-weekly 4")
-    at = located(directory)
+    _prune(at, image, rules, options, exact=exact)
+
+
+def _rules_of(job: Job) -> Keep:
+    rules = job.said.keep.rules
+    if rules is None:
+        raise UsageError(
+            f"the job in {job.file} does not say what is to stay; write [keep] with a line such as:"
+            " daily = 7"
+        )
+    return rules
+
+
+def _prune(
+    at: Location, images: Sequence[str], rules: Keep, options: Changing, *, exact: bool
+) -> None:
     with open_at(at, options) as host, meter(options) as progress:
         done = host.prune(
-            at.path or "", rules, images=image, dry_run=options.dry_run, progress=progress
+            at.path or "", rules, images=images, dry_run=options.dry_run, progress=progress
         )
     if options.json:
         print_json(done)

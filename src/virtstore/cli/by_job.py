@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from virtstore.backups import hooks
 from virtstore.backups.hooks import Outcome
@@ -21,7 +22,7 @@ from virtstore.errors import Error, Interrupted
 def run(job: Job, work: Callable[[], Outcome]) -> int:
     """Do a job, and return its exit status. `work` makes the backups and prints what came of it;
     what it raises is raised again once the hooks have run."""
-    with turn(job.said.target, lambda: _say_that_it_waits(job)):
+    with turn_of(job):
         try:
             hooks.before(job)
             outcome = work()
@@ -50,6 +51,11 @@ def _hooked(hook: Callable[[Job, Outcome], None], job: Job, outcome: Outcome) ->
         status, message = outcome.status or error.exit_status, outcome.message or str(error)
         return outcome._replace(status=status, message=message)
     return outcome
+
+
+def turn_of(job: Job) -> AbstractContextManager[None]:
+    """The turn of a job, among those with its target."""
+    return turn(job.said.target, lambda: _say_that_it_waits(job))
 
 
 def _say_that_it_waits(job: Job) -> None:

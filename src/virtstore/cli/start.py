@@ -20,7 +20,7 @@ from virtstore.errors import Interrupted, UsageError
 from virtstore.location import LOCAL, parse_location
 
 #: What makes the guess wrong: these start other agents, later, or none.
-_NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice", "--jobs", "-j")
+_NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice", "--job", "-j")
 
 
 def main() -> None:
