@@ -40,13 +40,15 @@ class Group(StrEnum):
 class Command(NamedTuple):
     """`function`: where it is in this package. `locations`: on how many it opens a session, if
     they are on different hosts. `copies`: whether an image moves between two. `pipes`:
-    whether a location may be -, which is standard input or output."""
+    whether a location may be -, which is standard input or output. `reads`: whether much of an
+    image may come here."""
 
     function: str
     group: Group
     locations: int = 1
     copies: bool = False
     pipes: bool = False
+    reads: bool = False
 
 
 COMMANDS: Final[dict[str, Command]] = {
@@ -54,7 +56,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "info": Command("looking:info", Group.LOOK),
     "verify": Command("looking:verify", Group.LOOK),
     "diff": Command("looking:diff", Group.LOOK, locations=2),
-    "export": Command("exporting:export", Group.LOOK),
+    "export": Command("exporting:export", Group.LOOK, reads=True),
     "create": Command("images:create", Group.CHANGE),
     "snapshot": Command("images:snapshot", Group.CHANGE),
     "rename": Command("images:rename", Group.CHANGE),

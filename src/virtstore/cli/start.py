@@ -68,6 +68,7 @@ def _start_agents(arguments: list[str]) -> None:
         far = [address for address in wanted if address.host is not None]
         if len(far) == 1:  # ssh may ask for a password: never two of them at once
             between = command.copies and len(wanted) == 2
-            prestarted.start(ssh.session_argv(far[0], moves_much=between))
+            much = between or command.reads
+            prestarted.start(ssh.session_argv(far[0], moves_much=much))
         if LOCAL in wanted:
             prestarted.start(ssh.session_argv(LOCAL))

@@ -51,7 +51,7 @@ _REST = 8 << 10
 class Connection:
     """A running agent. `name`: the host's, for messages; `verbose`: show how the agent was started,
     when it answered, and its log. `handed_over`: descriptors of ours that a local agent has, too.
-    `owed`: the agent has to say something next."""
+    `owed`: the agent has to say something next. `may_write`: it may have been asked to write."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Connection:
         self._began = time.monotonic()
         self._failure: BaseException | None = None  # of a thread of ours
         self.owed = True
+        self.may_write = True
         self._listening = threading.Lock()
         # When the agent was last known to get on, and what of ours it had received by then.
         self._moved = time.monotonic()
@@ -237,7 +238,7 @@ class Connection:
         if self._failure:
             raise ConnectionFailed(f"the session was ended here: {self._failure!r}", host=self.name)
         told = f"{what or 'the agent went away'}{': ' if words else ''}{words}"
-        if what is None:
+        if what is None and self.may_write:
             told += "\n" if "\n" in words else "; "
             told += (
                 "if it was writing an image, what there is of it stays, listed as partial: the same"

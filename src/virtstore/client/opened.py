@@ -15,6 +15,7 @@ from virtstore.client.connection import Connection
 from virtstore.errors import Error, from_code
 from virtstore.location import canonical
 from virtstore.protocol import (
+    AnyMessage,
     Begin,
     Closed,
     CloseImage,
@@ -44,7 +45,7 @@ class OpenedImage:
         self._session = session
         self._asked: deque[Question | CloseImage] = deque()
         self._lock = threading.Lock()
-        session.heard = heard
+        session.heard, session.may_write = heard, False
         session.send(request)
         begin, _ = session.receive()
         if not isinstance(begin, Begin):
@@ -68,8 +69,17 @@ class OpenedImage:
         for, and so is the question. Raises `ConnectionFailed`, `Untrue`."""
         message, payload = self._session.receive()
         with self._lock:
-            asked = self._asked.popleft() if self._asked else None
+            asked = self._asked[0] if self._asked else None
+        found = self._checked(asked, message, payload)
+        with self._lock:  # not before: what is not answered is told so
+            self._asked.popleft()
             self._session.owed = bool(self._asked)
+        return found
+
+    def _checked(
+        self, asked: Question | CloseImage | None, message: AnyMessage, payload: bytes
+    ) -> tuple[Question, Answer] | Closed:
+        """A message as the answer to a question."""
         refuse_absurd(message, self._session.name)
         match asked, message:
             case CloseImage(), Closed():

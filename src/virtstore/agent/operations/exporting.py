@@ -19,7 +19,7 @@ from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Version
 from virtstore.backends.version import settled, written
 from virtstore.copy_options import CopyOptions
-from virtstore.digest import CHUNK
+from virtstore.digest import CHUNK, ZEROS
 from virtstore.errors import Corrupt, Error, Unsupported, UsageError, blamed_on, from_os_error
 from virtstore.formats.foreign import Foreign
 from virtstore.formats.seekable import SeekableArchive, Unpacked
@@ -111,8 +111,8 @@ def _read(contents: Contents, offset: int, length: int) -> tuple[Message, bytes]
     except (Error, OSError) as error:
         told = error if isinstance(error, Error) else from_os_error(error)
         return Unreadable(offset, length, told.code, told.message), b""
-    if data is None:
-        return Zero(offset, length), b""
+    if data is None or data == ZEROS[:length]:
+        return Zero(offset, length), b""  # they need not cross the wire
     return Data(offset, length, raw=True), data
 
 
