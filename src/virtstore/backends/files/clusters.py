@@ -1,13 +1,10 @@
-"""Where in the file of a qcow2 that was just made the clusters of its disk lie, and new ones.
+"""Where in the file of a qcow2 the clusters of its disk lie, as its tables say.
 
-QEMU's storage daemon is sent one request of 128 KiB after the other (exporter.py), which takes
-three times as long as to write the same bytes to a plain file. So the data of a new image goes
-straight into its file: behind what is there, where QEMU would put it. `qemu-img` made that file,
-and so decided all that the header says; and it checks the file once it is written. What anybody
-else has written to is changed by QEMU alone.
-
-A kill between two of these writes leaves what it leaves of QEMU's: clusters that nobody uses. For
-that a cluster is counted first, and then entered in the table that the disk is read by.
+Through QEMU's storage daemon and FUSE each byte is copied twice more (exporter.py). What lies in
+the file as the guest sees it needs no engine, and is read where it lies. Two numbers lead to it: of
+the L1 table and of an L2 table. Anybody may have written them, a guest too: they are only looked
+up, and lead nowhere but into the file itself. What is not as plain as that (`NotPlain`) is left to
+the daemon: compressed clusters, clusters that are marked as zeros, and numbers that make no sense.
 
 Source: QEMU's docs/interop/qcow2.txt.
 """
@@ -15,27 +12,26 @@ Source: QEMU's docs/interop/qcow2.txt.
 from __future__ import annotations
 
 import errno
-import operator
-import os
 import struct
-import threading
 from collections.abc import Iterator
-from itertools import groupby, takewhile
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from virtstore.backends.files.file import FileImage
-from virtstore.formats.disks.qcow2_header import read_header
+from virtstore.formats.disks.qcow2_header import COMPRESSION, read_header
 
-#: An entry of the L1 table or of an L2 table: the cluster's place, and that nobody else has it.
-_ONLY_HERE: Final = 1 << 63
-#: Bytes of an entry in those tables and in that of the reference counts, and of such a count.
-_ENTRY: Final = 8
-_COUNT: Final = 2
-_ONCE: Final = b"\0\1"
-#: The same in the header's words: 2^4 bits.
-_COUNT_ORDER: Final = 4
-#: Bytes of a disk, for which the table of counts that `qemu-img create` makes is long enough.
-_LARGEST: Final = 8 << 40
+#: Bytes of an entry of either table.
+ENTRY: Final = 8
+#: In an entry beside the cluster's place: that nobody else has it, no snapshot either.
+ONLY_HERE: Final = 1 << 63
+#: The other bits that are no part of a place: compressed, zeros, and those that mean nothing yet.
+_NOT_PLAIN: Final = 0x7F000000000001FF
+#: Bytes of a cluster. Of smaller ones there are too many to look each up in Python.
+_LEAST: Final = 32 << 10
+
+
+class NotPlain(Exception):
+    """Only QEMU knows what is there."""
 
 
 class Place(NamedTuple):
@@ -47,115 +43,78 @@ class Place(NamedTuple):
     at: int | None
 
 
-def fits(file: FileImage) -> bool:
-    """Whether a qcow2 that was just made is one of those that are written here: with no feature,
-    nothing under it, and no snapshots."""
+def has_plain(file: FileImage) -> bool:
+    """Whether clusters can be looked up in a qcow2, of which `disks.examine` found the header in
+    order: it lies over nothing, and its clusters have no parts."""
     header = read_header(file)
-    more = header.incompatible or header.backing_offset or header.snapshots or header.encryption
-    known = header.version == 3 and header.refcount_order == _COUNT_ORDER
-    return known and not more and header.size <= _LARGEST
+    known = not header.incompatible & ~COMPRESSION and not header.encryption
+    return known and not header.backing_offset and header.cluster_size >= _LEAST
 
 
 class Clusters:
-    """Those of the qcow2 `file`, which `fits`. Any thread may use them."""
+    """Those of the qcow2 `file`, which `has_plain` ones. Any thread may look."""
 
     def __init__(self, file: FileImage) -> None:
         self._file = file
         self._header = read_header(file)
         self._cluster = self._header.cluster_size
-        self._lock = threading.Lock()
-        self._end = file.size + -file.size % self._cluster
 
     @property
     def size(self) -> int:
         """Bytes of the disk."""
         return self._header.size
 
-    def places(self, offset: int, length: int, *, allocate: bool = False) -> Iterator[Place]:
-        """Where a range of the disk lies. `allocate`: all of it lies somewhere from then on; what
-        is new there reads as zeros."""
+    def places(self, offset: int, length: int) -> Iterator[Place]:
+        """Where a range of the disk lies. Raises `NotPlain`."""
         covered = self._header.l1_coverage
         end = offset + length
         if end > self.size:
             raise OSError(errno.EIO, "the disk of the container ends before that")
         while offset < end:
             stop = min(end, offset - offset % covered + covered)
-            with self._lock:
-                found = self._lie(offset, stop, allocate=allocate)
-            yield from _joined(found)
+            yield from _joined(self._lie(offset, stop))
             offset = stop
 
-    def _lie(self, offset: int, stop: int, *, allocate: bool) -> list[Place]:
+    def _lie(self, offset: int, stop: int) -> list[Place]:
         """Where each cluster of a range lies that one L2 table tells of."""
-        table = self._table(offset // self._header.l1_coverage, make=allocate)
-        if not table:
-            return [Place(offset, stop - offset, None)]
         first, last = offset // self._cluster, (stop - 1) // self._cluster
-        per_table = self._header.l1_coverage // self._cluster
-        where = table + first % per_table * _ENTRY
-        entries = self._entries(where, last - first + 1)
-        if allocate:
-            self._fill(where, entries)
+        entries = self._entries_of(first, last - first + 1)
+        if entries is None:
+            return [Place(offset, stop - offset, None)]
         found = []
         for number, entry in enumerate(entries, first):
             start = max(offset, number * self._cluster)
             length = min(stop, (number + 1) * self._cluster) - start
-            at = (entry & ~_ONLY_HERE) + start % self._cluster if entry else None
-            found.append(Place(start, length, at))
+            at = self._plain(entry)
+            found.append(Place(start, length, at and at + start % self._cluster))
         return found
 
-    def _table(self, number: int, *, make: bool) -> int:
-        """The place of an L2 table; 0 if there is none."""
-        where = self._header.l1_offset + number * _ENTRY
-        (entry,) = self._entries(where, 1)
-        if not entry and make:
-            entry, _ = self._new(1)
-            self._enter(where, [entry])
-        return entry & ~_ONLY_HERE
+    def _entries_of(self, first: int, count: int) -> list[int] | None:
+        """The entries of clusters that one L2 table tells of; None where there is no such table."""
+        table = self._table(first)
+        return None if table is None else self._entries(self._where(table, first), count)
 
-    def _fill(self, where: int, entries: list[int]) -> None:
-        """Give each entry without a cluster one."""
-        number = 0
-        while number < len(entries):
-            lacking = len(list(takewhile(operator.not_, entries[number:])))
-            if not lacking:
-                number += 1
-                continue
-            first, count = self._new(lacking)
-            made = [first + n * self._cluster for n in range(count)]
-            entries[number : number + count] = made
-            self._enter(where + number * _ENTRY, made)
-            number += count
+    def _table(self, cluster: int) -> int | None:
+        return self._plain(self._entries(self._where_of_table(cluster), 1)[0])
 
-    def _new(self, wanted: int) -> tuple[int, int]:
-        """New clusters, which read as zeros: the entry of the first, and how many there are."""
-        per_block = self._cluster // _COUNT
-        block, within = divmod(self._end // self._cluster, per_block)
-        where = self._header.refcounts_offset + block * _ENTRY
-        if block >= self._header.refcounts_clusters * self._cluster // _ENTRY:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        (counts,) = self._entries(where, 1)
-        if not counts:  # they count their own cluster as well
-            counts = self._longer(1)
-            self._file.write_at(counts + within * _COUNT, _ONCE)
-            self._enter(where, [counts])
-            within += 1
-        count = min(wanted, per_block - within)
-        self._file.write_at(counts + within * _COUNT, _ONCE * count)
-        return self._longer(count) | _ONLY_HERE, count
+    def _where_of_table(self, cluster: int) -> int:
+        """Where the entry for the L2 table lies that tells of a cluster."""
+        number = cluster * self._cluster // self._header.l1_coverage
+        return self._header.l1_offset + number * ENTRY
 
-    def _longer(self, count: int) -> int:
-        """Make the file so many clusters longer: where the first of them lies."""
-        start = self._end
-        self._file.truncate(start + count * self._cluster)
-        self._end = start + count * self._cluster
-        return start
+    def _where(self, table: int, cluster: int) -> int:
+        """Where in its L2 table a cluster's entry lies."""
+        return table + cluster % (self._cluster // ENTRY) * ENTRY
+
+    def _plain(self, entry: int) -> int | None:
+        """The place that an entry tells; None where it tells of none."""
+        at = entry & ~ONLY_HERE
+        if at & _NOT_PLAIN or at % self._cluster:
+            raise NotPlain
+        return at or None
 
     def _entries(self, where: int, count: int) -> list[int]:
-        return list(struct.unpack(f">{count}Q", self._file.read_whole(where, count * _ENTRY)))
-
-    def _enter(self, where: int, entries: list[int]) -> None:
-        self._file.write_at(where, struct.pack(f">{len(entries)}Q", *entries))
+        return list(struct.unpack(f">{count}Q", self._file.read_whole(where, count * ENTRY)))
 
 
 def _joined(places: list[Place]) -> Iterator[Place]:

@@ -5,8 +5,9 @@ What is read and written is the file that QEMU's storage daemon serves (exporter
 Before the daemon gets the file, our own reader has looked at its header (`formats.disks`). What the
 disk lies over is opened by us, too (chain.py).
 
-Reading passes the page cache of the served file by; writing may not (exporter.py). What the daemon
-reads and writes of the container is in the cache as with any file, and leaves it after a copy.
+Of a qcow2 that is only read, most is read where it lies in the file (clusters.py). Else reading
+passes the page cache of the served file by; writing may not (exporter.py). What is read and written
+of the container is in the cache as with any file, and leaves it after a copy.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from virtstore.backends.base import Elsewhere, Holds, Identity, ImageDraft, Page
 from virtstore.backends.descriptor import DescriptorCache, DescriptorImage, extents_of, read_from
 from virtstore.backends.files import chain, container_tools
 from virtstore.backends.files.chain import Member, open_chain
+from virtstore.backends.files.clusters import Clusters, NotPlain, Place, has_plain
 from virtstore.backends.files.file import FileDraft, FileImage, ReworkedFile
 from virtstore.backends.files.sparse import runs
 from virtstore.errors import Error, Interrupted, InUse
@@ -68,6 +70,9 @@ class ContainerImage(DescriptorImage):
             raise
         super().__init__(self._export.fd)
         self._file, self._form, self._writable = file, form, writable
+        # A daemon that writes keeps what it has read of the tables, and changes that first.
+        plain = form == "qcow2" and not writable and has_plain(file)
+        self._clusters = Clusters(file) if plain else None
 
     @property
     def container(self) -> ContainerFormat | None:
@@ -104,7 +109,16 @@ class ContainerImage(DescriptorImage):
         return extents_of(self._fd)
 
     def read_at(self, offset: int, length: int) -> bytes:
+        if self._clusters and offset + length <= self._clusters.size:
+            with suppress(NotPlain, OSError):  # what is wrong, the daemon knows
+                return self._plain(self._clusters.places(offset, length))
         return read_from(self._export.direct, offset, length)
+
+    def _plain(self, places: Iterator[Place]) -> bytes:
+        return b"".join(
+            bytes(length) if at is None else self._file.read_whole(at, length)
+            for _, length, at in places
+        )
 
     def zero(self, offset: int, length: int) -> None:
         linux.zero_range(self._fd, offset, length)  # punching holes would answer, and not zero

@@ -15,7 +15,7 @@ from typing import Final
 
 from virtstore import names
 from virtstore.backends.base import NO_OVERLAY, Image, ImageDraft, Look, Stored, nothing
-from virtstore.backends.files import clusters, container_tools
+from virtstore.backends.files import container_tools, new_clusters
 from virtstore.backends.files.container import ContainerDraft, ContainerImage, ReworkedContainer
 from virtstore.backends.files.container_tools import Over
 from virtstore.backends.files.directory import Directory
@@ -111,7 +111,7 @@ class ContainerDirectory(Directory):
                 self.discard(name)
             raise
         with nullcontext() if kept else undone_by(lambda: self.discard(name)):
-            if not kept and clusters.fits(file):
+            if not kept and new_clusters.fits(file):
                 return NewContainer(file, self.elsewhere)
             return ContainerDraft(file, self.elsewhere, holds="kept" if kept else "zeros")
 

@@ -14,22 +14,22 @@ from typing import Final
 from virtstore.backends.base import Elsewhere, Holds, Identity, ImageDraft, PageCache, Version
 from virtstore.backends.descriptor import DescriptorCache
 from virtstore.backends.files import container_tools
-from virtstore.backends.files.clusters import Clusters
 from virtstore.backends.files.container import ContainerDraft
 from virtstore.backends.files.file import FileDraft
+from virtstore.backends.files.new_clusters import NewClusters
 from virtstore.backends.files.sparse import runs
 from virtstore.model import ContainerFormat, Extent
 
 
 class NewContainer(ImageDraft):
-    """See above. `file` is a qcow2 that was just made, and `clusters.fits`; this owns it."""
+    """See above. `file` is a qcow2 that was just made, and `new_clusters.fits`; this owns it."""
 
     container: Final[ContainerFormat] = "qcow2"
     holds: Holds = "zeros"
 
     def __init__(self, file: FileDraft, elsewhere: Elsewhere) -> None:
         self._file, self._elsewhere = file, elsewhere
-        self._clusters = Clusters(file)
+        self._clusters = NewClusters(file)
         self._served: ContainerDraft | None = None
         self._serving = threading.Lock()
 
@@ -89,7 +89,7 @@ class NewContainer(ImageDraft):
         return None
 
     def _write(self, offset: int, data: memoryview) -> None:
-        for place in self._clusters.places(offset, len(data), allocate=True):
+        for place in self._clusters.allocated(offset, len(data)):
             begin = place.offset - offset
             self._file.write_at(place.at or 0, data[begin : begin + place.length])
 
@@ -126,7 +126,7 @@ class NewContainer(ImageDraft):
 class _Written(DescriptorCache):
     """The cache of a container that is written here: what is in it of a range of its disk."""
 
-    def __init__(self, fd: int, clusters: Clusters) -> None:
+    def __init__(self, fd: int, clusters: NewClusters) -> None:
         super().__init__(fd)
         self._clusters = clusters
 
