@@ -12,10 +12,11 @@ from bench.place import Place
 
 
 class Event(msgspec.Struct):
-    """Bytes of the image."""
+    """Bytes of the image, in a stage of the copy."""
 
     done: int
     total: int
+    stage: str | None = None
 
 
 def started(place: Place, command: str) -> subprocess.Popen[bytes]:
@@ -30,6 +31,9 @@ def started(place: Place, command: str) -> subprocess.Popen[bytes]:
 
 
 def events(process: subprocess.Popen[bytes]) -> Iterator[Event]:
+    """What it tells while it copies: other stages, as connecting is one, have sums of their own."""
     assert process.stderr
     for line in process.stderr:
-        yield msgspec.json.decode(line, type=Event)
+        event = msgspec.json.decode(line, type=Event)
+        if event.stage == "copying":
+            yield event
