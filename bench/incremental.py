@@ -20,7 +20,7 @@ from bench.race import Command, shell, timed
 
 _DISK = "{a}/disk.img"
 #: What the next copy is based on.
-_BASE = ""
+_BASE = "--base b:{kept}/first.img.zst "
 _ROUNDS = 3
 _XFS = 12 * GIB
 _WHAT = (
