@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from virtstore.backups.options import BackupKeywords
     from virtstore.backups.retention import Keep, KeepReason, Pruned, PrunedBackup, PrunedSeries
     from virtstore.backups.series import Backup, Backups, BackupSeries
-    from virtstore.client.api import Copied, Host, Image, Made, Size, connect
+    from virtstore.client.api import Copied, FileList, Host, Image, Made, Size, connect
     from virtstore.client.backing_up import backup
     from virtstore.client.export import Export
     from virtstore.copy_options import ContentsKeywords, CopyKeywords, Quiesce, Rate
@@ -47,7 +47,10 @@ if TYPE_CHECKING:
         Entry,
         EntryType,
         Exported,
+        Extracted,
         Failed,
+        FileEntry,
+        FileKind,
         Filesystem,
         FilesystemSupport,
         Finding,
@@ -105,7 +108,11 @@ __all__ = [
     "Exists",
     "Export",
     "Exported",
+    "Extracted",
     "Failed",
+    "FileEntry",
+    "FileKind",
+    "FileList",
     "Filesystem",
     "FilesystemSupport",
     "Finding",
@@ -198,7 +205,11 @@ _ELSEWHERE = {
     "Entry": "model:Entry",
     "EntryType": "model:EntryType",
     "Exported": "model:Exported",
+    "Extracted": "model:Extracted",
     "Failed": "model:Failed",
+    "FileEntry": "model:FileEntry",
+    "FileKind": "model:FileKind",
+    "FileList": "client.api:FileList",
     "Filesystem": "model:Filesystem",
     "FilesystemSupport": "model:FilesystemSupport",
     "Finding": "model:Finding",

@@ -27,6 +27,8 @@ Scope = Literal["root", "user"]
 #: What makes an archive the image of one moment (`Origin`).
 Moment = Literal["snapshot", "live", "unused", "in-use"]
 ExtentKind = Literal["data", "zero", "unknown"]
+#: What a file in an image is; `other`: a device, a socket, a named pipe.
+FileKind = Literal["file", "directory", "symlink", "other"]
 #: `ok` and `note` leave the exit status of `doctor` at 0; the others make it 1.
 Severity = Literal["ok", "note", "warning", "problem"]
 UseKind = Literal["mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock", "domain"]
@@ -169,6 +171,34 @@ class Entry(msgspec.Struct, frozen=True):
     host: str
     type: Open[EntryType]
     state: Open[State] = "complete"
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    r"""A file in an image. `path`: from `/` on, with `\xNN` for what is no UTF-8, or a terminal
+    would obey; `size`: bytes of a file, 0 of what is none; `modified`: UTC, whole seconds;
+    `target`: where a link leads. `warnings`: why the rest is not known."""
+
+    path: str
+    type: Open[FileKind]
+    size: int
+    modified: datetime | None = None
+    target: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Extracted(msgspec.Struct, frozen=True):
+    """What was taken out of an image, or would be (`dry_run`): `files` of `size` bytes in all,
+    `directories` and `links`, to `directory` here."""
+
+    path: str
+    host: str
+    directory: str
+    files: int
+    directories: int
+    links: int
+    size: int
+    dry_run: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class DirectoryInfo(msgspec.Struct, frozen=True):

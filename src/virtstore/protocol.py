@@ -45,6 +45,7 @@ from virtstore.model import (
     Cleaned,
     Compression,
     Entry,
+    FileKind,
     Finding,
     ImageInfo,
     Job,
@@ -181,6 +182,46 @@ class Failure(Message, frozen=True):
     code: str
     message: str
     path: str | None = None
+
+
+class FileTold(Message, frozen=True):
+    """A file in an image: its `path` there, or below the directory that it is to be extracted to;
+    `modified` in seconds since 1970, 0 where that is not known; `target`: where a link leads.
+    `trouble`: why the rest is not known."""
+
+    path: bytes
+    kind: Open[FileKind]
+    size: int = 0
+    modified: int = 0
+    target: bytes = b""
+    trouble: str = ""
+
+
+class FilesTold(Message, frozen=True):
+    """Some files of a listing."""
+
+    files: tuple[FileTold, ...]
+
+
+class FilePart(Message, frozen=True):
+    """The payload is what the file that was told last holds from `offset` on. What is told of no
+    part is zeros."""
+
+    offset: int
+
+
+class FileBroken(Message, frozen=True):
+    """The file that was told last cannot be read to its end."""
+
+    message: str
+
+
+class FilesEnd(Message, frozen=True):
+    """All files were told. They are of a file system of this type, in `partition` if in any."""
+
+    filesystem: str
+    partition: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 # The data of a copy ---------------------------------------------------------------------
@@ -492,6 +533,29 @@ class VerifyImage(Ask[DoneVerifying], frozen=True):
     quick: bool = False
 
 
+class ListFiles(Ask[FilesEnd], frozen=True):
+    """Answered by any number of `FilesTold` and `FilesEnd`. `inside`: a path in the image; of a
+    directory what is in it is told."""
+
+    handler = "files.list_files"
+    path: str
+    inside: bytes = b"/"
+    partition: int | None = None
+    recursive: bool = False
+
+
+class ReadFiles(Ask[FilesEnd], frozen=True):
+    """Answered by a `FileTold` for each file in turn, of a directory for all in it, too, with its
+    `FilePart` behind it, and `FilesEnd`. `inside`: paths in the image. Without `contents`
+    no `FilePart` comes."""
+
+    handler = "files.read_files"
+    path: str
+    inside: tuple[bytes, ...]
+    partition: int | None = None
+    contents: bool = True
+
+
 class CleanUp(Ask[DoneCleaning], frozen=True):
     handler = "images.clean"
     verb = "clean"
@@ -582,6 +646,8 @@ Requests = (
     | CompressImage
     | UncompressImage
     | VerifyImage
+    | ListFiles
+    | ReadFiles
     | CleanUp
     | HashImage
     | CopyHere
@@ -600,6 +666,11 @@ Reply = (
     | DoneVerifying
     | DoneCleaning
     | Progressed
+    | FileTold
+    | FilesTold
+    | FilePart
+    | FileBroken
+    | FilesEnd
     | Failure
     | Received
 )

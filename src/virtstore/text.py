@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Final
 
 _MOST: Final = 300
+_ESCAPE: Final = re.compile(rb"\\(?:x([0-9a-f]{2})|\\)")
 
 
 def printable(text: str | bytes) -> str:
@@ -24,3 +26,25 @@ def json_printable(document: str) -> str:
 def remark(text: str | bytes) -> str:
     """The beginning of it, printable: long enough to tell what is wrong."""
     return printable(text)[:_MOST]
+
+
+def shown(name: bytes) -> str:
+    r"""A file's name as it may be printed and typed back: where a terminal would obey a part of it,
+    or it is no UTF-8, with `\\xNN` for each such byte and `\\\\` for a backslash."""
+    text = name.decode("utf-8", "surrogateescape")
+    if text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def meant(text: bytes) -> bytes:
+    """The name of which `shown` made this."""
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]) if found[1] else b"\\", text)
+
+
+def _escaped(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -94,6 +94,10 @@ _RESULTS: dict[type, dict[str, object]] = {
     protocol.DoneCleaning: {"result": model.Cleaned("/x", "", ("/x/y",), 9)},
     protocol.Listed: {"entries": (model.Entry("/x", "", "directory"),), "images": (_INFO,)},
     protocol.HashImage: {"chunks": (0, 5)},
+    protocol.ReadFiles: {"inside": (b"/etc/fstab", b"/\xff")},
+    protocol.FileTold: {"path": b"/\xff", "kind": "file"},
+    protocol.FilesTold: {"files": (protocol.FileTold(b"/l", "symlink", target=b"x"),)},
+    protocol.FilesEnd: {"filesystem": "ext4"},
 }
 _TEXT_SIZES = (
     *(protocol.CreateImage, protocol.GrowImage, protocol.ShrinkImage),

@@ -28,6 +28,7 @@ _CALLED = {"InUse": "Use"}
 _PYTHONS = {
     "Open",
     "Callable",
+    "Iterator",
     "Sequence",
     "ClassVar",
     "Final",
@@ -124,6 +125,7 @@ IMAGE_CAN = [
     "info", "delete", "rename", "grow", "shrink", "growfs", "shrinkfs", "resize", "snapshot",
     "copy", "copy_contents", "compress", "uncompress", "verify", "diff",
     "export",
+    "files", "extract", "read_file",
 ]  # fmt: skip
 
 
@@ -145,7 +147,7 @@ def test_long_operations_take_a_callable_for_their_progress(name: str) -> None:
 LOOKING = {
     "info", "verify", "diff", "export", "list", "backups", "storage_info", "doctor", "jobs",
     "image", "open",
-    "close", "abort",
+    "close", "abort", "files", "read_file",
 }  # fmt: skip
 METHODS = [
     (kind, name)

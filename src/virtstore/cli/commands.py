@@ -57,6 +57,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "verify": Command("looking:verify", Group.LOOK),
     "diff": Command("looking:diff", Group.LOOK, locations=2),
     "export": Command("exporting:export", Group.LOOK, reads=True),
+    "files": Command("files:files", Group.LOOK),
+    "extract": Command("files:extract", Group.LOOK, pipes=True),
     "create": Command("images:create", Group.CHANGE),
     "snapshot": Command("images:snapshot", Group.CHANGE),
     "rename": Command("images:rename", Group.CHANGE),

@@ -33,6 +33,12 @@ def check(request: Request, answer: AnyMessage, host: str) -> bool:
         case protocol.Listed() if isinstance(request, protocol.ListImages):
             _check_listed(request, answer, host)
             return False
+        case protocol.FilesTold() if isinstance(request, protocol.ListFiles):
+            return False
+        case protocol.FileTold() | protocol.FilePart() | protocol.FileBroken() if isinstance(
+            request, protocol.ReadFiles
+        ):
+            return False
     if not protocol.answer_to(request, answer):
         raise out_of_order(answer, host)
     _check_paths(request, answer, host)

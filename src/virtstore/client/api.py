@@ -13,6 +13,7 @@ checked, and nothing is changed. Every method raises the errors of errors.py, wi
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -31,7 +32,7 @@ import msgspec
 from virtstore import protocol
 from virtstore.backups.retention import Keep, Pruned
 from virtstore.backups.series import Backups, found_in
-from virtstore.client import answers, examination, ssh
+from virtstore.client import answers, examination, extraction, ssh
 from virtstore.client.connection import Connection
 from virtstore.client.copy_between import ask_beforehand, relay
 from virtstore.client.diff import compare
@@ -47,6 +48,8 @@ from virtstore.model import (
     CopyResult,
     Difference,
     Entry,
+    Extracted,
+    FileEntry,
     Finding,
     ImageInfo,
     Installed,
@@ -57,7 +60,7 @@ from virtstore.model import (
     Verified,
 )
 from virtstore.progress import Progress, ProgressCallback, Stage
-from virtstore.protocol import Answer, AnyMessage, Ask, Progressed, Request, answer_to
+from virtstore.protocol import Answer, AnyMessage, Ask, Frame, Progressed, Request, answer_to
 from virtstore.requests import check_fields
 from virtstore.units import parse_age
 
@@ -425,7 +428,7 @@ class Host:
         # Its agent stays nice, so nothing else is to be asked of it.
         tell("connecting")
         with closing(self._open_session()) as session:
-            for message, _ in _replies(session, request):
+            for (message, _), _ in _replies(session, request):
                 if answer := answer_to(request, message):
                     return answer
                 assert isinstance(message, Progressed)
@@ -434,6 +437,12 @@ class Host:
 
     def _exchange(self, request: Request) -> Generator[AnyMessage]:
         """Send a request and give its replies, for as long as the caller wants more."""
+        with closing(self._frames(request)) as frames:
+            for message, _ in frames:
+                yield message
+
+    def _frames(self, request: Request) -> Generator[Frame]:
+        """The same, with what comes with each reply."""
         _check(request)
         with self._free_session() as session:
             last = False
@@ -714,6 +723,74 @@ class Image:
         tell.done(None)
         return opened
 
+    def files(
+        self,
+        path: str = "/",
+        *,
+        partition: int | None = None,
+        recursive: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> FileList:
+        """What is in a directory of the image, or archive, which is not mounted for that; of a file
+        that file. The file system is that of `partition`, or the largest that can be read. Raises
+        `NotFound`, `Unsupported`."""
+        request = protocol.ListFiles(self.path, os.fsencode(path), partition, recursive)
+        tell = _Teller("files", progress)
+        found: list[FileEntry] = []
+        for reply in self.host._exchange(request):
+            if isinstance(reply, protocol.FilesTold):
+                found += map(extraction.entry, reply.files)
+            elif isinstance(reply, Progressed):
+                tell.heard(reply)
+            elif answer := answer_to(request, reply):
+                tell.done(None)
+                return FileList(found, answer.filesystem, answer.partition, answer.notes)
+        raise AssertionError("an exchange ends with a reply")
+
+    def extract(
+        self,
+        *paths: str,
+        directory: str = ".",
+        partition: int | None = None,
+        overwrite: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Extracted:
+        """Copy files out of the image, or archive, into a directory here, each under its own name
+        and directories with all that is in them. Owners, modes and attributes are not carried.
+        Raises `NotFound`, `Exists` (a file that is there stays) unless `overwrite`, and `Corrupt`
+        once all else was copied, if a file could not be read."""
+        tell = _Teller("extract", progress)
+        with (
+            extraction.Extraction(directory, overwrite=overwrite, dry_run=dry_run) as target,
+            closing(self._read(paths, partition, contents=not dry_run)) as frames,
+        ):
+            for message, payload in frames:
+                target.take(message, payload)
+                tell("copying", target.done, target.total)
+        tell.done(None)
+        return target.outcome(self.host.name, self.path)
+
+    def read_file(
+        self, path: str, *, partition: int | None = None, progress: ProgressCallback | None = None
+    ) -> Iterator[bytes]:
+        """What a file in the image, or archive, holds, in pieces. Raises `NotFound`, `UsageError`
+        for what is no file, and `Corrupt`."""
+        tell = _Teller("extract", progress)
+        file = extraction.Whole(path)
+        with closing(self._read((path,), partition)) as frames:
+            for message, payload in frames:
+                yield from file.take(message, payload)
+                tell("copying", file.done, file.total)
+        tell.done(None)
+
+    def _read(
+        self, paths: Sequence[str], partition: int | None, *, contents: bool = True
+    ) -> Generator[Frame]:
+        inside = tuple(map(os.fsencode, paths))
+        request = protocol.ReadFiles(self.path, inside, partition, contents)
+        return self.host._frames(request)
+
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
         """How many bytes of two images differ. They are hashed where they lie."""
         for image in (self, other):
@@ -799,6 +876,21 @@ class Copied(Image):
     def result(self) -> CopyResult:
         """The account of the copy alone."""
         return msgspec.convert(self, CopyResult, from_attributes=True)
+
+
+class FileList(list[FileEntry]):
+    """The files of an image, as `Image.files` lists them; in what `filesystem`, of which
+    `partition`, and `notes` of how it was read."""
+
+    def __init__(
+        self,
+        found: Sequence[FileEntry],
+        filesystem: str,
+        partition: int | None,
+        notes: tuple[str, ...],
+    ) -> None:
+        super().__init__(found)
+        self.filesystem, self.partition, self.notes = filesystem, partition, notes
 
 
 def _unheard(message: Progressed) -> None:
@@ -931,11 +1023,11 @@ def _check(request: Request) -> None:
     check_fields(request)
 
 
-def _replies(session: Connection, request: Request) -> Iterator[tuple[AnyMessage, bool]]:
+def _replies(session: Connection, request: Request) -> Iterator[tuple[Frame, bool]]:
     """The replies to a request, each checked, and whether it is the last one."""
     session.send(request)
     last = False
     while not last:
-        reply = session.receive()[0]
-        last = answers.check(request, reply, session.name)
-        yield reply, last
+        frame = session.receive()
+        last = answers.check(request, frame[0], session.name)
+        yield frame, last

@@ -1,0 +1,1 @@
+"""Files and directories read off a file system that nobody mounts: for `files` and `extract`."""
