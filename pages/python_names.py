@@ -29,7 +29,9 @@ _HANDLES: Final = ("Host", "Image", "Made", "Copied")
 
 
 def page() -> str:
-    rest = sorted(set(virtstore.__all__) - {"connect", "backup", "__version__", *_HANDLES})
+    rest = sorted(
+        set(virtstore.__all__) - {"connect", "backup", "restore", "__version__", *_HANDLES}
+    )
     named = {name: getattr(virtstore, name) for name in rest}
     errors = [name for name, it in named.items() if _is_a(it, BaseException)]
     keywords = [name for name, it in named.items() if is_typeddict(it)]
@@ -42,6 +44,7 @@ def page() -> str:
         *(_handle(name) for name in _HANDLES),
         "## Backups\n",
         _function("backup", virtstore.backup),
+        _function("restore", virtstore.restore),
         "## Results\n",
         *(_value(name, named[name]) for name in values),
         "## Keywords of copies and backups\n",
@@ -79,7 +82,7 @@ def _value(name: str, it: object) -> str:
 
 
 def _keywords(name: str, it: object) -> str:
-    module = backup_options if name == "BackupKeywords" else copy_options
+    module = backup_options if name in ("BackupKeywords", "RestoreKeywords") else copy_options
     told = _told_of_keywords(module)
     rows = "\n".join(f"| `{word}` | `{type_}` | {told[word]} |" for word, type_ in _fields(it))
     return f"### {name}\n\n{_doc(it)}\n\n| keyword | type | |\n|---|---|---|\n{rows}\n"

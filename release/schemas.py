@@ -90,6 +90,7 @@ ANSWERS: Final[dict[str, Answer]] = {
     "copy": Answer((CopyResult,)),
     "copy-contents": Answer((CopyResult,)),
     "backup": Answer((BackedUp,), listed=True, fails_within=True),
+    "restore": Answer((CopyResult,)),
     "compress": _CHANGED,
     "uncompress": _CHANGED,
     "backups": Answer((BackupSeries,), listed=True),

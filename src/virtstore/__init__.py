@@ -24,12 +24,13 @@ from virtstore.errors import (
 from virtstore.version import __version__
 
 if TYPE_CHECKING:
-    from virtstore.backups.options import BackupKeywords
+    from virtstore.backups.options import BackupKeywords, RestoreKeywords
     from virtstore.backups.retention import Keep, KeepReason, Pruned, PrunedBackup, PrunedSeries
     from virtstore.backups.series import Backup, Backups, BackupSeries
     from virtstore.client.api import Copied, FileList, Host, Image, Made, Size, connect
     from virtstore.client.backing_up import backup
     from virtstore.client.export import Export
+    from virtstore.client.restoring import restore
     from virtstore.copy_options import ContentsKeywords, CopyKeywords, Quiesce, Rate
     from virtstore.location import HostAddress
     from virtstore.model import (
@@ -146,6 +147,7 @@ __all__ = [
     "Quiesce",
     "Rate",
     "ResizedFilesystem",
+    "RestoreKeywords",
     "RootInfo",
     "Scope",
     "Severity",
@@ -165,6 +167,7 @@ __all__ = [
     "__version__",
     "backup",
     "connect",
+    "restore",
 ]
 
 #: The module of each that is not imported yet. What an error is called, evidence of use cannot be.
@@ -186,6 +189,8 @@ _ELSEWHERE = {
     "BackupKeywords": "backups.options:BackupKeywords",
     "Export": "client.export:Export",
     "backup": "client.backing_up:backup",
+    "restore": "client.restoring:restore",
+    "RestoreKeywords": "backups.options:RestoreKeywords",
     "ContentsKeywords": "copy_options:ContentsKeywords",
     "CopyKeywords": "copy_options:CopyKeywords",
     "Quiesce": "copy_options:Quiesce",

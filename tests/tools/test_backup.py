@@ -220,8 +220,8 @@ def test_a_directory_of_which_nothing_is_backed_up_is_a_failure(
 def test_what_an_interrupted_backup_left_takes_no_room_after_the_next(
     images: Path, backups: Path
 ) -> None:
-    own = backups / "x.2026-01-01T000000Z.img.zst.virtstore-partial"
-    another = backups / "y.2026-01-01T000000Z.img.zst.virtstore-partial"
+    own = backups / "x.2020-01-01T000000Z.img.zst.virtstore-partial"
+    another = backups / "y.2020-01-01T000000Z.img.zst.virtstore-partial"
     for left in (own, another):
         left.write_bytes(bytes(5000))
     backed_up(images / "x.img", backups, "-n")
@@ -248,7 +248,7 @@ def test_a_backup_that_another_run_is_making_is_left_alone(images: Path, backups
 def old(backups: Path, *days: int) -> list[Path]:
     """Backups of x of these days, made of one that is there."""
     [newest] = backups.glob("x.*.zst")
-    made = [backups / f"x.2026-01-{day:02}T020000Z.img.zst" for day in days]
+    made = [backups / f"x.2020-01-{day:02}T020000Z.img.zst" for day in days]
     for each in made:
         each.write_bytes(newest.read_bytes())
     return made
@@ -259,7 +259,7 @@ def test_once_there_is_a_new_one_older_ones_go_that_no_rule_keeps(
 ) -> None:
     backed_up(images / "x.img", backups)
     made = old(backups, 1, 2, 3, 4)
-    other = backups / "y.2026-01-01T020000Z.img.zst"
+    other = backups / "y.2020-01-01T020000Z.img.zst"
     other.write_bytes(made[0].read_bytes())
     shown = command("backup", images / "x.img", backups, "-n", "--keep-last", "3").stdout
     assert "would remove 3 older backups" in shown

@@ -61,7 +61,7 @@ def hints(thing: object) -> Iterator[str]:
 def reached() -> dict[str, set[str]]:
     """The names in annotations of what is public, each with those that it leads to."""
     found: dict[str, set[str]] = {}
-    waiting = ["connect", "backup", "Host", "Image", "ProgressCallback", *ERRORS]
+    waiting = ["connect", "backup", "restore", "Host", "Image", "ProgressCallback", *ERRORS]
     while waiting:
         name = waiting.pop()
         thing = getattr(virtstore, name, None)

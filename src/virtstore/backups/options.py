@@ -1,5 +1,5 @@
-"""The options of a backup, each written once: Python's keywords, the flags of the command line with
-the lines below them as help, and one value for who acts on them."""
+"""The options of backups and of restoring them, each written once: Python's keywords, the flags of
+the command line with the lines below them as help, and one value for who acts on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TypedDict
 
 import msgspec
 
-from virtstore.copy_options import Quiesce, Rate
+from virtstore.copy_options import ContentsKeywords, Quiesce, Rate
 from virtstore.errors import UsageError
 from virtstore.units import parse_rate
 
@@ -57,3 +57,34 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.bwlimit is not None:
             parse_rate(self.bwlimit)
+
+
+class RestoreKeywords(TypedDict, total=False):
+    """What `restore` takes."""
+
+    overwrite: bool
+    """Replace an image that is there. Where it is as large as the backup's, or larger, its contents
+    are overwritten in place, the blocks that differ, and what is behind them is zeroed. A file that
+    is smaller is replaced by another one."""
+    force_defined: bool
+    "Overwrite an image although a domain of libvirt, which is shut off, is defined on it."
+    bwlimit: Rate | None
+    "What to move at the most in a second (500K, 10M, 10M/s); 0 is no limit."
+    nice: bool
+    "Leave processor and disks to others, on both hosts."
+
+
+class RestoreOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The same as one value."""
+
+    overwrite: bool = False
+    force_defined: bool = False
+    bwlimit: Rate | None = None
+    nice: bool = False
+
+    @property
+    def of_copy(self) -> ContentsKeywords:
+        """What of it a copy takes."""
+        return ContentsKeywords(
+            force_defined=self.force_defined, bwlimit=self.bwlimit, nice=self.nice
+        )

@@ -56,8 +56,8 @@ def backup(
     """Back up images to archives, each as it is at one moment.
 
     A backup is called NAME.YYYY-MM-DDTHHMMSSZ.img.zst, in UTC, where NAME is the image's name
-    without .img, .qcow2 or the like. It is an archive like any other, which 'virtstore copy' or
-    zstd alone makes an image again.
+    without .img, .qcow2 or the like. It is an archive like any other: 'virtstore restore', or
+    zstd alone, makes an image of it again.
 
     An image that nobody uses is copied as it is. Otherwise its place makes a snapshot (LVM, XFS,
     Btrfs), or the libvirt domain that runs on it shows the disk of that moment; where neither can

@@ -73,6 +73,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "copy-contents": Command("copying:copy_contents", Group.COPY, locations=2, copies=True),
     # It logs in to each host itself, over a connection for all of its images.
     "backup": Command("backing_up:backup", Group.COPY, locations=0),
+    "restore": Command("restoring:restore", Group.COPY, locations=0),
     "compress": Command("copying:compress", Group.COPY),
     "uncompress": Command("copying:uncompress", Group.COPY),
     "backups": Command("backups:backups", Group.COPY),

@@ -27,7 +27,7 @@ WORDS: Final = {
     "grow": "extend enlarge expand lvextend",
     "shrink": "reduce truncate lvreduce",
     "growfs": "resize2fs xfs_growfs",
-    "copy": "cp clone duplicate dup restore send sync rsync scp dd import",
+    "copy": "cp clone duplicate dup send sync rsync scp dd import",
     "compress": "zip gzip pack archive",
     "prune": "forget expire rotate",
     "uncompress": "unzip gunzip unpack decompress",

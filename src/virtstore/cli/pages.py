@@ -18,6 +18,7 @@ from virtstore.cli.parsing import is_flag, parser_of
 _VALUES: Final = {
     CONFIG.names[0]: CONFIG.value,
     "--append": "DIR",
+    "--at": "TIME",
     "--bundle": "PATH",
     "--bwlimit": "RATE",
     "--directory": "PATH[:ACCESS]",

@@ -130,9 +130,11 @@ def changed_text(done: Changed, *, was: str = "") -> str:
     return lines_text([text], done.warnings)
 
 
-def copy_text(result: CopyResult, *, plan: str | None = None, shared: bool = False) -> str:
+def copy_text(
+    result: CopyResult, *, plan: str | None = None, shared: bool = False, origin: bool = False
+) -> str:
     """What a copy led to. `plan`: of a dry run, what becomes of the target; `shared`: the copy
-    shares its source's blocks."""
+    shares its source's blocks; `origin`: the source is told as well."""
     source, target = printable(result.source), printable(result.target)
     size = format_size(result.size)
     if plan is not None:
@@ -143,6 +145,7 @@ def copy_text(result: CopyResult, *, plan: str | None = None, shared: bool = Fal
         why = "blocks are shared" if shared else "zeros, or there already"
         written = f"nothing to write ({why})"
     line = f"{target}  {size} in {result.seconds:.1f} s{_rate(result)},{moved} {written}"
+    line += f", from {source}" if origin else ""
     return lines_text([line], result.warnings)
 
 
