@@ -33,7 +33,7 @@ def backups(images: Path) -> Path:
     return images / "backups"
 
 
-def backed_up(*words: object, status: int = 0) -> list[Any]:
+def backed_up(*words: object, status: int | None = 0) -> list[Any]:
     """What `backup` tells, which is a list, whatever it is of."""
     done = command("backup", *words, "--json", status=status)
     rows: list[Any] = json.loads(done.stdout)
@@ -299,3 +299,20 @@ def test_where_nothing_may_be_removed_rules_are_refused_before_anything_is_copie
     assert "virtstore prune" in json.loads(done.stdout)["error"]["message"]
     assert not [*backups.iterdir()]
     backed_up(images / "x.img", backups)
+
+
+def test_a_set_in_braces_is_several_images_where_no_shell_made_words_of_it(
+    images: Path, backups: Path
+) -> None:
+    (images / "y.img").write_bytes(os.urandom(MIB))
+    rows = backed_up(f"{images}/{{y,x}}.img", backups)
+    assert [row["source"] for row in rows] == [f"{images}/y.img", f"{images}/x.img"]
+
+
+def test_what_an_interrupted_copy_left_of_an_image_is_not_backed_up(
+    images: Path, backups: Path
+) -> None:
+    (images / "left.img.virtstore-partial").write_bytes(bytes(5000))
+    [row] = backed_up(images / "left.img", backups, status=None)
+    assert row["error"]
+    assert not [*backups.iterdir()]

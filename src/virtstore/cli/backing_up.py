@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, NamedTuple
 
 from cyclopts import Parameter
@@ -15,6 +15,7 @@ from virtstore.backups.job_file import Job
 from virtstore.backups.options import BackupKeywords, BackupOptions
 from virtstore.backups.retention import Keep
 from virtstore.cli import by_job
+from virtstore.cli.braces import expanded
 from virtstore.cli.keep_options import NO_RULES, KeepOptions
 from virtstore.cli.options import FLAGS, NICE, Changing, Jobs, image_at, located
 from virtstore.cli.render import json_text, lines_text, print_error
@@ -103,8 +104,8 @@ def backup(
             " backup SOURCE… TARGET-DIR, or virtstore backup --job NAME ('virtstore backup --help'"
             " tells more)"
         )
-    *sources, directory = [located(text) for text in texts]
-    wanted = Wanted(sources, directory, BackupOptions(**how), jobs, keep.rules())
+    *sources, directory = texts
+    wanted = Wanted(_located(sources), located(directory), BackupOptions(**how), jobs, keep.rules())
     return _outcome(wanted, options).status
 
 
@@ -130,8 +131,12 @@ def _wanted(job: Job) -> Wanted:
         bwlimit=said.bwlimit,
         nice=said.nice,
     )
-    sources = [*map(located, said.sources)]
+    sources = _located(said.sources)
     return Wanted(sources, located(said.target), how, said.jobs, said.keep.rules)
+
+
+def _located(sources: Iterable[str]) -> list[Location]:
+    return [located(word) for text in sources for word in expanded(text)]
 
 
 def _outcome(wanted: Wanted, options: Changing) -> Outcome:

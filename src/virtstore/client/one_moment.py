@@ -13,7 +13,7 @@ from virtstore.backups.moment import Way, depends_on_its_place, ways
 from virtstore.backups.options import BackupOptions
 from virtstore.client.api import Copied, Host, Image
 from virtstore.copy_options import CopyKeywords
-from virtstore.errors import Error, InUse
+from virtstore.errors import Error, InUse, NotFound
 from virtstore.location import canonical
 from virtstore.model import ImageInfo, RootInfo
 
@@ -40,13 +40,13 @@ class Moments:
     def copy(self, source: Image, copy: _Copy) -> Copied:
         """Have `copy` make a copy of one moment of an image, with the options that it takes. Raises
         `InUse` where there is no moment to be had of it."""
-        info = source.info()
+        info = _look(source)
         try:
             return self._first_that_goes(source, info, copy)
         except _Written as error:
             if info.in_use:
                 raise self._refusal(error, info) from None
-        info = source.info()  # somebody came meanwhile
+        info = _look(source)  # somebody came meanwhile
         try:
             return self._first_that_goes(source, info, copy)
         except _Written as error:
@@ -118,6 +118,15 @@ class Moments:
                 " or a domain of libvirt's that runs on it; or back it up while nobody uses it"
             )
         return InUse(f"{seen}; {ways}", host=error.host, path=error.path)
+
+
+def _look(source: Image) -> ImageInfo:
+    """What a long listing says of an image: nothing of what `info` takes its time to measure.
+    Raises `NotFound`."""
+    for entry in source.host.list(source.path, long=True):
+        if isinstance(entry, ImageInfo):
+            return entry
+    raise NotFound("no such image", host=source.host.name, path=source.path)
 
 
 def is_about(error: Error, image: Image) -> bool:
