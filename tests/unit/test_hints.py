@@ -32,7 +32,7 @@ PAGES = "".join(page.read_text() for page in shown.pages())
 ARGUMENTS = {
     "create": ["/x", "1G"], "grow": ["/x", "1G"], "shrink": ["/x", "1G"], "resize": ["/x", "1G"],
     "shrinkfs": ["/x", "1G"], "copy": ["/x", "/y"], "copy-contents": ["/x", "/y"],
-    "diff": ["/x", "/y"],
+    "diff": ["/x", "/y"], "restore": ["/x", "/y"],
 }  # fmt: skip
 #: Options that messages name and that are other programs'.
 OTHERS = {"--deltag", "--offset", "--help", "--long", "--restrict-to", "--access", "--config"}
