@@ -90,13 +90,15 @@ class Message(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 class Hello(Message, frozen=True):
     """Who speaks: virtstore's version, the newest protocol that it speaks and the oldest, and the
     features that the other side may use, and does without where they are not named. `verbose`, of
-    a client: the agent is to log what it does."""
+    a client: the agent is to log what it does. `host`, of an agent: what its host calls itself, as
+    in `Origin`."""
 
     version: str
     protocol: int
     oldest: int
     features: tuple[str, ...] = ()
     verbose: bool = False
+    host: str = ""
 
     @property
     def understood(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.schemas import check
 from tests.waiting import PATIENCE, until
 
 import virtstore
+from virtstore.backups.names import parse
 
 from .test_agent_commands import COMMAND, MIB, images, tree
 from .test_agent_commands import virtstore as command
@@ -316,3 +318,56 @@ def test_what_an_interrupted_copy_left_of_an_image_is_not_backed_up(
     [row] = backed_up(images / "left.img", backups, status=None)
     assert row["error"]
     assert not [*backups.iterdir()]
+
+
+def test_a_backup_is_based_on_the_newest_whole_one_of_its_image(
+    images: Path, backups: Path, tmp_path: Path
+) -> None:
+    [first] = backed_up(images / "x.img", backups)
+    assert first["base"] is None
+    [made] = old(backups, 1)
+    newest = Path(first["target"])
+    (backups / "x.2100-01-01T000000Z.img.zst.virtstore-partial").write_bytes(b"x")
+    [row] = backed_up(images / "x.img", backups)
+    assert row["base"] == first["target"]
+    shown = command("backup", images / "x.img", backups).stdout
+    assert f"based on {Path(row['target']).name}" in shown
+    for path in (made, newest, Path(row["target"])):
+        path.unlink()
+    [last] = backups.glob("*.zst")
+    assert restored(last, tmp_path / "x") == (images / "x.img").read_bytes()
+
+
+def series(row: Any) -> str:
+    name = parse(row["target"])
+    assert name
+    return name.name
+
+
+def test_an_image_of_another_path_has_a_series_of_its_own_unless_it_was_moved_there(
+    images: Path, backups: Path
+) -> None:
+    (images / "other").mkdir()
+    backed_up(images / "x.img", backups)
+    (images / "other" / "x.img").write_bytes(os.urandom(MIB))
+    for _ in range(2):
+        [row] = backed_up(images / "other" / "x.img", backups, "--keep-last", "1")
+        assert series(row).startswith("x@")
+    assert len([*backups.glob("x.*")]) == 1
+    (images / "other" / "x.img").unlink()
+    (images / "x.img").rename(images / "other" / "x.img")
+    [row] = backed_up(images / "other" / "x.img", backups)
+    assert series(row) == "x"
+
+
+def test_an_image_of_another_host_has_a_series_of_its_own(
+    images: Path, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a host another name")
+    with monkeypatch.context() as patch:
+        agent = f"{sys.executable} -P -m virtstore.agent"
+        inside = f"hostname other && exec {agent}"
+        patch.setenv("VIRTSTORE_AGENT", shlex.join(["unshare", "--uts", "sh", "-c", inside]))
+        assert series(backed_up(images / "x.img", backups)[0]) == "x"
+    assert series(backed_up(images / "x.img", backups)[0]).startswith("x@")

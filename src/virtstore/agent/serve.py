@@ -48,7 +48,8 @@ def serve(
     if signalled is not None:
         signals.heed(signalled, session)
     os.write(writing, PREAMBLE)
-    session.channel.send(Hello(__version__, PROTOCOL, OLDEST, features=(ORIGINS,)))
+    own_name = os.uname().nodename
+    session.channel.send(Hello(__version__, PROTOCOL, OLDEST, features=(ORIGINS,), host=own_name))
     hello = session.channel.receive()
     if hello is None or not isinstance(hello[0], Hello):
         return

@@ -149,7 +149,6 @@ def _outcome(wanted: Wanted, options: Changing) -> Outcome:
         hosts.log_in((directory, *wanted.sources))
         where = image_at(hosts(directory), directory)
         run = Run(where, wanted.how, wanted.keep, dry_run=options.dry_run)
-        run.begin()
         planned = _planned(run, hosts, wanted.sources)
         made = _all_made(run, planned, hosts, wanted.jobs, options)
     return _told(made, time.monotonic() - began)

@@ -471,6 +471,12 @@ class Host:
             with closing(self._open_session()) as another:
                 yield another
 
+    def _agent(self) -> tuple[str, tuple[str, ...]]:
+        """What the host calls itself ("" where its agent does not say), and its agent's
+        features."""
+        with self._free_session() as session:
+            return session.own_name, session.features
+
     def _drop(self, session: Connection) -> None:
         """End the session, so that the next request opens another one; not one that is ended
         anyway."""

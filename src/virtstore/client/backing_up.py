@@ -6,27 +6,22 @@ is decided in `backups`, from what the hosts say.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Final, NamedTuple, Unpack
 
 import msgspec
 
-from virtstore.backups.names import backup_name, parse
 from virtstore.backups.options import BackupKeywords, BackupOptions
-from virtstore.backups.retention import Keep, decide
-from virtstore.backups.series import Backup, BackupSeries, found_in
-from virtstore.backups.sources import chosen, series_names
-from virtstore.client.api import Copied, Host, Image
+from virtstore.backups.retention import Keep
+from virtstore.backups.sources import chosen
+from virtstore.client.api import Copied, Image
+from virtstore.client.backup_directory import seen, wait_for_the_next_second
 from virtstore.client.one_moment import Moments, is_about
-from virtstore.client.pruning import Work, carry_out
 from virtstore.copy_options import CopyKeywords
-from virtstore.errors import Denied, Error, Exists, InUse, NotFound, Unsupported
-from virtstore.location import canonical, within
+from virtstore.errors import Error, Exists, InUse, NotFound
+from virtstore.location import canonical
 from virtstore.model import BackedUp, Failed
 from virtstore.progress import Progress, ProgressCallback
 
@@ -48,7 +43,6 @@ def backup(
     an image, remove the older ones that these rules do not keep. One that fails does not stop the
     others: why it failed is the `error` of its result. Raises what is wrong with the directory."""
     run = Run(directory, BackupOptions(**options), keep, dry_run=dry_run)
-    run.begin()
     planned = [each for source in sources for each in run.plan(source)]
     return [run.make(each, progress) for each in planned]
 
@@ -72,32 +66,14 @@ class Run:
         *,
         dry_run: bool = False,
     ) -> None:
-        self._directory = replace(directory, path=canonical(directory.path))
+        """Raises what is wrong with the directory."""
         self._options = options
         self._keep = keep
         self._dry_run = dry_run
         self._moments = Moments(options)
-        self._there: dict[str, BackupSeries] = {}
+        directory = replace(directory, path=canonical(directory.path))
+        self._directory = seen(directory, prunes=keep is not None)
         self._planned: set[Image] = set()
-        self._taken: set[str] = set()
-
-    def begin(self) -> None:
-        """See what is in the directory. Raises `NotFound`, `Unsupported` for what is no directory,
-        and `Denied`, also where older backups are to be removed and may not be."""
-        host, path = self._directory.host, self._directory.path
-        try:
-            entries = host.list(path, long=True)
-        except NotFound as error:
-            error.message += "; backups go into a directory that is there"
-            raise
-        if any(canonical(entry.path) == path for entry in entries):
-            raise Unsupported(
-                "it is no directory, and backups go into one", host=host.name, path=path
-            )
-        if self._keep:
-            _require_write(host, path)
-        there = found_in(path, host.name, entries, datetime.now(UTC))
-        self._there = {series.name: series for series in there.series}
 
     def plan(self, source: Image) -> list[Planned]:
         """What is to be backed up of a source: what no other has named, each in a series of its
@@ -124,17 +100,10 @@ class Run:
         raise NotFound(f"no image of it is backed up: {why}", host=host.name, path=source.path)
 
     def _named(self, image: Image) -> Planned:
-        for series in series_names(image.path, _word_for(image.host)):
-            if series not in self._taken:
-                self._taken.add(series)
-                return Planned(image, series)
-        error = Exists(
-            "other images have all names that its backups could have; back it up into another"
-            " directory",
-            host=image.host.name,
-            path=image.path,
-        )
-        return Planned(image, error=error)
+        try:
+            return Planned(image, self._directory.name_for(image))
+        except Error as error:
+            return Planned(image, error=error)
 
     def make(self, planned: Planned, progress: ProgressCallback | None = None) -> BackedUp:
         """Back up one image. Why that failed is in the result."""
@@ -151,12 +120,15 @@ class Run:
 
         if planned.error:
             raise planned.error
-        self._remove_leftovers(planned.series)
+        if not self._dry_run:
+            self._directory.remove_leftovers(planned.series)
         making.copied = self._moments.copy(planned.source, copy)
         if self._options.verify and not self._dry_run:
             making.copied.verify(progress=progress)
         if self._keep:
-            making.pruned = self._prune(planned.series, making.copied, self._keep)
+            making.pruned = self._directory.prune(
+                planned.series, making.copied, self._keep, dry_run=self._dry_run
+            )
 
     def _copy(
         self,
@@ -165,51 +137,24 @@ class Run:
         options: CopyKeywords,
         progress: ProgressCallback | None,
     ) -> Copied:
-        """The copy, under the name of this second; where another run has that, of a later one."""
+        """The copy, under the name of this second; where another run has that, of a later one. It
+        is based on the newest backup of the image that there was."""
+        base = self._directory.base_for(planned.series)
         for left in reversed(range(_TRIES)):
-            target = making.target = self._free_target(planned.series)
+            target = making.target = self._directory.free_target(planned.series)
+            making.base, options["base"] = base, base.path if base else None
             try:
                 return planned.source.copy(
                     target, dry_run=self._dry_run, progress=progress, **options
                 )
-            except (Exists, InUse) as error:
-                if not left or not is_about(error, target):
+            except Error as error:
+                if base and is_about(error, base):  # somebody has removed it, or is about to
+                    base = None
+                    continue
+                if not left or not isinstance(error, Exists | InUse) or not is_about(error, target):
                     raise
-                _wait_for_the_next_second()
+                wait_for_the_next_second()
         raise AssertionError("the last try returns or raises")
-
-    def _remove_leftovers(self, series: str) -> None:
-        """Remove what interrupted backups of an image left, for which the room may be needed. A
-        next one has another name, so nothing goes on with them. What another run is writing its
-        host leaves alone; what may not be removed stays, too."""
-        if self._dry_run:
-            return
-        for left in self._existing(series):
-            if not left.whole:
-                with suppress(Error):
-                    self._directory.host.clean(left.path)
-
-    def _prune(self, series: str, copied: Copied, keep: Keep) -> tuple[str, ...]:
-        """Remove what the rules do not keep of an image of which there is a new backup. Returns
-        the paths of what is gone, or would be."""
-        name = parse(copied.path)
-        assert name
-        new = Backup(copied.path, name.made, copied.size, 0, whole=True)
-        now = datetime.now(UTC)
-        decisions = decide((new, *self._existing(series)), keep, now)
-        if self._dry_run:  # the new one, which is to be there, is not
-            return tuple(each.backup.path for each in decisions if not each.reasons)
-        done = carry_out(_removing_from(self._directory.host, now), decisions)
-        return tuple(each.path for each in done if each.removed)
-
-    def _existing(self, series: str) -> tuple[Backup, ...]:
-        return self._there[series].backups if series in self._there else ()
-
-    def _free_target(self, series: str) -> Image:
-        there = {existing.made for existing in self._existing(series)}
-        while (name := backup_name(series, datetime.now(UTC))).made in there:
-            _wait_for_the_next_second()
-        return self._directory.host.image(f"{self._directory.path.rstrip('/')}/{name}")
 
 
 class _Making:
@@ -219,6 +164,7 @@ class _Making:
         self._source = source
         self._began = time.monotonic()
         self.target: Image | None = None
+        self.base: Image | None = None
         self.copied: Copied | None = None
         self.pruned: tuple[str, ...] = ()
         self.error: Error | None = None
@@ -230,38 +176,12 @@ class _Making:
             str(self.target) if self.target else None,
             copied.size if copied else None,
             copied.transferred if copied else 0,
+            base=str(self.base) if copied and self.base else None,
             seconds=round(time.monotonic() - self._began, 3),
             error=Failed(error.code, error.message, error.host, error.path) if error else None,
             pruned=self.pruned,
             warnings=copied.warnings if copied else (),
         )
-
-
-def _require_write(host: Host, path: str) -> None:
-    """Raises `Denied` where a session may not remove what is in a directory."""
-    around = [root for root in host.storage_info().roots if within(path, root.path)]
-    if around and max(around, key=lambda root: len(root.path)).access != "write":
-        raise Denied(
-            'this connection may not remove backups, which needs "write": leave --keep-… out, and'
-            " let a timer on that host run 'virtstore prune'",
-            host=host.name,
-            path=path,
-        )
-
-
-def _removing_from(host: Host, now: datetime) -> Work:
-    return Work(
-        look=lambda path: host.list(path, long=True),
-        remove=lambda path: host.image(path).delete(),
-        told=lambda done, total: None,
-        now=now,
-        dry_run=False,
-    )
-
-
-def _word_for(host: Host) -> str:
-    """What a host is called in the name of a series."""
-    return host.address.host or socket.gethostname()
 
 
 def _telling(progress: ProgressCallback | None, source: Image) -> ProgressCallback | None:
@@ -273,7 +193,3 @@ def _telling(progress: ProgressCallback | None, source: Image) -> ProgressCallba
         progress(msgspec.structs.replace(event, operation="backup", source=str(source)))
 
     return told
-
-
-def _wait_for_the_next_second() -> None:
-    time.sleep(1 - time.time() % 1)

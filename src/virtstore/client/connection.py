@@ -65,6 +65,7 @@ class Connection:
         self._verbose = verbose
         self.version = ""  # the agent's
         self.features: tuple[str, ...] = ()  # the agent's
+        self.own_name = ""  # what the host calls itself, if the agent says so
         #: Seconds from the start of what reaches the host to its agent's hello.
         self.login = 0.0
         self._said: deque[str] = deque(maxlen=40)
@@ -174,6 +175,7 @@ class Connection:
             self._fail_with_log("no session could be opened")
         hello = frame[0]
         self.version, self.features = hello.version, hello.features
+        self.own_name = hello.host
         if not hello.understood:
             raise ConnectionFailed(
                 f"its agent is virtstore {hello.version}, which speaks protocol {hello.protocol};"

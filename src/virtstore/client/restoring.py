@@ -3,6 +3,7 @@ that is there."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -115,8 +116,10 @@ def _into(target: Image, taken: Image) -> Image:
         return target
     if any(canonical(entry.path) == path for entry in listed):
         return target
-    suffix = "" if path.startswith("/dev/") else ".img"
-    return target.host.image(f"{path}/{name.name}{suffix}")
+    # What LVM lets a volume be called has few characters (lvm(8), "Valid names").
+    volume = re.sub(r"[^\w+.-]", "-", name.name, flags=re.ASCII)
+    new = volume if path.startswith("/dev/") else f"{name.name}.img"
+    return target.host.image(f"{path}/{new}")
 
 
 def _image_at(target: Image) -> ImageInfo | None:
