@@ -371,3 +371,17 @@ def test_an_image_of_another_host_has_a_series_of_its_own(
         patch.setenv("VIRTSTORE_AGENT", shlex.join(["unshare", "--uts", "sh", "-c", inside]))
         assert series(backed_up(images / "x.img", backups)[0]) == "x"
     assert series(backed_up(images / "x.img", backups)[0]).startswith("x@")
+
+
+def test_an_image_that_is_written_to_meanwhile_is_begun_anew_once(
+    images: Path, backups: Path, tmp_path: Path
+) -> None:
+    (images / "x.img").write_bytes(os.urandom(8 * MIB))
+    words = ["backup", "-q", str(images / "x.img"), str(backups), "--bwlimit", "2M"]
+    with subprocess.Popen([sys.executable, "-c", COMMAND, *words]) as running:
+        until(lambda: [*backups.glob("*-partial")], "the backup to begin")
+        with (images / "x.img").open("r+b") as file:
+            file.write(os.urandom(MIB))
+        assert running.wait(PATIENCE) == 0
+    [made] = backups.iterdir()
+    assert restored(made, tmp_path / "x") == (images / "x.img").read_bytes()
