@@ -96,3 +96,20 @@ def test_who_may_only_add_backups_adds_them_and_is_told_at_once_that_none_can_be
     )
     assert "virtstore prune" in error["message"]
     assert len([*backups.iterdir()]) == 2
+
+
+def test_images_of_one_name_on_two_hosts_never_mix(
+    client: Client, hosts: Hosts, backups: Path
+) -> None:
+    one = random_image(hosts.a.images / "web.img", MIB)
+    two = random_image(hosts.b.images / "web.img", MIB, seed=2)
+    sources = [hosts.a.at(one), hosts.b.at(two)]
+    target = hosts.b.at(backups)
+    for words in (sources, sources[::-1], sources[1:], sources[:1]):
+        client.json("backup", *words, target, "--keep-last", "2")
+    for name, image in (("web", one), ("web@b", two)):
+        restored = hosts.local / f"{name}.img"
+        client.json("restore", f"{target}/{name}", hosts.local)
+        assert restored.read_bytes() == image.read_bytes()
+        assert len([*backups.glob(f"{name}.*")]) == 2
+    assert len([*backups.iterdir()]) == 4

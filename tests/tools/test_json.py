@@ -44,6 +44,8 @@ ASKED: Final = {
     "copy": ("{}/x.img {}/y.img", "{}/x.img {}/ext.img", "exists"),
     "copy-contents": ("{}/zero.img {}/x.img", "{}/ext.img {}/x.img", "no-space"),
     "backup": ("{}/x.img {}", "{}/x.img {}/none", "not-found"),
+    "backups": ("{}", "{}/none", "not-found"),
+    "prune": ("{} --keep-last 1", "{}/none --keep-last 1", "not-found"),
     "restore": ("{}/a.img.zst {}/y.img", "{}/a.img.zst {}/x.img", "exists"),
     "compress": ("{}/x.img", "{}/a.img.zst", "unsupported"),
     "uncompress": ("{}/a.img.zst", "{}/x.img", "unsupported"),
