@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import virtstore as api
 from virtstore.backups.names import backup_name
 
 from .. import schemas
-from .test_agent_commands import images, told, tree, virtstore
+from ..waiting import PATIENCE
+from . import kills
+from .test_agent_commands import COMMAND, images, told, tree, virtstore
 
 __all__ = ["images"]  # a fixture
 
@@ -196,6 +200,37 @@ def test_a_backup_that_is_being_read_stays_and_the_others_go(
         ["last"],
         ["in-use"],
     ]
+
+
+def test_two_runs_at_once_remove_what_one_would(images: Path, nights: list[Path]) -> None:
+    argv = [sys.executable, "-c", COMMAND, "prune", f"{images}/b", "--keep-last", "2"]
+    runs = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(run.communicate(timeout=PATIENCE), run.returncode)[1] for run in runs] == [0, 0, 0]
+    assert names(images / "b") == sorted(path.name for path in nights[:2])
+
+
+def test_a_run_that_is_killed_leaves_whole_backups_and_the_next_one_goes_on(
+    images: Path, nights: list[Path]
+) -> None:
+    archive, config = nights[0].read_bytes(), images.parent / "config.toml"
+
+    def prune(host: api.Host) -> object:
+        return host.prune(f"{images}/b", api.Keep(last=2))
+
+    all_of_it = kills.run(config, prune, "agent", None).work
+    cut = 0
+    for part in range(1, 9):
+        for path in nights:
+            path.write_bytes(archive)
+        ended = kills.run(config, prune, "agent", all_of_it * part // 10)
+        left = names(images / "b")
+        cut += 2 < len(left) < 10
+        assert {path.name for path in nights[:2]} <= {*left} <= {path.name for path in nights}
+        assert all((images / "b" / name).read_bytes() == archive for name in left)
+        assert ended.error is None or isinstance(ended.error, api.ConnectionFailed)
+        virtstore("prune", images / "b", "--keep-last", 2)
+        assert names(images / "b") == sorted(path.name for path in nights[:2])
+    assert cut, "no run was cut in its middle"
 
 
 def test_who_may_only_add_backups_is_told_where_pruning_is_done(

@@ -20,6 +20,7 @@ from tests.waiting import until
 
 import virtstore
 from virtstore.backends.files.container_directory import ContainerDirectory
+from virtstore.backends.files.file import FileImage
 
 from .test_agent_commands import MIB
 from .test_agent_crashes import killed_in
@@ -425,6 +426,24 @@ def test_a_tool_that_outlives_a_killed_agent_finishes(
     qemu("qemu-img", "check", qcow2)
     image.write_bytes(as_raw(qcow2))
     check(image, "gpt")
+
+
+def test_archives_beside_an_image_are_not_read_to_find_what_lies_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("golden.img", "a.img.zst", "b.img.zst"):
+        (tmp_path / name).write_bytes(bytes(4096))
+    read: list[str] = []
+    with opened(tmp_path) as store:
+        file = store.file
+
+        def told(name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
+            read.append(name)
+            return file(name, writable=writable, partial=partial)
+
+        monkeypatch.setattr(store, "file", told)
+        assert store.overlays("a.img.zst") == ()
+    assert read == ["golden.img"]
 
 
 def test_a_disk_whose_daemon_goes_on_is_not_published(

@@ -207,8 +207,8 @@ class ContainerDirectory(Directory):
 
     def _under(self, found: Stored) -> str | None:
         """The path of what a file lies over, if it is an overlay; a raw disk in which a guest wrote
-        that is none."""
-        if found.type != "file":
+        that is none. Nor is an archive, of which there may be thousands beside one."""
+        if found.type != "file" or names.archive_format(found.name):
             return None
         with suppress(NotFound, Denied, OSError):
             with self.file(found.name, partial=found.state == "partial") as file:
