@@ -28,7 +28,8 @@ Installed-Size: {kib}
 Depends: python3 (>= 3.11), python3 (<< 3.12), libc6 (>= 2.34), libblkid1,
  bubblewrap, mount, util-linux
 Recommends: e2fsprogs, openssh-client
-Suggests: btrfs-progs, libvirt-clients, lvm2, lzop, ntfs-3g, thin-provisioning-tools, xfsprogs
+Suggests: btrfs-progs, libvirt-clients, lvm2, lzop, nbdkit, nbdkit-plugin-python, ntfs-3g,
+ thin-provisioning-tools, xfsprogs
 Section: admin
 Priority: optional
 Description: storage for the disk images of virtual machines, over ssh

@@ -82,6 +82,12 @@ def test_an_image_is_made_copied_and_resized(tree: Path, images: Path) -> None:
     assert asked(tree, "list", "-l", str(images))[0]["filesystem"]["type"] == "ext4"
 
 
+def test_an_image_is_exported_by_nbdkits_own_python(tree: Path, images: Path) -> None:
+    asked(tree, "create", f"{images}/x.img", "8M")
+    said = run(tree, "export", f"{images}/x.img", "--run", 'nbdinfo --size "$uri"')
+    assert said == f"{8 << 20}\n"
+
+
 def test_nothing_that_a_user_has_set_or_installed_counts(
     tree: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,14 @@ def test_the_status_of_the_command_is_that_of_the_export(disk: Path) -> None:
     run(disk, "kill -9 $$", status=128 + 9)
 
 
+def test_who_interrupts_a_command_is_not_told_of_half_done_work(disk: Path) -> None:
+    with exported(disk, "--run", "echo $$; exec sleep infinity") as (process, pid):
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, said) == (130, ("", ""))
+        assert is_gone(int(pid))
+
+
 def test_the_command_finds_what_nbdkit_would_tell_it(disk: Path) -> None:
     uri, unixsocket, nbd = run(disk, 'echo "$uri"; echo "$unixsocket"; echo "$nbd"').split()
     assert uri == f"nbd+unix://?socket={unixsocket}"

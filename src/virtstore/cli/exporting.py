@@ -14,7 +14,7 @@ from virtstore.cli.meter import meter
 from virtstore.cli.options import Common, image_at, located, open_at
 from virtstore.cli.render import print_error, print_json, print_notice
 from virtstore.client.export import Export
-from virtstore.errors import Error, UsageError
+from virtstore.errors import Error, Interrupted, UsageError
 
 _DEFAULTS: Final = Common()
 _Flag = Annotated[bool, Parameter(negative=())]
@@ -110,7 +110,8 @@ def _serve(served: Export, options: Common) -> int:
 
 
 def _run(command: str, served: Export) -> int:
-    """The status of a command that uses what is served, as a shell has it."""
+    """The status of a command that uses what is served, as a shell has it. Whoever interrupts it
+    wants nothing more."""
     environment = {**os.environ, **served.environment}
     with subprocess.Popen(["/bin/sh", "-c", command], env=environment) as process:
         try:
@@ -120,5 +121,5 @@ def _run(command: str, served: Export) -> int:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE)
             process.kill()
-            raise
+            return Interrupted.exit_status
     return status if status >= 0 else 128 - status

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from socket import MSG_WAITALL
 from typing import Final, Protocol, Self
 
@@ -114,19 +114,16 @@ class Served(Export):
         self._closed = False
         self._ended = threading.Event()
         self._left: Closed | None = None
-        self._threads: tuple[threading.Thread, ...] = ()
-        try:
+        self._asking = threading.Thread(target=self._ask, name="export, asking", daemon=True)
+        self._answering = threading.Thread(target=self._answer, name="export", daemon=True)
+        with ExitStack() as opened:
+            opened.callback(session.close)
             self._image = OpenedImage(session, request, heard)
             self._nbdkit = Nbdkit(self._image.size, socket, verbose=verbose)
-            self._threads = (
-                threading.Thread(target=self._ask, name="export, asking", daemon=True),
-                threading.Thread(target=self._answer, name="export, answering", daemon=True),
-            )
-            for thread in self._threads:
-                thread.start()
-        except BaseException:
-            self.close()
-            raise
+            opened.callback(self._nbdkit.close)
+            self._answering.start()
+            self._asking.start()
+            opened.pop_all()
 
     @property
     def uri(self) -> str:
@@ -162,14 +159,13 @@ class Served(Export):
         if self._closed:
             return self._left.warnings if self._left else ()
         self._closed = True
-        if hasattr(self, "_nbdkit"):
-            self._nbdkit.close()
-        if self._threads and not self._failure:
+        self._nbdkit.close()
+        if not self._failure:
             with suppress(Error):
                 self._image.ask(CloseImage())
-            self._threads[1].join(_PATIENCE)
+            self._answering.join(_PATIENCE)
         self._session.close()
-        for thread in self._threads:
+        for thread in (self._asking, self._answering):
             thread.join(_PATIENCE)
         self._ended.set()
         return self._left.warnings if self._left else ()

@@ -16,7 +16,8 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -43,22 +44,23 @@ class Nbdkit:
         program = shutil.which("nbdkit")
         if program is None:
             raise Unsupported(_PACKAGES.format(what="there is no nbdkit in PATH"))
-        self._directory = None if path else _own_directory()
         self._said: deque[str] = deque(maxlen=20)
         self._verbose = verbose
         self._made: tuple[int, int] | None = None
-        self.path = os.path.abspath(path) if path else f"{self._directory}/nbd.sock"
-        try:
+        self._log = threading.Thread(target=self._follow, name="log of nbdkit", daemon=True)
+        with ExitStack() as stack:
+            self._directory = None if path else stack.enter_context(_own_directory())
+            self.path = os.path.abspath(path) if path else f"{self._directory}/nbd.sock"
             _check_path(self.path)
+            stack.callback(self._remove)
             self.questions, theirs = socket.socketpair()
             with theirs:
+                stack.callback(self.questions.close)
                 self._process = self._start(program, theirs.fileno(), size)
-            self._log = threading.Thread(target=self._follow, name="log of nbdkit", daemon=True)
+            stack.callback(self._end)
             self._log.start()
             self._wait_until_it_listens()
-        except BaseException:
-            self.close()
-            raise
+            self._opened = stack.pop_all()
 
     @property
     def uri(self) -> str:
@@ -74,20 +76,7 @@ class Nbdkit:
 
     def close(self) -> None:
         """End it, whoever is connected, and remove what it served at. May be called twice."""
-        if hasattr(self, "questions"):
-            with suppress(OSError):
-                self.questions.shutdown(socket.SHUT_RDWR)  # wakes who waits for a question
-            self.questions.close()
-        if hasattr(self, "_process"):
-            try:
-                self._process.wait(_PATIENCE)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._log.join(1)
-            assert self._process.stderr is not None
-            self._process.stderr.close()
-        self._remove()
+        self._opened.close()
 
     def _start(self, program: str, theirs: int, size: int) -> subprocess.Popen[bytes]:
         own = [f"directory={self._directory}"] if self._directory else []
@@ -132,21 +121,35 @@ class Nbdkit:
                     os.write(2, f"nbdkit: {text}\n".encode())
 
     def _remove(self) -> None:
-        """Remove the socket, unless another has its place by now."""
-        if self._made:
-            with suppress(OSError):
-                found = os.lstat(self.path)
-                if (found.st_dev, found.st_ino) == self._made:
-                    os.unlink(self.path)
-            self._made = None
-        if self._directory:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        """Remove the socket, unless something else has its place by now."""
+        with suppress(OSError):
+            found = os.lstat(self.path)
+            if (found.st_dev, found.st_ino) == self._made:
+                os.unlink(self.path)
+
+    def _end(self) -> None:
+        """End the process, whoever is connected: the plugin sees its socket end."""
+        with suppress(OSError):
+            self.questions.shutdown(socket.SHUT_RDWR)  # wakes who waits for a question
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.join(1)
+        assert self._process.stderr is not None
+        self._process.stderr.close()
 
 
-def _own_directory() -> str:
+@contextmanager
+def _own_directory() -> Iterator[str]:
     """A directory that only this user can look into, whose path leaves room for a socket's name."""
     short = len(os.fsencode(tempfile.gettempdir())) < _LONGEST // 2
-    return tempfile.mkdtemp(prefix="virtstore-", dir=None if short else "/tmp")
+    directory = tempfile.mkdtemp(prefix="virtstore-", dir=None if short else "/tmp")
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _check_path(path: str) -> None:
