@@ -337,10 +337,12 @@ class ReadRange(Message, frozen=True):
 
 
 class MapRange(Message, frozen=True):
-    """Asks where the image that is open is zeros for certain. It is answered by `Ranges`."""
+    """Asks where the image that is open is zeros for certain. It is answered by `Ranges`. `one`:
+    the first run is enough."""
 
     offset: int
     length: int
+    one: bool = False
 
 
 class Ranges(Message, frozen=True):

@@ -140,6 +140,26 @@ def test_who_asks_from_start_to_end_has_each_extent_looked_for_once() -> None:
     assert found.begun == 1
 
 
+def test_who_asks_for_one_run_at_a_time_has_each_extent_looked_for_once() -> None:
+    found = Map()
+    zeros = Zeros(found.size, found.extents)
+    offset = 0
+    while offset < found.size:
+        zeros.runs(offset, found.size - offset, 99)
+        offset += zeros.runs(offset, found.size - offset, 1)[0][0]
+    assert found.begun == 1
+
+
+def test_extents_that_were_told_are_not_all_kept() -> None:
+    found = Map()
+    found.size = 10 * 50_000
+    zeros = Zeros(found.size, found.extents)
+    for offset in range(0, found.size, 40_000):
+        zeros.runs(offset, 40_000, 4096)
+    assert len(zeros._seen) < 10_000
+    assert zeros.runs(15, 20, 9) == [(5, True), (10, False), (5, True)]
+
+
 def test_where_extents_cannot_be_told_all_is_to_be_read() -> None:
     def broken(start: int) -> Iterator[Extent]:
         yield Extent(0, 10, "zero")

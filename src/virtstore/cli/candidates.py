@@ -37,7 +37,7 @@ FOUND: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
     ),
     "HOST": _texts(places.hosts),
     "FILE": _texts(places.local_paths),
-    "COMMAND": lambda begun: _verbs(),
+    "VERB": lambda begun: _verbs(),
 }
 #: What nobody but the user knows.
 FREE: Final = frozenset({"NAME", "SIZE", "PATH"})

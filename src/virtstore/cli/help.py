@@ -36,12 +36,12 @@ _WIDEST: Final = 100
 _INDENT: Final = 26
 
 
-def help_(command: str | None = None, /) -> None:
+def help_(verb: str | None = None, /) -> None:
     """Tell what a command does, or which commands there are.
 
     Parameters
     ----------
-    command
+    verb
         The command.
 
     Examples
@@ -49,9 +49,9 @@ def help_(command: str | None = None, /) -> None:
     virtstore help
     virtstore help copy
     """
-    if command is not None:
-        refuse_no_command([command])
-    print(overview() if command is None else of_command(command))
+    if verb is not None:
+        refuse_no_command([verb])
+    print(overview() if verb is None else of_command(verb))
 
 
 def overview() -> str:

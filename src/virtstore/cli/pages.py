@@ -30,6 +30,8 @@ _VALUES: Final = {
     "--max-age": "AGE",
     "--prometheus": "FILE",
     "--read": "DIR",
+    "--run": "COMMAND",
+    "--socket": "PATH",
     "--sample": "PART",
     "--thin": "POOL",
     "--volume-group": "VG[:ACCESS]",

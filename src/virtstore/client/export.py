@@ -229,8 +229,8 @@ class Served(Export):
 def _questions(head: bytes) -> Iterator[Question]:
     """What nbdkit asks, a chunk at a time."""
     kind, offset, length = _QUESTION.unpack(head)
-    if kind == b"m":
-        yield MapRange(offset, length)
+    if kind in b"mo":
+        yield MapRange(offset, length, one=kind == b"o")
         return
     end = offset + length
     while offset < end:

@@ -32,7 +32,8 @@ _PACKAGES: Final = (
 )
 #: Bytes of a unix socket's path, unix(7).
 _LONGEST: Final = 107
-#: Seconds that it has to end by itself.
+#: Seconds that it has to begin, and to end by itself.
+_LONGEST_START: Final = 60.0
 _PATIENCE: Final = 5.0
 
 
@@ -97,10 +98,16 @@ class Nbdkit:
         )
 
     def _wait_until_it_listens(self) -> None:
+        self.questions.settimeout(_LONGEST_START)
         try:
             listens = self.questions.recv(1)
+        except TimeoutError:
+            raise Unsupported(
+                "nbdkit did not say that it listens: it is older than 1.26, or this machine is busy"
+            ) from None
         except OSError:
             listens = b""
+        self.questions.settimeout(None)
         if listens:
             made = os.lstat(self.path)
             self._made = made.st_dev, made.st_ino

@@ -6,10 +6,11 @@ these parameters: `fd`, the socket to virtstore; `size`, of the image; `socket`,
 socket that nbdkit serves, which this removes once virtstore has gone; and `directory`, which is
 removed with it, where it was made for it.
 
-A question is a kind (`r` to read, `m` for a map), an offset and a length. Answers come in the order
-of the questions, in one or more parts: a kind, the bytes of the image that it is about, the bytes
-that follow, and these. `d` are data, `z` zeros, `e` is an error, `m` are runs, each a length
-and whether it is zeros. Of a map there is one part, which may be shorter than what was asked.
+A question is a kind (`r` to read, `m` for a map, `o` for one run of that), an offset and a length.
+Answers come in the order of the questions, in one or more parts: a kind, the bytes of the image
+that it is about, the bytes that follow, and these. `d` are data, `z` zeros, `e` is an error, `m`
+are runs, each a length and whether it is zeros. Of a map there is one part, which may be shorter
+than what was asked.
 
 Sources: nbdkit-python-plugin(3), API version 2; prctl(2), PR_SET_PDEATHSIG.
 """
@@ -54,10 +55,10 @@ class Virtstore:
         """Fill a buffer with what the image has from `offset` on."""
         self._ask(b"r", offset, len(buffer), lambda: self._take_bytes(buffer))
 
-    def map(self, offset: int, length: int) -> list[tuple[int, bool]]:
+    def map(self, offset: int, length: int, *, one: bool) -> list[tuple[int, bool]]:
         """The beginning of a range as runs: bytes, and whether they are zeros."""
         runs: list[tuple[int, bool]] = []
-        self._ask(b"m", offset, length, lambda: runs.extend(self._take_runs()))
+        self._ask(b"o" if one else b"m", offset, length, lambda: runs.extend(self._take_runs()))
         return runs
 
     def listens(self) -> None:
@@ -195,7 +196,8 @@ def extents(
     virtstore: Virtstore, count: int, offset: int, flags: int
 ) -> list[tuple[int, int, int]]:
     found = []
-    for length, zero in virtstore.map(offset, min(count, _MOST)):
+    one = bool(flags & nbdkit.FLAG_REQ_ONE)
+    for length, zero in virtstore.map(offset, min(count, _MOST), one=one):
         found.append((offset, length, nbdkit.EXTENT_HOLE | nbdkit.EXTENT_ZERO if zero else 0))
         offset += length
     return found

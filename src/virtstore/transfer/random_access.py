@@ -7,9 +7,9 @@ back to the same ones. Nothing here grows with the image.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Final, Protocol
 
 from virtstore.backends.base import Readable
@@ -20,6 +20,8 @@ from virtstore.model import Extent
 
 #: Frames that are kept, of 1 MiB each: readers are a few at a time, each somewhere else.
 _KEPT: Final = 16
+#: Extents that are kept: who asks for one at a time comes back to what it was told already.
+_SEEN: Final = 4096
 #: A frame of a whole chunk that is stored in fewer bytes may be zeros.
 _SMALL: Final = 256
 
@@ -105,13 +107,13 @@ class ArchiveContents:
 
 class Zeros:
     """Where an image is zeros for certain. Asked for one range behind the other, as clients do, it
-    looks for each extent once; who goes back has it begin anew."""
+    looks for each extent once; who goes further back than a few thousand has it begin anew."""
 
     def __init__(self, size: int, extents: Callable[[int], Iterator[Extent]]) -> None:
         self._size = size
         self._begin = extents
         self._found: Iterator[Extent] = iter(())
-        self._last = Extent(size, 0, "unknown")
+        self._seen: list[Extent] = []
 
     def runs(self, offset: int, length: int, most: int) -> list[tuple[int, bool]]:
         """The beginning of a range, which is not empty, as runs of different kinds that follow one
@@ -130,15 +132,19 @@ class Zeros:
                 if offset == end:
                     break
         except (Corrupt, OSError):  # who reads it is told why
-            self._last = Extent(self._size, 0, "unknown")
+            self._seen.clear()
         return runs or [(end - offset, False)]
 
     def _from(self, offset: int) -> Iterator[Extent]:
         """The extents from the one that a byte lies in."""
-        if offset < self._last.offset:
+        if not self._seen or offset < self._seen[0].offset:
             self._found = self._begin(offset)
-            self._last = Extent(0, 0, "unknown")
-        for extent in chain((self._last,), self._found):
-            self._last = extent
+            self._seen.clear()
+        first = bisect_right(self._seen, offset, key=lambda each: each.end)
+        yield from self._seen[first:]
+        for extent in self._found:
+            self._seen.append(extent)
+            if len(self._seen) > 2 * _SEEN:
+                del self._seen[:_SEEN]
             if extent.end > offset:
                 yield extent

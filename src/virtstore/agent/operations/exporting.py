@@ -92,8 +92,8 @@ def _serve(agent: Agent, contents: Contents) -> None:
         match message:
             case ReadRange(offset, length) if _is_within(offset, length, contents.size):
                 agent.session.send(*_read(contents, offset, length))
-            case MapRange(offset, length) if _is_within(offset, length, contents.size):
-                runs = zeros.runs(offset, length, _RUNS)
+            case MapRange(offset, length, one) if _is_within(offset, length, contents.size):
+                runs = zeros.runs(offset, length, 1 if one else _RUNS)
                 agent.session.send(Ranges(offset, tuple(runs)))
             case _:
                 raise UsageError(f"of an image that is open, this cannot be asked: {message}")
