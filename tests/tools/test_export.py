@@ -161,6 +161,19 @@ def test_the_socket_is_where_it_was_asked_for_and_goes_with_the_export(disk: Pat
     assert not path.exists()
 
 
+def test_a_sockets_path_may_have_any_characters(disk: Path) -> None:
+    path = disk.with_name("a b,c=d%20?é.sock")
+    assert run(disk, 'nbdinfo --size "$uri"', "--socket", str(path)) == f"{SIZE}\n"
+    assert not path.exists()
+
+
+def test_of_two_exports_on_one_socket_the_second_fails_and_the_first_stays(disk: Path) -> None:
+    path = disk.with_name("x.sock")
+    with exported(disk, "--socket", str(path)) as (_, uri):
+        assert told("export", disk, "--socket", path, status=4)["error"]["code"] == "exists"
+        subprocess.run(["nbdinfo", "--size", uri], check=True, capture_output=True)
+
+
 def test_what_lies_where_the_socket_is_to_be_is_left_alone(disk: Path) -> None:
     path = disk.with_name("x.sock")
     path.write_text("precious")

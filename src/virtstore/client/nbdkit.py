@@ -66,7 +66,7 @@ class Nbdkit:
     @property
     def uri(self) -> str:
         """What NBD clients call it."""
-        return f"nbd+unix://?socket={quote(self.path)}"
+        return f"nbd+unix://?socket={quote(os.fsencode(self.path))}"
 
     def wait(self) -> str:
         """How it ended, once it has: a sentence."""

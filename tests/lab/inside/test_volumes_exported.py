@@ -1,5 +1,5 @@
-"""A volume is exported as it was at one moment, while it is mounted and written to; its snapshot goes
-with the export."""
+"""A volume is exported as it was at one moment, while it is mounted and written to, and its
+snapshot goes with the export."""
 
 from __future__ import annotations
 
