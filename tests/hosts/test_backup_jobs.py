@@ -102,6 +102,29 @@ def test_hooks_run_after_ctrl_c(client: Client, job: Job, tmp_path: Path) -> Non
     assert seen.read_text() == "130\n"
 
 
+def test_what_ends_a_job_ends_what_its_hook_started(
+    client: Client, job: Job, backups: Path, tmp_path: Path
+) -> None:
+    pid, seen = tmp_path / "pid", tmp_path / "seen"
+    before = f"sleep 600 & echo $! > {pid}.new; mv {pid}.new {pid}; wait"
+    job(f'[hooks]\nbefore = "{before}"\nafter = "echo $VIRTSTORE_STATUS > {seen}"')
+    running = client.start("backup", "--job", "nightly")
+    until(pid.exists, "the hook")
+    running.terminate()
+    assert ended(running).status == 130
+    until(lambda: not _runs(int(pid.read_text())), "the end of what it started")
+    assert seen.read_text() == "130\n"
+    assert list(backups.iterdir()) == []
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there, and is no zombie that nobody waits for."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_second_job_with_the_target_waits(
     client: Client, job: Job, backups: Path, tmp_path: Path
 ) -> None:

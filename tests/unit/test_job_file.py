@@ -154,6 +154,8 @@ def test_a_job_that_is_not_there_is_told_with_what_is(write: Write) -> None:
     write()
     with pytest.raises(NotFound, match="did you mean nightly"):
         job_file.read("nigthly")
+    with pytest.raises(NotFound, match="did you mean nightly"):
+        job_file.read("nightly.toml")
     with pytest.raises(NotFound, match="there are nightly"):
         job_file.read("web")
 

@@ -102,11 +102,12 @@ def _file_of(text: str) -> Iterator[IO[bytes]]:
 
 
 def _ended(command: str, environment: dict[str, str], stdin: IO[bytes]) -> int:
-    """The exit status of a command. Whatever ends the wait for it (Ctrl-C) ends the command."""
+    """The exit status of a command. Whatever ends the wait for it (Ctrl-C) ends the command, with
+    what it started."""
     argv = ["/bin/sh", "-c", command]
-    with subprocess.Popen(argv, stdin=stdin, stdout=2, env=environment) as process:
+    with subprocess.Popen(argv, stdin=stdin, stdout=2, env=environment, process_group=0) as process:
         try:
             return process.wait()
         except BaseException:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
             raise

@@ -133,7 +133,7 @@ def _there(word: str) -> str:
     directories = filter(os.path.isdir, _directories())
     files = sorted({name for directory in directories for name in os.listdir(directory)})
     names = [name.removesuffix(".toml") for name in files if name.endswith(".toml")]
-    if meant := difflib.get_close_matches(word, names, 1):
+    if meant := difflib.get_close_matches(word.removesuffix(".toml"), names, 1):
         return f"; did you mean {meant[0]}?"
     if names:
         return f"; there are {', '.join(names)}"
