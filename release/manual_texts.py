@@ -48,6 +48,11 @@ FILES: Final[Terms] = (
         "In place of both, if it is there, for an agent that is not root.",
     ),
     ("~/.config/virtstore/hosts.toml", "How the agents of some hosts are reached."),
+    (
+        "/etc/virtstore/backup/NAME.toml",
+        "What --job NAME of backup, prune and backups does, unless there is"
+        " ~/.config/virtstore/backup/NAME.toml.",
+    ),
 )
 SIGNALS: Final[Terms] = (
     (

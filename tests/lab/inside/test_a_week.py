@@ -1,8 +1,9 @@
 """A week of an administrator who does nothing: the units as they are shipped, started by systemd's
-timer, on a logical volume of host a, with its backups on host b.
+timer, on a logical volume of the lab's own, with its backups on host b.
 
 systemd is process 1 of a namespace of its own in the lab, whose clock is set to each night. In the
-fourth the network is cut while the backup is being made, in the sixth the target is full.
+fourth the network is cut while the backup is being made, in the sixth the target is full. The
+volume's agent runs within the unit: so what the unit forbids keeps no snapshot from being made.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _TARGETS: Final = (
 )
 
 _JOB: Final = """
-sources = ["a:/dev/vg0/web"]
+sources = ["/dev/vg0/web"]
 target = "b:/mnt/b/backups"
 max_age = "26h"
 bwlimit = "{rate}"
@@ -74,9 +75,10 @@ def places(hosts: Hosts) -> None:
     sh("vgcreate -qq vg0 /dev/ubda && lvcreate -qq -y -L 16M -n web vg0")
     sh("mkfs.ext4 -q /dev/vg0/web && mkdir -p /mnt/guest /mnt/b")
     sh(f"mkfs.xfs -q /dev/ubdb && mount /dev/ubdb /mnt/b && mkdir {_BACKUPS} /mnt/b/restored")
-    hosts.a.configuration.write_text('[[volume_group]]\nname = "vg0"\naccess = "write"\n')
     hosts.b.configuration.write_text('[[directory]]\npath = "/mnt/b"\naccess = "write"\n')
     Path("/etc/virtstore/backup").mkdir(parents=True)
+    own = Path("/etc/virtstore/config.toml")
+    own.write_text('[[volume_group]]\nname = "vg0"\naccess = "write"\n')
 
 
 def job(rate: str = "0") -> None:
@@ -150,6 +152,13 @@ def statuses() -> list[int]:
 
 
 @contextmanager
+def open_by_a_guest() -> Iterator[None]:
+    """The volume is in use, so nothing but a snapshot of it can be copied."""
+    with Path("/dev/vg0/web").open("r+b"):
+        yield
+
+
+@contextmanager
 def no_room() -> Iterator[None]:
     sh("fallocate -l $(($(stat -f -c %a*%S /mnt/b) - 1048576)) /mnt/b/filler")
     yield
@@ -178,7 +187,7 @@ def week(hosts: Hosts, places: None) -> dict[int, Night]:
         for day in range(1, 8):
             job("256K" if day == _CUT else "0")
             moment = work_of_a_day(day)
-            with no_room() if day == _FULL else nullcontext():
+            with open_by_a_guest(), no_room() if day == _FULL else nullcontext():
                 status = night(day)
             set_clock(day, "07:00:00")
             late = virtstore(hosts, "backups", "--job", "web") if day in _LOOKED_AT else None
@@ -223,3 +232,8 @@ def test_each_backup_that_is_left_is_restored_as_the_volume_was(
     assert done.returncode == 0, done
     for day, backup in left.items():
         assert digest(Path("/mnt/b/restored", backup.stem)) == week[day].digest
+
+
+def test_a_single_file_is_taken_out_of_the_oldest(hosts: Hosts, left: dict[int, Path]) -> None:
+    done = virtstore(hosts, "extract", f"b:{left[3]}", "/diary", "-o", "-")
+    assert (done.returncode, done.stdout) == (0, "day 3\n")
