@@ -47,7 +47,7 @@ def _cut(place: Place, command: Command) -> None:
     with progress.started(place, command.text) as process:
         try:
             for event in progress.events(process):
-                if event.done >= _CUT_AT * event.total:
+                if 0 < _CUT_AT * event.total <= event.done:  # at first no total is known
                     break
         finally:
             os.kill(process.pid, signal.SIGKILL)
