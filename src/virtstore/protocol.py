@@ -219,10 +219,12 @@ class FileBroken(Message, frozen=True):
 
 
 class FilesEnd(Message, frozen=True):
-    """All files were told. They are of a file system of this type, in `partition` if in any."""
+    """All files were told. They are of a file system of this type, in `partition` or the logical
+    `volume` if in any."""
 
     filesystem: str
     partition: int | None = None
+    volume: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -545,6 +547,7 @@ class ListFiles(Ask[FilesEnd], frozen=True):
     path: str
     inside: bytes = b"/"
     partition: int | None = None
+    volume: str | None = None
     recursive: bool = False
 
 
@@ -557,6 +560,7 @@ class ReadFiles(Ask[FilesEnd], frozen=True):
     path: str
     inside: tuple[bytes, ...]
     partition: int | None = None
+    volume: str | None = None
     contents: bool = True
 
 

@@ -145,7 +145,8 @@ def test_json_is_as_its_schema_says(root: Path, tmp_path: Path) -> None:
 def test_partitions_are_chosen_by_number_or_size(root: Path) -> None:
     done = run("files", root / "disk.img")
     assert b"/lost+found/" in done.stdout
-    assert b"this is partition 2; --partition shows 1 (vfat, 15 MiB)" in done.stderr
+    assert b"this is partition 2 (ext4, 48 MiB); there is more" in done.stderr
+    assert b"--partition 1 (vfat, 15 MiB)" in done.stderr
     assert "/etc/" in answer("files", root / "disk.img", "--partition", 1).splitlines()
     status, text = refusal("files", root / "disk.img", "--partition", 3)
     assert (status, "it is encrypted (LUKS)" in text) == (11, True)

@@ -38,14 +38,15 @@ def files(
     long: Annotated[bool, Parameter(name=("--long", "-l"), negative=())] = False,
     recursive: Annotated[bool, Parameter(name=("--recursive", "-r"), negative=())] = False,
     partition: Number = None,
+    volume: str | None = None,
     exact: Annotated[bool, Parameter(name="--bytes", negative=())] = False,
     options: Common = _DEFAULTS,
 ) -> None:
     """List the files in an image, without mounting it.
 
-    Read are ext2 to ext4, XFS, Btrfs and FAT, and of archives those in virtstore's own format. A
-    name in which there is something that a terminal would obey is shown with \\xNN for it, and can
-    be typed so.
+    Read are ext2 to ext4, XFS, Btrfs, NTFS and FAT, in partitions and logical volumes, and of
+    archives those in virtstore's own format. A name with something in it that a terminal would obey
+    is shown with \\xNN for that, and can be typed so.
 
     Parameters
     ----------
@@ -59,6 +60,8 @@ def files(
         What is in subdirectories as well.
     partition
         The number of the partition (default: that of the largest file system that can be read).
+    volume
+        The logical volume within the image, NAME or VG/NAME.
     exact
         Exact numbers of bytes instead of units.
 
@@ -71,7 +74,7 @@ def files(
     place = located(location)
     with open_at(place, options) as host, meter(options) as progress:
         found = image_at(host, place).files(
-            path, partition=partition, recursive=recursive, progress=progress
+            path, partition=partition, volume=volume, recursive=recursive, progress=progress
         )
     if options.json:
         print_json(list(found))
@@ -92,6 +95,7 @@ def extract(
     *more: str,
     output: Annotated[str, Parameter(name=("--output", "-o"))] = ".",
     partition: Number = None,
+    volume: str | None = None,
     overwrite: Annotated[bool, Parameter(negative=())] = False,
     options: Changing = _CHANGING,
 ) -> None:
@@ -115,6 +119,8 @@ def extract(
         - for standard output, to which one file can go.
     partition
         The number of the partition (default: that of the largest file system that can be read).
+    volume
+        The logical volume within the image, NAME or VG/NAME.
     overwrite
         Replace files that are there.
 
@@ -127,7 +133,7 @@ def extract(
     if output == PIPE_WORD:
         if options.dry_run or options.json:
             raise UsageError("standard output is for the file: leave --json and --dry-run out")
-        _to_standard_output(place, (path, *more), partition, options)
+        _to_standard_output(place, (path, *more), partition, volume, options)
         return
     with open_at(place, options) as host, meter(options) as progress:
         done = image_at(host, place).extract(
@@ -135,6 +141,7 @@ def extract(
             *more,
             directory=output,
             partition=partition,
+            volume=volume,
             overwrite=overwrite,
             dry_run=options.dry_run,
             progress=progress,
@@ -147,7 +154,11 @@ def extract(
 
 
 def _to_standard_output(
-    place: Location, paths: tuple[str, ...], partition: int | None, options: Common
+    place: Location,
+    paths: tuple[str, ...],
+    partition: int | None,
+    volume: str | None,
+    options: Common,
 ) -> None:
     if len(paths) > 1:
         raise UsageError("-o - is for one file; name a directory (-o DIR) for several")
@@ -158,7 +169,7 @@ def _to_standard_output(
         )
     with open_at(place, options) as host, meter(options) as progress:
         for piece in image_at(host, place).read_file(
-            paths[0], partition=partition, progress=progress
+            paths[0], partition=partition, volume=volume, progress=progress
         ):
             sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()

@@ -734,13 +734,15 @@ class Image:
         path: str = "/",
         *,
         partition: int | None = None,
+        volume: str | None = None,
         recursive: bool = False,
         progress: ProgressCallback | None = None,
     ) -> FileList:
         """What is in a directory of the image, or archive, which is not mounted for that; of a file
-        that file. The file system is that of `partition`, or the largest that can be read. Raises
+        that file. The file system is that of `partition`, or in the logical `volume` (`"NAME"` or
+        `"VG/NAME"`) within the image, or the largest that can be read. Raises
         `NotFound`, `Unsupported`."""
-        request = protocol.ListFiles(self.path, os.fsencode(path), partition, recursive)
+        request = protocol.ListFiles(self.path, os.fsencode(path), partition, volume, recursive)
         tell = _Teller("files", progress)
         found: list[FileEntry] = []
         for reply in self.host._exchange(request):
@@ -750,7 +752,9 @@ class Image:
                 tell.heard(reply)
             elif answer := answer_to(request, reply):
                 tell.done(None)
-                return FileList(found, answer.filesystem, answer.partition, answer.notes)
+                return FileList(
+                    found, answer.filesystem, answer.partition, answer.volume, answer.notes
+                )
         raise AssertionError("an exchange ends with a reply")
 
     def extract(
@@ -758,6 +762,7 @@ class Image:
         *paths: str,
         directory: str = ".",
         partition: int | None = None,
+        volume: str | None = None,
         overwrite: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback | None = None,
@@ -769,7 +774,7 @@ class Image:
         tell = _Teller("extract", progress)
         with (
             extraction.Extraction(directory, overwrite=overwrite, dry_run=dry_run) as target,
-            closing(self._read(paths, partition, contents=not dry_run)) as frames,
+            closing(self._read(paths, partition, volume, contents=not dry_run)) as frames,
         ):
             for message, payload in frames:
                 target.take(message, payload)
@@ -778,23 +783,33 @@ class Image:
         return target.outcome(self.host.name, self.path)
 
     def read_file(
-        self, path: str, *, partition: int | None = None, progress: ProgressCallback | None = None
+        self,
+        path: str,
+        *,
+        partition: int | None = None,
+        volume: str | None = None,
+        progress: ProgressCallback | None = None,
     ) -> Iterator[bytes]:
         """What a file in the image, or archive, holds, in pieces. Raises `NotFound`, `UsageError`
         for what is no file, and `Corrupt`."""
         tell = _Teller("extract", progress)
         file = extraction.Whole(path)
-        with closing(self._read((path,), partition)) as frames:
+        with closing(self._read((path,), partition, volume)) as frames:
             for message, payload in frames:
                 yield from file.take(message, payload)
                 tell("copying", file.done, file.total)
         tell.done(None)
 
     def _read(
-        self, paths: Sequence[str], partition: int | None, *, contents: bool = True
+        self,
+        paths: Sequence[str],
+        partition: int | None,
+        volume: str | None,
+        *,
+        contents: bool = True,
     ) -> Generator[Frame]:
         inside = tuple(map(os.fsencode, paths))
-        request = protocol.ReadFiles(self.path, inside, partition, contents)
+        request = protocol.ReadFiles(self.path, inside, partition, volume, contents)
         return self.host._frames(request)
 
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
@@ -886,17 +901,19 @@ class Copied(Image):
 
 class FileList(list[FileEntry]):
     """The files of an image, as `Image.files` lists them; in what `filesystem`, of which
-    `partition`, and `notes` of how it was read."""
+    `partition` or logical `volume`, and `notes` of how it was read."""
 
     def __init__(
         self,
         found: Sequence[FileEntry],
         filesystem: str,
         partition: int | None,
+        volume: str | None,
         notes: tuple[str, ...],
     ) -> None:
         super().__init__(found)
-        self.filesystem, self.partition, self.notes = filesystem, partition, notes
+        self.filesystem, self.partition = filesystem, partition
+        self.volume, self.notes = volume, notes
 
 
 def _unheard(message: Progressed) -> None:

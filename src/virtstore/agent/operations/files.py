@@ -60,11 +60,12 @@ class _Inside(NamedTuple):
 
     def end(self) -> FilesEnd:
         notes = (*self.chosen.notes, *self.reader.notes, *self.notes)
-        return FilesEnd(self.chosen.type, self.chosen.number, notes)
+        found = self.chosen.place
+        return FilesEnd(self.chosen.type, found.number, found.volume, notes)
 
 
 def list_files(agent: Agent, request: ListFiles) -> FilesEnd:
-    with _opened(agent, request.path, request.partition) as inside:
+    with _opened(agent, request) as inside:
         path, node = inside.at(request.inside)
         batch: list[FileTold] = []
         for found in _listed(agent, inside.reader, path, node, recursive=request.recursive):
@@ -88,7 +89,7 @@ def _listed(
 
 
 def read_files(agent: Agent, request: ReadFiles) -> FilesEnd:
-    with _opened(agent, request.path, request.partition) as inside:
+    with _opened(agent, request) as inside:
         agent.session.stage("copying")
         # All are looked up before any is sent: a wrong path among them leaves nothing behind.
         for path, node in [inside.at(path) for path in request.inside]:
@@ -134,13 +135,14 @@ def _told(reader: Reader, found: Found, path: bytes) -> FileTold:
 
 
 @contextmanager
-def _opened(agent: Agent, path: str, partition: int | None) -> Iterator[_Inside]:
-    with agent.locked(path, "read", shared=True) as place:
+def _opened(agent: Agent, request: ListFiles | ReadFiles) -> Iterator[_Inside]:
+    with agent.locked(request.path, "read", shared=True) as place:
         stored(place)
         with place.store.open(place.name) as image:
             disk, contents, kept = _disk_in(place, image)
-            chosen = choose(contents, disk.size, partition)
-            window = Window(disk, chosen.start, chosen.size, **kept)
+            chosen = choose(contents, disk, request.partition, request.volume, kept)
+            found = chosen.place
+            window = Window(found.disk, found.start, found.size, **kept)
             yield _Inside(open_reader(chosen.type, window), chosen, _in_use(image))
 
 

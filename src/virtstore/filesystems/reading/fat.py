@@ -86,6 +86,7 @@ class FatReader:
     def _place(self, raw: bytes) -> Place:
         high, time, date, low, size = struct.unpack_from("<4HI", raw, 20)
         first = low | (high << 16 if self._bits == 32 else 0)
+        size = 0 if raw[11] & _DIRECTORY else size
         return first, size, raw[11], _seconds(date, time)
 
     def _raw_entries(self, first: int) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from virtstore.errors import Unsupported
-from virtstore.filesystems.reading import btrfs, ext, fat, xfs
+from virtstore.filesystems.reading import btrfs, ext, fat, ntfs, xfs
 from virtstore.filesystems.reading.base import Reader, Window, soundness
 
 _READERS: Final[dict[str, Callable[[Window], Reader]]] = {
@@ -14,6 +14,7 @@ _READERS: Final[dict[str, Callable[[Window], Reader]]] = {
     **dict.fromkeys(xfs.TYPES, xfs.XfsReader),
     **dict.fromkeys(btrfs.TYPES, btrfs.BtrfsReader),
     **dict.fromkeys(fat.TYPES, fat.FatReader),
+    **dict.fromkeys(ntfs.TYPES, ntfs.NtfsReader),
 }
 READABLE: Final = frozenset(_READERS)
 _INSTEAD: Final = {

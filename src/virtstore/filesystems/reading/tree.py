@@ -11,13 +11,16 @@ from typing import Final
 
 import msgspec
 
-from virtstore.errors import Corrupt, Error, NotFound, UsageError
+from virtstore.errors import Corrupt, Error, NotFound, Unsupported, UsageError
 from virtstore.filesystems.reading.base import Node, Place, Reader, soundness
 from virtstore.text import printable
+from virtstore.units import MAX_SIZE
 
 _MOST_LINKS: Final = 40
 #: Directories within each other that are gone into, and entries of one: a hostile one has no end.
 _DEEPEST: Final = 256
+#: So many numbers of a place say which directory it is. What FAT has behind them may differ.
+_IDENTITY: Final = 2
 _MOST_ENTRIES: Final = 1 << 20
 
 
@@ -51,22 +54,24 @@ def below(
     path: bytes,
     node: Node,
     check: Callable[[], None],
-    *,
-    within: tuple[Place, ...] = (),
+    seen: set[Place] | None = None,
+    depth: int = 0,
 ) -> Iterator[Found]:
     """All that is below a directory, each directory before what is in it. `check` is called for
-    each. What cannot be read is told, and the rest goes on."""
-    if node.place in within or len(within) >= _DEEPEST:
-        yield Found(path, None, "it is a directory within itself, so the file system is damaged")
+    each. What cannot be read is told, and the rest goes on. A directory has one place: one that
+    was `seen` already is not gone into, or a damaged file system would have no end."""
+    seen = set() if seen is None else seen
+    if node.place[:_IDENTITY] in seen or depth > _DEEPEST:
+        yield Found(path, None, "that directory is met a second time: the file system is damaged")
         return
+    seen.add(node.place[:_IDENTITY])
     try:
         for each in listed(reader, path, node):
             check()
             yield each
             if each.node and each.node.kind == "directory":
-                inside = (*within, node.place)
-                yield from below(reader, each.path, each.node, check, within=inside)
-    except Corrupt as error:
+                yield from below(reader, each.path, each.node, check, seen, depth + 1)
+    except (Corrupt, Unsupported) as error:
         yield Found(path, None, error.message)
 
 
@@ -101,7 +106,7 @@ class _Walk:
         place = dict(_entries(self._reader, here)).get(name)
         if place is None:
             raise NotFound(self._missing(name))
-        node = self._reader.node(place)
+        node = _node(self._reader, place)
         if node.kind == "symlink":
             self._follow(node)
             return
@@ -139,6 +144,13 @@ def _entries(reader: Reader, node: Node) -> Iterator[tuple[bytes, Place]]:
 def _found(reader: Reader, path: bytes, place: Place) -> Found:
     try:
         with soundness():
-            return Found(path, reader.node(place))
+            return Found(path, _node(reader, place))
     except Error as error:
         return Found(path, None, error.message)
+
+
+def _node(reader: Reader, place: Place) -> Node:
+    node = reader.node(place)
+    if not 0 <= node.size <= MAX_SIZE:
+        raise Corrupt(f"it says that it has {node.size} bytes, which nothing can have")
+    return node
