@@ -24,14 +24,25 @@ from virtstore.filesystems.reading.lvm import Volume, volumes
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 
-#: How each is made, and mounted.
+#: How each is made, and mounted. A driver that is a process stays one of the shell's.
 MADE = {
     "xfs": ("mkfs.xfs -q IMAGE", "mount -o loop IMAGE HERE"),
     "btrfs": ("mkfs.btrfs -q IMAGE", "mount -o loop,compress-force=zstd IMAGE HERE"),
     "btrfs-zlib": ("mkfs.btrfs -q IMAGE", "mount -o loop,compress-force=zlib IMAGE HERE"),
-    "ntfs": ("mkfs.ntfs -q -Q -F IMAGE", "ntfs-3g IMAGE HERE"),
-    "ntfs-compressed": ("mkfs.ntfs -q -Q -F IMAGE", "ntfs-3g -o compression IMAGE HERE"),
+    "btrfs-lzo": ("mkfs.btrfs -q IMAGE", "mount -o loop,compress-force=lzo IMAGE HERE"),
+    "ntfs": ("mkfs.ntfs -q -Q -F IMAGE", "ntfs-3g -o no_detach IMAGE HERE &"),
+    "ntfs-compressed": (
+        *("mkfs.ntfs -q -Q -F IMAGE", "ntfs-3g -o no_detach,compression IMAGE HERE &"),
+    ),
 }
+#: Mounts in a namespace of its own: one that another program's namespace had, too, would still be
+#: mounted, and not wholly written, after it was unmounted here.
+_HOLD = """{mount}
+until mountpoint -q {here}; do sleep 0.05; done
+echo mounted
+read -r _ || true
+umount {here}
+wait"""
 
 
 @contextmanager
@@ -41,15 +52,17 @@ def mounted(path: Path, kind: str) -> Iterator[Path]:
     here.mkdir()
     path.touch()
     os.truncate(path, 320 * MIB)
-    words = {"IMAGE": str(path), "HERE": str(here)}
-    for command in MADE[kind]:
-        tool(*(words.get(word, word) for word in command.split()))
-    try:
+    make, mount = (c.replace("IMAGE", str(path)).replace("HERE", str(here)) for c in MADE[kind])
+    tool(*make.split())
+    argv = ["unshare", "--mount", "sh", "-ec", _HOLD.format(mount=mount, here=here)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout
+        assert shell.stdout.readline() == b"mounted\n"
+        seen = Path(f"/proc/{shell.pid}/root{here}")
         if kind == "ntfs-compressed":
-            os.setxattr(here, "system.ntfs_attrib", (0x810).to_bytes(4, "little"))
-        yield here
-    finally:
-        tool("umount", str(here))
+            os.setxattr(seen, "system.ntfs_attrib", (0x810).to_bytes(4, "little"))
+        yield seen
+        shell.communicate(b"\n")
 
 
 def filled(here: Path, kind: str) -> dict[bytes, bytes | None]:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import zstandard
 
 from virtstore.errors import Corrupt, Unsupported
+from virtstore.filesystems.reading import lzo
 from virtstore.filesystems.reading.base import (
     MOST_TARGET,
     Node,
@@ -232,8 +233,9 @@ def _unpacked(packing: int, data: bytes, size: int) -> bytes:
     if packing == _ZSTD:
         with zstandard.ZstdDecompressor(max_window_size=1 << 20).stream_reader(data) as stream:
             return stream.read(size)
-    name = "LZO" if packing == _LZO else f"method {packing}"
-    raise Unsupported(f"a file is compressed by {name}, which is not read here")
+    if packing == _LZO:
+        return lzo.unpacked(data, size)
+    raise Unsupported(f"a file is compressed in a way that is not known here ({packing})")
 
 
 _UNREPLAYED: Final = (
