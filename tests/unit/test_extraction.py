@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from virtstore.client.extraction import Extraction, Whole
-from virtstore.errors import Corrupt, Error, Exists, Unsafe, UsageError
+from virtstore.errors import Corrupt, Error, Exists, NoSpace, Unsafe, UsageError
 from virtstore.protocol import FileBroken, FilePart, FilesEnd, FileTold
 
 END = FilesEnd("ext4")
@@ -136,6 +137,19 @@ def test_a_file_that_cannot_be_read_is_left_out_and_told_and_the_rest_is_there(
 def test_more_than_a_file_has_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(Corrupt, match="more came of f"):
         extracted(tmp_path, *file(b"f", b"12345", 3))
+    assert below(tmp_path) == set()
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(NoSpace) as raised:
+        extracted(tmp_path, *file(b"f", b"x"))
+    assert raised.value.path == str(tmp_path / "f")
     assert below(tmp_path) == set()
 
 

@@ -9,13 +9,13 @@ an archive of names: nothing is ever written through one.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Self
 
 from virtstore import protocol
+from virtstore.client.new_file import NewFile, name_meanwhile, rename
 from virtstore.errors import Corrupt, Error, Exists, Unsafe, UsageError, from_os_error
 from virtstore.model import Extracted, FileEntry
 from virtstore.protocol import AnyMessage, FileTold
@@ -23,7 +23,6 @@ from virtstore.text import shown
 
 _ZEROS: Final = bytes(1 << 20)
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_TOLD: Final = 3
 NOT_CARRIED: Final = (
     "owners, modes, attributes and hard links are not carried over: what was extracted"
@@ -56,17 +55,10 @@ class Extraction:
         self._left_out: list[str] = []
         self._broken: list[str] = []
         self._notes: tuple[str, ...] = ()
-        self._file: _File | None = None
+        self._file: NewFile | None = None
         self._top = -1
 
     def __enter__(self) -> Self:
-        try:
-            if self._dry_run and not os.path.isdir(self._directory):
-                return self
-            os.makedirs(self._directory, exist_ok=True)
-            self._top = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise from_os_error(error, path=self._directory) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,9 +72,10 @@ class Extraction:
         match message:
             case protocol.FileTold():
                 self._finish()
+                self._open()
                 self._begin(message)
             case protocol.FilePart() if self._file:
-                self._file.write(message.offset, payload)
+                self._write(self._file, message.offset, payload)
                 self.done = max(self.done, self._file.begins_at + message.offset + len(payload))
             case protocol.FileBroken() if self._file:
                 self._broken.append(f"{shown(self._file.path)}: {message.message}")
@@ -91,6 +84,22 @@ class Extraction:
             case protocol.FilesEnd():
                 self._finish()
                 self._notes = message.notes
+
+    def _open(self) -> None:
+        """Open the directory, which is made only once there is something to put into it."""
+        if self._top >= 0 or (self._dry_run and not os.path.isdir(self._directory)):
+            return
+        try:
+            os.makedirs(self._directory, exist_ok=True)
+            self._top = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise from_os_error(error, path=self._directory) from error
+
+    def _write(self, file: NewFile, offset: int, data: bytes) -> None:
+        try:
+            file.write(offset, data)
+        except OSError as error:  # its disk is full, say
+            raise self._failure(error, file.path) from error
 
     def outcome(self, host: str, path: str) -> Extracted:
         """What was done. Raises `Corrupt` if a file could not be read to its end."""
@@ -146,7 +155,7 @@ class Extraction:
                 self._make_link(parent, names[-1], told.target)
             elif told.kind == "file":
                 self._refuse_existing(parent, names[-1])
-                self._file = _File(os.dup(parent), told, names[-1], self.total)
+                self._file = NewFile(os.dup(parent), told, names[-1], self.total)
                 self.total += told.size
             else:
                 self._left_out.append(shown(told.path))
@@ -190,9 +199,9 @@ class Extraction:
         if not target or b"\0" in target:
             raise Corrupt(f"the image has a link, {shown(name)}, that leads nowhere at all")
         self._refuse_existing(parent, name)
-        made = _name_meanwhile()
+        made = name_meanwhile()
         os.symlink(target, made, dir_fd=parent)
-        _rename(parent, made, name, overwrite=self._overwrite)
+        rename(parent, made, name, overwrite=self._overwrite)
 
     def _refuse_existing(self, parent: int, name: bytes) -> None:
         try:
@@ -228,47 +237,6 @@ class Extraction:
         return from_os_error(error, path=where)
 
 
-class _File:
-    """A file in the making in the directory `parent`, which this owns."""
-
-    def __init__(self, parent: int, told: FileTold, name: bytes, begins_at: int) -> None:
-        self.path, self.size, self.begins_at = told.path, told.size, begins_at
-        self._parent, self._name, self._modified = parent, name, told.modified
-        self._made = _name_meanwhile()
-        self._fd = -1
-        try:
-            self._fd = os.open(self._made, _NEW, 0o666, dir_fd=parent)
-            os.ftruncate(self._fd, told.size)
-        except BaseException:
-            self.discard()
-            raise
-
-    def write(self, offset: int, data: bytes) -> None:
-        if offset < 0 or offset + len(data) > self.size:
-            raise Corrupt(f"more came of {shown(self.path)} than the file has")
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(self._fd, view, offset)
-            view, offset = view[count:], offset + count
-
-    def publish(self, *, overwrite: bool) -> None:
-        try:
-            if self._modified:
-                os.utime(self._fd, (self._modified, self._modified))
-            _rename(self._parent, self._made, self._name, overwrite=overwrite)
-        finally:
-            self.discard()
-
-    def discard(self) -> None:
-        """Remove what has no name yet, and let go of it."""
-        with suppress(OSError):
-            os.unlink(self._made, dir_fd=self._parent)
-        for fd in (self._fd, self._parent):
-            if fd >= 0:
-                os.close(fd)
-        self._fd = self._parent = -1
-
-
 class Whole:
     """Makes one file's contents of what an agent tells, holes as zeros."""
 
@@ -302,26 +270,6 @@ class Whole:
             step = min(len(_ZEROS), end - self.done, self.total - self.done)
             self.done += step
             yield _ZEROS[:step]
-
-
-def _name_meanwhile() -> str:
-    return f".virtstore-{secrets.token_hex(8)}.partial"
-
-
-def _rename(parent: int, made: str, name: bytes, *, overwrite: bool) -> None:
-    """Give a file its name. Raises `FileExistsError` where something has it, unless `overwrite`."""
-    if overwrite:
-        os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
-        return
-    try:
-        os.link(made, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
-    except FileExistsError:
-        os.unlink(made, dir_fd=parent)
-        raise
-    except OSError:  # no hard links there (FAT): it was looked for a moment ago
-        os.rename(made, name, src_dir_fd=parent, dst_dir_fd=parent)
-    else:
-        os.unlink(made, dir_fd=parent)
 
 
 def _few(told: list[str]) -> str:

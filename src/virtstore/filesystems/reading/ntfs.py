@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.filesystems.reading.base import (
@@ -22,6 +22,7 @@ from virtstore.filesystems.reading.base import (
     whole,
 )
 from virtstore.filesystems.reading.lznt1 import unpacked
+from virtstore.filesystems.reading.ntfs_records import Attribute, attributes, mended, pairs
 from virtstore.model import FileKind
 
 TYPES: Final = ("ntfs",)
@@ -29,7 +30,6 @@ TYPES: Final = ("ntfs",)
 _MFT, _VOLUME, _ROOT, _FIRST_OF_USERS = 0, 3, 5, 16
 _TIMES, _LIST, _INFORMATION, _DATA = 0x10, 0x20, 0x70, 0x80
 _INDEX_ROOT, _INDEX_BLOCKS, _BITMAP, _REPARSE = 0x90, 0xA0, 0xB0, 0xC0
-_END: Final = 0xFFFFFFFF
 _IN_USE, _DIRECTORY = 1, 2
 _COMPRESSED, _ENCRYPTED = 0x00FF, 0x4000
 _DIRTY: Final = 1
@@ -43,22 +43,6 @@ _INDEX: Final = "$I30".encode("utf-16-le")
 _EPOCH: Final = 116444736000000000
 _MOST_LIST: Final = 1 << 20
 _MOST_BITMAP: Final = 1 << 20
-_MOST_PARTS: Final = 1 << 16
-
-
-class _Attribute(NamedTuple):
-    """A part of a file: `value` where it is in the record itself, else `runs` of `size` bytes, of
-    which the first `valid` were written. `unit`: clusters that are compressed together, or 0."""
-
-    type: int
-    name: bytes
-    flags: int
-    value: bytes | None
-    first: int
-    runs: bytes
-    size: int
-    valid: int
-    unit: int
 
 
 class NtfsReader:
@@ -113,7 +97,7 @@ class NtfsReader:
             held += piece
             while len(held) >= size:
                 if index // 8 < len(used) and used[index // 8] >> index % 8 & 1:
-                    yield from _listed(_mended(held[:size], b"INDX"), 24)
+                    yield from _listed(mended(held[:size], b"INDX"), 24)
                 index, held = index + 1, held[size:]
 
     def pieces(self, node: Node) -> Iterator[tuple[int, bytes]]:
@@ -152,10 +136,10 @@ class NtfsReader:
                 break
         else:
             raise Corrupt(f"its NTFS names record {number}, which it has not")
-        mended = _mended(raw, b"FILE")
-        if not struct.unpack_from("<H", mended, 22)[0] & _IN_USE:
+        whole_record = mended(raw, b"FILE")
+        if not struct.unpack_from("<H", whole_record, 22)[0] & _IN_USE:
             raise Corrupt(f"its NTFS names record {number}, which is not in use")
-        return mended
+        return whole_record
 
     def _spread(self, at: int) -> Iterator[bytes]:
         end = at + self._record
@@ -164,9 +148,9 @@ class NtfsReader:
                 first, last = max(at, run.offset), min(end, run.offset + run.length)
                 yield self._disk.read(run.start + first - run.offset, last - first)
 
-    def _parts(self, number: int, kind: int, name: bytes) -> list[_Attribute]:
+    def _parts(self, number: int, kind: int, name: bytes) -> list[Attribute]:
         """The parts of a file of this type and name, in order: one in most cases."""
-        found = list(_attributes(self._raw(number)))
+        found = list(attributes(self._raw(number)))
         lists = [each for each in found if each.type == _LIST]
         if lists and kind != _LIST:
             found = list(self._listed_parts(number, found, lists[0], kind))
@@ -174,8 +158,8 @@ class NtfsReader:
         return sorted(wanted, key=lambda each: each.first)
 
     def _listed_parts(
-        self, number: int, own: list[_Attribute], listing: _Attribute, kind: int
-    ) -> Iterator[_Attribute]:
+        self, number: int, own: list[Attribute], listing: Attribute, kind: int
+    ) -> Iterator[Attribute]:
         yield from own
         raw, at, seen = self._whole([listing], _MOST_LIST), 0, {number}
         while at + 26 <= len(raw):
@@ -186,16 +170,16 @@ class NtfsReader:
                 raise Corrupt("a list of attributes of its NTFS is damaged")
             if type_ == kind and where not in seen:
                 seen.add(where)
-                yield from _attributes(self._raw(where))
+                yield from attributes(self._raw(where))
             at += length
 
-    def _whole(self, parts: list[_Attribute], most: int) -> bytes:
+    def _whole(self, parts: list[Attribute], most: int) -> bytes:
         if not parts:
             return b""
         value = parts[0].value
         return value if value is not None else whole(self._stored(parts), parts[0].size, most)
 
-    def _stored(self, parts: list[_Attribute]) -> Iterator[tuple[int, bytes]]:
+    def _stored(self, parts: list[Attribute]) -> Iterator[tuple[int, bytes]]:
         if not parts:
             return
         first = parts[0]
@@ -208,7 +192,7 @@ class NtfsReader:
         else:
             yield from read_runs(self._disk, self._all_runs(parts), min(first.size, first.valid))
 
-    def _compressed(self, parts: list[_Attribute]) -> Iterator[tuple[int, bytes]]:
+    def _compressed(self, parts: list[Attribute]) -> Iterator[tuple[int, bytes]]:
         """Units of clusters: those that are stored whole are as they are, of others there are
         fewer clusters than a unit has."""
         first = parts[0]
@@ -224,10 +208,10 @@ class NtfsReader:
             held += self._disk.read(run.start, run.length)
         yield from _of_unit(at, held, unit, end)
 
-    def _all_runs(self, parts: list[_Attribute]) -> Iterator[Run]:
+    def _all_runs(self, parts: list[Attribute]) -> Iterator[Run]:
         for part in parts:
             offset, cluster = part.first * self._cluster, 0
-            for count, step in _pairs(part.runs):
+            for count, step in pairs(part.runs):
                 length = count * self._cluster
                 if step is not None:
                     cluster += step
@@ -251,63 +235,6 @@ def _split(runs: Iterator[Run], unit: int) -> Iterator[Run]:
             step = min(run.length - done, unit - offset % unit)
             yield Run(offset, step, run.start + done)
             done += step
-
-
-def _pairs(runs: bytes) -> Iterator[tuple[int, int | None]]:
-    """Of each run its clusters, and where it is from the one before; None for a hole."""
-    at = count = 0
-    while at < len(runs) and runs[at]:
-        lengths, offsets = runs[at] & 15, runs[at] >> 4
-        length = int.from_bytes(runs[at + 1 : at + 1 + lengths], "little")
-        begin = at + 1 + lengths
-        step = int.from_bytes(runs[begin : begin + offsets], "little", signed=True)
-        yield length, step if offsets else None
-        at = begin + offsets
-        count += 1
-        if count > _MOST_PARTS or not length:
-            raise Corrupt("the runs of a file of its NTFS are damaged")
-
-
-def _mended(raw: bytes, mark: bytes) -> bytes:
-    """A record as it was before the end of each sector was set apart, which tells whether all of it
-    was written."""
-    offset, count = struct.unpack_from("<HH", raw, 4)
-    if raw[:4] != mark or (count - 1) * 512 > len(raw):
-        raise Corrupt("a record of its NTFS is damaged")
-    found = bytearray(raw)
-    number = raw[offset : offset + 2]
-    for sector in range(1, count):
-        end = sector * 512
-        if raw[end - 2 : end] != number:
-            raise Corrupt("a record of its NTFS was not wholly written")
-        found[end - 2 : end] = raw[offset + 2 * sector : offset + 2 * sector + 2]
-    return bytes(found)
-
-
-def _attributes(raw: bytes) -> Iterator[_Attribute]:
-    (at,) = struct.unpack_from("<H", raw, 20)
-    while at + 16 <= len(raw):
-        kind, length = struct.unpack_from("<II", raw, at)
-        if kind == _END:
-            return
-        if length < 16 or at + length > len(raw):
-            raise Corrupt("a record of its NTFS is damaged")
-        yield _attribute(kind, raw[at : at + length])
-        at += length
-
-
-def _attribute(kind: int, raw: bytes) -> _Attribute:
-    outside, letters, named, flags = struct.unpack_from("<BBHH", raw, 8)
-    name = raw[named : named + letters * 2]
-    if not outside:
-        length, begin = struct.unpack_from("<IH", raw, 16)
-        value = raw[begin : begin + length]
-        return _Attribute(kind, name, flags, value, 0, b"", len(value), len(value), 0)
-    first, _, runs, unit = struct.unpack_from("<QQHH", raw, 16)
-    size, valid = struct.unpack_from("<QQ", raw, 48) if first == 0 else (0, 0)
-    return _Attribute(
-        kind, name, flags, None, first, raw[runs:], size, valid, 1 << unit if unit else 0
-    )
 
 
 def _listed(raw: bytes, header: int) -> Iterator[tuple[bytes, Place]]:
