@@ -106,6 +106,14 @@ def test_what_is_there_is_left_alone_unless_it_is_to_be_replaced(tmp_path: Path)
     assert below(tmp_path) == {"f", "l", "linked"}
 
 
+def test_what_is_no_directory_is_not_extracted_to(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("old")
+    for to in (tmp_path / "f", tmp_path / "f/below"):
+        with pytest.raises(Exists, match="is no directory"):
+            extracted(to, *file(b"g", b"x"))
+    assert (tmp_path / "f").read_text() == "old"
+
+
 def test_a_file_that_is_made_in_between_is_not_replaced(tmp_path: Path) -> None:
     with Extraction(str(tmp_path), overwrite=False) as target:
         target.take(FileTold(b"f", "file", 1), b"")

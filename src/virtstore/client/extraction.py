@@ -92,6 +92,8 @@ class Extraction:
         try:
             os.makedirs(self._directory, exist_ok=True)
             self._top = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileExistsError, NotADirectoryError):
+            raise Exists(f"{self._directory} is no directory; -o names one") from None
         except OSError as error:
             raise from_os_error(error, path=self._directory) from error
 
