@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -213,3 +214,29 @@ def test_a_size_that_nothing_can_have_is_told_of_its_file_alone(tmp_path: Path) 
     told_of = {each.path: each.trouble for each in listed(found, b"/", look_up(found, b"/"))}
     assert "which nothing can have" in told_of[b"/a"]
     assert told_of[b"/b"] == ""
+
+
+def test_a_file_whose_description_leads_into_itself_many_times_has_an_end(tmp_path: Path) -> None:
+    """A tree of extents, in each node of which all branches are the same one."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/f").write_bytes(b"x")
+    path = image(tmp_path / "image", "ext4", tmp_path / "tree")
+    tool("debugfs", "-w", "-R", "set_inode_field f size 1048576", str(path))
+    first = path.stat().st_size // 1024 - 6  # blocks of 1 KiB that nobody has
+    fields = {"block[0]": 4 << 16 | 0xF30A, "block[1]": 5 << 16 | 4}
+    for number in range(3, 15, 3):
+        fields |= {f"block[{number}]": 0, f"block[{number + 1}]": first, f"block[{number + 2}]": 0}
+    commands = [f"set_inode_field f {name} {value}" for name, value in fields.items()]
+    (tmp_path / "commands").write_text("\n".join(commands))
+    tool("debugfs", "-w", "-f", str(tmp_path / "commands"), str(path))
+    with path.open("r+b") as disk:
+        for depth in (4, 3, 2, 1, 0):
+            below_it = first + 5 - depth
+            entry = struct.pack("<IIHH", 0, below_it, 0, 0)
+            if depth == 0:
+                entry = struct.pack("<IHHI", 0, 32769, 0, 9)  # reserved, not written
+            disk.seek((first + 4 - depth) * 1024)
+            disk.write(struct.pack("<4HI", 0xF30A, 84, 84, depth, 0) + entry * 84)
+    found = reader(path, "ext4")
+    with pytest.raises(Corrupt, match="without end"):
+        contents(found, look_up(found, b"/f"))

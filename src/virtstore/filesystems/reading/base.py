@@ -98,6 +98,20 @@ class Reader(Protocol):
         ...
 
 
+class Steps:
+    """How many nodes of a tree on the disk may be looked at: those of the largest file or directory
+    that makes sense, while a tree that leads back into itself has no end."""
+
+    def __init__(self, most: int = 1 << 18) -> None:
+        self._left = most
+
+    def take(self) -> None:
+        """Look at one more. Raises `Corrupt` where that is too many."""
+        self._left -= 1
+        if self._left < 0:
+            raise Corrupt("a file or directory is described without end: it is damaged")
+
+
 class Window:
     """`size` bytes of a disk from `start`, which are kept in memory as long as there is room: file
     systems are read in small parts that lie side by side. `block`: bytes that are read at once."""

@@ -19,6 +19,7 @@ from virtstore.filesystems.reading.base import (
     Node,
     Place,
     Run,
+    Steps,
     Window,
     read_runs,
     whole,
@@ -192,9 +193,16 @@ class BtrfsReader:
         return self._trees[number]
 
     def _items(
-        self, node: int, first: _Key, last: _Key, level: int | None = None
+        self,
+        node: int,
+        first: _Key,
+        last: _Key,
+        level: int | None = None,
+        steps: Steps | None = None,
     ) -> Iterator[tuple[_Key, bytes]]:
         """The items of a tree from one key to another, in order."""
+        steps = steps or Steps()
+        steps.take()
         data = self._logical(node, self._node_size)
         at, count, found = *struct.unpack_from("<Q", data, 48), *struct.unpack_from("<IB", data, 96)
         if at != node or (found > _DEEPEST if level is None else found != level):
@@ -209,7 +217,7 @@ class BtrfsReader:
                 return
             if following is None or following > first:
                 (below,) = struct.unpack_from("<Q", data, begin + 17)
-                yield from self._items(below, first, last, found - 1)
+                yield from self._items(below, first, last, found - 1, steps)
 
 
 def _leaf(data: bytes, count: int, first: _Key, last: _Key) -> Iterator[tuple[_Key, bytes]]:

@@ -17,6 +17,7 @@ from virtstore.filesystems.reading.base import (
     Node,
     Place,
     Run,
+    Steps,
     Window,
     read_runs,
     whole,
@@ -41,7 +42,6 @@ _DEEPEST: Final = 5
 _UNWRITTEN: Final = 32768
 _INLINE_BYTES: Final = 60
 _XATTR_MAGIC: Final = 0xEA020000
-_MOST_NODES: Final = 1 << 20  # of the tree of one file: a hostile one would be endless
 
 
 class ExtReader:
@@ -92,8 +92,10 @@ class ExtReader:
             yield from _listed(first[4:])
             yield from _listed(more)
             return
+        steps = Steps()
         for _, piece in self.pieces(node):
             for begin in range(0, len(piece), self._block):
+                steps.take()
                 yield from _listed(piece[begin : begin + self._block])
 
     def pieces(self, node: Node) -> Iterator[tuple[int, bytes]]:
@@ -105,7 +107,9 @@ class ExtReader:
             yield 0, b"".join(self._inline(raw))[: node.size]
             return
         blocks = raw[40:100]
-        mapped = self._extents(blocks) if flags & _EXTENTS else self._mapped(blocks, node.size)
+        mapped = (
+            self._extents(blocks, Steps()) if flags & _EXTENTS else self._mapped(blocks, node.size)
+        )
         yield from read_runs(self._disk, mapped, node.size)
 
     def target(self, node: Node) -> bytes:
@@ -141,7 +145,8 @@ class ExtReader:
             return True
         return any(_is_power(group, base) for base in (3, 5, 7))
 
-    def _extents(self, node: bytes, depth: int | None = None) -> Iterator[Run]:
+    def _extents(self, node: bytes, steps: Steps, depth: int | None = None) -> Iterator[Run]:
+        steps.take()
         magic, count, _, level = struct.unpack_from("<4H", node)
         if magic != _EXTENT_MAGIC or (level > _DEEPEST if depth is None else level != depth):
             raise Corrupt("the extents of a file are damaged")
@@ -153,7 +158,7 @@ class ExtReader:
                 continue
             low, high = struct.unpack_from("<4xIH", node, at)
             below = self._disk.read((high << 32 | low) * self._block, self._block)
-            yield from self._extents(below, level - 1)
+            yield from self._extents(below, steps, level - 1)
 
     def _mapped(self, blocks: bytes, size: int) -> Iterator[Run]:
         """The runs of a file that has a map of its blocks, as ext2 and ext3 keep it."""

@@ -17,6 +17,7 @@ from virtstore.filesystems.reading.base import (
     Node,
     Place,
     Run,
+    Steps,
     Window,
     read_runs,
     whole,
@@ -92,10 +93,11 @@ class NtfsReader:
         if not 512 <= size <= 65536:
             raise Corrupt("a directory of its NTFS is damaged")
         used = self._whole(self._parts(number, _BITMAP, _INDEX), _MOST_BITMAP)
-        index, held = 0, b""
+        index, held, steps = 0, b"", Steps()
         for _, piece in self._stored(blocks):
             held += piece
             while len(held) >= size:
+                steps.take()
                 if index // 8 < len(used) and used[index // 8] >> index % 8 & 1:
                     yield from _listed(mended(held[:size], b"INDX"), 24)
                 index, held = index + 1, held[size:]

@@ -16,6 +16,7 @@ from virtstore.filesystems.reading.base import (
     Node,
     Place,
     Run,
+    Steps,
     Window,
     read_runs,
     whole,
@@ -178,17 +179,18 @@ class XfsReader:
         elif raw[5] == _BTREE:
             level, count = struct.unpack_from(">HH", fork)
             most = (len(fork) - 4) // 16
-            yield from self._pointed(fork, 4 + most * 8, min(count, most), level)
+            yield from self._pointed(fork, 4 + most * 8, min(count, most), level, Steps())
         else:
             raise Corrupt("a file of its XFS is damaged")
 
-    def _pointed(self, data: bytes, at: int, count: int, level: int) -> Iterator[Run]:
+    def _pointed(self, data: bytes, at: int, count: int, level: int, steps: Steps) -> Iterator[Run]:
         if not 0 < level <= _DEEPEST:
             raise Corrupt("the extents of a file are damaged")
         for (block,) in struct.iter_unpack(">Q", data[at : at + count * 8]):
-            yield from self._branch(block, level - 1)
+            yield from self._branch(block, level - 1, steps)
 
-    def _branch(self, block: int, level: int) -> Iterator[Run]:
+    def _branch(self, block: int, level: int, steps: Steps) -> Iterator[Run]:
+        steps.take()
         data = self._disk.read(self._at(block), self._block)
         found, count = struct.unpack_from(">HH", data, 4)
         if data[:4] not in (b"BMAP", b"BMA3") or found != level:
@@ -198,7 +200,7 @@ class XfsReader:
             yield from self._records(data, header, count)
             return
         most = (self._block - header) // 16
-        yield from self._pointed(data, header + most * 8, min(count, most), level)
+        yield from self._pointed(data, header + most * 8, min(count, most), level, steps)
 
     def _records(self, data: bytes, at: int, count: int) -> Iterator[Run]:
         for high, low in struct.iter_unpack(">QQ", data[at : at + count * 16]):
@@ -212,11 +214,12 @@ class XfsReader:
     def _directory_blocks(self, raw: bytes) -> Iterator[bytes]:
         """A directory's data blocks. One may lie in several runs, so runs are read block by block
         of the file system."""
-        held = b""
+        held, steps = b"", Steps()
         for run in self._runs(raw):
             if run.offset >= _LEAVES_FROM:
                 return
             for at in range(run.start, run.start + run.length, self._block):
+                steps.take()
                 held += self._disk.read(at, self._block)
                 if len(held) == self._directory_block:
                     yield held
