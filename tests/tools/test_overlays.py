@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.contract.stores import looped
 from tests.waiting import PATIENCE
 
 from virtstore import (
@@ -122,6 +123,59 @@ def test_an_overlay_is_changed_and_what_lies_under_it_is_not(host: Host, chain: 
     assert [path.read_bytes() for path in under] == before
     info = image.info()
     assert (info.backing, info.size) == (f"{chain.with_name('middle.qcow2')}", 3 * MIB)
+
+
+@pytest.fixture
+def device(roots: Path) -> Iterator[Path]:
+    """A block device that may be read."""
+    if os.geteuid():
+        pytest.skip("only root makes a block device")
+    disk = make(roots / "disk", "raw")
+    write(disk, 4, "0 2M", "raw")
+    with looped(disk) as path:
+        with (roots / "config.toml").open("a") as file:
+            file.write(f'[[block_device]]\npath = "{path}"\naccess = "read"\n')
+        yield Path(path)
+
+
+def test_an_overlay_of_a_block_device_is_read_and_changed(roots: Path, device: Path) -> None:
+    write(over := lay(roots / "images/web.qcow2", device, "raw"), 5, "1M 512K")
+    before, seen = contents(over), device.read_bytes()
+    assert b"\4" * MIB in before
+    with connect("local:") as host:
+        image = host.image(f"{over}")
+        assert image.info().backing == f"{device}"
+        image.copy(host.image(f"{roots}/images/flat.img"))
+        assert (roots / "images/flat.img").read_bytes() == before
+        (roots / "images/new.img").write_bytes(b"n" * SIZE)
+        host.image(f"{roots}/images/new.img").copy_contents(image)
+    assert contents(over) == b"n" * SIZE
+    assert device.read_bytes() == seen
+
+
+@pytest.mark.parametrize("form", ["qcow2", None])
+def test_a_block_device_under_an_overlay_is_never_taken_for_a_container(
+    roots: Path, device: Path, form: str | None
+) -> None:
+    lay(over := roots / "images/web.qcow2", device, form)
+    with connect("local:") as host, pytest.raises(Unsupported, match="-F raw"):
+        host.image(f"{over}").copy(host.image(f"{roots}/images/flat.img"))
+
+
+def test_a_device_that_nobody_allowed_is_not_read_under_an_overlay(
+    roots: Path, device: Path
+) -> None:
+    config = roots / "config.toml"
+    config.write_text(config.read_text().partition("[[block_device]]")[0])
+    lay(over := roots / "images/web.qcow2", device, "raw")
+    with connect("local:") as host, pytest.raises(Denied, match=f"{device}"):
+        host.image(f"{over}").copy(host.image(f"{roots}/images/flat.img"))
+
+
+def test_no_overlay_is_made_of_a_block_device(roots: Path, device: Path) -> None:
+    with connect("local:") as host, pytest.raises(Unsupported, match="made of a file only"):
+        host.create(f"{roots}/images/web.qcow2", SIZE, backing=f"{device}")
+    assert not (roots / "images/web.qcow2").exists()
 
 
 def test_info_says_what_an_overlay_lies_over_and_what_is_in_it(host: Host, chain: Path) -> None:

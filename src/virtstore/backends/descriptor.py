@@ -84,6 +84,10 @@ class DescriptorImage(Image):
         self._fd = fd
 
     @property
+    def descriptor(self) -> int:
+        return self._fd
+
+    @property
     def cache(self) -> PageCache:
         return DescriptorCache(self._fd)
 

@@ -108,7 +108,10 @@ def _require_under(place: Place, image: Image, size: int) -> None:
     """Raises unless a new image of `size` bytes can lie over this one."""
     if place.store.capabilities.always_raw:
         noun = place.store.capabilities.noun
-        raise Unsupported(f"only a file is read under a qcow2, and this is {noun}")
+        raise Unsupported(
+            f"an overlay is made of a file only, and this is {noun}: nothing would keep it from"
+            " being changed under the overlay"
+        )
     require_raw(place, image)
     if size < image.size:
         raise UsageError(

@@ -11,13 +11,16 @@ Source: QEMU's docs/interop/qcow2.txt, and its "BlockdevOptionsQcow2" for `backi
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import stat
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 from virtstore import formats, names
 from virtstore.backends.base import Elsewhere, Identity, Store
+from virtstore.backends.descriptor import DescriptorImage
 from virtstore.backends.files.file import FileImage
 from virtstore.errors import Corrupt, Denied, Error, NotFound, Unsupported, from_os_error
 from virtstore.exporter import Node
@@ -33,7 +36,7 @@ class Member(NamedTuple):
     """An image of a chain, open for reading; `form` None: a raw one. `path` is for people, and
     `over` of its overlay, in a command."""
 
-    file: FileImage
+    file: DescriptorImage
     form: ContainerFormat | None
     path: str
     over: str
@@ -76,7 +79,8 @@ def nodes(members: Sequence[Member]) -> list[Node]:
     for number, member in reversed(list(enumerate(members))):
         how: Node = {"read-only": True, "force-share": True}
         fd = member.file.descriptor
-        file = {"driver": "file", "filename": f"/proc/self/fd/{fd}", "node-name": f"file-{number}"}
+        driver = "host_device" if stat.S_ISBLK(os.fstat(fd).st_mode) else "file"
+        file = {"driver": driver, "filename": f"/proc/self/fd/{fd}", "node-name": f"file-{number}"}
         under = beneath(found) if member.form == "qcow2" else {}
         disk = {"driver": member.form or "raw", "file": f"file-{number}", **under}
         found += [{**file, **how}, {**disk, "node-name": f"under-{number}", **how}]
@@ -93,17 +97,24 @@ def _opened(
     store: Store, name: str, disk: VirtualDisk, path: str, over: str, held: ExitStack
 ) -> Member:
     file = held.enter_context(store.open(name, stored=True))
-    if not isinstance(file, FileImage):
-        raise Unsupported(f"it is {store.capabilities.noun}, and only files are read under a qcow2")
+    if not isinstance(file, DescriptorImage):
+        noun = store.capabilities.noun
+        raise Unsupported(f"it is {noun}, and only files and block devices are read under a qcow2")
     return Member(file, _form(disk.backing_format, store, name, file, over), path, over)
 
 
 def _form(
-    said: str | None, store: Store, name: str, file: FileImage, over: str
+    said: str | None, store: Store, name: str, file: DescriptorImage, over: str
 ) -> ContainerFormat | None:
     """The container that a member is to be opened as; None for a raw image."""
     if said == "raw":
         return None
+    if store.capabilities.always_raw:
+        raise Unsupported(
+            f"it is {store.capabilities.noun}, which is read as a raw disk only, and the overlay"
+            f" {f'says {json.dumps(said)}' if said else 'does not say of which format it is'}."
+            f" Where it is raw, `qemu-img rebase -u -f qcow2 -b PATH -F raw {over}` says so"
+        )
     form = store.container_of(name) if said is None else _known(said)
     if said is None and form is None and formats.recognise(file) != formats.RAW:
         raise Unsupported(

@@ -70,10 +70,6 @@ class FileImage(DescriptorImage):
     def allocated(self) -> int:
         return os.fstat(self._fd).st_blocks * 512
 
-    @property
-    def descriptor(self) -> int:
-        return self._fd
-
     @cached_property
     def identity(self) -> Identity:
         status = os.fstat(self._fd)
