@@ -113,6 +113,7 @@ def test_a_backup_is_restored_into_a_qcow2(images: Path, contents: list[bytes]) 
     [
         ("y", [], "not-found", "there are backups of .*/backups/x"),
         ("", [], "usage", "is a directory; write which image; .*/backups/x"),
+        ("/x.img", [], "usage", "is no archive"),
         ("x", ["--at", "2019-12-31"], "not-found", "the oldest is of 2020-01-01T020000Z"),
         ("x", ["--at", "noon"], "usage", "is no time"),
         ("none/x", [], "not-found", "no such"),
@@ -122,7 +123,8 @@ def test_what_cannot_be_chosen_is_refused_with_what_can(
     images: Path, contents: list[bytes], backup: str, words: list[str], code: str, says: str
 ) -> None:
     before = tree(images)
-    error = restored(images / "backups" / backup, images / "new.img", *words, status=None)["error"]
+    where = images / "x.img" if backup == "/x.img" else images / "backups" / backup
+    error = restored(where, images / "new.img", *words, status=None)["error"]
     assert error["code"] == code
     assert re.search(says, error["message"])
     assert tree(images) == before

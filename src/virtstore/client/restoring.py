@@ -58,12 +58,17 @@ def _taken(backup: Image, until: datetime | None) -> Image:
     """The archive that is restored. Raises `NotFound` where there is none."""
     backup = replace(backup, path=canonical(backup.path))
     try:
-        listed = backup.host.list(backup.path)
+        listed = backup.host.list(backup.path, long=True)
     except NotFound:
         return _of_series(backup, until)
-    if not any(canonical(entry.path) == backup.path for entry in listed):
+    itself = next((each for each in listed if canonical(each.path) == backup.path), None)
+    if itself is None:
         names = _series_of(backup)
         raise UsageError(f"{backup} is a directory; write which image{_there(names, backup.path)}")
+    if isinstance(itself, ImageInfo) and itself.compression is None:
+        raise UsageError(
+            f"{backup} is no archive, and so no backup; 'virtstore copy' copies images"
+        )
     if until is None:
         return backup
     if parse(backup.path):
