@@ -385,3 +385,31 @@ def test_an_image_that_is_written_to_meanwhile_is_begun_anew_once(
         assert running.wait(PATIENCE) == 0
     [made] = backups.iterdir()
     assert restored(made, tmp_path / "x") == (images / "x.img").read_bytes()
+
+
+def test_a_backup_that_is_found_damaged_is_a_failure_and_removes_no_other(
+    images: Path, backups: Path
+) -> None:
+    backed_up(images / "x.img", backups)
+    [made] = old(backups, 1)
+
+    def damage(event: virtstore.Progress) -> None:
+        if event.stage == "done" and len(found := sorted(backups.iterdir())) == 3:
+            newest = bytearray(found[-1].read_bytes())
+            newest[len(newest) // 2] ^= 1
+            found[-1].write_bytes(newest)
+
+    with virtstore.connect() as here:
+        [failed] = virtstore.backup(
+            [here.image(f"{images}/x.img")],
+            here.image(str(backups)),
+            keep=virtstore.Keep(last=1),
+            verify=True,
+            progress=damage,
+        )
+    assert failed.error
+    assert failed.error.code == "corrupt"
+    assert failed.target == failed.error.path
+    assert "virtstore delete" in failed.error.message
+    assert failed.pruned == ()
+    assert made.exists()

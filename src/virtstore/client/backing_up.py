@@ -20,7 +20,7 @@ from virtstore.client.api import Copied, Image
 from virtstore.client.backup_directory import seen, wait_for_the_next_second
 from virtstore.client.one_moment import Moments, is_about
 from virtstore.copy_options import CopyKeywords
-from virtstore.errors import Error, Exists, InUse, NotFound
+from virtstore.errors import Corrupt, Error, Exists, InUse, NotFound
 from virtstore.location import canonical
 from virtstore.model import BackedUp, Failed
 from virtstore.progress import Progress, ProgressCallback
@@ -124,7 +124,7 @@ class Run:
             self._directory.remove_leftovers(planned.series)
         making.copied = self._moments.copy(planned.source, copy)
         if self._options.verify and not self._dry_run:
-            making.copied.verify(progress=progress)
+            _verify(making.copied, progress)
         if self._keep:
             making.pruned = self._directory.prune(
                 planned.series, making.copied, self._keep, dry_run=self._dry_run
@@ -182,6 +182,18 @@ class _Making:
             pruned=self.pruned,
             warnings=copied.warnings if copied else (),
         )
+
+
+def _verify(made: Image, progress: ProgressCallback | None) -> None:
+    """Raises `Corrupt` for a backup that is damaged already."""
+    try:
+        made.verify(progress=progress)
+    except Corrupt as error:
+        error.message += (
+            "; it is still called like a backup: remove it with 'virtstore delete', once its disk"
+            " was looked after. No other backup of its image was removed"
+        )
+        raise
 
 
 def _telling(progress: ProgressCallback | None, source: Image) -> ProgressCallback | None:
