@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,6 +97,24 @@ def test_what_the_base_has_is_not_sent() -> None:
     sent, _, _ = based(Memory(), image("abccbcab"), base, Label())
     kinds = [type(message) for message, _ in sent[:-1]]
     assert kinds == [Same, Same, Same, Data, Same, Same, Same, Same]
+
+
+def test_a_frame_that_the_disk_cannot_read_is_sent_anew() -> None:
+    archive = ours.archive_of(image("bcb"))
+    found = SeekableArchive.open(in_memory(archive))
+    assert found
+    bad = found.frames[1].position
+
+    class Failing(MemoryImage):
+        def read_at(self, offset: int, length: int) -> bytes:
+            if offset <= bad < offset + length:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read_at(offset, length)
+
+    sent, base, made = based(Memory(), image("bcb"), Failing(Contents(archive)), Label())
+    assert [type(message) for message, _ in sent[:-1]] == [Same, Data, Same]
+    assert base.damaged == 1
+    assert made == archive
 
 
 @pytest.mark.parametrize("align", ALIGNMENTS)

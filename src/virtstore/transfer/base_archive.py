@@ -8,7 +8,7 @@ nothing: it has the frames themselves, or shares their blocks where the file sys
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from virtstore.backends.base import ArchiveSink, Readable
@@ -21,8 +21,9 @@ from virtstore.formats.zstd_frames import CHECKSUM_SIZE
 from virtstore.model import Compression
 from virtstore.transfer.appending import Appending
 from virtstore.transfer.page_cache import Reading
+from virtstore.transfer.pipeline import BATCH, in_order
 from virtstore.transfer.resume_archive import Rewriting
-from virtstore.transfer.sources import Piece, Source
+from virtstore.transfer.sources import Piece, Source, announced
 
 
 class BaseArchive:
@@ -60,6 +61,20 @@ class BaseArchive:
     def again(self) -> Source | None:
         return None  # its checksums tell
 
+    def is_as_it_was(self, told: Callable[[], None]) -> bool:
+        """Whether no more frames are damaged than were when they were looked at before."""
+        known, self.damaged = self.damaged, 0
+
+        def look(piece: Piece) -> None:
+            if piece.digest:
+                piece.digest()
+
+        for _ in in_order(look, announced(self.pieces()), batch=BATCH):
+            told()
+        self._reading.end()
+        found, self.damaged = self.damaged, known
+        return found <= known
+
     def pieces(self) -> Iterator[Piece]:
         for number, frame in enumerate(self._archive.frames):
             if frame.offset >= self.size:
@@ -76,7 +91,7 @@ class BaseArchive:
         """The digest of a frame's chunk; what is no chunk's digest where the frame is damaged."""
         try:
             self._archive.sealed(number)
-        except Corrupt:
+        except (Corrupt, OSError):  # its disk may be damaged, too
             with self._lock:
                 self.damaged += 1
             return NOTHING

@@ -110,6 +110,8 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
                 outcome = receive(
                     arriving(agent, request.size), request.size, opened.target, agent.session.fail
                 )
+            if base:
+                base.require_same(session.check)
             noted = _publish(agent, place, wanted, opened, replaced)
         return _received(place, wanted, outcome, (*noted, *(base.warnings if base else ())))
 
@@ -146,6 +148,8 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
                         outcome = copy_within(
                             agent, place_of_source, source, place, opened, encoding
                         )
+                    if base:
+                        base.require_same(agent.session.check)
                     noted = _publish(agent, place, wanted, opened, replaced)
                 noted = (*told, *noted, *(base.warnings if base else ()))
                 received = _received(place, wanted, outcome, noted)
