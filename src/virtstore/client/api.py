@@ -704,7 +704,7 @@ class Image:
         machine, for as long as what is returned is open:
 
             with image.export() as export:
-                subprocess.run(["qemu-img", "compare", "-f", "raw", export.uri, "other.img"])
+                subprocess.run(["qemu-img", "convert", "-f", "raw", export.uri, "copy.img"])
 
         `export.uri` is what NBD clients take, `export.socket` the path of the unix socket, and
         `export.size` the image's bytes. The socket is at `socket`, or in a directory of this user's
