@@ -58,7 +58,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "diff": Command("looking:diff", Group.LOOK, locations=2),
     "export": Command("exporting:export", Group.LOOK, reads=True),
     "files": Command("files:files", Group.LOOK),
-    "extract": Command("files:extract", Group.LOOK, pipes=True),
+    "extract": Command("files:extract", Group.LOOK, pipes=True, reads=True),
     "create": Command("images:create", Group.CHANGE),
     "snapshot": Command("images:snapshot", Group.CHANGE),
     "rename": Command("images:rename", Group.CHANGE),
