@@ -227,7 +227,8 @@ def _text(done: BackedUp, *, dry_run: bool) -> str:
 
 def _summary(made: Sequence[BackedUp], *, dry_run: bool) -> str:
     failed = [printable(each.source) for each in made if each.error]
-    moved = format_size(sum(each.transferred for each in made))
+    total = sum(each.transferred for each in made)
+    moved = f", {format_size(total)} moved" if total else ""
     would = "would be " if dry_run else ""
-    line = f"{len(made) - len(failed)} of {len(made)} {would}backed up, {moved} moved"
+    line = f"{len(made) - len(failed)} of {len(made)} {would}backed up{moved}"
     return f"{line}; not {', '.join(failed)}" if failed else line
