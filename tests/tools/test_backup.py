@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -413,3 +414,30 @@ def test_a_backup_that_is_found_damaged_is_a_failure_and_removes_no_other(
     assert "virtstore delete" in failed.error.message
     assert failed.pruned == ()
     assert made.exists()
+
+
+def test_a_new_backup_is_not_removed_for_one_that_a_fast_clock_dated_ahead(
+    images: Path, backups: Path
+) -> None:
+    [row] = backed_up(images / "x.img", backups)
+    ahead = f"{datetime.now(UTC) + timedelta(minutes=5):%Y-%m-%dT%H%M%SZ}"
+    Path(row["target"]).rename(backups / f"x.{ahead}.img.zst")
+    options = (images / "x.img", backups, "--keep-last", 1)
+    [planned] = backed_up(*options, "--dry-run")
+    assert planned.get("pruned", []) == []
+    [row] = backed_up(*options)
+    assert Path(row["target"]).exists()
+    assert row.get("pruned", []) == []
+
+
+def test_a_link_in_a_directory_is_not_taken_for_backed_up(images: Path, backups: Path) -> None:
+    (images / "link.img").symlink_to("x.img")
+    (images / os.fsdecode(b"\xff.img")).write_bytes(os.urandom(MIB))
+    (images / "y.img").write_bytes(os.urandom(MIB))
+    rows = backed_up(images, backups, status=11)
+    told = {row["source"].rpartition("/")[2]: row["error"] for row in rows}
+    assert told.keys() == {"x.img", "y.img", "link.img", "\\xff.img"}
+    assert told["x.img"] is told["y.img"] is None
+    assert "a link" in told["link.img"]["message"]
+    rows = backed_up(images, backups, "--exclude", "*ff.img", "--exclude", "link*")
+    assert [row["error"] for row in rows] == [None, None]

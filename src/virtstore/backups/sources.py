@@ -48,9 +48,24 @@ def chosen(
         for entry in listed
         if isinstance(entry, ImageInfo)
         and _is_an_image(entry)
-        and (not include or _fits(entry, include))
-        and not _fits(entry, exclude)
+        and _is_meant(entry, include, exclude)
     ]
+
+
+def not_readable(
+    listed: Iterable[Entry | ImageInfo], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[str]:
+    """The paths of what fits the same patterns and is nothing that virtstore opens: a link, a pipe,
+    a socket, or a file whose name is not UTF-8. An image may be meant by it."""
+    return [
+        entry.path
+        for entry in listed
+        if entry.type == "other" and _is_meant(entry, include, exclude)
+    ]
+
+
+def _is_meant(entry: Entry | ImageInfo, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    return (not include or _fits(entry, include)) and not _fits(entry, exclude)
 
 
 def _is_an_image(info: ImageInfo) -> bool:
@@ -58,6 +73,6 @@ def _is_an_image(info: ImageInfo) -> bool:
     return info.state == "complete" and info.compression is None and not snapshot
 
 
-def _fits(info: ImageInfo, patterns: Sequence[str]) -> bool:
-    name = info.path.rpartition("/")[2]
+def _fits(entry: Entry | ImageInfo, patterns: Sequence[str]) -> bool:
+    name = entry.path.rpartition("/")[2]
     return any(fnmatchcase(name, pattern) for pattern in patterns)

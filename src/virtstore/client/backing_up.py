@@ -15,12 +15,12 @@ import msgspec
 
 from virtstore.backups.options import BackupKeywords, BackupOptions
 from virtstore.backups.retention import Keep
-from virtstore.backups.sources import chosen
+from virtstore.backups.sources import chosen, not_readable
 from virtstore.client.api import Copied, Image
 from virtstore.client.backup_directory import seen, wait_for_the_next_second
 from virtstore.client.one_moment import Moments, is_about
 from virtstore.copy_options import CopyKeywords
-from virtstore.errors import Corrupt, Error, Exists, InUse, NotFound
+from virtstore.errors import Corrupt, Error, Exists, InUse, NotFound, Unsupported
 from virtstore.location import canonical
 from virtstore.model import BackedUp, Failed
 from virtstore.progress import Progress, ProgressCallback
@@ -80,22 +80,24 @@ class Run:
         own."""
         source = replace(source, path=canonical(source.path))
         try:
-            images = self._images_of(source)
+            images, others = self._images_of(source)
         except Error as error:
             return [Planned(source, error=error)]
         new = [image for image in images if image not in self._planned]
         self._planned.update(new)
-        return [self._named(image) for image in new]
+        return [*map(self._named, new), *map(_not_readable, others)]
 
-    def _images_of(self, source: Image) -> list[Image]:
-        """The source itself, or what is to be backed up of a directory or volume group. Raises
-        `NotFound`, also where that is nothing."""
+    def _images_of(self, source: Image) -> tuple[list[Image], list[Image]]:
+        """The source itself, or what is to be backed up of a directory or volume group, and what
+        cannot be read there. Raises `NotFound`, also where that is nothing."""
         host, wish = source.host, self._options
         if any(canonical(entry.path) == source.path for entry in host.list(source.path)):
-            return [source]
+            return [source], []
         listed = host.list(source.path, long=True)
-        if found := chosen(listed, wish.include, wish.exclude):
-            return [host.image(path) for path in found]
+        found = chosen(listed, wish.include, wish.exclude)
+        others = not_readable(listed, wish.include, wish.exclude)
+        if found or others:
+            return [*map(host.image, found)], [*map(host.image, others)]
         why = "--include and --exclude leave none of them" if chosen(listed) else "there is none"
         raise NotFound(f"no image of it is backed up: {why}", host=host.name, path=source.path)
 
@@ -155,6 +157,17 @@ class Run:
                     raise
                 wait_for_the_next_second()
         raise AssertionError("the last try returns or raises")
+
+
+def _not_readable(image: Image) -> Planned:
+    """An image may be behind a link, or have a name that is none here: who is not told would take
+    it for backed up."""
+    why = (
+        "it is a link, a pipe, a socket, or a file whose name is not UTF-8, of which there is no"
+        " backup; name what a link leads to, or leave it out with --exclude"
+    )
+    error = Unsupported(why, host=image.host.name, path=image.path)
+    return Planned(image, error=error)
 
 
 class _Making:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from virtstore.backups.names import backup_name, parse
 from virtstore.backups.retention import Keep, decide
 from virtstore.backups.series import Backup, found_in
@@ -95,7 +97,11 @@ class BackupDirectory:
         assert new
         backups = (Backup(copied.path, new.made, copied.size, 0, whole=True), *self._existing(name))
         now = datetime.now(UTC)
-        decisions = decide(backups, keep, now)
+        # One that some clock dated a little ahead counts as newer than this one, and is older.
+        decisions = [
+            replace(each, reasons=each.reasons or ("last",)) if each.backup == backups[0] else each
+            for each in decide(backups, keep, now)
+        ]
         if dry_run:  # the new one, which is to be there, is not
             return tuple(each.backup.path for each in decisions if not each.reasons)
         done = carry_out(self._removing(now), decisions)
