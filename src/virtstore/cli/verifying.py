@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from virtstore.backups.sampling import is_due
+from virtstore.cli.meter import meter
 from virtstore.cli.options import Common
 from virtstore.cli.render import print_notice
 from virtstore.cli.several import Sessions
@@ -14,6 +15,7 @@ from virtstore.errors import Error, NotFound
 from virtstore.location import Location, canonical
 from virtstore.model import Entry, ImageInfo
 from virtstore.names import archive_format
+from virtstore.progress import Progress, ProgressCallback
 
 
 def archives_meant(
@@ -21,7 +23,8 @@ def archives_meant(
 ) -> list[Location] | None:
     """The archives that are named, and those in directories; None where only archives are named.
     `share`: only those that are due today. Raises `NotFound` for a directory without any."""
-    below = [_archives_below(hosts, at) for at in places]
+    with meter(options) as progress:
+        below = [_archives_below(hosts, at, progress) for at in places]
     if share is None and all(each is None for each in below):
         return None
     meant = [
@@ -32,12 +35,16 @@ def archives_meant(
     return meant if share is None else _due_today(meant, share, options)
 
 
-def _archives_below(hosts: Sessions, at: Location) -> list[Location] | None:
+def _archives_below(
+    hosts: Sessions, at: Location, progress: ProgressCallback | None
+) -> list[Location] | None:
     """The archives in a directory, and in those below; None for what is no directory, or cannot
     be listed."""
     path = canonical(at.path or "")
     if archive_format(path):  # its name says that it is none
         return None
+    if progress:
+        progress(Progress("verify", 0, 0, "connecting"))
     try:
         listed = hosts(at).list(path, long=True, recursive=True)
     except Error:  # verifying it fails in the same way, and tells so

@@ -50,7 +50,7 @@ def test_a_containers_file_is_not_copied_to_a_volume(
     assert [each.path for each in here.list("/dev/vg0")] == [volume.path]
 
 
-def test_a_volumes_archive_comes_back_to_a_volume_on_request(
+def test_a_volumes_archive_comes_back_to_a_volume_whatever_is_in_it(
     here: virtstore.Host, volume: virtstore.Image
 ) -> None:
     copy = volume.copy(here.image("/dev/vg0/copy"))
@@ -58,7 +58,10 @@ def test_a_volumes_archive_comes_back_to_a_volume_on_request(
     assert Path(copy.path).read_bytes() == before
     backup = volume.copy(here.image("/mnt/images"), archive=True)
     assert backup.path == "/mnt/images/web.zst"
+    backup.copy_contents(copy)
+    assert Path(copy.path).read_bytes() == before
+    other = volume.copy(here.image("/mnt/images/other.gz"), archive=True)
     with pytest.raises(virtstore.Unsupported, match="--raw"):
-        backup.copy_contents(copy)
-    backup.copy_contents(copy, raw=True)
+        other.copy_contents(copy)
+    other.copy_contents(copy, raw=True)
     assert Path(copy.path).read_bytes() == before
