@@ -259,7 +259,7 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     ),
     "append_from: from the beginning": (
         *(MemoryArchive, "append_from"),
-        lambda draft, other, offset, length: draft.append(other.read_whole(0, length)),
+        lambda draft, other, offset, length: draft.append(other.read_whole(0, length)) or 0,
     ),
     "append: over what there is": (
         *(MemoryArchive, "append"),
