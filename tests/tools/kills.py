@@ -1,4 +1,5 @@
-"""kill -9 of an agent, or of the daemon that serves it a disk, in the middle of what it does.
+"""kill -9 of an agent, of its client, or of the daemon that serves it a disk, in the middle of what
+it does.
 
 How far it is, is told by its *work*: the calls to read and write that it and all its children have
 made, and the bytes (/proc/PID/io, proc(5)). That depends on how busy the machine is much less than
@@ -9,8 +10,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -56,6 +58,19 @@ def run(
             watch.join()
     until(lambda: not watch.alive(), "the end of all that the agent started")
     return Ended(error, watch.work, watch.killed)
+
+
+def run_command(argv: Sequence[str], after: int | None) -> Ended:
+    """The same for a command line, of which the client is killed. Its work is that of its agents,
+    too; `error` is always None."""
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+        watch = _Watch(client.pid, "agent", after)
+        watch.start()
+        client.wait()
+        watch.over.set()
+        watch.join()
+    until(lambda: not watch.alive(), "the end of all that the client started")
+    return Ended(None, watch.work, watch.killed)
 
 
 class _Watch(threading.Thread):
