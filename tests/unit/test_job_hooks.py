@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -91,12 +92,17 @@ def test_a_hook_before_that_fails_keeps_the_job_from_running(directory: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("raised", "status"), [(NoSpace("no room", host="b", path="/x"), 7), (KeyboardInterrupt, 130)]
+    ("raised", "status"),
+    [
+        (NoSpace("no room", host="b", path="/x"), 7),
+        (KeyboardInterrupt, 130),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1),  # of what prints the outcome
+    ],
 )
 def test_hooks_run_after_what_ended_the_job(
     directory: Path, raised: Exception | type[BaseException], status: int
 ) -> None:
-    with pytest.raises((NoSpace, KeyboardInterrupt)):
+    with pytest.raises((NoSpace, KeyboardInterrupt, BrokenPipeError)):
         run(
             raised, after="echo $VIRTSTORE_STATUS > after", failed="echo $VIRTSTORE_STATUS > failed"
         )

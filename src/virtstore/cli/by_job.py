@@ -1,8 +1,8 @@
 """What a job does around its work: it waits for its turn, and runs its hooks.
 
 The hook `before` can keep the work from being done. `after` is run whatever became of it, also
-where `before` failed or the command was interrupted, and then `failed` where the exit status is not
-0. A hook that fails is an error of the job's.
+where `before` failed, the command was interrupted, or nobody reads what it prints; and then
+`failed` where the exit status is not 0. A hook that fails is an error of the job's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ def run(job: Job, work: Callable[[], Outcome]) -> int:
             raise
         except KeyboardInterrupt:
             _afterwards(job, Outcome(Interrupted.exit_status, "interrupted"))
+            raise
+        except Exception as error:  # such as of a pipe or a full disk that nothing can be told to
+            _afterwards(job, Outcome(Error.exit_status, f"its end could not be told: {error}"))
             raise
         return _afterwards(job, outcome)
 
