@@ -441,3 +441,16 @@ def test_a_link_in_a_directory_is_not_taken_for_backed_up(images: Path, backups:
     assert "a link" in told["link.img"]["message"]
     rows = backed_up(images, backups, "--exclude", "*ff.img", "--exclude", "link*")
     assert [row["error"] for row in rows] == [None, None]
+
+
+def test_a_full_disk_under_the_log_keeps_no_image_from_being_backed_up(
+    images: Path, backups: Path
+) -> None:
+    for number in range(3):
+        (images / f"{number}.img").write_bytes(os.urandom(MIB))
+    argv = [sys.executable, "-c", COMMAND, "backup", str(images), str(backups)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr
+    assert len([*backups.iterdir()]) == 4

@@ -187,20 +187,28 @@ def _all_made(
     jobs: int | None,
     options: Changing,
 ) -> list[BackedUp]:
-    """Make all backups and print what became of each."""
+    """Make all backups and print what became of each. Where that cannot be printed (a full disk,
+    nobody who reads it), they are made all the same, and it is raised in the end."""
     made: list[BackedUp] = []
+    unsaid: list[OSError] = []
 
     def make(_: Sessions, at: Location, progress: ProgressCallback) -> list[BackedUp]:
         made.append(run.make(planned[at], progress))
         return made[-1:]
 
-    def text(done: list[BackedUp]) -> str | None:
+    def say(done: list[BackedUp]) -> None:
         [one] = done
-        if one.error:
-            print_error(_error_of(one.error), as_json=False)
-        return None if one.error or options.quiet else _text(one, dry_run=options.dry_run)
+        try:
+            if one.error:
+                print_error(_error_of(one.error), as_json=False)
+            elif not options.quiet:
+                print(_text(one, dry_run=options.dry_run), flush=True)
+        except OSError as error:
+            unsaid.append(error)
 
-    on_hosts(hosts, list(planned), make, text, options, flat=True, jobs=jobs)
+    on_hosts(hosts, list(planned), make, say, options, flat=True, jobs=jobs)
+    if unsaid:
+        raise unsaid[0]
     if len(made) > 1 and not (options.json or options.quiet):
         print(_summary(made, dry_run=options.dry_run))
     return made
