@@ -24,9 +24,10 @@ from virtstore.formats.base import Sink
 from virtstore.model import Compression
 from virtstore.protocol import Sent
 from virtstore.transfer.hashing import check, fingerprints, survey
+from virtstore.transfer.pieces import Source
 from virtstore.transfer.receive import Target, receive
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.sources import Source, open_source
+from virtstore.transfer.sources import open_source
 from virtstore.transfer.writers import FrameTarget, ImageTarget
 
 #: More than what is let go of with a delay.

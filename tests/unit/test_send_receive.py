@@ -24,9 +24,10 @@ from virtstore.model import Compression
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.fingerprints import Fingerprints
 from virtstore.transfer.hashing import fingerprints
+from virtstore.transfer.pieces import Source
 from virtstore.transfer.receive import Target, receive
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.sources import RawSource, Source, open_source
+from virtstore.transfer.sources import RawSource, open_source
 from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 #: Stores whose archives can be read while they are made.

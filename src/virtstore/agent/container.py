@@ -32,7 +32,8 @@ from virtstore.formats import Recognised
 from virtstore.formats.foreign import Foreign
 from virtstore.model import Compression, ContainerFormat
 from virtstore.names import KINDS
-from virtstore.transfer.sources import Source, open_source
+from virtstore.transfer.pieces import Source
+from virtstore.transfer.sources import open_source
 
 #: Stands for the path of a copy's source, which may be on another host.
 _SOURCE: Final = "SOURCE"

@@ -20,6 +20,7 @@ from virtstore.cli.options import (
     Number,
     image_at,
     located,
+    path_on_host_of,
 )
 from virtstore.cli.piping import PIPED, Streams
 from virtstore.cli.render import copy_text
@@ -265,14 +266,8 @@ def _base_beside(target: str, base: str) -> str:
     """The path of the archive that one at `target` is to be based on."""
     if target == PIPE_WORD:
         raise UsageError("what goes to standard output has no base; leave --base out")
-    new, old = located(target), located(base)
-    if old.address != new.address:
-        raise UsageError(
-            f"a base lies on the host of the new archive: {new} and {old} are on two; leave --base"
-            " out, or copy the base there first"
-        )
-    assert old.path is not None
-    return old.path
+    why = "a base lies on the host of the new archive", "leave --base out, or copy the base there"
+    return path_on_host_of(target, base, *why)
 
 
 def _require_directory(hosts: Sessions, target: Location) -> None:

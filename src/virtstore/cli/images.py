@@ -8,11 +8,10 @@ from typing import Annotated, TypedDict
 
 from cyclopts import Parameter
 
-from virtstore.cli.options import Changing, Forced, image_at, located
+from virtstore.cli.options import Changing, Forced, image_at, located, path_on_host_of
 from virtstore.cli.render import changed_text, on
 from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Image
-from virtstore.errors import UsageError
 from virtstore.location import Location
 from virtstore.model import Changed, Cleaned
 from virtstore.progress import ProgressCallback
@@ -62,7 +61,7 @@ def create(
     virtstore create a:/dev/vg0/web 10G --thin pool
     """
     check_size(size)
-    under = _path_beside(location, backing) if backing is not None else None
+    under = _path_under(location, backing) if backing is not None else None
     change(
         lambda image, how: (
             image.host.create(
@@ -80,16 +79,10 @@ def create(
     )
 
 
-def _path_beside(location: str, backing: str) -> str:
+def _path_under(location: str, backing: str) -> str:
     """The path of the image that a new one at `location` is to lie over."""
-    new, under = located(location), located(backing)
-    if under.address != new.address:
-        raise UsageError(
-            f"an overlay lies on the host of the image under it: {new} and {under} are on two;"
-            " copy that image there first"
-        )
-    assert under.path is not None
-    return under.path
+    why = "an overlay lies on the host of the image under it", "copy that image there first"
+    return path_on_host_of(location, backing, *why)
 
 
 def delete(

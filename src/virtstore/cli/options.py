@@ -94,6 +94,15 @@ def located(text: str) -> Location:
     return location
 
 
+def path_on_host_of(text: str, other: str, why: str, remedy: str) -> str:
+    """The path of the location `other`. Raises `UsageError` unless it is on the host of `text`."""
+    new, old = located(text), located(other)
+    if old.address != new.address:
+        raise UsageError(f"{why}: {new} and {old} are on two; {remedy} first")
+    assert old.path is not None
+    return old.path
+
+
 @contextmanager
 def hinting_at_host(text: str) -> Iterator[None]:
     """What fails in here about a location that may have been meant as a host's name says how that

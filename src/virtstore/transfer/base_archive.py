@@ -21,9 +21,9 @@ from virtstore.formats.zstd_frames import CHECKSUM_SIZE
 from virtstore.model import Compression
 from virtstore.transfer.appending import Appending
 from virtstore.transfer.page_cache import Reading
+from virtstore.transfer.pieces import Piece, Source, announced
 from virtstore.transfer.pipeline import BATCH, in_order
 from virtstore.transfer.resume_archive import Rewriting
-from virtstore.transfer.sources import Piece, Source, announced
 
 
 class BaseArchive:

@@ -22,8 +22,9 @@ from virtstore.digest import (
     zero_fingerprint,
 )
 from virtstore.errors import Corrupt, InUse
+from virtstore.transfer.frame_source import FrameSource
+from virtstore.transfer.pieces import Piece, Source, announced
 from virtstore.transfer.pipeline import BATCH, in_order
-from virtstore.transfer.sources import FrameSource, Piece, Source, announced
 
 #: Blocks or chunks of zeros, then the digests or fingerprints of those behind them.
 Batch = tuple[int, bytes]

@@ -9,8 +9,8 @@ from virtstore.formats.foreign import Foreign
 from virtstore.formats.seekable import SeekableWriter
 from virtstore.model import Compression
 from virtstore.transfer.base_archive import BaseArchive
+from virtstore.transfer.pieces import Piece, Source
 from virtstore.transfer.resume_archive import PartialArchive
-from virtstore.transfer.sources import Piece, Source
 
 
 class PartialOverBase:

@@ -27,7 +27,7 @@ from virtstore.formats.seals import Seal
 from virtstore.formats.seekable import SeekableWriter, frames_at_start
 from virtstore.formats.zstd_frames import CHECKSUM_SIZE
 from virtstore.model import Compression
-from virtstore.transfer.sources import Piece, Source
+from virtstore.transfer.pieces import Piece, Source
 
 _STEP: Final = 1 << 20
 _CHANGED: Final = "what an earlier copy had left has changed; run the copy again"

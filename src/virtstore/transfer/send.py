@@ -25,8 +25,8 @@ from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.adaptive import FALLING, AdaptiveLevel
 from virtstore.transfer.fingerprints import Fingerprints, block_range, differing_blocks
 from virtstore.transfer.hashing import confirm
+from virtstore.transfer.pieces import Piece, Source, announced
 from virtstore.transfer.pipeline import BATCH, in_order
-from virtstore.transfer.sources import Piece, Source, announced
 
 #: What compresses to more than this part of itself is sent as it is.
 _WORTH_IT: Final = 15 / 16

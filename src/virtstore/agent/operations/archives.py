@@ -38,8 +38,10 @@ from virtstore.backends.version import settled, touched, written
 from virtstore.errors import Corrupt, InUse, NotFound, Unsupported, UsageError
 from virtstore.model import Access, Changed, Verified
 from virtstore.protocol import CompressImage, Done, DoneVerifying, UncompressImage, VerifyImage
+from virtstore.transfer.frame_source import FrameSource
 from virtstore.transfer.hashing import check
-from virtstore.transfer.sources import FrameSource, RawSource, Source, open_source
+from virtstore.transfer.pieces import Source
+from virtstore.transfer.sources import RawSource, open_source
 
 _Request = CompressImage | UncompressImage
 

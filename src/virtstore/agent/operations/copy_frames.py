@@ -24,8 +24,8 @@ from virtstore.protocol import (
     Start,
     Zero,
 )
+from virtstore.transfer.pieces import Source
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.sources import Source
 
 
 def send_frames(agent: Agent, source: Source, encoding: Encoding, begin: Begin) -> End:

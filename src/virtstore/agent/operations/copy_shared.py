@@ -11,8 +11,9 @@ from virtstore.agent.operations.copy_target import Opened
 from virtstore.agent.policy import Place
 from virtstore.errors import Unsupported, blamed_on
 from virtstore.transfer.hashing import check, confirm
+from virtstore.transfer.pieces import Source
 from virtstore.transfer.receive import Outcome
-from virtstore.transfer.sources import RawSource, Source
+from virtstore.transfer.sources import RawSource
 
 
 def require_sharing(place: Place, source: Source) -> RawSource:

@@ -17,7 +17,7 @@ from virtstore.errors import Error, blamed_on
 from virtstore.model import Moment, Origin
 from virtstore.protocol import Send
 from virtstore.transfer.hashing import check
-from virtstore.transfer.sources import Source
+from virtstore.transfer.pieces import Source
 
 #: Raises `InUse` where somebody uses an image.
 Refusal = Callable[[Agent, Image], None]

@@ -29,10 +29,11 @@ from virtstore.model import Compression, Origin
 from virtstore.transfer.fingerprints import Fingerprints
 from virtstore.transfer.hashing import fingerprints
 from virtstore.transfer.partial_over_base import PartialOverBase
+from virtstore.transfer.pieces import Source
 from virtstore.transfer.receive import Target
 from virtstore.transfer.resume_archive import PartialArchive
 from virtstore.transfer.send import Encoding
-from virtstore.transfer.sources import RawSource, Source
+from virtstore.transfer.sources import RawSource
 from virtstore.transfer.writers import FrameTarget, ImageTarget, StreamTarget
 
 

@@ -10,9 +10,9 @@ from virtstore.agent.operations.copy_target import Opened, surveyed
 from virtstore.agent.policy import Place
 from virtstore.errors import Corrupt, blamed_on
 from virtstore.protocol import End, Sent
+from virtstore.transfer.pieces import Source
 from virtstore.transfer.receive import Outcome, receive
 from virtstore.transfer.send import Encoding, send
-from virtstore.transfer.sources import Source
 
 
 def copy_within(

@@ -18,7 +18,8 @@ from virtstore.copy_options import Quiesce
 from virtstore.errors import Denied, NoSpace, NotFound, Unsupported
 from virtstore.libvirt import backup_job
 from virtstore.libvirt.domains import Domain
-from virtstore.transfer.sources import RawSource, Source
+from virtstore.transfer.pieces import Source
+from virtstore.transfer.sources import RawSource
 from virtstore.units import format_size
 
 #: Bytes that stay free where the scratch file is, or as many as the disk has.

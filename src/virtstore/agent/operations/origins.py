@@ -14,7 +14,9 @@ from virtstore.agent.policy import Place
 from virtstore.errors import Error
 from virtstore.filesystems.detect import Contents, detect
 from virtstore.model import ImageType, InnerFilesystem, Moment, Origin
-from virtstore.transfer.sources import FrameSource, RawSource, Source
+from virtstore.transfer.frame_source import FrameSource
+from virtstore.transfer.pieces import Source
+from virtstore.transfer.sources import RawSource
 
 
 def origin_of(place: Place, source: Source, moment: Moment, *, quiesced: bool) -> Origin | None:
