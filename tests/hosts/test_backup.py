@@ -113,3 +113,23 @@ def test_images_of_one_name_on_two_hosts_never_mix(
         assert restored.read_bytes() == image.read_bytes()
         assert len([*backups.glob(f"{name}.*")]) == 2
     assert len([*backups.iterdir()]) == 4
+
+
+def test_a_base_that_is_written_to_meanwhile_costs_time_and_no_backup(
+    client: Client, hosts: Hosts, backups: Path
+) -> None:
+    one = random_image(hosts.a.images / "one.img", 16 * MIB)
+    words = ("backup", hosts.a.at(one), hosts.b.at(backups))
+    client.json(*words)
+    [base] = backups.iterdir()
+    with one.open("r+b") as file:
+        file.write(random_image(hosts.local / "new", 8 * MIB, seed=2).read_bytes())
+    night = client.under_way(*words, "--bwlimit", "6M", until=2 * MIB)
+    with base.open("r+b") as file:
+        file.seek(10 * MIB)
+        file.write(bytes(4 * MIB))
+    [row] = night.end().json
+    assert (row["error"], row["base"]) == (None, None)
+    client.json("verify", row["target"])
+    client.json("restore", row["target"], f"{hosts.local}/back.img")
+    assert (hosts.local / "back.img").read_bytes() == one.read_bytes()
