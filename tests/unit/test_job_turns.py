@@ -53,10 +53,11 @@ def end(other: Other) -> None:
     assert said(other) == "ended"
 
 
+@pytest.mark.parametrize("spelt", ["b:/srv", "b:/srv/", "b:/./srv", "ssh://b/srv"])
 def test_the_second_job_of_a_target_says_that_it_waits_and_follows(
-    tmp_path: Path, others: list[Other]
+    tmp_path: Path, others: list[Other], spelt: str
 ) -> None:
-    first = start(others, tmp_path, "b:/srv")
+    first = start(others, tmp_path, spelt)
     assert said(first) == "begins"
     second = start(others, tmp_path, "b:/srv")
     assert said(second) == "waits"

@@ -14,12 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from virtstore import meeting_place
+from virtstore.location import canonical, parse_location
 
 
 @contextmanager
 def turn(target: str, waits: Callable[[], None]) -> Iterator[None]:
-    """Have the only job with a target; `waits` is called where another has to end first."""
-    digest = hashlib.sha256(target.encode(errors="surrogateescape")).hexdigest()[:32]
+    """Have the only job with a target, however its location is spelt; `waits` is called where
+    another has to end first."""
+    at = parse_location(target)
+    place = f"{at.address} {canonical(at.path or '')}"
+    digest = hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:32]
     with ExitStack() as stack:
         told = False
         for directory in meeting_place.directories():
