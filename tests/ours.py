@@ -10,7 +10,7 @@ from virtstore.formats.archive_end import EMPTY_CHECKSUM, JSON_MAGIC
 from virtstore.formats.base import Format, ImageWriter, Sink
 from virtstore.formats.chunk_frames import DEFAULT_LEVEL, compress_block
 from virtstore.formats.seals import Seal, checksum
-from virtstore.formats.seek_table import SKIPPABLE, encode_table
+from virtstore.formats.seek_table import FOOTER_MAGIC, SKIPPABLE, encode_table
 from virtstore.formats.seekable import SeekableWriter
 from virtstore.formats.summary import UNLABELLED, Label
 
@@ -70,6 +70,14 @@ def writer_of(
     if stream := formats.STREAMS.get(form.name):
         return stream.writer(sink, level)
     return Writer(sink, form.default_level if level is None else level, label)
+
+
+def undated(archive: bytes) -> bytes:
+    """An archive up to where it says when it was made: that of two of the same image differs. What
+    is no archive, as it is."""
+    if not archive.endswith(FOOTER_MAGIC.to_bytes(4, "little")):
+        return archive
+    return archive[: archive.rindex(JSON_MAGIC.to_bytes(4, "little"))]
 
 
 def first_version_of(image: bytes) -> bytes:

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from blake3 import blake3
+
 _SKIPPABLE: Final = struct.Struct("<II")
 _JSON_MAGIC: Final = 0x184D2A50
 _TABLE_MAGIC: Final = 0x184D2A5E
@@ -51,7 +53,9 @@ def _claim_in_json(archive: bytes) -> bytes:
     """A JSON frame that says 8 EiB, in an archive whose table fits it again."""
     found = parts(archive)
     said = json.loads(archive[found.json + _SKIPPABLE.size : found.table])
-    text = json.dumps({**said, "size": EIGHT_EIB}).encode()
+    del said["check"]
+    text = json.dumps({**said, "size": EIGHT_EIB}).encode()[:-1]
+    text += b',"check":"%s"}' % blake3(text).hexdigest(length=16).encode()
     frame = _SKIPPABLE.pack(_JSON_MAGIC, len(text)) + text
     last = _ENTRY.pack(len(frame), 0, _ENTRY.unpack(archive[found.footer - 12 : found.footer])[2])
     entries = archive[found.table : found.footer - 12]

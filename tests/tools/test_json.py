@@ -30,6 +30,8 @@ ASKED: Final = {
     "info": ("{}/ext.img", "/etc/passwd", "denied"),
     "verify": ("{}/a.img.zst", "{}/cut.img.zst", "corrupt"),
     "diff": ("{}/x.img {}/ext.img", "{}/x.img {}/none.img", "not-found"),
+    "files": ("{}/ext.img", "{}/none.img", "not-found"),
+    "extract": (None, "{}/ext.img /none", "not-found"),  # tests/tools/test_files.py has more
     "export": (None, "{}/none.img", "not-found"),  # tests/tools/test_export.py has more
     "create": ("{}/new.img 1M", "{}/x.img 1M", "exists"),
     "snapshot": (None, "{}/none.img", "not-found"),

@@ -23,8 +23,10 @@ def archives_meant(
 ) -> list[Location] | None:
     """The archives that are named, and those in directories; None where only archives are named.
     `share`: only those that are due today. Raises `NotFound` for a directory without any."""
-    with meter(options) as progress:
-        below = [_archives_below(hosts, at, progress) for at in places]
+    below = []
+    for at in places:
+        with meter(options, str(at) if len(places) > 1 else "") as progress:
+            below.append(_archives_below(hosts, at, progress))
     if share is None and all(each is None for each in below):
         return None
     meant = [
