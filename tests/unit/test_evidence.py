@@ -75,6 +75,12 @@ def test_what_several_providers_know_is_listed_once_and_refused(image: MemoryIma
         uses.refuse(writers_only=True)
 
 
+def test_an_image_with_many_names_is_asked_about_once(image: MemoryImage) -> None:
+    names = [MemoryImage(image.contents) for _ in range(3)]
+    found = Scan([Knows(image, READER)]).of_each(names)
+    assert found[image.identity].known == (READER,)
+
+
 def test_many_images_are_asked_about_at_once(image: MemoryImage) -> None:
     other = MemoryImage(Contents())
     found = Scan([Knows(image, READER), Knows(other, WRITER)]).of_each([image, other])

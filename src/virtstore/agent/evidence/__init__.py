@@ -119,11 +119,12 @@ class Scan:
 
     def of_each(self, images: Sequence[Image]) -> dict[Identity, Uses]:
         """The same of many images at once."""
+        once = {image.identity: image for image in images}  # one may have many names
         known: dict[Identity, list[Use]] = defaultdict(list)
         for provider in self._providers:
-            for identity, use in provider.gather(images):
+            for identity, use in provider.gather(list(once.values())):
                 known[identity].append(use)
-        return {i.identity: Uses(_named(known[i.identity]), self._is_told(i)) for i in images}
+        return {i: Uses(_named(known[i]), self._is_told(image)) for i, image in once.items()}
 
     def _is_told(self, image: Image) -> bool:
         return any(provider.speaks_for(image) for provider in self._providers)
