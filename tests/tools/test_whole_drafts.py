@@ -52,7 +52,8 @@ def test_a_copy_whose_name_is_taken_meanwhile_stays_as_partial(
     assert whole >= len(CONTENTS)
     (images / "y.img").unlink()
     written = source.copy(target, archive=format is not None, format=format).written
-    assert (written == 0) is (format != "gzip")  # of which no part can be used again
+    # Of gzip no part can be used again; ours says when it was made, which is another second.
+    assert (written < 5000) is (format != "gzip")
     assert {each.name for each in images.iterdir()} == {"x.img", "y.img"}
 
 
