@@ -129,6 +129,21 @@ def test_a_damaged_frame_of_the_base_is_sent_anew(align: int) -> None:
     assert made == ours.archive_of(image("bcb"))
 
 
+def test_a_base_in_which_one_frame_was_mended_and_another_broke_is_not_as_it_was() -> None:
+    archive = bytearray(ours.archive_of(image("bcb")))
+    found = SeekableArchive.open(in_memory(archive))
+    assert found
+    first, third = (found.frames[number].position + 1000 for number in (0, 2))
+    held = in_memory(archive)
+    held.contents[first] ^= 1
+    _, base, _ = based(Memory(), image("bcb"), held, Label())
+    assert base.is_as_it_was(lambda: None)
+    held.contents[first] ^= 1
+    held.contents[third] ^= 1
+    assert not base.is_as_it_was(lambda: None)
+    assert base.damaged == 1
+
+
 def test_a_base_whose_seals_are_damaged_is_refused_before_anything_is_taken_from_it() -> None:
     archive = bytearray(ours.archive_of(image("bcb")))
     found = SeekableArchive.open(in_memory(archive))

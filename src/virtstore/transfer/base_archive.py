@@ -48,12 +48,16 @@ class BaseArchive:
         archive.seals.check()
         self.size = size
         self.sink: Appending | Rewriting = Appending(draft)
-        self.damaged = 0
+        self._unsound: set[int] = set()  # numbers of frames
         self._image = image
         self._archive = archive
         self._seals: Seals = archive.seals
         self._reading = Reading(image)
         self._lock = threading.Lock()
+
+    @property
+    def damaged(self) -> int:
+        return len(self._unsound)
 
     def check(self) -> None:
         self._reading.end()  # archives are files: nothing can be lost
@@ -62,8 +66,8 @@ class BaseArchive:
         return None  # its checksums tell
 
     def is_as_it_was(self, told: Callable[[], None]) -> bool:
-        """Whether no more frames are damaged than were when they were looked at before."""
-        known, self.damaged = self.damaged, 0
+        """Whether only frames are damaged that were when they were looked at before."""
+        known, self._unsound = self._unsound, set()
 
         def look(piece: Piece) -> None:
             if piece.digest:
@@ -72,7 +76,7 @@ class BaseArchive:
         for _ in in_order(look, announced(self.pieces()), batch=BATCH):
             told()
         self._reading.end()
-        found, self.damaged = self.damaged, known
+        found, self._unsound = self._unsound, known
         return found <= known
 
     def pieces(self) -> Iterator[Piece]:
@@ -93,7 +97,7 @@ class BaseArchive:
             self._archive.sealed(number)
         except (Corrupt, OSError):  # its disk may be damaged, too
             with self._lock:
-                self.damaged += 1
+                self._unsound.add(number)
             return NOTHING
         return self._seals[number].digest
 
