@@ -3,7 +3,7 @@
 A page's blocks (shown.py) run in order, in one shell and one directory. The places that the page
 names are below that directory: `/srv` and `/etc/virtstore` of this machine and of each host. Hosts
 have a real sshd each, for the pages that name one. A page that names the volume group vg0 runs in
-the lab.
+the lab. A page that names an S3 service has one of this machine, with the bucket `vm-backups`.
 
     python -m tests.pages PAGE…     writes what the commands print into the pages
 """
@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from . import moto_server
 from .hosts.sshd import Remote, make_keys, running_host, ssh_config
 from .shown import ROOT, Block, Command, blocks, commands, ring_of
 
@@ -30,6 +31,8 @@ _HOSTS: Final = ("a", "b")
 #: What pages call places, each below a directory of a host's own.
 _PLACES: Final = "srv|etc/virtstore|var/lib/libvirt"
 _MARK: Final = "----"
+#: What pages call an S3 service.
+_SERVICE: Final = "https://s3.example.com"
 #: Behind each command; the next one finds that one's status in `$?`.
 _MARKING: Final = f"_mark() {{ local status=$?; echo; echo {_MARK}; return $status; }}"
 _BIN: Final = str(Path(sys.executable).parent)
@@ -37,14 +40,16 @@ _BIN: Final = str(Path(sys.executable).parent)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a page's blocks run: the reader's directory, and the hosts by name."""
+    """Where a page's blocks run: the reader's directory, the hosts by name, and the endpoint of an
+    S3 service ("": there is none)."""
 
     home: Path
     hosts: dict[str, Remote]
+    service: str = ""
 
     def real(self, command: Command) -> str:
         """A command for this machine."""
-        typed = command.typed.replace("$PWD/.venv/bin", _BIN)
+        typed = command.typed.replace("$PWD/.venv/bin", _BIN).replace(_SERVICE, self.service)
         for name, host in self.hosts.items():
             # As a location, and as the image of a session that is called like the host.
             typed = re.sub(
@@ -60,6 +65,7 @@ class Place:
 
     def shown(self, text: str) -> str:
         """What was printed, as a page shows it."""
+        text = text.replace(self.service, _SERVICE) if self.service else text
         for directory in (self.home, *(host.directory for host in self.hosts.values())):
             text = re.sub(rf"{re.escape(str(directory))}/({_PLACES})\b", r"/\1", text)
         text = text.replace(str(self.home), "/home/you")
@@ -80,7 +86,7 @@ class Place:
 
 
 @contextmanager
-def place(directory: Path, *, with_hosts: bool) -> Iterator[Place]:
+def place(directory: Path, *, with_hosts: bool, with_service: bool = False) -> Iterator[Place]:
     """A place below an empty directory."""
     home = directory / "home"
     for each in (home / "srv", home / "etc/virtstore", home / "bin"):
@@ -98,7 +104,17 @@ def place(directory: Path, *, with_hosts: bool) -> Iterator[Place]:
                 running = running_host(name, own, keys, home / "bin")
                 hosts[name] = stack.enter_context(running)
             _introduce(home, hosts, keys)
-        yield Place(home, hosts)
+        service = ""
+        if with_service:
+            moto = stack.enter_context(moto_server.running(directory / "moto.log"))
+            service = moto.bucket("vm-backups").endpoint
+        yield Place(home, hosts, service)
+
+
+def _place_of(text: str, directory: Path) -> AbstractContextManager[Place]:
+    """The place that a page needs."""
+    hosts = ring_of(text) == "hosts"
+    return place(directory, with_hosts=hosts, with_service=_SERVICE in text)
 
 
 def _introduce(home: Path, hosts: dict[str, Remote], keys: Path) -> None:
@@ -163,7 +179,7 @@ def shape(text: str) -> list[str]:
 def check(page: Path, directory: Path) -> None:
     """What every command of a page prints is what the page shows."""
     text = page.read_text()
-    with place(directory, with_hosts=ring_of(text) == "hosts") as where:
+    with _place_of(text, directory) as where:
         for each in run(text, where):
             said = f"{page.name}: {each.command.typed}\n{each.printed}"
             if each.command.shown is None:
@@ -177,7 +193,7 @@ def write(page: Path) -> None:
     text = page.read_text()
     with tempfile.TemporaryDirectory() as temporary:
         os.chmod(temporary, 0o755)
-        with place(Path(temporary), with_hosts=ring_of(text) == "hosts") as where:
+        with _place_of(text, Path(temporary)) as where:
             ran = run(text, where)
     for block in reversed([each for each in blocks(text) if each.runs]):
         parts = [each for each in ran if each.block == block]

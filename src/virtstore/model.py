@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import msgspec
 
-ImageType = Literal["file", "lvm", "lvm-thin", "lvm-snapshot", "lvm-thin-snapshot", "block"]
-EntryType = Literal[ImageType, "directory", "volume-group", "other"]
+ImageType = Literal[
+    "file", "lvm", "lvm-thin", "lvm-snapshot", "lvm-thin-snapshot", "block", "object"
+]
+EntryType = Literal[ImageType, "directory", "volume-group", "bucket", "other"]
 Compression = Literal["zstd", "lz4", "lzop", "gzip", "xz"]
 #: Files that hold a disk in a format of their own, as `formats.containers` recognises them.
 ContainerFormat = Literal[

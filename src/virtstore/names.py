@@ -10,6 +10,7 @@ configuration only (`container_of`): a guest can write such a header into its ra
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from virtstore.model import Compression, ContainerFormat
@@ -84,6 +85,12 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 
+#: What a backup is called: of which image it is, and when it was made (UTC).
+_BACKUP: Final = re.compile(
+    r"(?P<series>[^/\0\r\n]+)"
+    r"\.(?P<made>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z)" + re.escape(".img.zst")
+)
+
 #: Containers that are opened, and not only recognised; of those, the ones that are written as well.
 OPENED: Final[tuple[ContainerFormat, ...]] = ("qcow2", "vmdk", "vdi", "vhdx")
 WRITTEN: Final[tuple[ContainerFormat, ...]] = ("qcow2",)
@@ -99,6 +106,13 @@ _PROMISES: Final = tuple(
     if not kind.loose
 )
 _PROMISING: Final = tuple(suffix for suffix, _ in _PROMISES)
+
+
+def backup_parts(name: str) -> tuple[str, str] | None:
+    """The name of the image in a backup's file name, and when it was made, as text that sorts by
+    time; None for any other file name."""
+    found = _BACKUP.fullmatch(name)
+    return (found["series"], found["made"]) if found else None
 
 
 def archive_format(path: str) -> Compression | None:

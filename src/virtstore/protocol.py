@@ -119,10 +119,12 @@ class Alive(Message, frozen=True):
 
 
 class Listed(Message, frozen=True):
-    """Some entries; a long listing has `images` for those that are images."""
+    """Some entries; a long listing has `images` for those that are images. `unseen`: the paths of
+    those of them whose contents were not looked at (`ListImages.sparing`)."""
 
     entries: tuple[Entry, ...] = ()
     images: tuple[ImageInfo, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 class ListEnd(Message, frozen=True):
@@ -402,12 +404,15 @@ class CreateImage(Ask[Done], frozen=True):
 
 
 class ListImages(Ask[ListEnd], frozen=True):
-    """Answered by any number of `Listed` and a `ListEnd`. `path` None: the host's roots."""
+    """Answered by any number of `Listed` and a `ListEnd`. `path` None: the host's roots. `sparing`:
+    where to look at an image costs a request of its own (in a bucket), a long listing looks at the
+    newest backup of each image only, and a directory that nothing is in yet is an empty one."""
 
     handler = "inspect.list_images"
     path: str | None
     long: bool = False
     recursive: bool = False
+    sparing: bool = False
 
 
 class GetInfo(Ask[Told], frozen=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.libvirt_fixture import libvirt, libvirtd, pool, web  # noqa: F401
+from tests.moto_fixture import bucket, moto, proxy  # noqa: F401
 from tests.tools.meanwhile import Meanwhile
 from tests.tools.partitioned import Told, new_image
 from tests.tools.resize_images import configuration

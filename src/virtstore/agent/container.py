@@ -21,6 +21,7 @@ The rule, which everything here follows:
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from functools import partial
 from typing import Final, NoReturn
 
@@ -29,6 +30,7 @@ from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Readable
 from virtstore.errors import Corrupt, Unsupported, UsageError
 from virtstore.formats import Recognised
+from virtstore.formats.archive_end import found_end
 from virtstore.formats.foreign import Foreign
 from virtstore.model import Compression, ContainerFormat
 from virtstore.names import KINDS
@@ -41,8 +43,13 @@ _SOURCE: Final = "SOURCE"
 
 def what_is(place: Place, image: Readable) -> Recognised:
     """What an image is: an archive, something foreign, or raw, as a container's disk always is."""
-    raw = place.store.capabilities.always_raw or image.container
-    return formats.RAW if raw else formats.recognise(image)
+    if place.store.capabilities.always_raw or image.container:
+        return formats.RAW
+    if place.store.capabilities.archives_only:
+        with suppress(Corrupt):  # what is wrong with it, its reader tells
+            if found_end(image):  # which has to be read anyway: one request less
+                return Recognised(archive=formats.FORMATS["zstd"])
+    return formats.recognise(image)
 
 
 def looks_like(image: Readable) -> Foreign | None:
@@ -64,6 +71,7 @@ def source_of(place: Place, image: Readable, *, steady: bool = False, raw: bool 
 
 def require_raw(place: Place, image: Image) -> None:
     """Raises `Unsupported` or `Corrupt` unless it is an image that can be changed in place."""
+    require_images(place)
     if place.store.capabilities.always_raw or image.container:
         return
     found, foreign = what_is(place, image)
@@ -80,6 +88,12 @@ def require_raw(place: Place, image: Image) -> None:
             path=place.path,
         )
     formats.refuse_broken_promise(place.name)
+
+
+def require_images(place: Place) -> None:
+    """Raises `Unsupported` where there can be nothing but archives."""
+    if why := place.store.capabilities.archives_only:
+        raise Unsupported(why, path=place.path)
 
 
 def refuse_uncompressing(path: str, foreign: Foreign | None) -> NoReturn:

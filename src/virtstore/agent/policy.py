@@ -117,10 +117,18 @@ class Policy:
             yield store
 
     def is_store(self, path: str) -> bool:
-        """Whether `path` is an existing directory, or a VG, that this session may see."""
+        """Whether `path` is an existing directory, or a VG, that this session may see; or is
+        written as one (with a `/`) where nobody makes directories."""
+        found = self._found(canonical(path))
+        if path.endswith("/") and found and found[0].makes_directories:
+            return True
         with suppress(NotFound), self.store(path, "read"):
             return True
         return False
+
+    def makes_directories(self, path: str) -> bool:
+        """Whether a directory there, which must be allowed, comes with the first image in it."""
+        return self._allowed(path, "read", directory=True)[0].makes_directories
 
     def require(self, path: str, need: Access, *, directory: bool = False) -> None:
         """Raises `Denied` unless `need` is allowed at `path`, which is a `directory` or VG if it

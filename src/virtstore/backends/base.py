@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, NoReturn, Protocol, Self
 
@@ -82,7 +82,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     instead; "" where they are. `noun`: what an image is, in a sentence.
     `thin_pools`: images can be made in a thin pool. `sparse`: images can be made of which nothing
     is reserved, and whose zeros take no room. `unnote`: the command that takes the note `{note}`
-    (`Store.losses`) from what has the path `{path}`."""
+    (`Store.losses`) from what has the path `{path}`. `archives_only`: why nothing but archives can
+    be there, and what to do instead; "" where images can. `far`: each look at an image is a request
+    over a network."""
 
     archives: bool = False
     always_raw: bool = False
@@ -92,6 +94,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     thin_pools: bool = False
     sparse: bool = False
     unnote: str = ""
+    archives_only: str = ""
+    far: bool = False
 
 
 #: What a draft holds before anything is written to it: zeros throughout; what an earlier
@@ -413,6 +417,11 @@ class Store(Protocol):
         left of an image goes before a draft."""
         found = [stored for stored in self.scan() if stored.name == name]
         return min(found, key=lambda s: (s.state, s.was_image != "yes"), default=None)
+
+    def announce(self, names: Sequence[str]) -> None:
+        """Tell that these objects are about to be opened and looked at, one after the other: a
+        store that is `Capabilities.far` may ask for what tells of them at once."""
+        return
 
     def container_of(self, name: str) -> ContainerFormat | None:
         """The format of the container that an object of this name is, or would be: its name says

@@ -33,7 +33,8 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
 
     `section`: what the table is called. `listed`: its type in a listing. `what`: what it is, in a
     sentence. `spelled`: what a path of one of its images looks like. `tools`: the programs of the
-    host without which nothing in it can be reached. `is_image`: it holds no images, but is one."""
+    host without which nothing in it can be reached. `is_image`: it holds no images, but is one.
+    `makes_directories`: a directory in it is there with the first image in it."""
 
     section: ClassVar[str]
     listed: ClassVar[EntryType]
@@ -41,6 +42,7 @@ class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     spelled: ClassVar[str]
     tools: ClassVar[tuple[str, ...]] = ()
     is_image: ClassVar[bool] = False
+    makes_directories: ClassVar[bool] = False
 
     @property
     def path(self) -> str:

@@ -6,17 +6,13 @@ foreign: other programs' files, and archives that somebody named by hand.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from virtstore.errors import UsageError
+from virtstore.names import backup_parts
 
 _SUFFIX: Final = ".img.zst"
-_SHAPE: Final = re.compile(
-    r"(?P<name>[^/\0\r\n]+)"
-    r"\.(?P<made>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{6}Z)" + re.escape(_SUFFIX)
-)
 
 
 class BackupName(NamedTuple):
@@ -48,12 +44,13 @@ def backup_name(name: str, moment: datetime) -> BackupName:
 def parse(path: str) -> BackupName | None:
     """What the file name of a path says; None for what is foreign, such as a date that no calendar
     has."""
-    found = _SHAPE.fullmatch(path.rpartition("/")[2])
+    found = backup_parts(path.rpartition("/")[2])
     if found is None:
         return None
+    name, told = found
     try:
-        made = datetime.strptime(found["made"], "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
+        made = datetime.strptime(told, "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:  # such as February 30th
         return None
     # strptime takes the second 61, which is told as another.
-    return BackupName(found["name"], made) if stamp(made) == found["made"] else None
+    return BackupName(name, made) if stamp(made) == told else None

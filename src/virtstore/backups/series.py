@@ -6,7 +6,7 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Final
@@ -22,8 +22,9 @@ CLOCKS_APART: Final = timedelta(minutes=10)
 
 class Backup(msgspec.Struct, frozen=True):
     """One backup. `made`: the moment that its name says (UTC). `whole`: it is complete, and an
-    archive that was not cut; only `verify` tells whether its contents are undamaged. `size`: the
-    bytes of its image, null where it is not whole."""
+    archive that was not cut; only `verify` tells whether its contents are undamaged. Of an object
+    in a bucket the listing tells, which has none but complete ones. `size`: the bytes of its image,
+    null where it is not whole, and where it was not looked at: in a bucket all but the newest."""
 
     path: str
     made: datetime
@@ -68,9 +69,10 @@ def found_in(
     listed: Iterable[Entry | ImageInfo],
     now: datetime,
     max_age: timedelta | None = None,
+    unseen: Collection[str] = (),
 ) -> Backups:
     """The backups in a listing of a directory. A series is late if its newest one is older than
-    `max_age`."""
+    `max_age`. `unseen`: the paths of those that were not looked at."""
     backups: list[tuple[str, Backup]] = []
     foreign: list[str] = []
     for entry in listed:
@@ -78,7 +80,8 @@ def found_in(
             continue
         name = parse(entry.path)
         if name and isinstance(entry, ImageInfo):
-            backups.append((name.name, _backup(entry, name.made)))
+            made = _unseen if entry.path in unseen else _backup
+            backups.append((name.name, made(entry, name.made)))
         else:
             foreign.append(entry.path)
     # A whole one stands before what was left of another attempt at the same moment.
@@ -99,6 +102,11 @@ def _backup(info: ImageInfo, made: datetime) -> Backup:
     """Of an archive that was cut the size is not known; what is no archive is none of ours."""
     whole = info.state == "complete" and info.compression == "zstd" and info.size is not None
     return Backup(info.path, made, info.size if whole else None, info.allocated, whole)
+
+
+def _unseen(info: ImageInfo, made: datetime) -> Backup:
+    whole = info.state == "complete" and info.allocated > 0
+    return Backup(info.path, made, None, info.allocated, whole)
 
 
 def _series(

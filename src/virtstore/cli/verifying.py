@@ -40,15 +40,17 @@ def archives_meant(
 def _archives_below(
     hosts: Sessions, at: Location, progress: ProgressCallback | None
 ) -> list[Location] | None:
-    """The archives in a directory, and in those below; None for what is no directory, or cannot
-    be listed."""
+    """The archives in a directory, and in those below: in a bucket what is called like one. None
+    for what is no directory, or cannot be listed."""
     path = canonical(at.path or "")
     if archive_format(path):  # its name says that it is none
         return None
     if progress:
         progress(Progress("verify", 0, 0, "connecting"))
     try:
-        listed = hosts(at).list(path, long=True, recursive=True)
+        listed = hosts(at).list(path, recursive=True)
+        if not any(each.type == "object" for each in listed):  # of which a look is a request each
+            listed = hosts(at).list(path, long=True, recursive=True)
     except Error:  # verifying it fails in the same way, and tells so
         return None
     if any(each.path == path for each in listed):

@@ -178,14 +178,18 @@ class Host:
         tell.done(None)
         return found
 
-    def _listed(self, request: protocol.ListImages, tell: _Teller) -> Sequence[_Listed]:
+    def _listed(
+        self, request: protocol.ListImages, tell: _Teller, unseen: set[str] | None = None
+    ) -> Sequence[_Listed]:
         found: list[_Listed] = []
+        unseen = set() if unseen is None else unseen
         if self._session is None:
             tell("connecting")
         for reply in self._exchange(request):
             if isinstance(reply, protocol.Listed):
                 found += map(self._placed, reply.entries)
                 found += map(self._placed, reply.images)
+                unseen.update(reply.unseen)
             elif isinstance(reply, Progressed):
                 tell.heard(reply)
         return sorted(found, key=lambda each: (each.path, each.state))
@@ -237,12 +241,21 @@ class Host:
 
     def _backups(self, directory: str, tell: _Teller, max_age: timedelta | None = None) -> Backups:
         path = canonical(directory)
-        listed = self._listed(protocol.ListImages(directory, long=True), tell)
+        listed, unseen = self._for_backups(directory, tell)
         if any(each.path == path for each in listed):
             raise UsageError(
                 "it is an image; name the directory that it is in", host=self.name, path=path
             )
-        return found_in(path, self.name, listed, datetime.now(UTC), max_age)
+        return found_in(path, self.name, listed, datetime.now(UTC), max_age, unseen)
+
+    def _for_backups(
+        self, directory: str, tell: _Teller | None = None
+    ) -> tuple[Sequence[_Listed], set[str]]:
+        """A long listing, and the paths of what was not looked at for it: in a bucket only the
+        newest backup of each image is."""
+        unseen: set[str] = set()
+        request = protocol.ListImages(directory, long=True, sparing=True)
+        return self._listed(request, tell or _Teller("list", None), unseen), unseen
 
     def storage_info(self, *, progress: ProgressCallback | None = None) -> StorageInfo:
         """The host's roots, free space, file systems and formats."""

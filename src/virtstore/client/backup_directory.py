@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -27,11 +27,17 @@ class BackupDirectory:
     """What was in a directory when it was looked at."""
 
     def __init__(
-        self, directory: Image, listed: Sequence[Entry | ImageInfo], *, takes_a_base: bool
+        self,
+        directory: Image,
+        listed: Sequence[Entry | ImageInfo],
+        unseen: Collection[str],
+        *,
+        takes_a_base: bool,
     ) -> None:
         self._host, self._path = directory.host, directory.path
         self._takes_a_base = takes_a_base
-        there = found_in(self._path, self._host.name, listed, datetime.now(UTC))
+        now = datetime.now(UTC)
+        there = found_in(self._path, self._host.name, listed, now, unseen=unseen)
         self._series = {series.name: series.backups for series in there.series}
         self._made_of = {each.path: each.source for each in listed if isinstance(each, ImageInfo)}
         self._taken: set[str] = set()
@@ -128,7 +134,7 @@ def seen(directory: Image, *, prunes: bool) -> BackupDirectory:
     `Denied`, also where older backups are to be removed (`prunes`) and may not be."""
     host, path = directory.host, directory.path
     try:
-        listed = host.list(path, long=True)
+        listed, unseen = host._for_backups(path)
     except NotFound as error:
         error.message += "; backups go into a directory that is there"
         raise
@@ -136,7 +142,7 @@ def seen(directory: Image, *, prunes: bool) -> BackupDirectory:
         raise Unsupported("it is no directory, and backups go into one", host=host.name, path=path)
     if prunes:
         _require_write(host, path)
-    return BackupDirectory(directory, listed, takes_a_base=ORIGINS in host._agent()[1])
+    return BackupDirectory(directory, listed, unseen, takes_a_base=ORIGINS in host._agent()[1])
 
 
 def wait_for_the_next_second() -> None:

@@ -92,7 +92,8 @@ def _of_series(backup: Image, until: datetime | None) -> Image:
 def _series_of(directory: Image) -> dict[str, tuple[Backup, ...]]:
     """The backups in a directory, by image."""
     host, path = directory.host, directory.path
-    there = found_in(path, host.name, host.list(path, long=True), datetime.now(UTC))
+    listed, unseen = host._for_backups(path)
+    there = found_in(path, host.name, listed, datetime.now(UTC), unseen=unseen)
     return {series.name: series.backups for series in there.series}
 
 

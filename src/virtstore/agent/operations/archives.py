@@ -15,6 +15,7 @@ from virtstore.agent.container import (
     refuse_misleading_name,
     refuse_uncompressing,
     remarks,
+    require_images,
     source_of,
     warnings_of,
     what_is,
@@ -51,6 +52,7 @@ def compress(agent: Agent, request: CompressImage) -> Done:
     form = formats.by_name(request.format)
     level_for(form, request.level)
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
+        require_images(place)
         if not place.store.capabilities.archives:
             noun = place.store.capabilities.noun
             raise Unsupported(f"{noun} holds no archive; copy it to a file with --archive")
@@ -85,6 +87,7 @@ def _refuse_disk_of_a_container(place: Place, image: Image) -> None:
 def uncompress(agent: Agent, request: UncompressImage) -> Done:
     need: Access = "append" if request.keep else "write"
     with agent.locked(request.path, need) as place, place.store.open(place.name) as image:
+        require_images(place)
         source = source_of(place, image)
         if source.compression is None:
             refuse_uncompressing(place.path, source.holds)

@@ -13,6 +13,7 @@ from virtstore.agent.container import (
     refuse_as_contents,
     refuse_misleading_name,
     remarks,
+    require_images,
     require_raw,
 )
 from virtstore.agent.context import (
@@ -261,6 +262,8 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[tuple[Place, Wanted]
         if wanted.archive and not place.store.capabilities.archives:
             noun = place.store.capabilities.noun
             raise Unsupported(f"{noun} holds no archive; copy to a file")
+        if not wanted.archive:
+            require_images(place)
         if wanted.sparse:
             require_sparse(place)
         level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)

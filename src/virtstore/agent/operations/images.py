@@ -12,6 +12,7 @@ from virtstore.agent import locks
 from virtstore.agent.container import (
     refuse_misleading_name,
     refuse_opening_as_container,
+    require_images,
     require_raw,
     what_is,
 )
@@ -56,6 +57,7 @@ def create(agent: Agent, request: CreateImage) -> Done:
         agent.locked(request.path, "append") as place,
     ):
         refuse_fixed_place(place)
+        require_images(place)
         if request.thin and not place.store.capabilities.thin_pools:
             raise Unsupported("--thin makes volumes in a volume group; this is a directory")
         if request.sparse:
@@ -184,6 +186,7 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
     with agent.locked(request.path, "read", shared=True) as source:
         stored(source)
         refuse_fixed_place(source)
+        require_images(source)
         name = request.name or _next_snapshot_name(source)
         if "/" in name or name in ("", ".", ".."):
             raise UsageError(f"{name!r} is not a name: a snapshot lies beside its image")

@@ -18,7 +18,7 @@ from virtstore import formats
 from virtstore.agent.container import looks_foreign, looks_like, warnings_of, what_is
 from virtstore.agent.context import Agent, stored, unzeroed_from
 from virtstore.agent.evidence import Scan, Uses
-from virtstore.agent.operations import lost
+from virtstore.agent.operations import lost, sparing
 from virtstore.agent.operations.archive_contents import foreign_in, look_into
 from virtstore.agent.operations.cut_checks import device_of
 from virtstore.agent.operations.refusals import neither
@@ -108,8 +108,9 @@ def list_images(agent: Agent, request: ListImages) -> ListEnd:
     elif agent.policy.is_store(request.path):
         trees = [canonical(request.path)]
     else:
-        _list_one(agent, request.path, scan)
         trees = []
+        if not _list_one(agent, request.path, scan) and not _may_come(agent, request):
+            raise NotFound("no such image or directory", path=canonical(request.path))
     for tree in trees:
         _list_tree(agent, tree, request, scan)
     return ListEnd()
@@ -117,19 +118,25 @@ def list_images(agent: Agent, request: ListImages) -> ListEnd:
 
 def _list_root(agent: Agent, root: Root, scan: Scan) -> None:
     """A root that is an image itself; one that is not there, or not ours to read, by its name."""
-    try:
-        _list_one(agent, root.path, scan)
-    except (NotFound, Denied, PermissionError):
+    there = False
+    with suppress(NotFound, Denied, PermissionError):
+        there = _list_one(agent, root.path, scan)
+    if not there:
         agent.session.send(Listed((Entry(root.path, "", root.listed),)))
 
 
-def _list_one(agent: Agent, path: str, scan: Scan | None) -> None:
+def _list_one(agent: Agent, path: str, scan: Scan | None) -> bool:
+    """An image, or whatever else has that path. Whether anything has."""
     with agent.policy.image(path, "read") as place:
         found = [s for s in place.store.scan() if s.name == place.name]
-        if not found:
-            raise NotFound("no such image or directory", path=place.path)
         parent = place.path.rpartition("/")[0]
         _tell(agent, *_look_at(place.store, parent, scan, found))
+        return bool(found)
+
+
+def _may_come(agent: Agent, request: ListImages) -> bool:
+    """Whether the path is a directory that is there once something is in it."""
+    return bool(request.sparing and request.path and agent.policy.makes_directories(request.path))
 
 
 def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) -> None:
@@ -137,7 +144,14 @@ def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) 
     with agent.policy.store(path, "read") as store:
         agent.mend(store, path)
         found = sorted(store.scan(), key=lambda s: (s.name, s.state))
-        batches = [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)]
+        seen = found
+        if request.sparing and store.capabilities.far:
+            seen = sparing.newest(found)
+            known = {(each.name, each.state) for each in seen}
+            rest = [each for each in found if (each.name, each.state) not in known]
+            for message in sparing.unseen(path, rest):
+                agent.session.send(message)
+        batches = [seen[start : start + _BATCH] for start in range(0, len(seen), _BATCH)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             for entries, images in pool.map(partial(_look_at, store, path, scan), batches):
                 _tell(agent, entries, images)
@@ -159,6 +173,7 @@ def _look_at(
     with ExitStack() as stack:
         opened: list[_Opened] = []
         entries = []
+        store.announce([each.name for each in found if each.type not in ("directory", "other")])
         for path, each in zip(paths, found, strict=True):
             try:
                 place = Place(store, each.name, path)
@@ -302,7 +317,8 @@ def _describe(
 
 def _stored(opened: _Opened, packed: _Packed) -> int | None:
     """The bytes of an archive. What lies on a volume may end anywhere within it."""
-    is_archive = packed.compression and opened.image and opened.found.type == "file"
+    lies_alone = opened.found.type in ("file", "object")
+    is_archive = packed.compression and opened.image and lies_alone
     return opened.image.size if is_archive and opened.image else None
 
 
