@@ -67,6 +67,10 @@ class TargetKeywords(TypedDict, total=False):
     """With --live, or with --snapshot of a running domain's image: freeze the guest's file systems
     for that moment, 10 s at most, so that what was written is on the disk. An agent has to run in
     the guest; --quiesce=try does without where none answers, and says so."""
+    keep_snapshot: bool
+    """With --snapshot and --archive, of an RBD image: leave the snapshot behind, so that the next
+    copy with this archive for its --base reads only what was written since. One is kept for each
+    place of archives; it takes room for what is overwritten, until the next copy replaces it."""
     base: str | None
     """An earlier archive of the image, on the target's host (in Python its path there): what that
     has is neither sent nor compressed again. The new archive is whole without it, and shares its
@@ -100,10 +104,15 @@ class CopyOptions(
     format: Compression | None = None
     level: int | None = None
     base: str | None = None
+    keep_snapshot: bool = False
 
     def for_source(self) -> CopyOptions:
         """The same without what concerns the target only, and older sources need not know."""
         return msgspec.structs.replace(self, base=None)
+
+    def for_receiver(self) -> CopyOptions:
+        """The same without what concerns the source only, and older targets need not know."""
+        return msgspec.structs.replace(self, keep_snapshot=False)
 
     def for_target(self, path: str) -> CopyOptions:
         """The same, with the format of the archive that a target of this path becomes."""

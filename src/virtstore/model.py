@@ -334,7 +334,8 @@ class BackedUp(msgspec.Struct, frozen=True):
     `size`: image bytes. `transferred`: bytes over the wire. `base`: the backup that it has the
     unchanged chunks from. `error`: why there is no backup, or what was to follow failed; null where
     all went well. `pruned`: the older backups that were removed, as no rule keeps them. `warnings`:
-    what the backup is not, such as quiesced."""
+    what the backup is not, such as quiesced. `read`: bytes of the image that were read, which is
+    less where it is known what has changed; null where its host did not say."""
 
     source: str
     target: str | None = None
@@ -345,6 +346,7 @@ class BackedUp(msgspec.Struct, frozen=True):
     error: Failed | None = None
     pruned: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    read: int | None = None
 
 
 class ResizedFilesystem(msgspec.Struct, frozen=True):

@@ -249,20 +249,24 @@ class Begin(Message, frozen=True):
 
 class Start(Message, frozen=True, forbid_unknown_fields=True):
     """The target is ready, so the source begins. `compare`: messages `Existing` follow. `check`: an
-    archive is read through before any of it is sent."""
+    archive is read through before any of it is sent. `base`: where the source keeps its snapshot,
+    what `Ready` said of the base."""
 
     compare: bool
     check: bool = False
+    base: str = ""
 
 
 class Ready(Message, frozen=True):
     """The target is checked, locked and reserved, under its final path. `compare`: messages
     `Existing` follow. `in_place`: an image is overwritten, and not replaced once the new one is
-    whole."""
+    whole. `base`: the digest of the image in the base, in hex, where those messages are of that
+    alone."""
 
     path: str
     compare: bool
     in_place: bool = False
+    base: str = ""
 
 
 class Digests(Message, frozen=True):
@@ -310,9 +314,16 @@ class Same(Message, frozen=True):
 
 
 class End(Message, frozen=True):
-    """The source has sent the whole image; the image's digest in hex."""
+    """The source has sent the whole image; the image's digest in hex. `read`: the bytes of it that
+    were read, rather than known to be zeros or as in the base."""
 
     digest: str
+    read: int | None = None
+
+
+class Published(Message, frozen=True):
+    """The archive of what was sent has its name: the source keeps the snapshot that it was made of.
+    It is answered by `Closed`."""
 
 
 class Abandon(Message, frozen=True):
@@ -320,13 +331,14 @@ class Abandon(Message, frozen=True):
 
 
 class Received(Message, frozen=True):
-    """The copy is whole, verified, flushed and under its final name."""
+    """The copy is whole, verified, flushed and under its final name. `read`: see `End`."""
 
     path: str
     size: int
     written: int
     digest: str
     warnings: tuple[str, ...] = ()
+    read: int | None = None
 
 
 # An image that is open for reading --------------------------------------------------------
@@ -589,7 +601,8 @@ class HashImage(Ask[End], frozen=True):
 class CopyHere(Ask[Received], frozen=True):
     """A copy within this host; answered by `Progressed` and `Received`. `contents`, here and in
     `Send` and `Receive`: it is written into an image that is there. With `options.nice` an agent
-    lowers its priority, for good."""
+    lowers its priority, for good. `kept_for`: with `options.keep_snapshot`, 8 hexadecimal digits
+    that stand for the place of the archive, for which one snapshot is kept."""
 
     handler = "copying.copy_here"
     verb = "copy"
@@ -598,16 +611,19 @@ class CopyHere(Ask[Received], frozen=True):
     options: CopyOptions = CopyOptions()
     contents: bool = False
     dry_run: bool = False
+    kept_for: str = ""
 
 
-class Send(Ask[End], frozen=True):
+class Send(Ask[End | Closed], frozen=True):
     """The source's end of a copy. Where its target keeps our frames (`options.compression`), each
-    chunk is one. An archive that goes into an image is read through before `Begin`."""
+    chunk is one. An archive that goes into an image is read through before `Begin`. With
+    `options.keep_snapshot`, `Published` is waited for after `End`; `kept_for` as in `CopyHere`."""
 
     handler = "copying.send_image"
     path: str
     options: CopyOptions = CopyOptions()
     contents: bool = False
+    kept_for: str = ""
 
 
 class Receive(Ask[Received | Ready], frozen=True):
@@ -688,7 +704,18 @@ Reply = (
     | Received
 )
 CopyMessage = (
-    Begin | Start | Ready | Digests | Existing | Data | Patch | Zero | Same | End | Abandon
+    Begin
+    | Start
+    | Ready
+    | Digests
+    | Existing
+    | Data
+    | Patch
+    | Zero
+    | Same
+    | End
+    | Abandon
+    | Published
 )
 OpenMessage = ReadRange | MapRange | Ranges | Unreadable | CloseImage | Closed
 #: What is sent.

@@ -7,6 +7,7 @@ and the agent before it does anything, since it believes no client.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from virtstore.copy_options import CopyOptions
@@ -16,6 +17,8 @@ from virtstore.units import MAX_SIZE
 
 #: Partitions that a table can have: a GPT's header has 32 bits for their number.
 _MOST_PARTITIONS: Final = 0xFFFFFFFF
+#: What `CopyHere.kept_for` may be: it becomes a part of a snapshot's name.
+_KEPT_FOR: Final = re.compile("[0-9a-f]{8}")
 
 
 def check_fields(request: Message) -> None:
@@ -45,6 +48,8 @@ def check_fields(request: Message) -> None:
         raise Unsupported("blocks are shared within one host only; leave --reflink out")
     if isinstance(request, (CopyHere, Send, Receive)):
         _check_options(request.options, contents=request.contents)
+    if isinstance(request, (CopyHere, Send)) and request.options.keep_snapshot:
+        _check_kept_for(request.kept_for)
 
 
 def _reserves(request: Message) -> bool:
@@ -67,6 +72,11 @@ def _check_received(request: Receive) -> None:
         raise UsageError(f"{request.name!r} is not the name of an image")
 
 
+def _check_kept_for(place: str) -> None:
+    if not _KEPT_FOR.fullmatch(place):
+        raise UsageError(f"{place!r} stands for no place of archives: it has 8 hexadecimal digits")
+
+
 def _check_options(options: CopyOptions, *, contents: bool) -> None:
     _ = options.bytes_per_second  # is a rate
     if options.format and not options.archive:
@@ -87,6 +97,11 @@ def _check_options(options: CopyOptions, *, contents: bool) -> None:
         raise UsageError("what a domain shows shares no blocks; leave --live or --reflink out")
     if options.quiesce and not (options.live or options.snapshot):
         raise UsageError("--quiesce is for the moment of a copy with --live or --snapshot; add one")
+    if options.keep_snapshot and not (options.snapshot and options.compression == "zstd"):
+        raise UsageError(
+            "--keep-snapshot is for the snapshot that an archive of virtstore's own format is made"
+            " of; add --snapshot and --archive, or leave it out"
+        )
     if contents:
         _check_contents(options)
 

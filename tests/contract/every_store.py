@@ -9,6 +9,7 @@ from .test_backends_changes import *  # noqa: F403
 from .test_backends_containers import *  # noqa: F403
 from .test_backends_growing import *  # noqa: F403
 from .test_backends_guarded import *  # noqa: F403
+from .test_backends_moments import *  # noqa: F403
 from .test_backends_names import *  # noqa: F403
 from .test_backends_open_images import *  # noqa: F403
 from .test_backends_rework import *  # noqa: F403

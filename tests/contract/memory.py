@@ -16,11 +16,13 @@ from typing import Final
 
 from virtstore.backends.base import (
     Capabilities,
+    Changed,
     Holds,
     Identity,
     Image,
     ImageDraft,
     Look,
+    Moment,
     ResumableSink,
     Store,
     Stored,
@@ -30,6 +32,8 @@ from virtstore.backends.base import (
 from virtstore.errors import Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
 from virtstore.undo import undone_by
 
+#: Bytes of which it is known whether they have changed.
+_UNIT: Final = 512
 #: Characters that a name has at most.
 _LONGEST: Final = 100
 #: What others left where new space is, until that is zeroed.
@@ -88,6 +92,27 @@ class MemoryImage(Image):
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+class MemoryMoment(MemoryImage, Moment):
+    """A copy of an image; the kept ones of the same image are in `kept`."""
+
+    def __init__(self, contents: Contents, kept: dict[str, bytes]) -> None:
+        super().__init__(Contents(contents), writable=False)
+        self._kept = kept
+
+    def changed_since(self, kept: str) -> Changed | None:
+        if (old := self._kept.get(kept)) is None:
+            return None
+        both = range(0, min(len(old), self.size), _UNIT)
+        units = [at for at in both if old[at : at + _UNIT] != self.contents[at : at + _UNIT]]
+        return Changed(len(old), tuple((at, _UNIT) for at in units))
+
+    def keep(self, kept: str, beginning: str) -> None:
+        self._kept.setdefault(kept, bytes(self.contents))
+        for name in [*self._kept]:
+            if name.startswith(beginning) and name != kept:
+                del self._kept[name]
 
 
 class MemoryDraft(MemoryImage, ImageDraft):
@@ -162,7 +187,7 @@ class ReworkedMemory(MemoryDraft):
 class Memory(Store):
     """A store of at most `capacity` bytes."""
 
-    capabilities = Capabilities(archives=True)
+    capabilities = Capabilities(archives=True, keeps_moments=True)
 
     def __init__(self, capacity: int = 1 << 30) -> None:
         self.capacity = capacity
@@ -171,6 +196,8 @@ class Memory(Store):
         self.reworked: dict[str, Contents] = {}
         #: From which byte on an image that grew while it was in use may not be zeroed.
         self.not_zeroed: dict[str, int] = {}
+        #: The moments of each image that were kept.
+        self.kept: dict[str, dict[str, bytes]] = {}
         #: What an image held before a guarded change that nobody has ended or undone.
         self.before_change: dict[str, bytes] = {}
 
@@ -253,15 +280,19 @@ class Memory(Store):
         return ReworkedMemory(self, name, held[name], before)
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        if self.kept.get(name) and not with_snapshots:
+            raise InUse("moments of it were kept")
         if self.images.pop(name, None) is None:
             raise NotFound("no such image")
         self.not_zeroed.pop(name, None)
+        self.kept.pop(name, None)
 
     def rename(self, name: str, new: str) -> None:
         self.open(name)
         if new in self.images:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new)
         self.images[new] = self.images.pop(name)
+        self.kept[new] = self.kept.pop(name, {})
         if name in self.not_zeroed:
             self.not_zeroed[new] = self.not_zeroed.pop(name)
 
@@ -324,6 +355,9 @@ class Memory(Store):
 
     def frozen(self, name: str) -> MemoryImage:
         return MemoryImage(Contents(self.open(name).contents), writable=False)
+
+    def moment(self, name: str) -> MemoryMoment:
+        return MemoryMoment(self.open(name).contents, self.kept.setdefault(name, {}))
 
     def _undo(self, name: str) -> None:
         if name in self.before_change:

@@ -10,11 +10,28 @@ import msgspec
 import pytest
 
 from virtstore.backends import base
-from virtstore.backends.base import Image, Look, PageCache, Store, Stored, Version, nothing
+from virtstore.backends.base import (
+    Changed,
+    Image,
+    Look,
+    PageCache,
+    Store,
+    Stored,
+    Version,
+    nothing,
+)
 from virtstore.errors import NotFound
 
 from . import every_store
-from .memory import Contents, Memory, MemoryArchive, MemoryDraft, MemoryImage, ReworkedMemory
+from .memory import (
+    Contents,
+    Memory,
+    MemoryArchive,
+    MemoryDraft,
+    MemoryImage,
+    MemoryMoment,
+    ReworkedMemory,
+)
 from .stores import memory
 from .test_backends_guarded import END
 from .watched import Watched, every_test, members_of, protocols
@@ -24,6 +41,7 @@ PROTOCOLS = (
     base.Handle,
     base.Readable,
     base.Image,
+    base.Moment,
     base.Draft,
     base.ImageDraft,
     base.ArchiveSink,
@@ -199,6 +217,67 @@ def renamed_without_its_note(store: Memory, name: str, new: str) -> None:
     store.images[new].note = ""
 
 
+def kept_alone(moment: MemoryMoment, kept: str, beginning: str) -> None:
+    KEEP(moment, kept, "")
+
+
+def kept_beside(moment: MemoryMoment, kept: str, beginning: str) -> None:
+    KEEP(moment, kept, kept)
+
+
+def kept_at_once(store: Memory, name: str) -> MemoryMoment:
+    moment = MOMENT(store, name)
+    moment.keep("kept-a-0", "kept-a-0")
+    return moment
+
+
+def moment_that_changes(store: Memory, name: str) -> MemoryMoment:
+    moment = MOMENT(store, name)
+    moment.contents = store.images[name]
+    return moment
+
+
+def moment_with_any(store: Memory, name: str) -> MemoryMoment:
+    return MemoryMoment(store.open(name).contents, store.kept.setdefault("", {}))
+
+
+def changed_a_little(moment: MemoryMoment, kept: str) -> Changed | None:
+    changed = SINCE(moment, kept)
+    return changed and Changed(changed.size, changed.ranges[:1])
+
+
+def changed_all(moment: MemoryMoment, kept: str) -> Changed | None:
+    changed = SINCE(moment, kept)
+    return changed and Changed(changed.size, ((0, moment.size),))
+
+
+def changed_size(moment: MemoryMoment, kept: str) -> Changed | None:
+    changed = SINCE(moment, kept)
+    return changed and Changed(moment.size, changed.ranges)
+
+
+def changed_backwards(moment: MemoryMoment, kept: str) -> Changed | None:
+    changed = SINCE(moment, kept)
+    return changed and Changed(changed.size, changed.ranges[::-1])
+
+
+def removed_with_moments(store: Memory, name: str, *, with_snapshots: bool = False) -> None:
+    REMOVE(store, name, with_snapshots=True)
+
+
+def removed_without_moments(store: Memory, name: str, *, with_snapshots: bool = False) -> None:
+    kept = store.kept.get(name, {})
+    REMOVE(store, name, with_snapshots=with_snapshots)
+    store.kept[name] = kept
+
+
+def renamed_without_moments(store: Memory, name: str, new: str) -> None:
+    RENAME(store, name, new)
+    store.kept.pop(new, None)
+
+
+MOMENT, REMOVE = Memory.moment, Memory.remove
+KEEP, SINCE = MemoryMoment.keep, MemoryMoment.changed_since
 OPEN, DRAFT, REWORK = Memory.open, Memory.draft, Memory.rework
 GROW, DISCARD, RENAME = Memory.grow, Memory.discard, Memory.rename
 LEND, PUBLISH, WRITE_REWORKED = MemoryImage.lend, MemoryDraft.publish, ReworkedMemory.write_at
@@ -293,6 +372,20 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     "rename: what is partial": (Memory, "rename", renamed_partial),
     "rename: its note is lost": (Memory, "rename", renamed_without_its_note),
     "frozen: it changes": (Memory, "frozen", lambda store, name: store.open(name)),
+    "moment: it changes": (Memory, "moment", moment_that_changes),
+    "moment: it is kept unasked": (Memory, "moment", kept_at_once),
+    "moment: what was kept of another counts": (Memory, "moment", moment_with_any),
+    "keep: it is not": (MemoryMoment, "keep", nothing_done),
+    "keep: all others are removed": (MemoryMoment, "keep", kept_alone),
+    "keep: no other is removed": (MemoryMoment, "keep", kept_beside),
+    "changed_since: it is never known": (MemoryMoment, "changed_since", nothing_done),
+    "changed_since: not all": (MemoryMoment, "changed_since", changed_a_little),
+    "changed_since: always all": (MemoryMoment, "changed_since", changed_all),
+    "changed_since: with the size that it has": (MemoryMoment, "changed_since", changed_size),
+    "changed_since: in no order": (MemoryMoment, "changed_since", changed_backwards),
+    "remove: moments that were kept, unasked": (Memory, "remove", removed_with_moments),
+    "remove: moments that were kept stay": (Memory, "remove", removed_without_moments),
+    "rename: moments that were kept are lost": (Memory, "rename", renamed_without_moments),
     "open: writable, unasked": (
         *(Memory, "open"),
         lambda store, name, writable=False, partial=False: OPEN(

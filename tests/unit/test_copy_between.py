@@ -19,12 +19,14 @@ from virtstore.protocol import (
     Abandon,
     AnyMessage,
     Begin,
+    Closed,
     Data,
     End,
     Existing,
     Frame,
     ListEnd,
     Patch,
+    Published,
     Ready,
     Receive,
     Received,
@@ -47,6 +49,8 @@ SOURCE: Final[list[AnyMessage]] = [
     End(DIGEST),
 ]
 READY: Final = Ready("/t", compare=True)
+BASED: Final = Ready("/t", compare=True, base="cd" * 32)
+KEPT: Final = CopyOptions(archive=True, snapshot=True, keep_snapshot=True)
 RECEIVED: Final = Received("/t", SIZE, CHUNK, DIGEST)
 
 
@@ -60,6 +64,10 @@ class Host:
         self.ended = threading.Event()
         self._after = after
         self._says: queue.Queue[Frame | Error | None] = queue.Queue()
+
+    def after(self, kind: type[AnyMessage], says: list[AnyMessage | Error]) -> None:
+        """What it says once it has heard a message of that kind."""
+        self._after[kind] = [each if isinstance(each, Error) else (each, b"") for each in says]
 
     def send(self, message: AnyMessage, payload: bytes = b"") -> None:
         if self.ended.is_set():
@@ -106,11 +114,12 @@ def copy(
     path: str = "/t",
     options: CopyOptions = IMAGE,
     contents: bool = False,
+    of_source: CopyOptions = IMAGE,
     told: Callable[[int, int], None] = lambda done, size: None,
 ) -> Received:
     return relay(
         cast(Connection, source),
-        Send("/s"),
+        Send("/s", of_source),
         cast(Connection, target),
         lambda begin: Receive(path, "s", begin.size, options, contents),
         told,
@@ -127,6 +136,45 @@ def test_what_both_ends_agree_on_is_believed() -> None:
     assert copy(source, target, told=lambda done, size: steps.append(done)) == RECEIVED
     assert steps == [CHUNK, 2 * CHUNK, 3 * CHUNK]
     assert [m for m in target.heard if not isinstance(m, Receive)] == SOURCE[1:]
+
+
+def test_a_source_is_told_of_the_base_and_keeps_its_snapshot_once_the_archive_has_its_name() -> (
+    None
+):
+    source = a_source([*SOURCE[:-1], End(DIGEST, CHUNK)])
+    source.after(Published, [Closed(("it is full",))])
+    told = copy(source, a_target(ready=BASED), of_source=KEPT)
+    assert (told.read, told.warnings) == (CHUNK, ("it is full",))
+    [start] = [message for message in source.heard if isinstance(message, Start)]
+    assert start.base == BASED.base
+    assert source.heard[-1] == Published()
+
+
+def test_a_source_that_keeps_nothing_is_told_nothing_that_it_might_not_know() -> None:
+    source = a_source()
+    copy(source, a_target(ready=BASED))
+    assert source.heard == [Send("/s"), Start(compare=True)]
+
+
+@pytest.mark.parametrize("failed", [Corrupt("rotten"), ConnectionFailed("the agent went away")])
+def test_a_copy_is_whole_where_its_snapshot_was_not_kept(failed: Error) -> None:
+    source = a_source()
+    source.after(Published, [failed])
+    told = copy(source, a_target(ready=BASED), of_source=KEPT)
+    assert failed.message in told.warnings[0]
+    assert "its snapshot was not kept" in told.warnings[0]
+
+
+def test_a_copy_that_the_target_refuses_in_the_end_leaves_no_snapshot() -> None:
+    source = a_source()
+    with pytest.raises(Denied):
+        copy(source, a_target(received=Denied("no", host="target")), of_source=KEPT)
+    assert Published() not in source.heard
+
+
+def test_a_source_that_has_read_more_than_there_is_is_not_believed() -> None:
+    with pytest.raises(Untrue):
+        copy(a_source([*SOURCE[:-1], End(DIGEST, SIZE + 1)]), a_target())
 
 
 @pytest.mark.parametrize(

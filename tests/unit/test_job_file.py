@@ -130,6 +130,8 @@ def test_what_is_not_said_keeps_everything_and_runs_nothing(write: Write) -> Non
         (f"{LEAST}bwlimit = 50", 3, "bwlimit: 50 has no unit"),
         (f"{LEAST}live = true\nsnapshot = false", 4, "leave snapshot = false out"),
         (f"{LEAST}quiesce = true\nsnapshot = false", 4, "leave snapshot = false out"),
+        (f"{LEAST}snapshot = false\nkeep_snapshot = true", 4, "keep_snapshot is for a snapshot"),
+        (f"{LEAST}live = true\nkeep_snapshot = true", 4, "keep_snapshot is for a snapshot"),
         (f'{LEAST}[hooks]\nbefore = " "', 4, "before is no command"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from virtstore import protocol
@@ -11,6 +12,7 @@ from virtstore.protocol import Request
 from virtstore.requests import check_fields
 
 ARCHIVE = CopyOptions(archive=True, format="zstd")
+KEPT = CopyOptions(archive=True, snapshot=True, keep_snapshot=True)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,11 @@ ARCHIVE = CopyOptions(archive=True, format="zstd")
         protocol.ShrinkFilesystem("/x", "1G", partition=1 << 32),
         protocol.CreateImage("/x", "1G", thin=""),
         protocol.CreateImage("/x", "1G", thin="pool", sparse=True),
+        protocol.CopyHere("/s", "/t", CopyOptions(keep_snapshot=True, snapshot=True)),
+        protocol.CopyHere("/s", "/t", KEPT),
+        protocol.Send("/s", KEPT, kept_for="../../.."),
+        protocol.Send("/s", msgspec.structs.replace(KEPT, snapshot=False), kept_for="0" * 8),
+        protocol.Send("/s", msgspec.structs.replace(KEPT, format="gzip"), kept_for="0" * 8),
         protocol.CopyHere("/s", "/t", CopyOptions(archive=True, sparse=True)),
         protocol.CopyHere("/s", "/t", CopyOptions(archive=True, reflink=True)),
         protocol.CopyHere("/s", "/t", CopyOptions(sparse=True, reflink=True)),

@@ -45,6 +45,10 @@ NO_OVERLAY: Final = (
     "only a qcow2 in a directory lies over another image; give it a name that ends in .qcow2"
 )
 _NOTHING_SHARED: Final = "only files share blocks"
+_NOTHING_KEPT: Final = (
+    "what was written since an earlier backup is known of RBD images only; leave --keep-snapshot"
+    " out"
+)
 
 _UPWARDS: Final = re.compile(r"^(?:\.{1,2}/+)+")
 
@@ -72,6 +76,15 @@ class Displaced(InUse):
     """A partial image lost its name to somebody on another host, where our locks do not count."""
 
 
+class Changed(msgspec.Struct, frozen=True):
+    """What of an image may differ from what it was at an earlier moment, when it had `size` bytes:
+    `ranges` (offset, length), in order, of what it has now and had then. All that differs is in
+    there, and what is in there may be the same."""
+
+    size: int
+    ranges: tuple[tuple[int, int], ...]
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """What a kind of store can do. `archives`: it can hold compressed images, whose length is known
     only at their end.
@@ -84,7 +97,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     is reserved, and whose zeros take no room. `unnote`: the command that takes the note `{note}`
     (`Store.losses`) from what has the path `{path}`. `archives_only`: why nothing but archives can
     be there, and what to do instead; "" where images can. `far`: each look at an image is a request
-    over a network."""
+    over a network. `keeps_moments`: what an image is at one moment can be left behind
+    (`Store.moment`)."""
 
     archives: bool = False
     always_raw: bool = False
@@ -96,6 +110,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     unnote: str = ""
     archives_only: str = ""
     far: bool = False
+    keeps_moments: bool = False
 
 
 #: What a draft holds before anything is written to it: zeros throughout; what an earlier
@@ -257,6 +272,21 @@ class Image(Readable, Protocol):
 
     def zero(self, offset: int, length: int) -> None:
         """Make the range read as zeros, its space still reserved. Discard is no way to do it."""
+        ...
+
+
+class Moment(Image, Protocol):
+    """An image as it was at one moment. It is gone when it is closed, unless it was kept."""
+
+    def changed_since(self, kept: str) -> Changed | None:
+        """What may have changed from the moment of the same image that was kept as `kept` to this
+        one. None where there is no such moment, or nobody can tell for certain."""
+        ...
+
+    def keep(self, kept: str, beginning: str) -> None:
+        """Leave this moment behind as `kept`, on the disk; one that is kept under that name already
+        stays in its place. Then the others of the image whose names have this `beginning` are
+        removed. A crash leaves one of them too many, for the next call, or none."""
         ...
 
 
@@ -594,3 +624,9 @@ class Store(Protocol):
         """The image as it is at this moment, readable until closed, then gone without a
         trace, whatever happens. Raises `Unsupported` as `snapshot`."""
         raise Unsupported(_NO_SNAPSHOTS)
+
+    def moment(self, name: str) -> Moment:
+        """The same as `frozen`, of which can be told what has changed since another, and which can
+        be kept: as a snapshot that is listed, and goes with its image only where snapshots are to.
+        Raises `Unsupported` where there is no such thing (`Capabilities.keeps_moments`)."""
+        raise Unsupported(_NOTHING_KEPT)

@@ -78,6 +78,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     snapshot: bool = True
     live: bool = False
     quiesce: Quiesce = False
+    keep_snapshot: bool = False
     verify: bool = False
     keep: KeepTable = KeepTable()
     hooks: Hooks = Hooks()
@@ -201,6 +202,9 @@ def _makes_no_sense(job: JobFile) -> Wrong | None:
         return Wrong("live = true is one moment by itself: leave snapshot = false out", "snapshot")
     if job.quiesce and not (job.live or job.snapshot):
         return Wrong("quiesce is for that one moment: leave snapshot = false out", "snapshot")
+    if job.keep_snapshot and (job.live or not job.snapshot):
+        why = "keep_snapshot is for a snapshot: leave live = true and snapshot = false out"
+        return Wrong(why, "keep_snapshot")
     return _no_command(job.hooks)
 
 

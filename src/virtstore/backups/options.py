@@ -23,6 +23,10 @@ class BackupKeywords(TypedDict, total=False):
     quiesce: Quiesce
     """Freeze the file systems of guests that run for the moment of their backup, 10 s at most. An
     agent has to run in the guest; --quiesce=try does without where none answers, and says so."""
+    keep_snapshot: bool
+    """Only RBD images: leave the snapshot that a backup is made of behind, so that the next one
+    reads only what was written since. One is kept for each directory of backups; it takes room for
+    what is overwritten, until the next backup replaces it."""
     verify: bool
     "Read each backup through once it is made, and check every block."
     include: tuple[str, ...]
@@ -43,6 +47,7 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
     no_snapshot: bool = False
     live: bool = False
     quiesce: Quiesce = False
+    keep_snapshot: bool = False
     verify: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -54,6 +59,11 @@ class BackupOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(
                 "--live and --quiesce are for images that somebody writes to, which --no-snapshot"
                 " leaves out: leave one of them out"
+            )
+        if self.keep_snapshot and (self.no_snapshot or self.live):
+            raise UsageError(
+                "--keep-snapshot is for images that a snapshot is made of: leave --no-snapshot and"
+                " --live out"
             )
         if self.bwlimit is not None:
             parse_rate(self.bwlimit)

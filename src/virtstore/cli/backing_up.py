@@ -125,6 +125,7 @@ def _wanted(job: Job) -> Wanted:
         no_snapshot=not said.snapshot,
         live=said.live,
         quiesce=said.quiesce,
+        keep_snapshot=said.keep_snapshot,
         verify=said.verify,
         include=said.include,
         exclude=said.exclude,
@@ -202,7 +203,8 @@ def _all_made(
             if one.error:
                 print_error(_error_of(one.error), as_json=False)
             elif not options.quiet:
-                print(_text(one, dry_run=options.dry_run), flush=True)
+                line = _text(one, dry_run=options.dry_run, tells_read=run.keeps_snapshots)
+                print(line, flush=True)
         except OSError as error:
             unsaid.append(error)
 
@@ -218,7 +220,7 @@ def _error_of(failed: Failed) -> Error:
     return from_code(failed.code, failed.message, host=failed.host, path=failed.path)
 
 
-def _text(done: BackedUp, *, dry_run: bool) -> str:
+def _text(done: BackedUp, *, dry_run: bool, tells_read: bool) -> str:
     size = format_size(done.size or 0)
     target = printable(done.target or "")
     based = f", based on {printable(done.base.rpartition('/')[2])}" if done.base else ""
@@ -226,7 +228,8 @@ def _text(done: BackedUp, *, dry_run: bool) -> str:
         line = f"would back up {size} from {printable(done.source)} to {target}{based}"
     else:
         moved = f", {format_size(done.transferred)} moved" if done.transferred else ""
-        line = f"{target}  {size} in {done.seconds:.1f} s{moved}{based}"
+        read = f", {format_size(done.read or 0)} read" if tells_read else ""
+        line = f"{target}  {size} in {done.seconds:.1f} s{read}{moved}{based}"
     if gone := len(done.pruned):
         would = "; would remove" if dry_run else "; removed"
         line += f"{would} {gone} older {'backup' if gone == 1 else 'backups'}"

@@ -36,6 +36,7 @@ from virtstore.client import answers, examination, extraction, ssh
 from virtstore.client.connection import Connection
 from virtstore.client.copy_between import ask_beforehand, relay
 from virtstore.client.diff import compare
+from virtstore.client.kept_for import kept_for
 from virtstore.copy_options import ContentsKeywords, CopyKeywords, CopyOptions
 from virtstore.errors import ConnectionFailed, Corrupt, Error, Unsupported, UsageError, spelled
 from virtstore.location import PIPE, HostAddress, canonical, parse_host
@@ -649,7 +650,8 @@ class Image:
         `options` means is said in `CopyKeywords`. Raises `Exists` (nothing was changed) unless
         `overwrite`."""
         wanted = CopyOptions(**options).for_target(str(target.path))
-        request = protocol.CopyHere(self.path, target.path, wanted, dry_run=dry_run)
+        place = kept_for(target.host.name, target.path) if wanted.keep_snapshot else ""
+        request = protocol.CopyHere(self.path, target.path, wanted, dry_run=dry_run, kept_for=place)
         return self._copied(target, request, "copy", progress)
 
     def copy_contents(
@@ -875,6 +877,7 @@ class Image:
             digest=received.digest,
             seconds=round(time.monotonic() - started, 3),
             warnings=received.warnings,
+            read=received.read,
         )
 
     def __eq__(self, other: object) -> bool:
@@ -899,7 +902,8 @@ class Made(Image):
 
 @dataclass(frozen=True, eq=False)
 class Copied(Image):
-    """The image that a copy made, and the account of the copy, as `CopyResult` has it."""
+    """The image that a copy made, and the account of the copy, as `CopyResult` has it. `read`:
+    bytes of the source that were read; None where it did not say, or of a dry run."""
 
     source: str
     target: str
@@ -909,6 +913,7 @@ class Copied(Image):
     digest: str
     seconds: float
     warnings: tuple[str, ...] = ()
+    read: int | None = None
 
     @property
     def result(self) -> CopyResult:
@@ -989,7 +994,8 @@ def _copy_between(
         if source._is_pipe:  # it takes its time until the target is asked
             trial = msgspec.structs.replace(request, dry_run=True)
             ask_beforehand(other, _receive(trial, protocol.Begin(PIPE, 1)))
-        send = protocol.Send(request.source, request.options.for_source(), request.contents)
+        options = request.options.for_source()
+        send = protocol.Send(request.source, options, request.contents, request.kept_for)
 
         def receive(begin: protocol.Begin) -> protocol.Receive:
             asked = _receive(request, begin)
@@ -1008,7 +1014,7 @@ def _receive(request: protocol.CopyHere, begin: protocol.Begin) -> protocol.Rece
         # Not the one that the source tells: it is the user who says what is overwritten.
         name=canonical(request.source).rpartition("/")[2] if request.source != PIPE else "",
         size=begin.size,
-        options=request.options,
+        options=request.options.for_receiver(),
         contents=request.contents,
         dry_run=request.dry_run,
         holds=begin.holds,

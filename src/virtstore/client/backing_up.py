@@ -75,6 +75,11 @@ class Run:
         self._directory = seen(directory, prunes=keep is not None)
         self._planned: set[Image] = set()
 
+    @property
+    def keeps_snapshots(self) -> bool:
+        """Whether each backup leaves its snapshot behind, and how much is read depends on that."""
+        return self._options.keep_snapshot
+
     def plan(self, source: Image) -> list[Planned]:
         """What is to be backed up of a source: what no other has named, each in a series of its
         own."""
@@ -194,6 +199,7 @@ class _Making:
             error=Failed(error.code, error.message, error.host, error.path) if error else None,
             pruned=self.pruned,
             warnings=copied.warnings if copied else (),
+            read=copied.read if copied else None,
         )
 
 

@@ -30,11 +30,13 @@ from virtstore.protocol import (
     SILENCE,
     Abandon,
     Begin,
+    Closed,
     Data,
     End,
     Existing,
     Message,
     Patch,
+    Published,
     Ready,
     Receive,
     Received,
@@ -66,12 +68,14 @@ def relay(
     check_target(ready.path, request.path, target.name)
     if request.dry_run:
         return Received(ready.path, begin.size, 0, "", begin.warnings)
+    keeps = send.options.keep_snapshot
     # What is overwritten in place is lost: an archive that is damaged shall change nothing.
-    source.send(Start(ready.compare, check=ready.in_place and not send.contents))
+    check = ready.in_place and not send.contents
+    source.send(Start(ready.compare, check, base=ready.base if keeps else ""))
     back = _Back(source, target, -(-begin.size // CHUNK) if ready.compare else 0)
     back.start()
     try:
-        digest = _pass_on(source, target, begin.size, told, back)
+        end = _pass_on(source, target, begin.size, told, back)
     except Error as error:
         # Whatever broke on the way here: what the target says of it comes first.
         back.join(0.5)
@@ -85,9 +89,20 @@ def relay(
     if back.failure:
         raise back.failure
     assert back.received is not None
-    _check_received(back.received, request, begin, ready, digest, target.name)
-    told_of = (*begin.warnings, *back.received.warnings)
-    return msgspec.structs.replace(back.received, warnings=told_of)
+    _check_received(back.received, request, begin, ready, end.digest, target.name)
+    unkept = _keep(source) if keeps else ()
+    told_of = (*begin.warnings, *back.received.warnings, *unkept)
+    return msgspec.structs.replace(back.received, warnings=told_of, read=end.read)
+
+
+def _keep(source: Connection) -> tuple[str, ...]:
+    """Have the source keep its snapshot. Returns why that failed: the copy itself is whole."""
+    try:
+        source.send(Published())
+        return _expect(source, Closed).warnings
+    except Error as error:
+        why = f"{source.name}: {error.message}"
+        return (f"its snapshot was not kept, so the next one may read all of it: {why}",)
 
 
 def ask_beforehand(target: Connection, request: Receive) -> None:
@@ -113,9 +128,9 @@ def _pass_on(
     size: int,
     told: Callable[[int, int], None],
     back: _Back,
-) -> str:
-    """Pass on all frames of the source, for an image of `size` bytes. Returns the image's
-    digest."""
+) -> End:
+    """Pass on all frames of the source, for an image of `size` bytes, with the last of them,
+    which is returned."""
     target.owed = False  # it waits for the source
     position = 0
     while True:
@@ -130,13 +145,14 @@ def _pass_on(
                 position += message.length
                 target.send(message, payload)
                 told(position, size)
-            case End(digest):
+            case End(digest, read):
                 require(position == size, f"{position} of {size} bytes are all", source.name)
                 check_digest(digest, source.name)
+                require((read or 0) <= size, f"it read {read} of {size} bytes", source.name)
                 back.ended = True
                 target.send(message)
                 target.owed = True
-                return digest
+                return message
             case _:
                 raise out_of_order(message, source.name)
 

@@ -71,6 +71,8 @@ class Moments:
         raise failed
 
     def _ways(self, host: Host, info: ImageInfo) -> tuple[Way, ...]:
+        if self._options.keep_snapshot:
+            return ("snapshot",)
         roots = self._roots_of(host) if depends_on_its_place(info) else ()
         wish = self._options
         return ways(info, roots, snapshots=not wish.no_snapshot, live=wish.live)
@@ -100,6 +102,7 @@ class Moments:
             nice=wish.nice,
             snapshot=way == "snapshot",
             live=way == "live",
+            keep_snapshot=wish.keep_snapshot,
         )
         if way != "unused" and info.in_use:
             options["quiesce"] = wish.quiesce

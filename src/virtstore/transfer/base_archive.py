@@ -56,6 +56,11 @@ class BaseArchive:
         self._lock = threading.Lock()
 
     @property
+    def image_digest(self) -> str:
+        """The digest of the image that the archive holds, of which its seals are."""
+        return self._archive.digest
+
+    @property
     def damaged(self) -> int:
         return len(self._unsound)
 

@@ -18,7 +18,8 @@ class Piece(NamedTuple):
     """A run of zeros, or one chunk. `read` gives its bytes; `frame` gives it as the zstd frame that
     an archive stores; `digest` gives its digest as an archive keeps it; `announce` is called before
     it is read. `check` holds the stored bytes of either against the checksum that an archive keeps
-    of them. What has neither `read` nor `digest` is zeros."""
+    of them. `as_in_base`: it is the chunk that the base of the copy has there, which need not be
+    read to know. What has neither `read` nor `digest` is zeros."""
 
     offset: int
     length: int
@@ -27,6 +28,7 @@ class Piece(NamedTuple):
     announce: Callable[[], None] | None = None
     digest: Callable[[], bytes] | None = None
     check: Callable[[], object] | None = None
+    as_in_base: bool = False
 
     @property
     def zeros(self) -> bool:

@@ -22,10 +22,11 @@ from virtstore.transfer.pipeline import in_order
 
 class Outcome(msgspec.Struct, frozen=True):
     """What a copy came to. `written`: bytes written to the target; `digest`: the image's, as
-    computed from what arrived."""
+    computed from what arrived. `read`: bytes read of the source, if that says it."""
 
     written: int
     digest: str
+    read: int | None = None
 
 
 class Taken(NamedTuple):
@@ -94,7 +95,7 @@ def receive(
     if computed != sequence.digest:
         raise Corrupt("what arrived is not what the source says it sent: the digests differ")
     target.finish(computed)
-    return Outcome(target.written, computed)
+    return Outcome(target.written, computed, sequence.read)
 
 
 class _Sequence:
@@ -104,13 +105,14 @@ class _Sequence:
         self._frames = frames
         self._size = size
         self.digest: str | None = None
+        self.read: int | None = None
 
     def data(self) -> Iterator[Part]:
         """The frames in order, up to `End`. Zeros come in runs of at most `MOST_AT_ONCE` chunks."""
         position = 0
         for message, payload in self._frames:
             if isinstance(message, End):
-                self.digest = message.digest
+                self.digest, self.read = message.digest, message.read
                 break
             self._check(message, position)
             position += message.length

@@ -18,9 +18,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest
+from virtstore.digest import CHUNK, DIGEST_SIZE, ZEROS, ImageDigest, chunk_digest, zero_digest
 from virtstore.errors import Corrupt
 from virtstore.formats.chunk_frames import DEFAULT_LEVEL, compress_block, decompress_block
+from virtstore.formats.seals import NOTHING
 from virtstore.protocol import Data, End, Patch, Same, Sent, Zero
 from virtstore.transfer.adaptive import FALLING, AdaptiveLevel
 from virtstore.transfer.fingerprints import Fingerprints, block_range, differing_blocks
@@ -58,9 +59,12 @@ class Proven(Data, frozen=True):
 
 
 class _Told(NamedTuple):
+    """A message. `read`: bytes of the image that were read to know it."""
+
     message: Data | Patch | Zero | Same
     payload: bytes = b""
     digest: bytes | None = None
+    read: int = 0
 
 
 def send(
@@ -77,9 +81,11 @@ def send(
     results = packer.level.follow(in_order(tell, announced(source.pieces()), batch=BATCH))
     digest = ImageDigest()
     passed_on = False
+    read = 0
     try:
         for told in _paced(_merged(results), encoding.bwlimit):
             yield told.message, told.payload
+            read += told.read
             if isinstance(told.message, Zero):
                 digest.add_zeros(told.message.length)
             elif told.digest:
@@ -93,7 +99,7 @@ def send(
     computed = None if passed_on else digest.hexdigest()
     if computed:
         confirm(source, computed)
-    yield End(_settle(source, computed)), b""
+    yield End(_settle(source, computed), read), b""
 
 
 class _Packer:
@@ -120,10 +126,27 @@ def _tell(piece: Piece, packer: _Packer, target: Fingerprints | None) -> _Told:
         return _Told(Zero(piece.offset, piece.length))
     if piece.frame and packer.frames and target is None:
         # Stored as it is sent. Its digest is not known here; the target computes it.
-        return _Told(Data(piece.offset, piece.length), piece.frame())
+        return _Told(Data(piece.offset, piece.length), piece.frame(), read=piece.length)
     there = target.get(piece.offset // CHUNK) if target else b""
+    if piece.as_in_base and (told := _as_in_base(piece, there[:DIGEST_SIZE])):
+        return told
     if there and piece.digest and there[:DIGEST_SIZE] == (digest := piece.digest()):
         return _Told(Same(piece.offset, piece.length), digest=digest)  # without reading it
+    return _tell_read(piece, there, packer)._replace(read=piece.length)
+
+
+def _as_in_base(piece: Piece, digest: bytes) -> _Told | None:
+    """A chunk that is the base's, which has this digest there; None where the base has no sound
+    one."""
+    if digest in (b"", NOTHING):
+        return None
+    if digest == zero_digest(piece.length):
+        return _Told(Zero(piece.offset, piece.length))
+    return _Told(Same(piece.offset, piece.length), digest=digest)
+
+
+def _tell_read(piece: Piece, there: bytes, packer: _Packer) -> _Told:
+    """A chunk that has to be read, of which the target has what has the fingerprint `there`."""
     contents = piece.contents()
     if contents == ZEROS[: piece.length]:
         return _Told(Zero(piece.offset, piece.length))
@@ -168,17 +191,19 @@ def _settle(source: Source, computed: str | None) -> str:
 def _merged(told: Iterable[_Told]) -> Iterator[_Told]:
     """The same messages, with neighbouring runs of zeros joined."""
     zeros: Zero | None = None
+    read = 0
     for one in told:
         if isinstance(one.message, Zero):
             start = zeros.offset if zeros else one.message.offset
             zeros = Zero(start, one.message.offset + one.message.length - start)
+            read += one.read
             continue
         if zeros:
-            yield _Told(zeros)
-            zeros = None
+            yield _Told(zeros, read=read)
+            zeros, read = None, 0
         yield one
     if zeros:
-        yield _Told(zeros)
+        yield _Told(zeros, read=read)
 
 
 def _paced(told: Iterable[_Told], bwlimit: int | None) -> Iterator[_Told]:

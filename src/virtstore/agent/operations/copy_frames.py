@@ -7,6 +7,7 @@ from contextlib import closing
 
 from virtstore import formats
 from virtstore.agent.context import Agent
+from virtstore.agent.operations.copy_kept import Keeping
 from virtstore.agent.operations.copy_source import check_archive
 from virtstore.agent.operations.copy_target import level_for
 from virtstore.copy_options import CopyOptions
@@ -16,9 +17,11 @@ from virtstore.protocol import (
     Abandon,
     AnyMessage,
     Begin,
+    Closed,
     Data,
     End,
     Patch,
+    Published,
     Same,
     Sent,
     Start,
@@ -28,8 +31,11 @@ from virtstore.transfer.pieces import Source
 from virtstore.transfer.send import Encoding, send
 
 
-def send_frames(agent: Agent, source: Source, encoding: Encoding, begin: Begin) -> End:
-    """Send an open source, once the client says that its target is ready."""
+def send_frames(
+    agent: Agent, source: Source, encoding: Encoding, begin: Begin, keeping: Keeping | None = None
+) -> End:
+    """Send an open source, once the client says that its target is ready. Where its snapshot is
+    kept (`keeping`), what has not changed since the base was made is not read."""
     session = agent.session
     target = session.take_fingerprints(source.size)
     session.send(begin)
@@ -38,6 +44,8 @@ def send_frames(agent: Agent, source: Source, encoding: Encoding, begin: Begin) 
         raise _out_of_order(start)
     if start.check:
         check_archive(agent, source)
+    if keeping and start.compare:
+        source = keeping.since(start.base)
     # Closed before what it reads is: its threads may be at work.
     with closing(send(source, encoding, target if start.compare else None)) as frames:
         for message, payload in frames:
@@ -48,6 +56,16 @@ def send_frames(agent: Agent, source: Source, encoding: Encoding, begin: Begin) 
             session.reached("copying", message.offset + message.length, source.size)
             target.forget((message.offset + message.length) // CHUNK)
     raise AssertionError("what is sent ends with an End")
+
+
+def keep_once_published(agent: Agent, keeping: Keeping, end: End) -> Closed:
+    """Tell that all was sent, and keep the snapshot once the client says that the archive of it has
+    its name. Where the client goes instead, the snapshot does, too."""
+    agent.session.send(end)
+    message, _ = agent.session.expect()
+    if not isinstance(message, Published):
+        raise _out_of_order(message)
+    return Closed(keeping.keep(end.digest))
 
 
 def encoding_of(options: CopyOptions) -> Encoding:

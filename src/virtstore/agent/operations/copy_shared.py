@@ -46,4 +46,4 @@ def share_blocks(agent: Agent, origin: Place, source: RawSource, opened: Opened)
     with blamed_on(origin.path):
         source.check()
         confirm(source, digest)
-    return Outcome(0, digest)
+    return Outcome(0, digest, source.size)

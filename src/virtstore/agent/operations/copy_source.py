@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from virtstore.agent import priority
 from virtstore.agent.container import require_whole, source_of
 from virtstore.agent.context import Agent
+from virtstore.agent.operations.copy_kept import Keeping
 from virtstore.agent.operations.origins import origin_of
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
-from virtstore.copy_options import CopyOptions
+from virtstore.copy_options import CopyOptions, Quiesce
 from virtstore.errors import Error, blamed_on
-from virtstore.model import Moment, Origin
+from virtstore.model import Access, Moment, Origin
 from virtstore.protocol import Send
 from virtstore.transfer.hashing import check
 from virtstore.transfer.pieces import Source
@@ -22,15 +23,18 @@ from virtstore.transfer.pieces import Source
 #: Raises `InUse` where somebody uses an image.
 Refusal = Callable[[Agent, Image], None]
 
+Frozen = TypeVar("Frozen", bound=Image)
+
 
 class Opened(NamedTuple):
     """The source of a copy. `told`: what there is to say of how it was opened; `origin`: what an
-    archive of ours is to say of it."""
+    archive of ours is to say of it; `keeping`: its snapshot, where that is to stay behind."""
 
     place: Place
     source: Source
     told: tuple[str, ...]
     origin: Origin | None
+    keeping: Keeping | None = None
 
 
 @contextmanager
@@ -39,17 +43,18 @@ def opened_source(agent: Agent, request: Send) -> Iterator[Opened]:
     options = request.options
     if options.nice:
         priority.lower()
+    need: Access = "append" if options.keep_snapshot else "read"
     with ExitStack() as stack:
         with blamed_on(request.path):
-            place = stack.enter_context(agent.locked(request.path, "read", shared=True))
-            source, told = stack.enter_context(_opened(agent, place, options))
+            place = stack.enter_context(agent.locked(request.path, need, shared=True))
+            source, told, keeping = stack.enter_context(_opened(agent, place, request))
             if request.contents:
                 check_archive(agent, source)
         origin = None
         if options.compression == "zstd":
             quiesced = bool(options.quiesce) and not told  # or that is what is told
             origin = origin_of(place, source, _moment(options), quiesced=quiesced)
-        yield Opened(place, source, told, origin)
+        yield Opened(place, source, told, origin, keeping)
 
 
 def _moment(options: CopyOptions) -> Moment:
@@ -62,18 +67,24 @@ def _moment(options: CopyOptions) -> Moment:
 
 @contextmanager
 def _opened(
-    agent: Agent, place: Place, options: CopyOptions
-) -> Iterator[tuple[Source, tuple[str, ...]]]:
+    agent: Agent, place: Place, request: Send
+) -> Iterator[tuple[Source, tuple[str, ...], Keeping | None]]:
+    options = request.options
     if options.live:
         from virtstore.agent.operations.live import live_source  # what few copies need
 
         with live_source(agent, place, options.quiesce) as opened:
-            yield opened
+            yield (*opened, None)
         return
     told: list[str] = []
+    if options.keep_snapshot:
+        with _frozen(agent, place, options.quiesce, told, place.store.moment) as moment:
+            source = source_of(place, moment, raw=options.raw)
+            yield source, tuple(told), Keeping(place.path, moment, source, request.kept_for)
+        return
     with frozen_or_open(agent, place, options, told) as image:
         source = source_of(place, image, steady=not options.allow_in_use, raw=options.raw)
-        yield source, tuple(told)
+        yield source, tuple(told), None
 
 
 def check_archive(agent: Agent, source: Source) -> None:
@@ -88,12 +99,7 @@ def frozen_or_open(
     """The image, or a snapshot of it; what there is to say of that is added to `told`. `refuse`
     raises `InUse` where somebody uses the image, if not as a copy does."""
     if options.snapshot:
-        agent.session.stage("snapshot")
-        if options.quiesce:
-            from virtstore.agent.operations.quiescing import quiesced
-
-            return quiesced(place, options.quiesce, told)
-        return place.store.frozen(place.name)
+        return _frozen(agent, place, options.quiesce, told, place.store.frozen)
     image = place.store.open(place.name)
     if not options.allow_in_use:
         try:
@@ -102,6 +108,18 @@ def frozen_or_open(
             image.close()
             raise
     return image
+
+
+def _frozen(
+    agent: Agent, place: Place, quiesce: Quiesce, told: list[str], freeze: Callable[[str], Frozen]
+) -> Frozen:
+    """What `freeze` makes of the image of that name, while its guest is quiesced if it is to be."""
+    agent.session.stage("snapshot")
+    if quiesce:
+        from virtstore.agent.operations.quiescing import quiesced
+
+        return quiesced(place, quiesce, told, freeze)
+    return freeze(place.name)
 
 
 def _refuse_use(agent: Agent, image: Image) -> None:

@@ -26,6 +26,7 @@ from virtstore.errors import (
 from virtstore.formats.base import Format, StreamFormat
 from virtstore.formats.summary import Label
 from virtstore.model import Compression, Origin
+from virtstore.transfer.base_archive import BaseArchive
 from virtstore.transfer.fingerprints import Fingerprints
 from virtstore.transfer.hashing import fingerprints
 from virtstore.transfer.partial_over_base import PartialOverBase
@@ -79,6 +80,11 @@ class Opened(NamedTuple):
     there: Source | None = None
     existing: Fingerprints | None = None
     blocks: bool = False
+
+    @property
+    def base(self) -> str:
+        """The digest of the image in the base, where all that is there is the base's; else ""."""
+        return self.there.image_digest if isinstance(self.there, BaseArchive) else ""
 
 
 @contextmanager

@@ -21,7 +21,12 @@ from virtstore.agent.context import (
     require_room,
 )
 from virtstore.agent.operations.copy_base import opened_base
-from virtstore.agent.operations.copy_frames import arriving, encoding_of, send_frames
+from virtstore.agent.operations.copy_frames import (
+    arriving,
+    encoding_of,
+    keep_once_published,
+    send_frames,
+)
 from virtstore.agent.operations.copy_shared import require_sharing, share_blocks
 from virtstore.agent.operations.copy_source import held, opened_source
 from virtstore.agent.operations.copy_target import (
@@ -61,6 +66,7 @@ from virtstore.model import Compression
 from virtstore.names import KINDS
 from virtstore.protocol import (
     Begin,
+    Closed,
     CopyHere,
     Digests,
     End,
@@ -76,12 +82,13 @@ from virtstore.transfer.receive import Outcome, receive
 from virtstore.units import format_size
 
 
-def send_image(agent: Agent, request: Send) -> End:
+def send_image(agent: Agent, request: Send) -> End | Closed:
     encoding = encoding_of(request.options)
-    with opened_source(agent, request) as (place, source, told, origin):
+    with opened_source(agent, request) as (place, source, told, origin, keeping):
         holds = held(place, source)
         begin = Begin(place.path, source.size, holds, place.store.losses(place.name), told, origin)
-        return send_frames(agent, source, encoding, begin)
+        end = send_frames(agent, source, encoding, begin, keeping)
+        return keep_once_published(agent, keeping, end) if keeping else end
 
 
 def receive_image(agent: Agent, request: Receive) -> Received | Ready:
@@ -102,7 +109,8 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
         replaced = _seen(place, wanted)
         with opened_target(agent, place, wanted, base) as opened:
             in_place = wanted.mode == "contents"
-            session.send(Ready(place.path, opened.existing is not None, in_place=in_place))
+            compare = opened.existing is not None
+            session.send(Ready(place.path, compare, in_place=in_place, base=opened.base))
 
             def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
                 session.send(Existing(zeros, last), fingerprints)
@@ -123,8 +131,8 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
     if agent.policy.address(path) == agent.policy.address(request.source):
         raise UsageError("source and target are the same image")
     in_place = request.contents or _is_fixed(agent, request)
-    reading = Send(request.source, request.options, contents=in_place)
-    with opened_source(agent, reading) as (place_of_source, source, told, origin):
+    reading = Send(request.source, request.options, contents=in_place, kept_for=request.kept_for)
+    with opened_source(agent, reading) as (place_of_source, source, told, origin, keeping):
         holds = held(place_of_source, source)
         lost = place_of_source.store.losses(place_of_source.name)
         wanted = _wanted(request, path, source.size, holds, lost)._replace(origin=origin)
@@ -141,6 +149,8 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
                 replaced = _seen(place, wanted)
                 with opened_target(agent, place, wanted, base) as opened:
                     agent.session.stage("copying")
+                    if keeping:
+                        source = keeping.since(opened.base)
                     if shared:
                         outcome = share_blocks(agent, place_of_source, shared, opened)
                     else:
@@ -152,7 +162,8 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
                     if base:
                         base.require_same(agent.session.check)
                     noted = _publish(agent, place, wanted, opened, replaced)
-                noted = (*told, *noted, *(base.warnings if base else ()))
+                unkept = keeping.keep(outcome.digest) if keeping else ()
+                noted = (*told, *noted, *(base.warnings if base else ()), *unkept)
                 received = _received(place, wanted, outcome, noted)
     return received
 
@@ -198,7 +209,9 @@ def _known(holds: str | None) -> str | None:
 
 def _received(place: Place, wanted: Wanted, outcome: Outcome, noted: tuple[str, ...]) -> Received:
     told = (*remarks(place.path, wanted.holds, wanted.archive), *noted)
-    return Received(place.path, wanted.size, outcome.written, outcome.digest, told)
+    return Received(
+        place.path, wanted.size, outcome.written, outcome.digest, told, read=outcome.read
+    )
 
 
 def _seen(place: Place, wanted: Wanted) -> Version | None:
@@ -342,7 +355,7 @@ def hash_image(agent: Agent, request: HashImage) -> End:
         raise UsageError(f"a block of {request.block} bytes does not divide a chunk")
     chunks = None if request.chunks is None else frozenset(request.chunks)
     reading = Send(request.path, CopyOptions(allow_in_use=True))
-    with opened_source(agent, reading) as (place, source, _, _):
+    with opened_source(agent, reading) as (place, source, _, _, _):
         with blamed_on(place.path):
             foreign = source.holds
         agent.session.send(Begin(place.path, source.size, foreign.name if foreign else None))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
+from typing import TypeVar
 
 from virtstore.agent.policy import Place
 from virtstore.agent.processes import identity_of
@@ -14,6 +16,8 @@ from virtstore.libvirt import virsh
 from virtstore.libvirt.domains import Domain, domains
 from virtstore.libvirt.freeze import Freeze
 from virtstore.libvirt.guard import Guard
+
+Frozen = TypeVar("Frozen", bound=Image)
 
 
 def running_on(place: Place, option: str) -> tuple[Domain, str]:
@@ -41,20 +45,23 @@ def running_on(place: Place, option: str) -> tuple[Domain, str]:
     )
 
 
-def quiesced(place: Place, quiesce: Quiesce, told: list[str]) -> Image:
-    """A snapshot of an image, made while the file systems of the guest that runs on it are frozen.
-    Where they cannot be, and that was to be tried only, that is added to `told`."""
+def quiesced(
+    place: Place, quiesce: Quiesce, told: list[str], freeze: Callable[[str], Frozen]
+) -> Frozen:
+    """A snapshot of an image, which `freeze` makes of the image of that name while the file systems
+    of the guest that runs on it are frozen. Where they cannot be, and that was to be tried only,
+    that is added to `told`."""
     try:
         domain, _ = running_on(place, "--quiesce")
     except Unsupported as error:
         if quiesce != "try":
             raise
         told.append(f"it is not quiesced: {error.message}")
-        return place.store.frozen(place.name)
+        return freeze(place.name)
     guard = Guard(Freeze(domain.uuid, quiesce))
     told.extend(guard.warnings)
     try:
-        image = place.store.frozen(place.name)
+        image = freeze(place.name)
     except BaseException:
         guard.end()
         raise
