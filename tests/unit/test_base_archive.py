@@ -159,3 +159,28 @@ def test_a_base_whose_seals_are_damaged_is_refused_before_anything_is_taken_from
 def test_what_keeps_no_digests_is_no_base(base: bytes) -> None:
     with Memory().archive("x.zst") as draft, pytest.raises(Unsupported, match="base"):
         BaseArchive(in_memory(base), draft, CHUNK)
+
+
+class SelfChecking(MemoryImage):
+    """As a store has it that keeps checksums itself. What is read of it is noted."""
+
+    self_checking = True
+
+    def __init__(self, contents: Contents) -> None:
+        super().__init__(contents)
+        self.read: list[tuple[int, int]] = []
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        self.read.append((offset, length))
+        return super().read_at(offset, length)
+
+
+def test_of_a_base_that_its_store_checks_only_the_end_is_read_and_what_is_taken_over() -> None:
+    old, new = image("aaaab", CHUNK), image("aaacb", CHUNK)
+    base = SelfChecking(Contents(ours.archive_of(old)))
+    end = len(base.contents) // 5 * 4  # the five frames are alike in length
+    made, store = ours.archive_of(new), Memory()
+    there = BaseArchive(base, store.archive("y.zst"), len(old))
+    assert len(list(fingerprints(there, blocks=False)))
+    assert all(offset >= end for offset, _ in base.read)
+    assert based(Memory(), new, base, Label())[2] == made

@@ -11,14 +11,18 @@ import pytest
 
 from virtstore.agent.config import load
 from virtstore.backends.block_device import BlockDeviceRoot
+from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.files.root import DirectoryRoot
 from virtstore.backends.kinds import KINDS, Root, WrongValue
 from virtstore.backends.lvm.root import VolumeGroupRoot
+from virtstore.errors import Denied
 
 ROOTS = (
     DirectoryRoot('/srv/a "b"\\c', "append"),
     VolumeGroupRoot("vg-0", "write"),
     BlockDeviceRoot('/dev/disk/by-id/a "b"\\c', "read"),
+    BucketRoot("b-1", "http://[::1]:9000", "vm.x", "a b/ü/", "eu-1", "append", True, 3),
+    BucketRoot("b", "https://s3.example.com", "vms"),
 )
 
 
@@ -56,6 +60,15 @@ def test_what_lies_in_a_root_is_told_from_what_lies_beside_it(root: Root) -> Non
         (VolumeGroupRoot("/dev/vg0"), "name"),
         (BlockDeviceRoot("/srv/disk"), "path"),
         (BlockDeviceRoot("/dev/shm/disk"), "path"),
+        (BucketRoot("a/b", "https://x", "vms"), "name"),
+        (BucketRoot("..", "https://x", "vms"), "name"),
+        (BucketRoot("b", "x", "vms"), "endpoint"),
+        (BucketRoot("b", "https://u:p@x", "vms"), "endpoint"),
+        (BucketRoot("b", "https://x", "a/b"), "bucket"),
+        (BucketRoot("b", "https://x", "vms", "a"), "prefix"),
+        (BucketRoot("b", "https://x", "vms", "/a/"), "prefix"),
+        (BucketRoot("b", "https://x", "vms", "a/../"), "prefix"),
+        (BucketRoot("b", "https://x", "vms", region="eu west"), "region"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key(root: Root, key: str) -> None:
@@ -82,3 +95,19 @@ def test_a_directory_knows_what_its_files_are_whose_names_say_nothing(
 def test_what_the_configuration_says_is_made_a_value_of_once() -> None:
     root = DirectoryRoot("/x", mode="0640")
     assert root.new_files is root.new_files
+
+
+def test_two_buckets_with_the_same_keys_are_refused_and_two_beside_each_other_are_not() -> None:
+    def root(name: str, prefix: str, endpoint: str = "https://x") -> BucketRoot:
+        return BucketRoot(name, endpoint, "vms", prefix)
+
+    beside = [root("b", "site-b/"), root("c", "site-a2/"), root("d", "", "https://y")]
+    root("a", "site-a/").refuse_overlap(beside)
+    for prefix in ("", "site-a/", "site-a/x/"):
+        with pytest.raises(Denied, match="/s3/b"):
+            root("a", "site-a/").refuse_overlap([root("b", prefix)])
+
+
+def test_a_part_of_a_bucket_has_the_keys_below_it() -> None:
+    part = BucketRoot("b", "https://x", "vms", "p/").part("/s3/b/web")
+    assert (part.path, part.prefix) == ("/s3/b/web", "p/web/")

@@ -229,6 +229,12 @@ class Readable(Handle, Protocol):
             raise OSError(errno.EIO, f"the image ends at byte {end}, within its size")
         return data
 
+    @property
+    def self_checking(self) -> bool:
+        """Whether its store finds by itself bytes that are no more what was written. Whoever only
+        wants to know whether they are still sound need not read them."""
+        return False
+
     def extents(self) -> Iterator[Extent]:
         """The whole image, in order and without gaps; `zero` only where that is certain."""
         if self.size:

@@ -10,6 +10,7 @@ from typing import Final
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
 from virtstore.backends.block_device import BlockDeviceRoot
+from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.files import final_names
 from virtstore.backends.files.root import DirectoryRoot
 from virtstore.backends.lvm.root import VolumeGroupRoot
@@ -22,6 +23,7 @@ KINDS: Final[tuple[type[Root], ...]] = (
     DirectoryRoot,
     BlockDeviceRoot,
     VolumeGroupRoot,
+    BucketRoot,
 )
 
 #: What the name of no image may end with, in a place of whatever kind.

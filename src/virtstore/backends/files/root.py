@@ -27,7 +27,7 @@ from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import NewFiles
 from virtstore.backends.root import Root, WrongValue
 from virtstore.errors import NotFound
-from virtstore.location import unclear
+from virtstore.location import unclear, within
 from virtstore.model import Access, DirectoryInfo, EntryType, Finding
 
 _MODE: Final = re.compile("(0|0o)?[0-7]{3}")
@@ -53,7 +53,8 @@ class DirectoryRoot(Root, frozen=True):
 
     @classmethod
     def claims(cls, path: str, tree: str, access: Access) -> Self | None:
-        return None if tree == "/dev" or tree.startswith("/dev/") else cls(tree, access)
+        of_a_bucket = within(tree, "/s3") and not os.path.isdir("/s3")
+        return None if of_a_bucket or within(tree, "/dev") else cls(tree, access)
 
     def unfit(self) -> str | None:
         return places.no_place_for_images(self.path)

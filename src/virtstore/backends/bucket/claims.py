@@ -1,0 +1,229 @@
+"""Who is making an archive: an object beside it that says so, `KEY.virtstore-partial`.
+
+An upload in parts is not seen by others until it is whole, and not every server can make the last
+step conditional. So whoever wants to make an archive first writes its claim, on the condition that
+there is none: of two writers on any two hosts one has it. It is there as long as the upload is, and
+so an upload without a claim is another program's, and is left alone.
+
+A claim is abandoned if who wrote it says so, or is a process of this machine that is gone, or has
+not written it again for some minutes. By the clock of the server alone, since hosts' clocks differ.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, NamedTuple
+
+import msgspec
+
+from virtstore.backends.base import PARTIAL_SUFFIX, Displaced
+from virtstore.backends.bucket.objects import Objects
+from virtstore.errors import Denied, InUse
+
+#: Seconds after which a claim is written again, and after which one that was not is abandoned.
+RENEWED: Final = 60
+ABANDONED: Final = 600
+
+_LONGEST: Final = 4096
+_TRIES: Final = 5
+
+
+class Writer(msgspec.Struct, frozen=True):
+    """A process, as far as others can tell: `kernel` and `space` say on which machine, and in which
+    of its name spaces, the numbers are good."""
+
+    host: str
+    kernel: str
+    space: str
+    process: int
+    started: str
+
+    @property
+    def is_gone(self) -> bool | None:
+        """Whether the process has ended; None where that cannot be seen from here."""
+        here = myself()
+        if (self.kernel, self.space) != (here.kernel, here.space) or not self.kernel:
+            return None
+        return _started(self.process) != self.started
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """`token` is no other claim's; `upload`: the ID of its upload, "" while it has none;
+    `released`: who wrote it does no more."""
+
+    token: str
+    writer: Writer
+    since: str
+    upload: str = ""
+    released: bool = False
+
+
+class _Found(NamedTuple):
+    """A claim as it lies there; `claim` None: it cannot be read. `age`: seconds, of the server."""
+
+    claim: Claim | None
+    etag: str
+    age: float
+
+    @property
+    def is_abandoned(self) -> bool:
+        gone = self.claim.writer.is_gone if self.claim else None
+        if self.claim and self.claim.released:
+            return True
+        return self.age > ABANDONED if gone is None else gone
+
+    @property
+    def who(self) -> str:
+        if self.claim is None:
+            return "somebody"
+        return f"a process of {self.claim.writer.host} (since {self.claim.since})"
+
+
+class Held:
+    """A claim of ours on a key. `left`: the ID of the upload of the one whose place it took, "" for
+    none."""
+
+    def __init__(self, objects: Objects, key: str, claim: Claim, left: str = "") -> None:
+        self.left = left
+        self._objects = objects
+        self._key = key
+        self._claim = claim
+
+    def renew(self) -> None:
+        """Say that it is not abandoned. Raises `Displaced` where it is another's by now."""
+        etag = self._require()
+        with suppress(Denied):  # a key that may only write what is new
+            self._objects.put(self._key, _encoded(self._claim), instead=etag)
+
+    def note(self, upload: str) -> None:
+        """Say which upload is ours. Where that is not allowed, any of this key is taken for it by
+        whoever cleans up."""
+        self._claim = msgspec.structs.replace(self._claim, upload=upload)
+        self.renew()
+
+    def require(self) -> None:
+        """Raises `Displaced` where it is another's by now."""
+        self._require()
+
+    def release(self) -> None:
+        """Say that nobody works on what is there."""
+        released = msgspec.structs.replace(self._claim, released=True)
+        with suppress(Denied, Displaced):
+            self._objects.put(self._key, _encoded(released), instead=self._require())
+
+    def drop(self) -> None:
+        """Take it away. Where that is not allowed it stays, and says that nobody works there."""
+        try:
+            self._require()
+            self._objects.delete(self._key)
+        except Displaced:
+            return
+        except Denied:
+            self.release()
+
+    def _require(self) -> str:
+        found = _found(self._objects, self._key)
+        if found is None or found.claim is None or found.claim.token != self._claim.token:
+            raise Displaced(
+                "somebody on another host, or without virtstore, removed or took over what was"
+                " being made; what has its name now was left alone"
+            )
+        return found.etag
+
+
+def key_of(key: str) -> str:
+    """The key of the claim on a key."""
+    return key + PARTIAL_SUFFIX
+
+
+def take(objects: Objects, key: str) -> Held:
+    """Have the claim on a key alone. Raises `InUse` where somebody else has it."""
+    where = key_of(key)
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    claim = Claim(secrets.token_hex(16), myself(), now)
+    for _ in range(_TRIES):
+        if objects.put(where, _encoded(claim), new=True) is not None:
+            return Held(objects, where, claim)
+        found = _found(objects, where)
+        if found is None:
+            continue  # it went in between
+        if found.claim and found.claim.token == claim.token:
+            return Held(objects, where, claim)  # an answer was lost
+        if not found.is_abandoned:
+            raise InUse(f"{found.who} is making it")
+        if _replaced(objects, where, claim, found.etag):
+            held = Held(objects, where, claim, found.claim.upload if found.claim else "")
+            with suppress(Displaced):  # a server may not heed the condition
+                held.require()
+                return held
+    raise InUse("others are beginning to make it at the same moment")
+
+
+def _replaced(objects: Objects, where: str, claim: Claim, etag: str) -> bool:
+    """Put a claim in place of an abandoned one. False where another has come in between."""
+    try:
+        return objects.put(where, _encoded(claim), instead=etag) is not None
+    except Denied:  # the credentials may only write what is new, and remove claims
+        objects.delete(where)
+        return objects.put(where, _encoded(claim), new=True) is not None
+
+
+def abandoned(objects: Objects, key: str) -> bool:
+    """Whether there is a claim on a key that nobody has any more. Raises `InUse` where somebody
+    has."""
+    found = _found(objects, key_of(key))
+    if found and not found.is_abandoned:
+        raise InUse(f"{found.who} is making it")
+    return found is not None
+
+
+def uploads(objects: Objects, key: str) -> list[str]:
+    """The IDs of the uploads that a claim on a key stands for: the one that it names, or all."""
+    found = _found(objects, key_of(key))
+    if found and found.claim and found.claim.upload:
+        return [found.claim.upload]
+    return [each.id for each in objects.uploads(key) if each.key == key] if found else []
+
+
+def myself() -> Writer:
+    """This process."""
+    kernel = _read("/proc/sys/kernel/random/boot_id")
+    space = ""
+    with suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    process = os.getpid()
+    return Writer(os.uname().nodename, kernel, space, process, _started(process))
+
+
+def _found(objects: Objects, where: str) -> _Found | None:
+    there = objects.small(where, _LONGEST)
+    if there is None:
+        return None
+    found, data, date = there
+    claim = None
+    with suppress(msgspec.DecodeError):
+        claim = msgspec.json.decode(data, type=Claim)
+    age = 0.0
+    with suppress(TypeError, ValueError):
+        age = parsedate_to_datetime(date or "").timestamp() - found.modified / 10**9
+    return _Found(claim, found.etag, age)
+
+
+def _encoded(claim: Claim) -> bytes:
+    return msgspec.json.encode(claim)
+
+
+def _started(process: int) -> str:
+    """When a process began, in ticks since the machine did (proc(5), stat); "" for none."""
+    fields = _read(f"/proc/{process}/stat").rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 else ""
+
+
+def _read(path: str) -> str:
+    with suppress(OSError), open(path) as file:
+        return file.read().strip()
+    return ""

@@ -1,0 +1,300 @@
+"""What a bucket is asked for: its objects, and its uploads in parts, as values.
+
+One method is one kind of request. A key is a whole one, with the configured prefix. An ETag is kept
+as the server wrote it, with its quotes.
+
+Source: AWS, API reference of Amazon S3 (ListObjectsV2, HeadObject, GetObject, PutObject,
+DeleteObject, ListMultipartUploads, CreateMultipartUpload, ListParts, UploadPart, UploadPartCopy,
+CompleteMultipartUpload, AbortMultipartUpload).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from virtstore.backends.bucket import sigv4
+from virtstore.backends.bucket.client import NOTHING, Answer, Body, Client, body_of
+from virtstore.backends.bucket.complaints import of_answer, parsed, text
+from virtstore.errors import Corrupt, InUse, Unsupported
+
+_PRECONDITION: Final = 412
+_READ: Final = "s3:GetObject"
+_WRITE: Final = "s3:PutObject"
+_LIST: Final = "s3:ListBucket"
+
+
+class Object(NamedTuple):
+    """`modified`: nanoseconds since the epoch."""
+
+    key: str
+    size: int
+    etag: str
+    modified: int
+
+
+class Page(NamedTuple):
+    """What a listing gives at once: objects, and the prefixes that others have."""
+
+    objects: tuple[Object, ...]
+    prefixes: tuple[str, ...]
+
+
+class Upload(NamedTuple):
+    """An upload in parts that was begun and is neither whole nor aborted."""
+
+    key: str
+    id: str
+    modified: int
+
+
+class Part(NamedTuple):
+    number: int
+    etag: str
+    size: int
+
+
+class Objects:
+    """The objects of one bucket."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def close(self) -> None:
+        self.client.close()
+
+    def listed(self, prefix: str, *, delimiter: str = "/", most: int = 1000) -> Iterator[Page]:
+        """The objects whose keys begin with `prefix`, a page at a time. Of those with a
+        `delimiter` behind that, the common prefixes. `most`: objects in a page."""
+        query = {
+            "list-type": "2",
+            "prefix": prefix,
+            "max-keys": str(most),
+            "encoding-type": "url",
+        }
+        if delimiter:
+            query["delimiter"] = delimiter
+        while True:
+            root = self._xml("GET", "", _LIST, query=query)
+            decode = _decoder(root)
+            objects = tuple(_object(each, decode) for each in root.findall("Contents"))
+            prefixes = root.findall("CommonPrefixes")
+            yield Page(objects, tuple(decode(text(each, "Prefix")) for each in prefixes))
+            query["continuation-token"] = text(root, "NextContinuationToken")
+            if text(root, "IsTruncated") != "true" or not query["continuation-token"]:
+                return
+
+    def head(self, key: str) -> Object | None:
+        """An object; None where there is none."""
+        answer = self.client.ask("HEAD", key, _READ, takes=(404,))
+        return None if answer.status == 404 else _of_headers(key, answer)
+
+    def get(self, key: str, start: int, length: int, etag: str) -> bytes:
+        """A range of an object, all of it there. Raises `InUse` where the object is another by
+        now."""
+        headers = {"range": f"bytes={start}-{start + length - 1}", "if-match": etag}
+        answer = self.client.ask(
+            "GET", key, _READ, headers=headers, takes=(404, _PRECONDITION), most=length
+        )
+        if answer.status in (404, _PRECONDITION):
+            what = "removed" if answer.status == 404 else "replaced"
+            raise InUse(f"somebody {what} it while it was read; run the command again")
+        if answer.status != 206:
+            server = self.client.address.server
+            raise Unsupported(f"{server} gives no parts of an object, which S3 has to")
+        if len(answer.body) != length:
+            raise Corrupt(f"the server of the bucket sent {len(answer.body)} of {length} bytes")
+        return answer.body
+
+    def small(self, key: str, most: int) -> tuple[Object, bytes, str | None] | None:
+        """A small object, its contents, and the server's time; None where there is none."""
+        answer = self.client.ask("GET", key, _READ, takes=(404,), most=most)
+        if answer.status == 404:
+            return None
+        return _of_headers(key, answer), answer.body, answer.headers.get("date")
+
+    def put(self, key: str, data: bytes, *, new: bool = False, instead: str = "") -> str | None:
+        """Write a small object; its ETag. `new`: only where there is none; `instead`: only in place
+        of the one with that ETag. None where that is not so."""
+        headers = {"if-none-match": "*"} if new else {"if-match": instead} if instead else {}
+        takes = (404, _PRECONDITION) if instead else (_PRECONDITION,)
+        answer = self.client.ask(
+            "PUT", key, _WRITE, headers=headers, body=body_of(data), takes=takes
+        )
+        return answer.headers.get("etag", "") if answer.status == 200 else None
+
+    def delete(self, key: str) -> None:
+        """Remove an object, or nothing."""
+        self.client.ask("DELETE", key, "s3:DeleteObject", takes=(404,))
+
+    def uploads(self, prefix: str) -> Iterator[Upload]:
+        """The open uploads of keys that begin with `prefix`."""
+        query = {"uploads": "", "prefix": prefix, "encoding-type": "url"}
+        while True:
+            root = self._xml("GET", "", "s3:ListBucketMultipartUploads", query=query)
+            decode = _decoder(root)
+            for each in root.findall("Upload"):
+                key, begun = decode(text(each, "Key")), _moment(text(each, "Initiated"))
+                if key.startswith(prefix):  # not every server heeds it
+                    yield Upload(key, text(each, "UploadId"), begun)
+            if text(root, "IsTruncated") != "true":
+                return
+            query["key-marker"] = decode(text(root, "NextKeyMarker"))
+            query["upload-id-marker"] = text(root, "NextUploadIdMarker")
+
+    def begin(self, key: str) -> str:
+        """Begin an upload in parts; its ID."""
+        root = self._xml("POST", key, _WRITE, query={"uploads": ""})
+        return text(root, "UploadId")
+
+    def parts(self, key: str, upload: str) -> list[Part] | None:
+        """The parts of an open upload; None where there is no such upload."""
+        query = {"uploadId": upload}
+        action = "s3:ListMultipartUploadParts"
+        found: list[Part] = []
+        while True:
+            answer = self.client.ask("GET", key, action, query=query, takes=(404,))
+            if answer.status == 404:
+                return None
+            root = parsed(answer.body)
+            found += [
+                Part(_number(each, "PartNumber"), text(each, "ETag"), _number(each, "Size"))
+                for each in root.findall("Part")
+            ]
+            if text(root, "IsTruncated") != "true":
+                return found
+            query["part-number-marker"] = text(root, "NextPartNumberMarker")
+
+    def send(self, key: str, upload: str, number: int, body: Body, stop: threading.Event) -> Part:
+        """Send a part."""
+        query = {"partNumber": str(number), "uploadId": upload}
+        answer = self.client.ask("PUT", key, _WRITE, query=query, body=body, stop=stop)
+        return Part(number, answer.headers.get("etag", ""), body.length)
+
+    def copy(
+        self,
+        key: str,
+        upload: str,
+        number: int,
+        source: Object,
+        start: int,
+        length: int,
+        stop: threading.Event,
+    ) -> Part:
+        """Make a range of another object of the bucket a part, on the server. Raises `Unsupported`
+        where the server cannot, and `InUse` where that object is another by now."""
+        query = {"partNumber": str(number), "uploadId": upload}
+        headers = {
+            "x-amz-copy-source": sigv4.encoded_path(f"{self.client.address.bucket}/{source.key}"),
+            "x-amz-copy-source-if-match": source.etag,
+            "x-amz-copy-source-range": f"bytes={start}-{start + length - 1}",
+        }
+        root = self._xml("PUT", key, _WRITE, query=query, headers=headers, stop=stop)
+        return Part(number, text(root, "ETag"), length)
+
+    def complete(self, key: str, upload: str, parts: Sequence[Part], *, new: bool) -> Answer:
+        """Make an object of an upload. `new`: only where there is none, as far as the server heeds
+        that. The caller looks at the answer, whose status may be 404 or 412."""
+        listed = "".join(
+            f"<Part><PartNumber>{part.number}</PartNumber><ETag>{escape(part.etag)}</ETag></Part>"
+            for part in parts
+        )
+        document = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
+        headers = {"content-type": "application/xml", **({"if-none-match": "*"} if new else {})}
+        answer = self.client.ask(
+            "POST",
+            key,
+            _WRITE,
+            query={"uploadId": upload},
+            headers=headers,
+            body=body_of(document.encode()),
+            takes=(404, _PRECONDITION),
+        )
+        if answer.status == 200:
+            self._refuse_error(answer)  # its status was sent before the work was done
+        return answer
+
+    def abort(self, key: str, upload: str) -> None:
+        """Throw an upload and its parts away, if it is there."""
+        action = "s3:AbortMultipartUpload"
+        self.client.ask("DELETE", key, action, query={"uploadId": upload}, takes=(404,))
+
+    def _xml(
+        self,
+        method: str,
+        key: str,
+        action: str,
+        *,
+        query: dict[str, str],
+        headers: dict[str, str] | None = None,
+        stop: threading.Event | None = None,
+    ) -> ElementTree.Element:
+        """The answer of a request that has no body, as XML."""
+        answer = self.client.ask(
+            method, key, action, query=query, headers=headers, body=NOTHING, stop=stop
+        )
+        self._refuse_error(answer)
+        return parsed(answer.body)
+
+    def _refuse_error(self, answer: Answer) -> None:
+        """Raises the error that an answer of status 200 has in it."""
+        if b"<Error>" in answer.body or b"<Error " in answer.body:
+            complaint = of_answer(500, answer.headers, answer.body)
+            source = self.client.credentials.source
+            raise complaint.error(self.client.address.server, _WRITE, source)
+
+
+def combined(parts: Sequence[Part]) -> str:
+    """The ETag that an object of these parts has, where a part's is its MD5."""
+    digests = b""
+    for part in parts:
+        try:
+            digests += bytes.fromhex(part.etag.strip('"'))
+        except ValueError:
+            return ""
+    return f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"'
+
+
+def _decoder(root: ElementTree.Element) -> Callable[[str], str]:
+    """What makes a key of the text that stands for it."""
+    return unquote_plus if text(root, "EncodingType") == "url" else str
+
+
+def _object(element: ElementTree.Element, decode: Callable[[str], str]) -> Object:
+    key = decode(element.findtext("Key") or "")
+    modified = _moment(text(element, "LastModified"))
+    return Object(key, _number(element, "Size"), text(element, "ETag"), modified)
+
+
+def _of_headers(key: str, answer: Answer) -> Object:
+    modified = 0
+    with suppress(TypeError, ValueError):
+        date = parsedate_to_datetime(answer.headers.get("last-modified", ""))
+        modified = int(date.timestamp()) * 10**9
+    size = answer.headers.get("content-length", "")
+    if not size.isdigit():
+        raise Corrupt("the server of the bucket does not say how long an object is")
+    return Object(key, int(size), answer.headers.get("etag", ""), modified)
+
+
+def _number(element: ElementTree.Element, name: str) -> int:
+    number = text(element, name)
+    if not number.isdigit():
+        raise Corrupt(f"the server of the bucket sent {name} without a number")
+    return int(number)
+
+
+def _moment(said: str) -> int:
+    """Nanoseconds since the epoch; 0 where it is no time."""
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(said.replace("Z", "+00:00"))
+        return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()) * 10**9
+    return 0

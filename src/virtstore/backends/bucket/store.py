@@ -1,0 +1,251 @@
+"""One directory of a bucket: the objects whose keys begin with its prefix, up to the next slash.
+
+A bucket has no directories: one is there as long as something is in it. Objects are whole or not
+there, and are never changed. What is partial is an upload with a claim (claims.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Final
+
+from virtstore.backends.base import (
+    PARTIAL_SUFFIX,
+    Capabilities,
+    Image,
+    ImageDraft,
+    Look,
+    Store,
+    Stored,
+    nothing,
+)
+from virtstore.backends.bucket import claims
+from virtstore.backends.bucket.archive import BucketArchive
+from virtstore.backends.bucket.client import Client
+from virtstore.backends.bucket.image import NO_IMAGES, BucketImage, LeftUpload, identity_of
+from virtstore.backends.bucket.objects import Object, Objects
+from virtstore.errors import Error, NotFound, Unsupported, UsageError
+
+#: Bytes that a key has at the most.
+_KEY_MAX: Final = 1024
+#: What `free` says: a bucket has no size.
+_ENDLESS: Final = 1 << 60
+#: Ends of objects that are fetched at once.
+_AT_ONCE: Final = 16
+_READ_ONLY: Final = (
+    "what is in a bucket stays as it is; copy it to a directory, where that can be changed"
+)
+
+
+class Bucket(Store):
+    """`prefix`: what the keys of this directory begin with, "" or with a slash at its end. With a
+    `name` only that is looked for in it."""
+
+    capabilities = Capabilities(archives=True, archives_only=NO_IMAGES, far=True, noun="a bucket")
+
+    def __init__(self, objects: Objects, prefix: str, name: str = "") -> None:
+        self._objects = objects
+        self._prefix = prefix
+        self._name = name
+        self._seen: dict[str, Object] = {}
+        self._opened: dict[str, BucketImage] = {}  # by `announce`
+
+    @property
+    def client(self) -> Client:
+        """What the bucket is asked with."""
+        return self._objects.client
+
+    def close(self) -> None:
+        self._objects.close()
+
+    def refresh(self) -> None:
+        self._seen.clear()
+        self._opened.clear()
+
+    def identity(self, name: str) -> str:
+        address = self._objects.client.address
+        return f"s3:{address.server}{address.path(self._key(name))}"
+
+    def free(self) -> int:
+        """See the contract. Raises what keeps the bucket from being listed."""
+        next(self._objects.listed(self._prefix, most=1))
+        return _ENDLESS
+
+    def has_any(self) -> bool:
+        """Whether anything lies in it."""
+        page = next(self._objects.listed(self._prefix, most=1))
+        return bool(page.objects or page.prefixes)
+
+    def scan(self) -> Iterator[Stored]:
+        prefix = self._key(self._name)
+        complete: dict[str, Object] = {}
+        claimed: dict[str, Object] = {}
+        for page in self._objects.listed(prefix):
+            for found in page.objects:
+                name = found.key[len(self._prefix) :]
+                if name.endswith(PARTIAL_SUFFIX):
+                    claimed[name.removesuffix(PARTIAL_SUFFIX)] = found
+                elif name and (not self._name or name == self._name):
+                    complete[name] = found
+                    yield self._stored(name, found)
+            if not self._name:
+                yield from self._directories(page.prefixes)
+        if self._name:
+            claimed = {name: each for name, each in claimed.items() if name == self._name}
+        self._seen = complete
+        if claimed:
+            yield from self._partial(complete, claimed)
+
+    def find(self, name: str) -> Stored | None:
+        found = [stored for stored in self._only(name).scan() if stored.name == name]
+        return min(found, key=lambda stored: stored.state, default=None)
+
+    def announce(self, names: Sequence[str]) -> None:
+        """See the contract. The ends of the objects are fetched, several at once."""
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ends") as pool:
+            for name, image in pool.map(self._with_end, [n for n in names if n in self._seen]):
+                self._opened[name] = image
+
+    def _with_end(self, name: str) -> tuple[str, BucketImage]:
+        image = BucketImage(self._objects, self._seen[name])
+        with suppress(Error, OSError):  # whoever reads it is told
+            image.read_at(image.size - 1, 1)
+        return name, image
+
+    def open(
+        self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
+    ) -> Image:
+        if writable:
+            raise Unsupported(_READ_ONLY)
+        if partial:
+            left = [s for s in self._only(name).scan() if s.name == name and s.state == "partial"]
+            if not left:
+                raise NotFound("no such image")
+            return LeftUpload(left[0].size, left[0].identity)
+        if name in self._opened:
+            return self._opened.pop(name)
+        found = self._seen.pop(name, None) or self._objects.head(self._key(name))
+        if found is None:
+            raise NotFound("no such image")
+        return BucketImage(self._objects, found)
+
+    def require_name(self, name: str) -> None:
+        length = len((self._key(name) + PARTIAL_SUFFIX).encode(errors="surrogateescape"))
+        if length > _KEY_MAX:
+            raise UsageError(
+                f"its key has {length - len(PARTIAL_SUFFIX)} bytes, and at most"
+                f" {_KEY_MAX - len(PARTIAL_SUFFIX)} are possible: choose a shorter name"
+            )
+
+    def archive(self, name: str) -> BucketArchive:
+        key = self._key(name)
+        held = claims.take(self._objects, key)
+        try:
+            there = self._objects.parts(key, held.left) if held.left else None
+            upload = held.left if there is not None else self._objects.begin(key)
+            held.note(upload)
+            parts = {part.number: part for part in there or ()}
+            return BucketArchive(self._objects, key, held, upload, parts)
+        except BaseException:
+            with suppress(Error):
+                held.release()
+            raise
+
+    def draft(
+        self,
+        name: str,
+        size: int,
+        thin: str | None = None,
+        *,
+        sparse: bool = False,
+        preallocate: bool = False,
+        stored: bool = False,
+    ) -> ImageDraft:
+        raise Unsupported(NO_IMAGES)
+
+    def rework(self, name: str, before: Callable[[Image], None] = lambda image: None) -> ImageDraft:
+        raise Unsupported(_READ_ONLY)
+
+    def remove(self, name: str, *, with_snapshots: bool = False) -> None:
+        key = self._key(name)
+        if self._objects.head(key) is None:
+            raise NotFound("no such image")
+        self._objects.delete(key)
+        self._seen.pop(name, None)
+
+    def discard(self, name: str, *, was_image: bool = False) -> None:
+        key = self._key(name)
+        if claims.abandoned(self._objects, key):  # else an upload is another program's
+            for upload in claims.uploads(self._objects, key):
+                self._objects.abort(key, upload)
+            self._objects.delete(claims.key_of(key))
+
+    def grow(
+        self,
+        name: str,
+        size: int,
+        *,
+        in_use: bool = False,
+        between: Look = nothing,
+        sparse: bool = False,
+    ) -> None:
+        raise Unsupported(_READ_ONLY)
+
+    def shrink(self, name: str, size: int) -> None:
+        raise Unsupported(_READ_ONLY)
+
+    def _key(self, name: str) -> str:
+        return self._prefix + name
+
+    def _only(self, name: str) -> Bucket:
+        """The same, of which only one name is looked for."""
+        other = Bucket(self._objects, self._prefix, name)
+        other._seen = self._seen
+        return other
+
+    def _stored(self, name: str, found: Object) -> Stored:
+        if not _is_sayable(name):  # a name that no request can have
+            return Stored(name.encode("ascii", "backslashreplace").decode(), "other")
+        return Stored(
+            name=name,
+            type="object",
+            size=found.size,
+            allocated=found.size,
+            identity=identity_of(self._objects, found),
+            modified=found.modified,
+        )
+
+    def _directories(self, prefixes: Iterable[str]) -> Iterator[Stored]:
+        for prefix in prefixes:
+            name = prefix[len(self._prefix) :].rstrip("/")
+            if name and _is_sayable(name):
+                yield Stored(name, "directory", identity=("s3", prefix))
+
+    def _partial(self, complete: dict[str, Object], claimed: dict[str, Object]) -> Iterator[Stored]:
+        """What uploads left that have a claim. A claim beside a whole object, without an upload,
+        is what a writer left that might not remove it: that is no part of anything."""
+        for name, claim in claimed.items():
+            key = self._key(name)
+            ids = claims.uploads(self._objects, key)
+            left = [p for each in ids if (p := self._objects.parts(key, each)) is not None]
+            if name in complete and not left:
+                continue
+            size = sum(part.size for parts in left for part in parts)
+            yield Stored(
+                name=name,
+                type="object",
+                state="partial",
+                size=size,
+                allocated=size,
+                identity=identity_of(self._objects, claim),
+                modified=claim.modified,
+            )
+
+
+def _is_sayable(name: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        name.encode()
+        return not any(character in name for character in "\0\n\r") and name not in (".", "..")
+    return False
