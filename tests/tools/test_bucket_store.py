@@ -1,0 +1,356 @@
+"""The store of a bucket: archives appear whole or not at all, and nobody's are lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+from tests.fault_proxy import Proxy
+from tests.s3 import Bucket
+
+from virtstore.backends.base import ArchiveSink, Displaced
+from virtstore.backends.bucket import claims
+from virtstore.backends.bucket.objects import Objects
+from virtstore.backends.bucket.root import BucketRoot
+from virtstore.backends.bucket.store import Bucket as Store
+from virtstore.errors import Denied, InUse, NotFound, Unsupported
+
+MIB = 1 << 20
+#: Three parts, of which the last is a short one.
+DATA = random.Random(1).randbytes(17 * MIB)
+NAME = "web.img.zst"
+
+
+@dataclass
+class Place:
+    """A bucket, and the same by way of a proxy."""
+
+    bucket: Bucket
+    proxy: Proxy
+
+    def store(self) -> Store:
+        """As another agent opens it."""
+        root = BucketRoot("b", f"http://{self.proxy.at}", self.bucket.name, "p/", patience=2)
+        opened = root.open(-1, "")
+        assert isinstance(opened, Store)
+        return opened
+
+
+@pytest.fixture
+def place(bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    return Place(bucket, proxy)
+
+
+@pytest.fixture
+def store(place: Place) -> Iterator[Store]:
+    with closing(place.store()) as opened:
+        yield opened
+
+
+def written(store: Store, data: bytes = DATA, name: str = NAME) -> ArchiveSink:
+    """An archive of which all was written, and nothing is published."""
+    archive = store.archive(name)
+    for start in range(0, len(data), 3 * MIB + 1):
+        archive.append(data[start : start + 3 * MIB + 1])
+    return archive
+
+
+def publish(store: Store, data: bytes = DATA, name: str = NAME, *, overwrite: bool = False) -> None:
+    with written(store, data, name) as archive:
+        archive.publish(overwrite=overwrite)
+
+
+def test_an_archive_has_its_name_once_it_is_published(store: Store, bucket: Bucket) -> None:
+    with written(store) as archive:
+        archive.finish()
+        assert bucket.keys() == [f"p/{NAME}.virtstore-partial"]
+        assert archive.whole
+        archive.publish(overwrite=False)
+    assert bucket.keys() == [f"p/{NAME}"]
+    assert bucket.uploads() == []
+    assert bucket.get(f"p/{NAME}") == DATA
+
+
+@pytest.mark.parametrize("size", [0, 1, 8 * MIB, 8 * MIB + 1])
+def test_an_archive_of_any_length_is_what_was_written(
+    store: Store, bucket: Bucket, size: int
+) -> None:
+    publish(store, DATA[:size])
+    assert bucket.get(f"p/{NAME}") == DATA[:size]
+
+
+def test_a_name_that_is_taken_stays_what_it_is(store: Store, bucket: Bucket) -> None:
+    bucket.put(f"p/{NAME}", b"old")
+    with written(store) as archive, pytest.raises(FileExistsError):
+        archive.publish(overwrite=False)
+    assert bucket.get(f"p/{NAME}") == b"old"
+    assert [(each.state, each.size) for each in store.scan()] == [
+        ("complete", 3),
+        ("partial", len(DATA)),
+    ]
+    publish(store, overwrite=True)
+    assert bucket.get(f"p/{NAME}") == DATA
+    assert [each.state for each in store.scan()] == ["complete"]
+
+
+def test_a_name_that_was_taken_meanwhile_is_not_replaced(
+    store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The condition of the last step, where the look before it came too early."""
+    head = Objects.head
+    monkeypatch.setattr(Objects, "head", lambda objects, key: None)
+    with written(store) as archive:
+        archive.finish()
+        bucket.put(f"p/{NAME}", b"new")
+        with pytest.raises(FileExistsError):
+            archive.publish(overwrite=False)
+    monkeypatch.setattr(Objects, "head", head)
+    assert bucket.get(f"p/{NAME}") == b"new"
+
+
+def test_of_two_writers_exactly_one_makes_the_archive(place: Place, bucket: Bucket) -> None:
+    begin, failures = threading.Barrier(2), []
+
+    def write(number: int) -> None:
+        with closing(place.store()) as store:
+            begin.wait()
+            try:
+                publish(store, bytes([number]) * (9 * MIB))
+            except (InUse, FileExistsError) as error:
+                failures.append(error)
+
+    for _ in range(4):
+        failures.clear()
+        threads = [threading.Thread(target=write, args=(number,)) for number in (1, 2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(failures) == 1
+        assert len(set(bucket.get(f"p/{NAME}"))) == 1
+        assert bucket.keys() == [f"p/{NAME}"]
+        assert bucket.uploads() == []
+        bucket.ask("DELETE", f"p/{NAME}")
+
+
+def test_what_was_interrupted_is_partial_and_can_be_discarded(store: Store, bucket: Bucket) -> None:
+    with written(store) as archive:
+        archive.finish()
+    [left] = store.scan()
+    assert (left.name, left.state, left.type) == (NAME, "partial", "object")
+    assert left.size == left.allocated == len(DATA)
+    found = store.find(NAME)
+    assert found is not None
+    assert found.state == "partial"
+    with store.open(NAME, partial=True) as image:
+        assert image.size == left.size
+    with pytest.raises(NotFound):
+        store.open(NAME)
+    store.discard(NAME)
+    bucket.nothing_is_left()
+    assert store.find(NAME) is None
+
+
+def test_what_is_abandoned_leaves_nothing(store: Store, bucket: Bucket) -> None:
+    with written(store) as archive:
+        archive.finish()
+    archive.abandon()
+    bucket.nothing_is_left()
+
+
+def test_parts_that_are_there_are_not_sent_again(
+    place: Place, store: Store, bucket: Bucket, proxy: Proxy
+) -> None:
+    with written(store) as archive:
+        archive.finish()
+    proxy.forget()
+    publish(store, DATA[: 8 * MIB] + b"other" + DATA[8 * MIB :])
+    assert bucket.get(f"p/{NAME}") == DATA[: 8 * MIB] + b"other" + DATA[8 * MIB :]
+    assert 9 * MIB < proxy.sent() < 10 * MIB
+    assert bucket.uploads() == []
+
+
+def test_uploads_of_other_programs_are_left_alone(store: Store, bucket: Bucket) -> None:
+    for key in (f"p/{NAME}", f"p/{NAME}2", f"q/{NAME}"):
+        assert bucket.ask("POST", key, "uploads=").status == 200
+    assert list(store.scan()) == []
+    store.discard(NAME)
+    with written(store) as archive:
+        archive.finish()
+    store.discard(NAME)
+    publish(store)
+    assert bucket.get(f"p/{NAME}") == DATA
+    assert len(bucket.uploads()) == 3
+
+
+def test_a_writer_of_another_host_is_waited_for_and_then_not(
+    store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = claims.myself()
+    monkeypatch.setattr(claims, "myself", lambda: msgspec.structs.replace(me, kernel="another"))
+    with written(store) as archive:
+        archive.finish()
+        monkeypatch.setattr(claims, "myself", lambda: me)
+        with pytest.raises(InUse, match="is making it"):
+            store.archive(NAME)
+        with pytest.raises(InUse):
+            store.discard(NAME)
+        monkeypatch.setattr(claims, "ABANDONED", -1)
+        publish(store, b"by another")
+        with pytest.raises(Displaced):
+            archive.publish(overwrite=False)
+    assert bucket.get(f"p/{NAME}") == b"by another"
+
+
+def test_a_claim_of_a_process_that_is_gone_counts_for_nothing(
+    store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = claims.myself()
+    gone = msgspec.structs.replace(me, started="1")
+    claim = claims.Claim("token", gone, "2026-01-01T00:00:00Z")
+    bucket.put(f"p/{NAME}.virtstore-partial", msgspec.json.encode(claim))
+    [left] = store.scan()
+    assert (left.state, left.size) == ("partial", 0)
+    publish(store)
+    assert bucket.keys() == [f"p/{NAME}"]
+
+
+def test_who_lost_the_claim_publishes_nothing(store: Store, bucket: Bucket) -> None:
+    with written(store) as archive:
+        bucket.ask("DELETE", f"p/{NAME}.virtstore-partial")
+        with pytest.raises(Displaced):
+            archive.publish(overwrite=False)
+    assert bucket.keys() == []
+
+
+def test_an_upload_that_somebody_aborted_is_told(store: Store, proxy: Proxy) -> None:
+    with written(store) as archive:
+        archive.finish()
+        proxy.happen("answer", verb="POST", target="uploadId=", status=404, code="NoSuchUpload")
+        with pytest.raises(Displaced, match="aborted"):
+            archive.publish(overwrite=False)
+
+
+def test_a_last_step_whose_answer_was_lost_has_been_done(
+    store: Store, bucket: Bucket, proxy: Proxy
+) -> None:
+    with written(store) as archive:
+        archive.finish()
+        proxy.happen("lost-answer", verb="POST", target="uploadId=")
+        archive.publish(overwrite=False)
+    assert bucket.get(f"p/{NAME}") == DATA
+    assert bucket.keys() == [f"p/{NAME}"]
+
+
+def test_a_part_that_is_refused_stops_the_upload(store: Store, proxy: Proxy) -> None:
+    proxy.happen("answer", verb="PUT", target="partNumber=1", status=403, code="AccessDenied")
+    with pytest.raises(Denied, match="s3:PutObject"), written(store, 5 * DATA) as archive:
+        archive.finish()
+    assert proxy.sent() < 80 * MIB
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "answer", "status": 503, "code": "SlowDown", "times": 2},
+        {"kind": "answer", "status": 500, "times": 2},
+        {"kind": "cut-request", "after": MIB},
+        {"kind": "cut-answer"},
+        {"kind": "lost-answer"},
+    ],
+)
+def test_what_passes_is_waited_out(
+    store: Store, bucket: Bucket, proxy: Proxy, fault: dict[str, object]
+) -> None:
+    proxy.happen(verb="PUT", target="partNumber=1", **fault)  # type: ignore[arg-type]
+    publish(store)
+    assert bucket.get(f"p/{NAME}") == DATA
+    with store.open(NAME) as image:
+        proxy.happen(verb="GET", target=NAME, **{**fault, "after": 100})  # type: ignore[arg-type]
+        assert image.read_whole(5 * MIB, 1000) == DATA[5 * MIB :][:1000]
+
+
+def test_ranges_of_another_archive_are_copied_by_the_server(
+    store: Store, bucket: Bucket, proxy: Proxy
+) -> None:
+    data = random.Random(2).randbytes(40 * MIB)
+    publish(store, data, "base")
+    proxy.forget()
+    with store.open("base") as base, store.archive(NAME) as archive:
+        archive.append(b"head")
+        shared = archive.append_from(base, 1000, 30 * MIB)
+        archive.append(b"changed" * MIB)
+        shared += archive.append_from(base, 31 * MIB, MIB)
+        archive.publish(overwrite=False)
+    made = b"head" + data[1000:][: 30 * MIB] + b"changed" * MIB + data[31 * MIB :][:MIB]
+    assert bucket.get(f"p/{NAME}") == made
+    assert shared >= 24 * MIB
+    assert proxy.sent() < len(made) - shared + MIB
+
+
+def test_a_server_that_copies_no_ranges_is_sent_them(
+    store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise Unsupported("501")
+
+    publish(store, DATA, "base")
+    monkeypatch.setattr(Objects, "copy", refuse)
+    with store.open("base") as base, store.archive(NAME) as archive:
+        assert archive.append_from(base, 0, 16 * MIB) == 0
+        assert archive.append_from(base, 16 * MIB, MIB) == 0
+        archive.publish(overwrite=False)
+    assert bucket.get(f"p/{NAME}") == DATA
+
+
+def test_a_base_that_was_replaced_is_not_copied_from(store: Store, bucket: Bucket) -> None:
+    publish(store, DATA, "base")
+    with store.open("base") as base, store.archive(NAME) as archive:
+        archive.append_from(base, 0, 16 * MIB)
+        bucket.put("p/base", bytes(len(DATA)))
+        with pytest.raises(InUse):
+            archive.finish()
+
+
+def test_an_object_that_was_replaced_while_it_is_read_is_told(store: Store, bucket: Bucket) -> None:
+    publish(store)
+    with store.open(NAME) as image:
+        assert image.read_whole(MIB, 10) == DATA[MIB:][:10]
+        bucket.put(f"p/{NAME}", bytes(len(DATA)))
+        with pytest.raises(InUse, match="replaced"):
+            image.read_at(2 * MIB, 10)
+
+
+def test_an_archive_is_removed_and_is_gone(store: Store, bucket: Bucket) -> None:
+    publish(store, b"x")
+    store.remove(NAME)
+    bucket.nothing_is_left()
+    with pytest.raises(NotFound):
+        store.remove(NAME)
+
+
+def test_a_listing_shows_what_a_directory_would(store: Store, bucket: Bucket) -> None:
+    for key in ("p/a", "p/d/b", "p/d/c/e", "p/", "p/d/", "p//odd", "q/other"):
+        bucket.put(key, b"12")
+    found = {(each.name, each.type, each.size) for each in store.scan()}
+    assert found == {("a", "object", 2), ("d", "directory", 0)}
+
+
+def test_a_long_listing_is_taken_page_by_page(store: Store, bucket: Bucket) -> None:
+    for number in range(7):
+        bucket.put(f"p/{number}", b"")
+    pages = list(store._objects.listed("p/", most=3))
+    assert [len(page.objects) for page in pages] == [3, 3, 1]
+
+
+@pytest.mark.parametrize("verb", ["draft", "rework", "grow", "shrink"])
+def test_an_image_cannot_be_there(store: Store, verb: str) -> None:
+    with pytest.raises(Unsupported, match="cop"):
+        getattr(store, verb)(NAME, *(() if verb == "rework" else (MIB,)))
