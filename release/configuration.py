@@ -43,6 +43,17 @@ _MEANINGS: Final[dict[str, dict[str, str]]] = {
         "name": "The volume group, as vgs(8) shows it. Its logical volumes are images.",
         "access": _ACCESS,
     },
+    "bucket": {
+        "name": "What the bucket is called here: its archives are /s3/NAME/KEY.",
+        "endpoint": 'The S3 service: "https://HOST" or "https://HOST:PORT".',
+        "bucket": "What the service calls the bucket. Credentials are those of the agent's user.",
+        "prefix": 'What all keys begin with, such as "site-a/". Other keys are not seen.',
+        "region": "The region, as the service calls it. Default: that of the agent's user.",
+        "access": _ACCESS,
+        "path_style": "Whether the bucket's name stands in the path, and not before the name of the"
+        " server. Default: by the endpoint.",
+        "patience": "For how many seconds an outage of the service is waited out.",
+    },
     "limits": {
         "max_image_size": 'The largest size that an image may get, such as "2T".',
         "mount_guest_filesystems": "Whether XFS and Btrfs may be mounted in this host's kernel,"
@@ -87,4 +98,4 @@ def _key(table: str, field: msgspec.structs.FieldInfo) -> Key:
 def _toml(value: Any) -> str:
     if value is None or value is msgspec.NODEFAULT:
         return ""
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"'
+    return str(value).lower() if isinstance(value, int) else f'"{value}"'
