@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 help:
 	@echo 'make demo    the main job on real images, between two hosts on this machine'
-	@echo 'make test    every ring of tests'
+	@echo 'make test    every ring of tests; make test RING="ceph hosts" for some of them'
 	@echo 'make demo-lvm  the same on logical volumes, in the lab'
 	@echo 'make lab CMD="…", make lab-shell  a command or a shell in the lab'
 	@echo 'make torture  hundreds of power cuts, kills and damaged images; some hours'
@@ -95,7 +95,7 @@ check: setup
 
 test: setup
 	@dev/packages test
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile $(addprefix tests/,$(RING))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

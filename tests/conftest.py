@@ -42,7 +42,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # What they start is known by this.
 os.environ[leftovers.MARK] = str(os.getpid())
 
-RINGS = ("unit", "contract", "tools", "hosts", "lab")
+RINGS = ("unit", "contract", "tools", "hosts", "ceph", "lab")
 
 
 #: Set in the environment: run what takes long, too.
@@ -83,7 +83,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("rings")
     for ring, found in counts.items():
         told = ", ".join(f"{number} {outcome}" for outcome, number in found.items())
-        terminalreporter.write_line(f"{ring:<9} {told or 'DID NOT RUN'}")
+        if not found.keys() - {"skipped"}:
+            told = f"DID NOT RUN ({told})" if told else "DID NOT RUN"
+        terminalreporter.write_line(f"{ring:<9} {told}")
 
 
 def _ring(nodeid: str) -> str:
