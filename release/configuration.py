@@ -43,6 +43,16 @@ _MEANINGS: Final[dict[str, dict[str, str]]] = {
         "name": "The volume group, as vgs(8) shows it. Its logical volumes are images.",
         "access": _ACCESS,
     },
+    "rbd_pool": {
+        "name": "The pool of a Ceph cluster. Its images are /dev/rbd/POOL/IMAGE, their snapshots"
+        " /dev/rbd/POOL/IMAGE@SNAPSHOT.",
+        "access": _ACCESS,
+        "conf": "Ceph's configuration, which says where the monitors are.",
+        "user": 'Ceph\'s user, without "client.". One suffices whose capabilities are: mon "profile'
+        ' rbd", osd "profile rbd pool=POOL".',
+        "keyring": "The file with the user's key. Default: the one that Ceph's configuration says.",
+        "namespace": "The namespace of the pool, in which the images are. Default: none.",
+    },
     "bucket": {
         "name": "What the bucket is called here: its archives are /s3/NAME/KEY.",
         "endpoint": 'The S3 service: "https://HOST" or "https://HOST:PORT".',

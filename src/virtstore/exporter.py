@@ -1,7 +1,8 @@
 """A disk that QEMU's storage daemon serves as a plain file: a descriptor of its contents.
 
 The daemon runs in bubblewrap, without a network and with no file but the descriptors that it
-inherits. It mounts the disk by FUSE in a mount namespace of its own, where the file is opened
+inherits; where the disk lies in a cluster, with a network and the few files that lead there
+(`Reaches`). It mounts the disk by FUSE in a mount namespace of its own, where the file is opened
 through /proc. So nothing is mounted on the host, however this ends, and an image that takes the
 daemon over has gained nothing but itself.
 
@@ -24,10 +25,11 @@ import errno
 import json
 import os
 import select
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from virtstore import run, sandbox, user_namespace
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
@@ -60,26 +62,41 @@ _GONE: Final = (errno.ENOTCONN, errno.ECONNABORTED)
 _ENDED: Final = f"QEMU's {DAEMON} ended when it began to serve the disk; {MEND}"
 
 
+class Reaches(NamedTuple):
+    """What a daemon needs beside its disk's own descriptors to reach a disk in a cluster: the
+    host's network, and files, which it sees by their paths as copies of these contents."""
+
+    files: tuple[tuple[str, bytes], ...] = ()
+
+
 class Export:
     """The disk of the node `DISK`, served as long as this is open. `fd` is open on its contents,
     and `direct`, for reading, past the page cache, which is several times as fast. Raises `InUse`
     where somebody else has the image locked, `Unsupported` where the host has no FUSE, and
-    `Corrupt` for whatever else the daemon does not open."""
+    `Corrupt` for whatever else the daemon does not open. `reaches`: what leads to a disk in a
+    cluster."""
 
     def __init__(
-        self, nodes: Sequence[Node], *, pass_fds: Sequence[int], writable: bool = False
+        self,
+        nodes: Sequence[Node],
+        *,
+        pass_fds: Sequence[int] = (),
+        writable: bool = False,
+        reaches: Reaches | None = None,
     ) -> None:
         if not os.path.exists(_FUSE):
             raise Unsupported(
                 f"this host has no {_FUSE}, through which {DAEMON} serves the disk of a container;"
                 " 'modprobe fuse' makes it, and a line in /etc/modules-load.d does so for good"
             )
-        self._process, self.keeps, facts = _started(nodes, pass_fds, writable)
+        self._process, self.keeps, facts = _started(nodes, pass_fds, writable, reaches)
         self.fd = self.direct = -1
+        self._child = 0
         try:
             with facts:
                 self._await_service()
-                path = f"/proc/{_child_in(facts)}/root{_MOUNT_POINT}"
+                self._child = _child_in(facts)
+                path = f"/proc/{self._child}/root{_MOUNT_POINT}"
             flags = os.O_RDWR if writable else os.O_RDONLY
             self.fd = os.open(path, flags | os.O_CLOEXEC)
             self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
@@ -117,6 +134,12 @@ class Export:
                 with suppress(OSError):
                     stream.close()
 
+    def kill(self) -> None:
+        """End the daemon at once, whatever it waits for: what is being read and written fails."""
+        if self._child and not self.ended:
+            with suppress(ProcessLookupError):
+                os.kill(self._child, signal.SIGKILL)
+
     def _await_service(self) -> None:
         """Wait until it greets, which it does once all of its command line is carried out."""
         greeting = self._process.stdout
@@ -141,20 +164,36 @@ class Export:
 
 
 def _started(
-    nodes: Sequence[Node], pass_fds: Sequence[int], writable: bool
+    nodes: Sequence[Node], pass_fds: Sequence[int], writable: bool, reaches: Reaches | None
 ) -> tuple[subprocess.Popen[bytes], int, BinaryIO]:
     """The daemon, the descriptor that keeps it, and what bubblewrap tells of it once it serves."""
     empty = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     facts = _memory_file()
     ended, keeps = os.pipe()
     try:
-        with _users(pass_fds) as users:
+        with _users(pass_fds) as users, _shown(reaches) as shown:
+            network = sandbox.namespaces(users, administers=True, network=reaches is not None)
             process = subprocess.Popen(
-                _command(nodes, writable, users, empty, facts.fileno(), ended),
+                _command(
+                    nodes,
+                    writable,
+                    [*sandbox.files(shown), *network],
+                    users,
+                    empty,
+                    facts.fileno(),
+                    ended,
+                ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                pass_fds=(*pass_fds, *users, empty, facts.fileno(), ended),
+                pass_fds=(
+                    *pass_fds,
+                    *users,
+                    *(fd for fd, _ in shown),
+                    empty,
+                    facts.fileno(),
+                    ended,
+                ),
                 env=run.environment(),
                 start_new_session=True,
             )
@@ -183,6 +222,19 @@ def _users(lent: Sequence[int]) -> Iterator[Sequence[int]]:
         yield made or stack.enter_context(run.users_of(lent))
 
 
+@contextmanager
+def _shown(reaches: Reaches | None) -> Iterator[Sequence[tuple[int, str]]]:
+    """Descriptors of the contents of files, each with the path by which the daemon is to see it."""
+    with ExitStack() as held:
+        shown = []
+        for path, contents in reaches.files if reaches else ():
+            file = held.enter_context(_memory_file())
+            file.write(contents)
+            file.seek(0)
+            shown.append((file.fileno(), path))
+        yield shown
+
+
 def _child_in(facts: BinaryIO) -> int:
     """The process that bubblewrap says it started; 0 where it started none."""
     facts.seek(0)
@@ -194,6 +246,7 @@ def _child_in(facts: BinaryIO) -> int:
 def _command(
     nodes: Sequence[Node],
     writable: bool,
+    confined: Sequence[str],
     users: Sequence[int],
     empty: int,
     tell: int,
@@ -204,7 +257,7 @@ def _command(
         run.require("bwrap"),
         *sandbox.system(),
         *sandbox.file_server(_MOUNT_POINT, empty),
-        *sandbox.namespaces(users, administers=True),
+        *confined,
         *("--as-pid-1", "--info-fd", str(tell)),
         "--",
         *(("unshare", "--mount") if users[1:] else ()),

@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import msgspec
 
 ImageType = Literal[
-    "file", "lvm", "lvm-thin", "lvm-snapshot", "lvm-thin-snapshot", "block", "object"
+    "file",
+    "lvm",
+    "lvm-thin",
+    "lvm-snapshot",
+    "lvm-thin-snapshot",
+    "block",
+    "rbd",
+    "rbd-snapshot",
+    "object",
 ]
-EntryType = Literal[ImageType, "directory", "volume-group", "bucket", "other"]
+EntryType = Literal[ImageType, "directory", "volume-group", "other", "rbd-pool", "bucket"]
 Compression = Literal["zstd", "lz4", "lzop", "gzip", "xz"]
 #: Files that hold a disk in a format of their own, as `formats.containers` recognises them.
 ContainerFormat = Literal[
@@ -33,7 +41,9 @@ ExtentKind = Literal["data", "zero", "unknown"]
 FileKind = Literal["file", "directory", "symlink", "other"]
 #: `ok` and `note` leave the exit status of `doctor` at 0; the others make it 1.
 Severity = Literal["ok", "note", "warning", "problem"]
-UseKind = Literal["mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock", "domain"]
+UseKind = Literal[
+    "mount", "swap", "loop", "holder", "process", "open-count", "qemu-lock", "domain", "watcher"
+]
 
 if TYPE_CHECKING:
     Word = TypeVar("Word")
@@ -232,7 +242,7 @@ class PlaceInfo(msgspec.Struct, frozen=True):
 
     @property
     def snapshots(self) -> bool:
-        return False
+        return self.type == "rbd-pool"
 
 
 class ThinPool(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
 """What a confined tool sees of the host, as words for bubblewrap's command line.
 
-Programs and libraries, read-only; a /dev and a /tmp of its own; no network, no other process, and
-no image but what it inherits as a descriptor. Where the agent is root, so is the tool, in the
-kernel's eyes: /proc/sys, in which root changes the host, is read-only. Sources: bwrap(1), proc(5).
+Programs and libraries, read-only; a /dev and a /tmp of its own; no other process, no network but
+where it needs one, and no image but what it inherits as a descriptor. Where the agent is root, so
+is the tool, in the kernel's eyes: /proc/sys, in which root changes the host, is read-only.
+Sources: bwrap(1), proc(5).
 """
 
 from __future__ import annotations
@@ -28,20 +29,24 @@ def system() -> list[str]:
     ]
 
 
-def namespaces(users: Sequence[int], *, administers: bool = False) -> list[str]:
+def namespaces(
+    users: Sequence[int], *, administers: bool = False, network: bool = False
+) -> list[str]:
     """The words that give a tool namespaces of its own. `users`: the descriptor of one of users
     that is there already, if any (user_namespace.py), and maybe of one within, which it is to be
-    in. `administers`: it may mount what it likes, in its own namespace, where it is root."""
+    in. `administers`: it may mount what it likes, in its own namespace, where it is root.
+    `network`: it has the host's network."""
     mounting = ("--cap-add", "CAP_SYS_ADMIN") if administers else ()
     if not users:
         root = ("--uid", "0", "--gid", "0") if administers else ()
-        return ["--unshare-all", "--cap-drop", "ALL", *root, *mounting]
+        shared = ("--share-net",) if network else ()
+        return ["--unshare-all", *shared, "--cap-drop", "ALL", *root, *mounting]
     return [
         *("--userns", str(users[0])),
         *(word for fd in users[1:] for word in ("--userns2", str(fd))),
         *("--cap-drop", "ALL", "--cap-add", "CAP_DAC_OVERRIDE", *mounting),
-        *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
-        "--unshare-cgroup-try",
+        *("--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"),
+        *(() if network else ("--unshare-net",)),
     ]
 
 
@@ -59,6 +64,13 @@ def file_server(mount_point: str, empty: int) -> list[str]:
         *("--tmpfs", os.path.dirname(mount_point)),
         *("--file", str(empty), mount_point),
     ]
+
+
+def files(shown: Sequence[tuple[int, str]]) -> list[str]:
+    """The words that show a tool copies of what descriptors have, by these paths; only it can read
+    them."""
+    each = (("--perms", "0400", "--file", str(fd), path) for fd, path in shown)
+    return [word for words in each for word in words]
 
 
 def _mirror(top: str) -> tuple[str, ...]:

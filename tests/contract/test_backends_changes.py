@@ -51,9 +51,10 @@ def test_a_note_goes_where_the_image_goes_and_other_contents_have_none(subject: 
     assert store.losses("x.img") == NOTE
     store.grow("x.img", 2 * SIZE)
     if subject.snapshots:
-        store.snapshot("x.img", "s.img", None)
-        assert store.losses("s.img") == NOTE
-        store.remove("s.img")
+        name = store.snapshot_name("x.img", "s.img")
+        store.snapshot("x.img", name, None)
+        assert store.losses(name) == NOTE
+        store.remove(name)
     assert store.losses("x.img") == NOTE
     assert store.note_losses("x.img", NOTE[:29])
     assert store.losses("x.img") == NOTE[:29]

@@ -124,14 +124,14 @@ def test_an_image_gets_another_name_with_all_that_belongs_to_it(subject: Subject
     make(store)
     noted = store.note_losses("x.img", "gpt:1")
     if subject.snapshots:
-        store.snapshot("x.img", "s.img", None)
+        store.snapshot("x.img", store.snapshot_name("x.img", "s.img"), None)
     store.rename("x.img", "y.img")
     assert state(store) is None
     assert state(store, "y.img") == "complete"
     assert contents(store, "y.img") == padded(store)
     assert store.losses("y.img") == ("gpt:1" if noted else "")
     if subject.snapshots:
-        assert contents(store, "s.img") == padded(store)
+        assert contents(store, store.snapshot_name("y.img", "s.img")) == padded(store)
     assert store.interrupted() == []
     with closing(subject.again()) as other:
         assert listed(other) == listed(store)

@@ -44,6 +44,8 @@ def test_whoever_opens_an_image_is_counted_where_the_store_counts(store: Store) 
     make(store)
     with store.open("x.img") as image:
         assert image.open_count is None or image.open_count >= 1
+        assert image.read_at(0, len(DATA)) == DATA
+        assert not image.watchers  # those are others
         with store.open("x.img") as again:
             assert again.open_count is None or again.open_count >= 2
 

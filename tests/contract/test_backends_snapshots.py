@@ -18,14 +18,29 @@ def test_a_snapshot_is_what_the_image_was_or_is_refused_without_a_trace(subject:
             store.snapshot("x.img", "s.img", None)
         assert listed(store) == {("x.img", "complete")}
         return
-    store.snapshot("x.img", "s.img", None)
+    name = store.snapshot_name("x.img", "s.img")
+    store.snapshot("x.img", name, None)
     with store.open("x.img", writable=True) as image:
         image.write_at(0, b"later")
-    assert contents(store, "s.img") == padded(store)
+    assert contents(store, name) == padded(store)
     with pytest.raises(Exists):
-        store.snapshot("x.img", "s.img", None)
-    assert contents(store, "s.img") == padded(store)
-    assert listed(store) == {("x.img", "complete"), ("s.img", "complete")}
+        store.snapshot("x.img", name, None)
+    assert contents(store, name) == padded(store)
+    assert listed(store) == {("x.img", "complete"), (name, "complete")}
+
+
+def test_a_snapshot_that_nobody_names_gets_a_name_that_is_free(subject: Subject) -> None:
+    store = subject.store
+    make(store)
+    if not subject.snapshots:
+        assert store.snapshot_name("x.img", None) == "x-s1.img"
+        return
+    names = []
+    for _ in range(2):
+        names.append(store.snapshot_name("x.img", None))
+        store.snapshot("x.img", names[-1], None)
+    assert names in (["x-s1.img", "x-s2.img"], ["x.img@s1", "x.img@s2"])
+    assert listed(store) == {(name, "complete") for name in ("x.img", *names)}
 
 
 def test_a_frozen_image_stays_as_it_was_and_leaves_no_trace(subject: Subject) -> None:
@@ -96,17 +111,18 @@ def test_an_image_is_not_removed_while_a_snapshot_would_be_lost_with_it(subject:
         return
     store = subject.store
     make(store)
-    store.snapshot("x.img", "s.img", None)
+    name = store.snapshot_name("x.img", "s.img")
+    store.snapshot("x.img", name, None)
     found = store.find("x.img")
     assert found
     if found.dependents:
         with pytest.raises(InUse):
             store.remove("x.img")
-        assert listed(store) == {("x.img", "complete"), ("s.img", "complete")}
+        assert listed(store) == {("x.img", "complete"), (name, "complete")}
         assert contents(store) == padded(store)
-        store.remove("s.img")
+        store.remove(name)
     store.remove("x.img")
-    assert "s.img" not in dict(listed(store)) or contents(store, "s.img") == padded(store)
+    assert name not in dict(listed(store)) or contents(store, name) == padded(store)
 
 
 def test_an_image_goes_with_the_snapshots_that_it_is_listed_with(subject: Subject) -> None:
@@ -115,14 +131,15 @@ def test_an_image_goes_with_the_snapshots_that_it_is_listed_with(subject: Subjec
     store = subject.store
     make(store)
     make(store, "y.img")
-    store.snapshot("x.img", "s.img", None)
-    found, snapshot = store.find("x.img"), store.find("s.img")
+    name = store.snapshot_name("x.img", "s.img")
+    store.snapshot("x.img", name, None)
+    found, snapshot = store.find("x.img"), store.find(name)
     assert found
     assert snapshot
     assert set(found.dependents) <= set(found.snapshots)
     assert (snapshot.snapshot_of is not None) == bool(found.snapshots)
     store.remove("x.img", with_snapshots=True)
-    left = {("y.img", "complete")} | (set() if found.snapshots else {("s.img", "complete")})
+    left = {("y.img", "complete")} | (set() if found.snapshots else {(name, "complete")})
     assert listed(store) == left
 
 
@@ -131,17 +148,18 @@ def test_what_says_that_its_size_is_fixed_is_neither_grown_nor_cut(subject: Subj
         return
     store = subject.store
     make(store)
-    store.snapshot("x.img", "s.img", rounded(store))
-    found = store.find("s.img")
+    name = store.snapshot_name("x.img", "s.img")
+    store.snapshot("x.img", name, rounded(store))
+    found = store.find(name)
     assert found
     if found.fixed:
         for change, size in ((store.grow, 3 * SIZE), (store.shrink, 1)):
             with pytest.raises(Unsupported, match=found.fixed):
-                change("s.img", size)
-        assert contents(store, "s.img") == padded(store)
+                change(name, size)
+        assert contents(store, name) == padded(store)
     else:
-        store.grow("s.img", 3 * SIZE)
-        assert contents(store, "s.img") == padded(store, size=3 * SIZE)
-        store.shrink("s.img", SIZE)
-        assert contents(store, "s.img") == padded(store)
+        store.grow(name, 3 * SIZE)
+        assert contents(store, name) == padded(store, size=3 * SIZE)
+        store.shrink(name, SIZE)
+        assert contents(store, name) == padded(store)
     assert contents(store) == padded(store)

@@ -27,7 +27,7 @@ ROOT = '[[directory]]\npath = "/x"\n'
         ('[[volume_group]]\nnam = "vg0"', 2, "did you mean name?"),
         ("[limits]\nmax_images = 3", 2, "did you mean max_image_size?"),
         ("[[dirctory]]", 1, "did you mean directory?"),
-        ("[quotas]\nx = 1", 1, "there are directory, block_device, volume_group, limits and log"),
+        ("[quotas]\nx = 1", 1, "there are directory, block_device, volume_group, rbd_pool, bucket"),
         ('sources = ["x"]', 1, "there is no 'sources'"),
         ("[[directory]]\n[[volume_group]]", 1, 'path = "…" is missing'),
         (f"{ROOT}[[volume_group]]", 3, 'name = "…" is missing'),

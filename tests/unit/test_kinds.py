@@ -15,6 +15,7 @@ from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.files.root import DirectoryRoot
 from virtstore.backends.kinds import KINDS, Root, WrongValue
 from virtstore.backends.lvm.root import VolumeGroupRoot
+from virtstore.backends.rbd.root import RbdPoolRoot
 from virtstore.errors import Denied
 
 ROOTS = (
@@ -23,6 +24,7 @@ ROOTS = (
     BlockDeviceRoot('/dev/disk/by-id/a "b"\\c', "read"),
     BucketRoot("b-1", "http://[::1]:9000", "vm.x", "a b/ü/", "eu-1", "append", True, 3),
     BucketRoot("b", "https://s3.example.com", "vms"),
+    RbdPoolRoot("vm-s", "write"),
 )
 
 
@@ -69,6 +71,12 @@ def test_what_lies_in_a_root_is_told_from_what_lies_beside_it(root: Root) -> Non
         (BucketRoot("b", "https://x", "vms", "/a/"), "prefix"),
         (BucketRoot("b", "https://x", "vms", "a/../"), "prefix"),
         (BucketRoot("b", "https://x", "vms", region="eu west"), "region"),
+        (RbdPoolRoot("/dev/rbd/vms"), "name"),
+        (RbdPoolRoot("vms", conf="ceph.conf"), "conf"),
+        (RbdPoolRoot("vms", user="client.virtstore"), "user"),
+        (RbdPoolRoot("vms", user=""), "user"),
+        (RbdPoolRoot("vms", keyring="keyring"), "keyring"),
+        (RbdPoolRoot("vms", namespace="-n"), "namespace"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_key(root: Root, key: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from virtstore.backends.lvm.marks import Owner
+from virtstore.backends.owner import Owner
 
 
 @pytest.fixture

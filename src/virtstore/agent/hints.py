@@ -12,7 +12,7 @@ from virtstore.model import Access
 
 MOUNTING: Final = "[limits]\nmount_guest_filesystems = true\n"
 #: What a configuration does that has nothing of what a connection is restricted to.
-NOTHING: Final = "allows no directory, volume group or block device there"
+NOTHING: Final = "allows nothing there that could hold an image"
 
 _MEANINGS: Final[dict[Access, str]] = {
     "read": "reading",

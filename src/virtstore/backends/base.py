@@ -93,6 +93,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     it; elsewhere it shares blocks with its image, and trying tells whether it can.
     `fixed`: why images are neither made nor removed, but overwritten in place, and what to do
     instead; "" where they are. `noun`: what an image is, in a sentence.
+    `reserves`: an image's space is its own from the beginning, unless that is not wanted.
     `thin_pools`: images can be made in a thin pool. `sparse`: images can be made of which nothing
     is reserved, and whose zeros take no room. `unnote`: the command that takes the note `{note}`
     (`Store.losses`) from what has the path `{path}`. `archives_only`: why nothing but archives can
@@ -105,6 +106,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     sized_snapshots: bool = False
     fixed: str = ""
     noun: str = "a file"
+    reserves: bool = True
     thin_pools: bool = False
     sparse: bool = False
     unnote: str = ""
@@ -270,6 +272,12 @@ class Image(Readable, Protocol):
     @property
     def open_count(self) -> int | None:
         """How often it is open, here and elsewhere; None where the store does not count."""
+        return None
+
+    @property
+    def watchers(self) -> tuple[str, ...] | None:
+        """Who else has it open, and may write to it, wherever that is, in the words of its store;
+        None where the store does not know."""
         return None
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -599,6 +607,19 @@ class Store(Protocol):
     def mend(self, name: str) -> None:
         """Finish or undo what `interrupted` told of. The caller holds the image's lock."""
         return
+
+    def snapshot_name(self, name: str, asked: str | None) -> str:
+        """What a snapshot of an image is called here that its user calls `asked`; of None, the
+        image's name with the first free `-s1`, `-s2`, … before its ending."""
+        if asked is not None:
+            return asked
+        stem, dot, ending = name.rpartition(".")
+        if not stem:
+            stem, dot, ending = name, "", ""
+        number = 1
+        while self.find(free := f"{stem}-s{number}{dot}{ending}"):
+            number += 1
+        return free
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         """`new` becomes what `name` is at this moment; `size` bounds what may change after

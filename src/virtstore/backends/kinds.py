@@ -14,6 +14,7 @@ from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.files import final_names
 from virtstore.backends.files.root import DirectoryRoot
 from virtstore.backends.lvm.root import VolumeGroupRoot
+from virtstore.backends.rbd.root import RbdPoolRoot
 from virtstore.backends.root import Root, WrongValue
 
 __all__ = ["KINDS", "RESERVED_SUFFIXES", "Root", "WrongValue"]
@@ -23,6 +24,7 @@ KINDS: Final[tuple[type[Root], ...]] = (
     DirectoryRoot,
     BlockDeviceRoot,
     VolumeGroupRoot,
+    RbdPoolRoot,
     BucketRoot,
 )
 

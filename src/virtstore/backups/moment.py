@@ -16,7 +16,7 @@ from virtstore.model import ImageInfo, RootInfo
 #: `"live"`: the QEMU of the domain that runs on it does.
 Way = Literal["unused", "snapshot", "live"]
 
-_VOLUMES: Final = ("lvm", "lvm-thin")
+_VOLUMES: Final = ("lvm", "lvm-thin", "rbd")
 
 
 def depends_on_its_place(info: ImageInfo) -> bool:

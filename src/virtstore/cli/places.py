@@ -21,7 +21,7 @@ from virtstore.location import LOCAL, HostAddress, parse_host
 _REMOTE: Final = re.compile(
     r"(ssh://[^/]+(?=/)|(?:[^/:\[\]]*@)?(?:\[[^/\]]*\]|[^/:]+):(?!//))(.*)", re.I
 )
-_HOLDING: Final = ("directory", "volume-group")
+_HOLDING: Final = ("directory", "volume-group", "rbd-pool", "bucket")
 
 
 def locations(begun: str) -> Iterator[str]:

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 import virtstore
+from virtstore.backends.guard import Guard
 from virtstore.backends.lvm import volume_group, watch
 from virtstore.backends.lvm.drafts import Snapshot
-from virtstore.backends.lvm.guard import Guard
 from virtstore.backends.lvm.report import Volume, report
 
 from ...waiting import PATIENCE, until

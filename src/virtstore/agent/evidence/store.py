@@ -1,4 +1,5 @@
-"""What an image's store itself knows of who has it open: how often, for LVM, and not by whom.
+"""What an image's store itself knows of who has it open: for LVM how often, and not by whom; for
+Ceph which of its clients, on whatever host.
 
 A count is the only sign of whom the kernel shows nowhere else: a target of iSCSI or NVMe, a process
 in another container, one that closed what it has mapped.
@@ -6,6 +7,7 @@ in another container, one that closed what it has mapped.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Final
@@ -20,15 +22,25 @@ _OPEN: Final = Use(
 )
 
 
+#: Seconds in which a program is done that only looks, or changes what belongs to an image.
+_PASSING: Final = 2.0
+#: When a client was first seen with an image open.
+_seen: dict[str, float] = {}
+
+
 class Counted:
     """What the stores count when they are asked."""
 
     def speaks_for(self, image: Image) -> bool:
-        return image.open_count is not None
+        return image.open_count is not None or image.watchers is not None
 
     def gather(self, images: Sequence[Image]) -> Iterator[tuple[Identity, Use]]:
         for image in images:
             yield from repeat((image.identity, _OPEN), image.open_count or 0)
+            for watcher in image.watchers or ():
+                since = _seen.setdefault(watcher, time.monotonic())
+                passing = time.monotonic() - since < _PASSING
+                yield image.identity, Use(InUse("watcher", watcher), writes=True, passing=passing)
 
 
 look = Counted

@@ -323,6 +323,7 @@ def _require_room(place: Place, wanted: Wanted) -> None:
     reserved = not (
         wanted.archive or wanted.sparse or wanted.reflink or place.store.container_of(place.name)
     )
+    reserved = reserved and place.store.capabilities.reserves
     if wanted.mode != "contents" and reserved:
         require_room(place, wanted.size)
 

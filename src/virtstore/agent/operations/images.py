@@ -139,11 +139,11 @@ def _step_of_creation(place: Place, request: CreateImage, size: int, under: _Und
     """What a dry run says. Raises `NoSpace` where so much could not be reserved."""
     container = place.store.container_of(place.name)
     nothing = request.sparse or (container and not request.preallocate)
-    if not request.thin and not nothing:
+    if not request.thin and not nothing and place.store.capabilities.reserves:
         require_room(place, size)
     if under:
         return f"create {place.path}, {format_size(size)} ({container}), over {under.path}"
-    space = "nothing of it" if nothing else "wholly"
+    space = "nothing of it" if nothing or not place.store.capabilities.reserves else "wholly"
     kind = f" ({container})" if container else ", sparse" if request.sparse else ""
     return f"create {place.path}, {format_size(size)}{kind}, {space} allocated, and zeroed"
 
@@ -187,12 +187,16 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
         stored(source)
         refuse_fixed_place(source)
         require_images(source)
-        name = request.name or _next_snapshot_name(source)
-        if "/" in name or name in ("", ".", ".."):
-            raise UsageError(f"{name!r} is not a name: a snapshot lies beside its image")
+        asked = request.name or None
+        if asked and ("/" in asked or asked in (".", "..")):
+            raise UsageError(f"{asked!r} is not a name: a snapshot lies beside its image")
+        name = source.store.snapshot_name(source.name, asked)
         size = None if request.size is None else parse_size(request.size)
         if size and not source.store.capabilities.sized_snapshots:
-            raise Unsupported("--size is for snapshots of volumes; a file's shares its blocks")
+            noun = source.store.capabilities.noun
+            raise Unsupported(
+                f"--size is for snapshots of volumes; one of {noun} shares its blocks"
+            )
         parent = source.path.rpartition("/")[0]
         with agent.locked(f"{parent}/{name}", "append") as target:
             refuse_existing(agent, target)
@@ -290,14 +294,3 @@ def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
             return True
     except InUse:
         return False
-
-
-def _next_snapshot_name(place: Place) -> str:
-    """The image's name with the first free `-s1`, `-s2`, … before its ending."""
-    stem, dot, ending = place.name.rpartition(".")
-    if not stem:
-        stem, dot, ending = place.name, "", ""
-    number = 1
-    while place.store.find(name := f"{stem}-s{number}{dot}{ending}"):
-        number += 1
-    return name

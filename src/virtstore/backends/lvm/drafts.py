@@ -9,8 +9,8 @@ from typing import Protocol
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, ImageDraft, PageCache
 from virtstore.backends.descriptor import DescriptorCache
+from virtstore.backends.guard import Guard
 from virtstore.backends.in_place import InPlace
-from virtstore.backends.lvm.guard import Guard
 from virtstore.backends.lvm.report import Volume
 from virtstore.backends.lvm.volume import VolumeImage
 from virtstore.errors import NoSpace

@@ -28,23 +28,17 @@ the tags, and `mend` finishes or undoes it:
 
 A name means nothing without its tag: an administrator may call a volume anything.
 
-The process that makes a copy is written with its boot and the moment of its start, since a process
-number comes again.
-
-Sources: lvm(8), "Valid names"; proc(5) on stat (field 22) and on sys/kernel/random/boot_id.
+Source: lvm(8), "Valid names".
 """
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 from typing import Final
-
-import msgspec
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, WasImage
 from virtstore.backends.lvm.report import Volume
+from virtstore.backends.owner import Owner
 from virtstore.errors import UsageError
 
 PARTIAL: Final = "virtstore.partial"
@@ -178,44 +172,3 @@ def check_name(name: str) -> None:
         )
     if name.endswith(_SUFFIXES):
         raise UsageError(f"{name!r} ends like what virtstore calls an image that is not finished")
-
-
-class Owner(msgspec.Struct, frozen=True):
-    """Who makes a copy: a process, as it is written into an LVM tag: `BOOT.PID.START`."""
-
-    boot: str
-    pid: int
-    start: int
-
-    @classmethod
-    def here(cls) -> Owner:
-        return cls(_boot(), os.getpid(), _start(os.getpid()))
-
-    @classmethod
-    def parse(cls, text: str) -> Owner | None:
-        """The process that a tag names; None for a tag that is none of ours."""
-        boot, _, rest = text.partition(".")
-        pid, _, start = rest.partition(".")
-        return cls(boot, int(pid), int(start)) if pid.isdigit() and start.isdigit() else None
-
-    @property
-    def text(self) -> str:
-        return f"{self.boot}.{self.pid}.{self.start}"
-
-    def is_alive(self) -> bool:
-        if self.boot != _boot():
-            return False
-        try:
-            return _start(self.pid) == self.start
-        except OSError:
-            return False
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
-
-
-def _start(pid: int) -> int:
-    # The second field is the command's name in parentheses, and may hold anything.
-    text = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2]
-    return int(text.split()[19])

@@ -25,9 +25,9 @@ from virtstore.backends.base import (
     Stored,
     nothing,
 )
+from virtstore.backends.guard import Guard
 from virtstore.backends.lvm import growth, mending, names, report, undo
 from virtstore.backends.lvm.drafts import ReworkedVolume, Snapshot, VolumeDraft
-from virtstore.backends.lvm.guard import Guard
 from virtstore.backends.lvm.marks import (
     COPYING,
     COPYING_INFIX,
@@ -41,7 +41,6 @@ from virtstore.backends.lvm.marks import (
     REWORK,
     SHRINKING_SUFFIX,
     UNDO_SUFFIX,
-    Owner,
     check_name,
     copier,
     image_name,
@@ -55,10 +54,13 @@ from virtstore.backends.lvm.marks import (
 from virtstore.backends.lvm.report import Group, Volume
 from virtstore.backends.lvm.volume import VolumeImage
 from virtstore.backends.lvm.volumes import Volumes
+from virtstore.backends.owner import Owner
 from virtstore.errors import Error, Exists, InUse, LeftRunning, NotFound, Unsupported
 from virtstore.model import ThinPool
 from virtstore.undo import undone_by
 
+#: The module that is the process of a guard.
+_WATCH: Final = "virtstore.backends.lvm.watch"
 _FIXED: Final = (
     "it is a snapshot with an exception store: it has the size that its origin had, for good;"
     " 'virtstore copy' makes an image of it that can be resized"
@@ -300,7 +302,7 @@ class VolumeGroup(Store):
         owner = Owner.here()
         new = f"{name}{COPYING_INFIX}{owner.pid}"
         removing = () if self._volumes.get(name).pool else (REMOVING,)
-        watch = Guard(self.name, new)  # before there is a snapshot: it is never without one
+        watch = Guard(_WATCH, self.name, new)  # before there is a snapshot: it is never without one
         with ExitStack() as undo:
             undo.callback(watch.dismiss)
             self._volumes.snapshot(name, new, None, COPYING + owner.text, *removing)

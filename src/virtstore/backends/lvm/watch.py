@@ -1,29 +1,16 @@
-"""The process of a guard (guard.py): it waits for the agent's end, then removes the snapshot."""
+"""The process that removes a volume's snapshot once its agent is gone (backends/guard.py)."""
 
 from __future__ import annotations
 
 import sys
-import time
 
+from virtstore.backends.guard import watch
 from virtstore.backends.lvm.volume_group import VolumeGroup
-from virtstore.errors import Error, NotFound
 
 
 def main() -> None:
-    watch(*sys.argv[1:])
-
-
-def watch(group: str, name: str) -> None:
-    """Wait for the agent's end, then remove the snapshot, however busy it still is."""
-    sys.stdin.buffer.read()
-    for attempt in range(10):
-        try:
-            VolumeGroup(group).drop(name)
-            return
-        except NotFound:
-            return
-        except Error:
-            time.sleep(0.3 * attempt)
+    group, name = sys.argv[1:]
+    watch(lambda: VolumeGroup(group).drop(name))
 
 
 if __name__ == "__main__":

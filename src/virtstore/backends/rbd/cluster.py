@@ -1,0 +1,115 @@
+"""A pool of a Ceph cluster, and as whom it is reached; and `rbd`, which is asked about it.
+
+A cluster that does not answer keeps `rbd` waiting for ever. So connecting has a time limit of its
+own. What was begun has none that would end it: a storage daemon (OSD) that is away for a while is
+nothing that a change may be cut short for.
+
+Sources: rbd(8), ceph(8), ceph-conf(8); errno(3), as `rbd` exits with such a number. Host tools
+needed: rbd (Debian: ceph-common).
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import Final
+
+import msgspec
+
+from virtstore import run
+from virtstore.errors import ConnectionFailed, Denied, Error, Exists, InUse, NoSpace, NotFound
+
+#: Seconds in which a monitor has to answer whoever connects.
+CONNECTING: Final = 15
+#: Seconds that a question may take, and a change: it removes all of an image's objects, say.
+_ASKING: Final = 120.0
+_CHANGING: Final = 3600.0
+#: Ceph's programs say a number, and what it means, of what went wrong: `(2) No such file`.
+_NUMBER: Final = re.compile(r"\((\d+)\) [A-Z]")
+_CAPS: Final = (
+    "its capabilities have to be at least: mon 'profile rbd' osd 'profile rbd pool={pool}'"
+    " ('ceph auth get client.{user}' shows those that it has, 'ceph auth caps' changes them)"
+)
+
+
+class Cluster(msgspec.Struct, frozen=True):
+    """A pool, and who asks for it, in Ceph's words. `keyring` "": the one that `conf` says."""
+
+    pool: str
+    conf: str
+    user: str
+    keyring: str
+    namespace: str
+
+    @property
+    def access(self) -> tuple[str, ...]:
+        """The options by which Ceph's programs reach the cluster."""
+        keyring = ("--keyring", self.keyring) if self.keyring else ()
+        patience = f"--client_mount_timeout={CONNECTING}"
+        return ("--conf", self.conf, "--id", self.user, *keyring, patience)
+
+    def ask(self, *words: str) -> run.Completed:
+        """Ask `rbd` something. Raises as `refusal`."""
+        said = run.run(self._command(words), timeout=_ASKING)
+        if said.status:
+            raise self.refusal(said)
+        return said
+
+    def change(self, *words: str) -> None:
+        """Have `rbd` change something, and go on with it should this process end. Raises as
+        `refusal`, and `LeftRunning`."""
+        said = run.run(self._command(words), outlives_us=True, timeout=_CHANGING)
+        if said.status:
+            raise self.refusal(said)
+
+    def ask_monitors(self, *words: str) -> bytes:
+        """What `ceph` says of the cluster, in JSON. Raises as `refusal`."""
+        said = run.run(("ceph", *self.access, *words, "--format", "json"), timeout=_ASKING)
+        if said.status:
+            raise self.refusal(said)
+        return said.stdout
+
+    def objects(self, *words: str) -> run.Completed:
+        """What `rados` says of single objects of the pool, which may be that it failed."""
+        within = ("--namespace", self.namespace) if self.namespace else ()
+        argv = ("rados", *self.access, "--pool", self.pool, *within, *words)
+        return run.run(argv, outlives_us=True, timeout=_ASKING)
+
+    def refusal(self, said: run.Completed) -> Error:
+        """The error for what Ceph's programs said of a failure."""
+        text = (said.stderr or said.stdout).decode("utf-8", "replace")
+        # 1 is also what it ends with that has no number of its own.
+        number = said.status if said.status != 1 else 0
+        return self.explained(text, number, said.complaint)
+
+    def explained(self, text: str, number: int, complaint: str) -> Error:
+        """The error of which Ceph, or QEMU, said `text`: it names its number, or is `number`."""
+        found = [int(each) for each in _NUMBER.findall(text)]
+        named = found[-1] if found else number
+        if _is_unreachable(text, named):
+            return ConnectionFailed(
+                f"the cluster of {self.conf} does not answer ({complaint}); look at mon_host there,"
+                f" at the network, and at the monitors ('ceph -s')"
+            )
+        if named in (errno.EPERM, errno.EACCES) or "ermission" in complaint:
+            caps = _CAPS.format(pool=self.pool, user=self.user)
+            return Denied(f"Ceph does not allow that to client.{self.user} ({complaint}); {caps}")
+        kind = {
+            errno.ENOENT: NotFound,
+            errno.EEXIST: Exists,
+            errno.EBUSY: InUse,
+            errno.ENOTEMPTY: InUse,
+            errno.ENOSPC: NoSpace,
+            errno.EDQUOT: NoSpace,
+        }.get(named, Error)
+        return kind(f"Ceph says: {complaint}")
+
+    def _command(self, words: tuple[str, ...]) -> tuple[str, ...]:
+        within = ("--namespace", self.namespace) if self.namespace else ()
+        return ("rbd", *self.access, *words, "--pool", self.pool, *within)
+
+
+def _is_unreachable(text: str, number: int) -> bool:
+    return number in (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH) or any(
+        words in text for words in ("imed out", "unable to get monitor info")
+    )

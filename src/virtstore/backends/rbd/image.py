@@ -1,0 +1,336 @@
+"""An open RBD image, or a snapshot of one: what QEMU's storage daemon serves of it (exporter.py).
+
+The daemon is started when the first byte is asked for: who only wants to know who uses an image, or
+how large it is, needs none. It shows among the image's watchers, as a guest does, even if it only
+reads: QEMU opens an image always as one that may be written. So nobody removes what is read.
+
+Zeros are written as such, and only where there is data: QEMU makes "no data" of whole runs of them
+(`detect-zeroes`). To punch a hole by FUSE says that it did, and leaves what lies in a part of an
+object; to zero a range that way fills the cluster with zeros.
+
+Sources: QEMU's QMP reference, BlockdevOptionsRbd; librbd's `rbd_skip_partial_discard`. Host tools
+needed: rbd, qemu-storage-daemon, and QEMU's driver for RBD (Debian: qemu-block-extra).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from virtstore.backends.base import Holds, Identity, Image, ImageDraft, PageCache, Version
+from virtstore.backends.descriptor import DescriptorImage, extents_of, read_from
+from virtstore.backends.guard import Guard
+from virtstore.backends.in_place import InPlace
+from virtstore.backends.rbd import report, room
+from virtstore.backends.rbd.cluster import Cluster
+from virtstore.backends.rbd.connection import CONF, reaches
+from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
+from virtstore.backends.rbd.stalls import Stalls
+from virtstore.errors import Corrupt, Error, Interrupted, InUse, Unsupported
+from virtstore.exporter import DAEMON, DISK, MEND, Export, Node
+from virtstore.model import Extent
+
+
+class Pool(Protocol):
+    """What an open image needs of its pool (see pool.RbdPool)."""
+
+    cluster: Cluster
+
+    def identity_of(self, image: Listed, snapshot: Snapshot | None) -> Identity: ...
+
+    def used(self, image: str, snapshot: str) -> int: ...
+
+    def now(self, image: Listed) -> Listed | None: ...
+
+    def count(self, image: Listed, *, opened: int = 0, served: int = 0) -> None: ...
+
+    def watchers(self, image: Listed) -> tuple[Watcher, ...]: ...
+
+    def publish(self, image: Listed, name: str, *, overwrite: bool) -> None: ...
+
+    def hide(self, name: str) -> None: ...
+
+    def show(self, name: str) -> None: ...
+
+    def drop(self, image: str, snapshot: str) -> None: ...
+
+    def note(self, name: str, note: str) -> bool: ...
+
+
+class _Served(DescriptorImage):
+    """The file that a daemon serves of an image."""
+
+    def __init__(self, export: Export, why_full: Callable[[], str]) -> None:
+        super().__init__(export.fd)
+        self.export = export
+        self.stalls = Stalls(why_full, export.kill)
+
+    @property
+    def identity(self) -> Identity:
+        return 0, 0
+
+    @property
+    def version(self) -> Version:
+        return Version(self.identity)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return read_from(self.export.direct, offset, length)
+
+    def zero(self, offset: int, length: int) -> None:
+        end = offset + length
+        for extent in extents_of(self._fd):
+            start, stop = max(extent.offset, offset), min(extent.end, end)
+            if extent.kind == "data" and start < stop:
+                self._write_zeros(start, stop - start)
+
+    def close(self) -> None:
+        self.stalls.close()
+        self.export.close()
+
+
+class RbdImage(Image):
+    """An image, or a snapshot of it, as the pool's listing has it."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        image: Listed,
+        snapshot: Snapshot | None = None,
+        *,
+        writable: bool = False,
+    ) -> None:
+        self._pool, self._image, self._snapshot = pool, image, snapshot
+        self._writable = writable
+        self._starting = threading.Lock()
+        self._disk: _Served | None = None
+        self._open = True
+        pool.count(image, opened=1)
+
+    @property
+    def size(self) -> int:
+        if self._snapshot:
+            return self._snapshot.size
+        return (self._pool.now(self._image) or self._image).size
+
+    @property
+    def allocated(self) -> int:
+        present = self._pool.now(self._image) or self._image
+        return self._pool.used(present.name, self._snapshot.name if self._snapshot else "")
+
+    @property
+    def identity(self) -> Identity:
+        return self._pool.identity_of(self._image, self._snapshot)
+
+    @property
+    def version(self) -> Version:
+        return Version(self.identity)
+
+    @property
+    def watchers(self) -> tuple[str, ...]:
+        if self._snapshot:
+            return ()  # nobody can write to that
+        return tuple(each.detail for each in self._pool.watchers(self._image))
+
+    @property
+    def keeps(self) -> tuple[int, ...]:
+        return (self._served.export.keeps,)
+
+    @property
+    def cache(self) -> PageCache:
+        return self._served.cache
+
+    def extents(self) -> Iterator[Extent]:
+        if self._writable:  # what is written now counts as well
+            yield from extents_of(self._served.descriptor)
+            return
+        spec = ("--image", (self._pool.now(self._image) or self._image).name)
+        snapshot = ("--snap", self._snapshot.name) if self._snapshot else ()
+        said = self._pool.cluster.ask("diff", *spec, *snapshot, "--whole-object", *_JSON)
+        yield from report.extents(said.stdout, self.size)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        length = max(min(length, self.size - offset), 0)
+        return self._reaching(offset + length).read_at(offset, length) if length else b""
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        served = self._reaching(offset + memoryview(data).nbytes)
+        with served.stalls.minded():
+            served.write_at(offset, data)
+
+    def zero(self, offset: int, length: int) -> None:
+        served = self._reaching(offset + length)
+        with served.stalls.minded():
+            served.zero(offset, length)
+
+    def flush(self) -> None:
+        if self._writable and self._disk:
+            with self._disk.stalls.minded():
+                self._disk.flush()
+
+    @contextmanager
+    def lend(self) -> Iterator[int]:
+        yield self._served.descriptor
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._stop()
+            self._pool.count(self._image, opened=-1)
+
+    def __exit__(self, *raised: object) -> None:
+        _, error, _ = raised
+        died = self._disk is not None and self._disk.export.died
+        self.close()
+        if died and isinstance(error, (Error, OSError)) and not isinstance(error, Interrupted):
+            raise Error(f"QEMU's {DAEMON}, which served it, ended in the middle; {MEND}")
+
+    @property
+    def _served(self) -> _Served:
+        with self._starting:  # several threads read
+            if self._disk is None:
+                self._disk = self._start()
+            return self._disk
+
+    def _reaching(self, end: int) -> _Served:
+        """What is served, which has at least `end` bytes if the image has: a daemon does not see
+        how another program makes it longer."""
+        served = self._served
+        if served.size < end <= self.size:
+            self._stop()
+            served = self._served
+        return served
+
+    def _start(self) -> _Served:
+        if not self._open:
+            raise ValueError("it is closed")
+        disk = (self._pool.now(self._image) or self._image).name
+        nodes = [_node(self._pool.cluster, disk, self._snapshot, writable=self._writable)]
+        try:
+            export = Export(nodes, writable=self._writable, reaches=reaches(self._pool.cluster))
+        except Corrupt as error:
+            raise _refusal(self._pool.cluster, error) from None
+        self._pool.count(self._image, served=1)
+        return _Served(export, lambda: room.why_full(self._pool.cluster))
+
+    def _stop(self) -> None:
+        with self._starting:
+            if self._disk is None:
+                return
+            self._disk.close()
+            ended, self._disk = self._disk.export.ended, None
+            self._pool.count(self._image, served=-1)
+            if self._writable and not ended:
+                raise Error(f"QEMU's {DAEMON}, which wrote to it, does not end; it was left")
+
+
+class RbdDraft(RbdImage, ImageDraft):
+    """An image under its temporary name. The daemon has it from the first moment to the last, so
+    that other hosts see that somebody works on it. It can be published, but not written, once it is
+    finished."""
+
+    def __init__(self, pool: Pool, image: Listed, name: str, holds: Holds) -> None:
+        super().__init__(pool, image, writable=True)
+        self.holds: Holds = holds
+        self.whole = False
+        self._name = name
+        _ = self._served
+
+    def finish(self) -> None:
+        self.flush()
+        self.whole = True
+
+    def note_losses(self, note: str) -> bool:
+        return self._pool.note((self._pool.now(self._image) or self._image).name, note)
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
+        self._pool.publish(self._image, self._name, overwrite=overwrite)
+        self._stop()
+        self.whole = False
+
+
+class ReworkedRbd(RbdDraft):
+    """An image that is changed in place."""
+
+    def __init__(self, pool: Pool, image: Listed, name: str) -> None:
+        super().__init__(pool, image, name, "kept")
+        self.in_place = InPlace(self, lambda: pool.hide(name))
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self.in_place.lose_name()
+        super().write_at(offset, data)
+
+    def zero(self, offset: int, length: int) -> None:
+        self.in_place.lose_name()
+        super().zero(offset, length)
+
+    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
+        self.finish()
+        if not self.in_place.named:
+            self._pool.show(self._name)
+        self._stop()
+        self.whole = False
+
+
+class FrozenRbd(RbdImage):
+    """A snapshot that is removed when it is closed, and before that by its guard or the next agent
+    should this process not live to do it."""
+
+    def __init__(self, pool: Pool, image: Listed, snapshot: Snapshot, watch: Guard) -> None:
+        super().__init__(pool, image, snapshot)
+        self._watch = watch
+
+    def close(self) -> None:
+        if self._open and self._snapshot:
+            super().close()
+            self._pool.drop(self._image.name, self._snapshot.name)
+            self._watch.dismiss()
+
+
+_JSON: Final = ("--format", "json")
+#: What QEMU says without the module that has its driver.
+_NO_DRIVER: Final = "nknown driver"
+
+
+def _node(cluster: Cluster, image: str, snapshot: Snapshot | None, *, writable: bool) -> Node:
+    """QEMU's node for an image. What is zeroed is given back to the cluster."""
+    return {
+        "driver": "rbd",
+        "node-name": DISK,
+        "pool": cluster.pool,
+        **({"namespace": cluster.namespace} if cluster.namespace else {}),
+        "image": image,
+        **({"snapshot": snapshot.name} if snapshot else {}),
+        "user": cluster.user,
+        "conf": CONF,
+        "read-only": not writable,
+        "discard": "unmap",
+        "detect-zeroes": "unmap" if writable else "off",
+    }
+
+
+def _refusal(cluster: Cluster, error: Corrupt) -> Error:
+    """The error for what QEMU does not open."""
+    said = error.message
+    if _NO_DRIVER in said:
+        return Unsupported(
+            f"QEMU has no driver for RBD on this host (Debian: qemu-block-extra): {said}"
+        )
+    for words, number in _SAID.items():
+        if words in said:
+            return cluster.explained(said, number, said)
+    if isinstance(error, InUse):
+        return error
+    return Error(said)
+
+
+#: What QEMU says of errno(3)'s numbers.
+_SAID: Final = {
+    "No such file": 2,
+    "not permitted": 1,
+    "Permission denied": 13,
+    "timed out": 110,
+    "No space left": 28,
+}

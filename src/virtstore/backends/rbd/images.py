@@ -1,0 +1,173 @@
+"""The images of a pool as `rbd` lists them, and the single steps by which they are changed.
+
+Each step is one command. What it changes, the next question asks anew.
+
+`rbd rename` makes an object for the new name, changes the directory, and removes the object of the
+old name. Cut short by a crash, it leaves an object for a name that is in no directory. Such an
+object keeps everybody from using that name, and `rbd rm` of it would remove the data of another
+image. So where a name is said to be taken that no image has, that object is looked at, and removed
+if it leads to an image that has another name.
+
+Sources: rbd(8), rados(8); librbd's RenameRequest. Host tools needed: rbd, rados.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from typing import Final
+
+from virtstore.backends.rbd import report
+from virtstore.backends.rbd.cluster import Cluster
+from virtstore.backends.rbd.report import Listed, Watcher
+from virtstore.errors import Exists, NotFound
+
+_JSON: Final = ("--format", "json")
+_QUIET: Final = "--no-progress"
+
+
+class Images:
+    """See the module. A listing is kept until something changes, or `refresh`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._known: tuple[Listed, ...] | None = None
+        self._used: dict[tuple[str, str], int] = {}
+        #: How many daemons of ours serve an image, by its id.
+        self.served: Counter[str] = Counter()
+
+    def refresh(self) -> None:
+        self._known = None
+        self._used = {}
+
+    def all(self) -> tuple[Listed, ...]:
+        """Every image of the pool. Raises `NotFound` for no such pool, `Denied`, and
+        `ConnectionFailed`."""
+        if self._known is None:
+            said = self.cluster.ask("ls", "--long", *_JSON)
+            self._known = report.listing(said.stdout, said.stderr)
+        return self._known
+
+    def find(self, name: str) -> Listed | None:
+        return next((each for each in self.all() if each.name == name), None)
+
+    def get(self, name: str) -> Listed:
+        """The image of that name. Raises `NotFound`."""
+        found = self.find(name)
+        if found is None:
+            raise NotFound("no such image")
+        return found
+
+    def of_id(self, id: str) -> Listed | None:
+        """The image of that id, whatever its name is by now."""
+        return next((each for each in self.all() if each.id == id), None)
+
+    def used(self, image: str, snapshot: str) -> int:
+        """The bytes that an image takes with all of its snapshots, or one of these takes."""
+        if not any(name == image for name, _ in self._used):
+            said = self.cluster.ask("du", "--image", image, *_JSON)
+            self._used.update(report.usage(said.stdout))
+        if snapshot:
+            return self._used.get((image, snapshot), 0)
+        return sum(used for (name, _), used in self._used.items() if name == image)
+
+    def watchers(self, image: Listed) -> tuple[Watcher, ...]:
+        """Who else has an image open, wherever. Nothing tells which of several is a daemon of ours:
+        then all are said. Raises `NotFound`."""
+        said = self.cluster.ask("status", "--image", image.name, *_JSON)
+        found = report.watchers(said.stdout)
+        return found if len(found) > self.served[image.id] else ()
+
+    def clones(self, name: str, snapshot: str) -> tuple[str, ...]:
+        """The images, of this pool or another, that lie over a snapshot."""
+        words = ("children", "--image", name, "--snap", snapshot, "--all", *_JSON)
+        said = self.cluster.ask(*words)
+        return report.children(said.stdout)
+
+    def metadata(self, name: str) -> dict[str, str]:
+        return report.metadata(
+            self.cluster.ask("image-meta", "list", "--image", name, *_JSON).stdout
+        )
+
+    def mark(self, name: str, key: str, value: str) -> None:
+        """Give an image metadata; "" takes it away."""
+        if value:
+            self._change("image-meta", "set", "--image", name, key, value)
+        else:
+            self._change("image-meta", "remove", "--image", name, key)
+
+    def create(self, name: str, size: int) -> None:
+        """A new image of zeros. Raises `Exists`."""
+        try:
+            self._change("create", "--image", name, "--size", f"{size}B")
+        except Exists:
+            if self.find(name) or not self._freed(name):
+                raise
+            self._change("create", "--image", name, "--size", f"{size}B")
+
+    def rename(self, name: str, new: str) -> None:
+        """Give an image another name. Raises `Exists`, and replaces nothing."""
+        namespace = self.cluster.namespace
+        within = ("--dest-namespace", namespace) if namespace else ()
+        target = ("--dest-pool", self.cluster.pool, *within, "--dest", new)
+        words = ("rename", "--image", name, *target)
+        try:
+            self._change(*words)
+        except Exists:
+            if self.find(new) or not self._freed(new):
+                raise
+            self._change(*words)
+
+    def remove(self, name: str) -> None:
+        """Remove an image. Raises `InUse` for one that has watchers, or snapshots."""
+        self._change("rm", "--image", name, _QUIET)
+
+    def resize(self, name: str, size: int) -> None:
+        self._change("resize", "--image", name, "--size", f"{size}B", "--allow-shrink", _QUIET)
+
+    def take_snapshot(self, name: str, snapshot: str) -> None:
+        """Raises `Exists`."""
+        self._change("snap", "create", "--image", name, "--snap", snapshot, _QUIET)
+
+    def rename_snapshot(self, name: str, old: str, new: str) -> None:
+        pool = ("--dest-pool", self.cluster.pool)
+        self._change(
+            "snap",
+            "rename",
+            "--image",
+            name,
+            "--snap",
+            old,
+            *pool,
+            "--dest",
+            name,
+            "--dest-snap",
+            new,
+        )
+
+    def remove_snapshot(self, name: str, snapshot: str) -> None:
+        self._change("snap", "rm", "--image", name, "--snap", snapshot, _QUIET)
+
+    def roll_back(self, name: str, snapshot: str) -> None:
+        """Give an image the contents and the size of its snapshot."""
+        self._change("snap", "rollback", "--image", name, "--snap", snapshot, _QUIET)
+
+    def _change(self, *words: str) -> None:
+        try:
+            self.cluster.change(*words)
+        finally:
+            self.refresh()
+
+    def _freed(self, name: str) -> bool:
+        """Whether a name was taken by a renaming that was cut short only, and is free now."""
+        taken = f"rbd_id.{name}"
+        with tempfile.TemporaryDirectory() as directory:
+            file = f"{directory}/id"
+            if self.cluster.objects("get", taken, file).status:
+                return False
+            with open(file, "rb") as stream:
+                id = report.id_in(stream.read())
+        owner = self.of_id(id)
+        if owner is None or owner.name == name or self.find(name):
+            return False
+        return self.cluster.objects("rm", taken).status == 0

@@ -1,0 +1,166 @@
+"""Changes of several steps that a crash can cut short, and how the next agent ends them (marks.py).
+
+What another host is working on just now looks the same. So whatever has a watcher is left alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from virtstore.backends.base import REWORK_SUFFIX
+from virtstore.backends.rbd import marks
+from virtstore.backends.rbd.images import Images
+from virtstore.backends.rbd.marks import (
+    REMOVING,
+    REMOVING_SUFFIX,
+    REPLACED_BY,
+    REPLACED_SUFFIX,
+    SHRINKING_SUFFIX,
+    UNDO,
+)
+from virtstore.backends.rbd.report import Listed, Snapshot
+from virtstore.errors import Error, InUse, NotFound
+
+_MARKED: Final = (REPLACED_SUFFIX, REMOVING_SUFFIX, SHRINKING_SUFFIX)
+
+
+def interrupted(images: Images) -> list[str]:
+    """The names of images that `mend` has something to do for."""
+    return sorted({marks.image_name(each.name) for each in images.all() if _unfinished(each)})
+
+
+def mend(images: Images, name: str) -> None:
+    """Finish or undo what was interrupted. The caller holds the image's lock."""
+    _drop_orphans(images, name)
+    undo(images, name)
+    _settle_replaced(images, name)
+    _finish_removing(images, name)
+
+
+def put_aside(images: Images, name: str, successor: str) -> None:
+    """Take the name from an image that the image with the id `successor` is to replace. Raises
+    `InUse` where that would be lost with it which others need."""
+    replaced = images.find(name)
+    if replaced is None:
+        return
+    refuse_snapshots(images, replaced, with_snapshots=False)
+    if watchers := images.watchers(replaced):
+        who = ", ".join(each.detail for each in watchers)
+        raise InUse(f"somebody has the image open that it is to replace ({who})")
+    images.rename(name, name + REPLACED_SUFFIX)
+    images.mark(name + REPLACED_SUFFIX, REPLACED_BY, successor)
+
+
+def remove(images: Images, name: str, final: str) -> None:
+    """Remove an image, whose final name is `final`. A crash leaves it whole, or for `mend`. Raises
+    `InUse`, and then the image has the name that it had."""
+    hidden = final + REMOVING_SUFFIX
+    if images.find(hidden):
+        _finish_removing(images, final)
+    images.rename(name, hidden)
+    images.mark(hidden, REMOVING, "1")
+    try:
+        images.remove(hidden)
+    except InUse:
+        images.mark(hidden, REMOVING, "")
+        images.rename(hidden, name)
+        raise
+
+
+def refuse_snapshots(images: Images, image: Listed, *, with_snapshots: bool) -> None:
+    """Raises `InUse` for an image that has snapshots, unless they are to go too, and for one of
+    which a snapshot cannot be removed."""
+    ours = [each.name for each in image.snapshots if marks.is_ours(each.name)]
+    if ours:
+        raise InUse(f"a copy is made of it just now, or was cut short ({', '.join(ours)})")
+    if image.snapshots and not with_snapshots:
+        names = ", ".join(f"{image.name}@{each.name}" for each in image.snapshots)
+        raise InUse(f"it has snapshots ({names}), which would be lost with it")
+    for each in image.snapshots:
+        refuse_clones(images, image, each)
+
+
+def refuse_clones(images: Images, image: Listed, snapshot: Snapshot) -> None:
+    """Raises `InUse` for a snapshot that is protected, or that images lie over."""
+    named = f"{image.name}@{snapshot.name}"
+    if clones := images.clones(image.name, snapshot.name):
+        raise InUse(
+            f"images lie over {named} ({', '.join(clones)}), which would be worthless without it;"
+            " 'rbd flatten' makes them whole"
+        )
+    if snapshot.protected:
+        raise InUse(f"{named} is protected; 'rbd snap unprotect' allows to remove it")
+
+
+def undo(images: Images, name: str) -> None:
+    """End a change under guard that was interrupted anywhere: with the image as it was, or the new
+    one if the change was whole."""
+    images.refresh()
+    hidden = images.find(name + SHRINKING_SUFFIX)
+    if hidden and any(each.name == UNDO for each in hidden.snapshots):
+        _refuse_watched(images, hidden)
+        images.roll_back(hidden.name, UNDO)
+    finish(images, name)
+
+
+def finish(images: Images, name: str) -> None:
+    """Forget the snapshot, and give the image its name back: the change is whole."""
+    hidden = images.find(name + SHRINKING_SUFFIX)
+    if hidden is None:
+        return
+    if any(each.name == UNDO for each in hidden.snapshots):
+        images.remove_snapshot(hidden.name, UNDO)
+    images.rename(hidden.name, name)
+
+
+def _unfinished(image: Listed) -> bool:
+    if image.name.endswith(_MARKED):
+        return True
+    return any(marks.is_orphaned(each.name) for each in image.snapshots)
+
+
+def _drop_orphans(images: Images, name: str) -> None:
+    """Remove snapshots of copies that nobody makes any more."""
+    for file in (name, name + REWORK_SUFFIX):
+        image = images.find(file)
+        for snapshot in image.snapshots if image else ():
+            if marks.is_orphaned(snapshot.name):
+                with suppress(NotFound):
+                    images.remove_snapshot(file, snapshot.name)
+
+
+def _settle_replaced(images: Images, name: str) -> None:
+    replaced = images.find(name + REPLACED_SUFFIX)
+    if replaced is None:
+        return
+    successor = images.metadata(replaced.name).get(REPLACED_BY)
+    present = images.find(name)
+    if present and present.id == successor:
+        remove(images, replaced.name, name)  # the last step was missing
+    elif present is None:
+        if successor:
+            images.mark(replaced.name, REPLACED_BY, "")
+        images.rename(replaced.name, name)
+    else:
+        raise Error(
+            f"{replaced.name} is an old image of that name, and what has its name now is not what"
+            " replaced it; look at both, and rename or remove one ('rbd rename', 'rbd rm')"
+        )
+
+
+def _finish_removing(images: Images, name: str) -> None:
+    hidden = images.find(name + REMOVING_SUFFIX)
+    if hidden is None:
+        return
+    if hidden.broken or REMOVING in images.metadata(hidden.name):
+        with suppress(NotFound):
+            images.remove(hidden.name)
+    elif images.find(name) is None:
+        images.rename(hidden.name, name)  # nothing of it was removed yet
+
+
+def _refuse_watched(images: Images, image: Listed) -> None:
+    if watchers := images.watchers(image):
+        who = ", ".join(each.detail for each in watchers)
+        raise InUse(f"somebody has {image.name} open for writing ({who})")

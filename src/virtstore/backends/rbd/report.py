@@ -1,0 +1,182 @@
+"""What `rbd` and `ceph` tell in JSON, as values.
+
+Source: rbd(8), `--format json`, whose keys are as of Ceph 14 and later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from virtstore.errors import Error
+from virtstore.model import Extent
+from virtstore.text import remark
+
+#: What `rbd ls -l` says, beside its listing, of an image of which only the name is there.
+_WITHOUT_HEADER: Final = re.compile(rb"error opening (.+?): \(2\)")
+
+Kind = TypeVar("Kind")
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """The snapshot that a clone lies over."""
+
+    pool: str = ""
+    pool_namespace: str = ""
+    image: str = ""
+    snapshot: str = ""
+
+
+class Snapshot(NamedTuple):
+    """A snapshot of an image. `protected`: it cannot be removed."""
+
+    name: str
+    id: int
+    size: int
+    protected: bool
+
+
+class Listed(NamedTuple):
+    """An image of a pool. `id` stays what it is as long as the image is there, whatever it is
+    called; "" of one that is broken: a crash left no more than its name."""
+
+    name: str
+    id: str
+    size: int
+    parent: Parent | None = None
+    snapshots: tuple[Snapshot, ...] = ()
+
+    @property
+    def broken(self) -> bool:
+        return not self.id
+
+
+class _Row(msgspec.Struct, frozen=True):
+    """One of `rbd ls -l`: an image, or a snapshot of the image before it."""
+
+    image: str
+    id: str = ""
+    size: int = 0
+    parent: Parent | None = None
+    snapshot: str | None = None
+    snapshot_id: int = 0
+    protected: str = "false"
+
+
+class Watcher(msgspec.Struct, frozen=True):
+    """A client that has an image open for writing: its address and its number in the cluster."""
+
+    address: str
+    client: int
+
+    @property
+    def detail(self) -> str:
+        return f"client.{self.client} at {self.address}"
+
+
+class _Status(msgspec.Struct, frozen=True):
+    watchers: tuple[Watcher, ...] = ()
+
+
+class _Used(msgspec.Struct, frozen=True):
+    name: str
+    used_size: int
+    snapshot: str | None = None
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    images: tuple[_Used, ...] = ()
+
+
+class _Child(msgspec.Struct, frozen=True):
+    """`id`: of one in the trash."""
+
+    pool: str = ""
+    pool_namespace: str = ""
+    image: str = ""
+    id: str = ""
+
+
+class _Changed(msgspec.Struct, frozen=True):
+    offset: int
+    length: int
+    exists: str
+
+
+def listing(said: bytes, complaints: bytes = b"") -> tuple[Listed, ...]:
+    """What `rbd ls -l` said on its standard output, and beside that."""
+    rows = _read(said, tuple[_Row, ...])
+    snapshots: dict[str, list[Snapshot]] = {}
+    for row in rows:
+        if row.snapshot is not None:
+            found = Snapshot(row.snapshot, row.snapshot_id, row.size, row.protected == "true")
+            snapshots.setdefault(row.image, []).append(found)
+    whole = [
+        Listed(row.image, row.id, row.size, row.parent, tuple(snapshots.get(row.image, ())))
+        for row in rows
+        if row.snapshot is None
+    ]
+    names = {each.name for each in whole}
+    broken = {name.decode("utf-8", "replace") for name in _WITHOUT_HEADER.findall(complaints)}
+    return (*whole, *(Listed(name, "", 0) for name in sorted(broken - names)))
+
+
+def watchers(said: bytes) -> tuple[Watcher, ...]:
+    """What `rbd status` said: who has an image open for writing."""
+    return _read(said, _Status).watchers
+
+
+def usage(said: bytes) -> dict[tuple[str, str], int]:
+    """What `rbd du` said: the bytes that each (image, snapshot) has of its own; "" for an image's
+    present."""
+    return {(each.name, each.snapshot or ""): each.used_size for each in _read(said, _Usage).images}
+
+
+def children(said: bytes) -> tuple[str, ...]:
+    """What `rbd children` said: the images, as `POOL/IMAGE`, that lie over a snapshot."""
+    found = _read(said, tuple[_Child, ...])
+    return tuple("/".join(filter(None, (c.pool, c.pool_namespace, c.image or c.id))) for c in found)
+
+
+def id_in(contents: bytes) -> str:
+    """The id that the object `rbd_id.NAME` has: its length (4 bytes, little endian), and it."""
+    length = int.from_bytes(contents[:4], "little")
+    return contents[4 : 4 + length].decode("ascii", "replace")
+
+
+def metadata(said: bytes) -> dict[str, str]:
+    """What `rbd image-meta list` said, which is nothing where there is none."""
+    return _read(said, dict[str, str]) if said.strip() else {}
+
+
+def extents(said: bytes, size: int) -> Iterator[Extent]:
+    """What `rbd diff` said of an image of `size` bytes: all of it in order, zeros where there is
+    nothing."""
+    at = 0
+    for offset, length in _data(_read(said, tuple[_Changed, ...]), size):
+        if offset > at:
+            yield Extent(at, offset - at, "zero")
+        if offset + length > at:
+            start = max(at, offset)
+            yield Extent(start, offset + length - start, "data")
+            at = offset + length
+    if at < size:
+        yield Extent(at, size - at, "zero")
+
+
+def _data(rows: Iterable[_Changed], size: int) -> Iterator[tuple[int, int]]:
+    for row in sorted(rows, key=lambda row: row.offset):
+        length = min(row.length, size - row.offset)
+        if row.exists == "true" and length > 0:
+            yield row.offset, length
+
+
+def _read(said: bytes, kind: type[Kind]) -> Kind:
+    try:
+        return msgspec.json.decode(said, type=kind)
+    except (msgspec.DecodeError, ValueError) as error:
+        told = f"{error}: {remark(said)!r}"
+        raise Error(f"rbd said something that is not understood ({told})") from None

@@ -1,0 +1,126 @@
+"""What Ceph's programs say becomes values, and what is none of that an error that says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from virtstore.backends.rbd import connection, report
+from virtstore.backends.rbd.report import Listed, Parent, Snapshot, Watcher
+from virtstore.errors import Error
+from virtstore.model import Extent
+
+LISTED = [
+    {"image": "web", "id": "10", "size": 4096, "format": 2, "lock_type": "exclusive"},
+    {
+        "image": "web",
+        "id": "10",
+        "snapshot": "s1",
+        "snapshot_id": 4,
+        "size": 2048,
+        "protected": "true",
+    },
+    {
+        "image": "web",
+        "id": "10",
+        "snapshot": "s2",
+        "snapshot_id": 5,
+        "size": 4096,
+        "protected": "false",
+    },
+    {
+        "image": "clone",
+        "id": "11",
+        "size": 2048,
+        "parent": {"pool": "vms", "pool_namespace": "", "image": "web", "snapshot": "s1"},
+        "format": 2,
+    },
+]
+
+
+def _said(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def test_images_are_listed_with_their_snapshots_and_what_they_lie_over() -> None:
+    assert report.listing(_said(LISTED)) == (
+        Listed(
+            "web", "10", 4096, None, (Snapshot("s1", 4, 2048, True), Snapshot("s2", 5, 4096, False))
+        ),
+        Listed("clone", "11", 2048, Parent("vms", "", "web", "s1")),
+    )
+
+
+def test_an_image_of_which_a_crash_left_the_name_is_listed_as_broken() -> None:
+    complaint = b"rbd: error opening web.virtstore-partial: (2) No such file or directory\n"
+    other = b"rbd: error opening secret: (1) Operation not permitted\n"
+    [found] = report.listing(b"[]", complaint + other)
+    assert (found.name, found.broken) == ("web.virtstore-partial", True)
+
+
+def test_whoever_has_an_image_open_is_told_by_address_and_number() -> None:
+    said = {"watchers": [{"address": "192.0.2.7:0/31", "client": 4123, "cookie": 9}]}
+    [found] = report.watchers(_said(said))
+    assert found == Watcher("192.0.2.7:0/31", 4123)
+    assert found.detail == "client.4123 at 192.0.2.7:0/31"
+
+
+def test_what_an_image_takes_is_known_by_image_and_snapshot() -> None:
+    rows = [
+        {"name": "web", "id": "10", "snapshot": "s1", "provisioned_size": 9, "used_size": 5},
+        {"name": "web", "id": "10", "provisioned_size": 9, "used_size": 3},
+    ]
+    found = report.usage(_said({"images": rows, "total_used_size": 8}))
+    assert found == {("web", "s1"): 5, ("web", ""): 3}
+
+
+def test_an_image_without_metadata_has_none() -> None:
+    assert report.metadata(b"") == {}
+    assert report.metadata(b'{"virtstore.lost":"gpt:1"}') == {"virtstore.lost": "gpt:1"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "found"),
+    [
+        ([], [(0, 100, "zero")]),
+        ([(0, 100)], [(0, 100, "data")]),
+        (
+            [(10, 20), (50, 50)],
+            [(0, 10, "zero"), (10, 20, "data"), (30, 20, "zero"), (50, 50, "data")],
+        ),
+        ([(90, 64)], [(0, 90, "zero"), (90, 10, "data")]),
+        ([(50, 20), (0, 60)], [(0, 60, "data"), (60, 10, "data"), (70, 30, "zero")]),
+        ([(128, 64)], [(0, 100, "zero")]),
+    ],
+)
+def test_extents_are_the_whole_image_whatever_is_said_beyond_its_end(
+    rows: list[tuple[int, int]], found: list[tuple[int, int, str]]
+) -> None:
+    said = [{"offset": at, "length": length, "exists": "true"} for at, length in rows]
+    extents = list(report.extents(_said(said), 100))
+    assert [(e.offset, e.length, e.kind) for e in extents] == found
+
+
+def test_what_is_known_not_to_exist_is_zeros() -> None:
+    said = [{"offset": 0, "length": 100, "exists": "false"}]
+    assert list(report.extents(_said(said), 100)) == [Extent(0, 100, "zero")]
+
+
+def test_an_id_is_read_out_of_the_object_of_a_name() -> None:
+    assert report.id_in(b"\x04\0\0\0abcd") == "abcd"
+    assert report.id_in(b"") == ""
+
+
+@pytest.mark.parametrize("said", [b"", b"no JSON", b'{"images": []}', b'[{"size": 1}]'])
+def test_what_is_no_listing_is_an_error(said: bytes) -> None:
+    with pytest.raises(Error, match="not understood"):
+        report.listing(said)
+
+
+def test_the_key_of_one_user_is_found_among_those_of_others() -> None:
+    keyring = (
+        b'[client.admin]\n\tkey = AAA==\n[client.vs]\n\tkey = BBB==\n\tcaps mon = "profile rbd"\n'
+    )
+    assert connection.key_of(keyring, "vs") == "BBB=="
+    assert connection.key_of(keyring, "v") == connection.key_of(b"", "vs") == ""
