@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo demo-lvm lab lab-shell torture bench bundle deb wheel docs check test clean
+.PHONY: help setup demo demo-lvm lab lab-shell torture bench bundle deb wheel collection docs check test clean
 
 # For `make lab CMD='…'`: as it stands, whatever is in it.
 export CMD
@@ -21,6 +21,7 @@ help:
 	@echo 'make torture  hundreds of power cuts, kills and damaged images; some hours'
 	@echo 'make bench   virtstore beside rsync, lzop, zstd, virsh, …: docs/benchmarks.md; half an hour'
 	@echo 'make deb     a Debian package in build/; make deb ARCH=arm64 for another architecture'
+	@echo 'make collection  the modules for Ansible, as a collection'
 	@echo 'make wheel   a wheel and its source archive, for pipx and the like'
 	@echo 'make bundle  the same tree without a package: build/bundle'
 	@echo 'make docs    these and further documents as a site in build/docs'
@@ -82,6 +83,9 @@ deb: setup
 
 wheel: setup
 	@$(BIN)/python -m build --outdir build .
+
+collection: setup
+	@$(BIN)/ansible-galaxy collection build --force --output-path build ansible_collections/virtstore/storage
 
 docs: setup
 	@$(BIN)/python -m mkdocs build --strict

@@ -41,7 +41,7 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         require_raw(place, image)
         if request.sparse:
             require_sparse(place)
-        size = parse_target_size(request.size, image.size)
+        size = place.store.rounded(parse_target_size(request.size, image.size))
         if size < image.size:
             raise UsageError(
                 f"{format_size(size)} is less than its {format_size(image.size)};"
@@ -145,7 +145,7 @@ def shrink(agent: Agent, request: ShrinkImage) -> Done:
     ):
         require_raw(place, image)
         refuse_overlays(place)
-        size = parse_target_size(request.size, image.size)
+        size = place.store.rounded(parse_target_size(request.size, image.size))
         if size > image.size:
             raise UsageError(
                 f"{format_size(size)} is more than its {format_size(image.size)};"

@@ -1,0 +1,258 @@
+#!/usr/bin/python
+"""The module C(virtstore.storage.copy)."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: copy
+short_description: A copy of an image is there, as an image or as an archive
+version_added: 0.1.0
+author: The virtstore project
+description:
+  - Copies an image or archive between any two hosts. A copy has its name once it is whole.
+  - A target that is there stays as it is, whatever is in it, unless O(overwrite) or O(contents)
+    is given. Then the two
+    are compared, by digests that each host makes where its image lies, and what is equal is not
+      copied.
+extends_documentation_fragment: virtstore.storage.common
+options:
+  source:
+    description: The image or archive, as C(HOST:/path), C(ssh://HOST:PORT/path), or C(/path)
+      where the task runs.
+    type: str
+    required: true
+  target:
+    description: Where the copy is, likewise. In a directory or volume group it is called like the
+      source.
+    type: str
+    required: true
+  archive:
+    description: The copy is compressed.
+    type: bool
+    default: false
+  format:
+    description: The archive's format. Without it the target's name says that, or it is V(zstd).
+    type: str
+    choices: [zstd, lz4, lzop, gzip, xz]
+  level:
+    description: The compression level.
+    type: int
+  base:
+    description: An earlier archive of the image on the target's host. What that has is neither
+      sent nor compressed again.
+    type: str
+  overwrite:
+    description: A target that differs is replaced, once the copy is whole.
+    type: bool
+    default: false
+  contents:
+    description:
+      - A target that differs is overwritten in place, by the blocks that differ, as C(virtstore
+        copy-contents) does it.
+        It has to be as large as the source, or larger.
+      - What the target has beyond the source's end is zeroed then, and not looked at where all
+        else is equal.
+    type: bool
+    default: false
+  snapshot:
+    description: The source is copied as it is at one moment, from a snapshot.
+    type: bool
+    default: false
+  live:
+    description: The disk of a running libvirt domain is copied as it is at one moment.
+    type: bool
+    default: false
+  quiesce:
+    description: The guest's file systems are frozen for that moment. With V(try) also where no
+      agent answers in it.
+    type: str
+    choices: ["false", "true", try]
+    default: "false"
+  allow_in_use:
+    description: A source that somebody may be writing to is copied all the same.
+    type: bool
+    default: false
+  sparse:
+    description: Nothing is reserved for a target in a directory.
+    type: bool
+    default: false
+  reflink:
+    description: The copy shares the source's blocks, within one file system of one host (XFS,
+      Btrfs).
+    type: bool
+    default: false
+  bwlimit:
+    description: What is moved at the most in a second (C(10M)).
+    type: str
+  nice:
+    description: Processor and disks are left to others, on both hosts.
+    type: bool
+    default: false
+  raw:
+    description: What is copied is a raw disk, even if it looks like a container.
+    type: bool
+    default: false
+  force_defined:
+    description: A target is overwritten although a domain of libvirt, which is shut off, is
+      defined on it.
+    type: bool
+    default: false
+seealso:
+  - module: virtstore.storage.backup
+  - module: virtstore.storage.image
+"""
+
+EXAMPLES = r"""
+- name: The golden image is on every host of the group
+  virtstore.storage.copy:
+    source: builder:/srv/golden/debian.img
+    target: "{{ inventory_hostname }}:/srv/golden/debian.img"
+    overwrite: true
+  delegate_to: localhost
+
+- name: The volume has what the golden image has
+  virtstore.storage.copy:
+    source: a:/srv/golden/debian.img
+    target: a:/dev/vg0/kiosk
+    contents: true
+"""
+
+RETURN = r"""
+location:
+  description: Where the copy is.
+  returned: success
+  type: str
+  sample: b:/srv/golden/debian.img
+copy:
+  description: What C(virtstore copy) or C(virtstore copy-contents) told; null where nothing was
+    copied.
+  returned: success
+  type: dict
+  sample: {source: builder:/srv/golden/debian.img, target: b:/srv/golden/debian.img, size:
+    21474836480,
+    transferred: 830472192, written: 2147483648, seconds: 9.3}
+different:
+  description: How many bytes of a target that was there differed from the source.
+  returned: with O(overwrite) or O(contents), where the target was there
+  type: int
+  sample: 4096
+error:
+  description: What virtstore told of a failure.
+  returned: failure
+  type: dict
+  sample: {code: in-use, message: somebody uses it, host: b, path: /srv/golden/debian.img}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.virtstore.storage.plugins.module_utils import locations
+from ansible_collections.virtstore.storage.plugins.module_utils.failure import (
+    Failure,
+)
+from ansible_collections.virtstore.storage.plugins.module_utils.outcome import (
+    ABSENT,
+    COMMON,
+    Outcome,
+    conclude,
+    present,
+)
+from ansible_collections.virtstore.storage.plugins.module_utils.running import (
+    Answer,
+    Module,
+    Virtstore,
+    options,
+    quiescing,
+)
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "source": {"type": "str", "required": True},
+    "target": {"type": "str", "required": True},
+    "archive": {"type": "bool", "default": False},
+    "format": {"type": "str", "choices": ["zstd", "lz4", "lzop", "gzip", "xz"]},
+    "level": {"type": "int"},
+    "base": {"type": "str"},
+    "overwrite": {"type": "bool", "default": False},
+    "contents": {"type": "bool", "default": False},
+    "snapshot": {"type": "bool", "default": False},
+    "live": {"type": "bool", "default": False},
+    "quiesce": {"type": "str", "choices": ["false", "true", "try"], "default": "false"},
+    "allow_in_use": {"type": "bool", "default": False},
+    "sparse": {"type": "bool", "default": False},
+    "reflink": {"type": "bool", "default": False},
+    "bwlimit": {"type": "str"},
+    "nice": {"type": "bool", "default": False},
+    "raw": {"type": "bool", "default": False},
+    "force_defined": {"type": "bool", "default": False},
+}
+
+#: The options of `copy-contents`, which are those of `copy` as well.
+_BOTH = ["snapshot", "allow_in_use", "nice", "raw", "force_defined"]
+_COPY = ["archive", "live", "sparse", "reflink"]
+
+
+def work(module: Module, virtstore: Virtstore) -> Outcome:
+    """Raises Failure."""
+    source, target = module.params["source"], module.params["target"]
+    locations.check(source, target, *filter(None, [module.params["base"]]))
+    words = [*copy_options(module), source, target]
+    try:
+        copied = virtstore.change("copy", *words)
+    except Failure as failure:
+        if failure.code != "exists" or failure.location is None:
+            raise
+        where = failure.location
+    else:
+        return _done(copied, ABSENT)
+    if not (module.params["overwrite"] or module.params["contents"]):
+        return Outcome(False, result={"location": where, "copy": None})
+    return renewed(module, virtstore, where, words)
+
+
+def copy_options(module: Module) -> list[str]:
+    words = options(module, [*_BOTH, *_COPY], ["format", "level", "base", "bwlimit"])
+    return [*words, *quiescing(module)]
+
+
+def renewed(module: Module, virtstore: Virtstore, where: str, words: list[str]) -> Outcome:
+    """Copy over a target that is there, where it differs. `words`: those of a new copy."""
+    source: str = module.params["source"]
+    found = virtstore.ask("diff", source, where)
+    before = present(found["size"], different=found["different"])
+    told = {"location": where, "copy": None, "different": found["different"]}
+    if module.params["overwrite"]:
+        if not found["different"]:
+            return Outcome(False, result=told)
+        copied = virtstore.change("copy", "--overwrite", *words)
+        return _done(copied, before, different=found["different"])
+    if found["different"] <= beyond(virtstore, source, where):
+        return Outcome(False, result=told)
+    how = options(module, _BOTH, ["bwlimit"])
+    copied = virtstore.change("copy-contents", *how, source, where)
+    return _done(copied, before, different=found["different"])
+
+
+def beyond(virtstore: Virtstore, source: str, target: str) -> int:
+    """How many bytes the target has beyond the source's end, which `diff` counts as different."""
+    one, other = virtstore.images(source, target)
+    if one is None or other is None or one.size is None or other.size is None:
+        return 0
+    return max(other.size - one.size, 0)
+
+
+def _done(copied: Answer, before: dict[str, Any], **more: object) -> Outcome:
+    after = present(copied["size"], **({"different": 0} if more else {}))
+    return Outcome(True, before, after, {"location": copied["target"], "copy": copied, **more})
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={**COMMON, **ARGUMENTS},
+        supports_check_mode=True,
+        mutually_exclusive=[("overwrite", "contents")],
+    )
+    conclude(module, work)
+
+
+if __name__ == "__main__":
+    main()
