@@ -6,6 +6,7 @@ import ast
 import re
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from virtstore import errors, units
 from virtstore.backups.options import BackupKeywords
+from virtstore.cli.keep_options import KeepOptions
 from virtstore.copy_options import CopyKeywords
 from virtstore.version import __version__
 
@@ -60,9 +62,28 @@ def test_the_examples_use_options_that_there_are(name: str) -> None:
 def test_a_copy_and_a_backup_offer_all_that_virtstore_does() -> None:
     own = {"source", "target", "contents"}
     assert set(copy.ARGUMENTS) - own == set(CopyKeywords.__annotations__)
-    own = {"sources", "directory", "job", "max_age", "jobs"}
-    kept = {name for name in backup.ARGUMENTS if name.startswith("keep_")}
-    assert set(backup.ARGUMENTS) - own - kept == set(BackupKeywords.__annotations__)
+    own = {"sources", "directory", "job", "max_age", "jobs", *vars(KeepOptions())}
+    assert set(backup.ARGUMENTS) - own == set(BackupKeywords.__annotations__)
+    assert set(vars(KeepOptions())) < set(backup.ARGUMENTS)
+
+
+def _all_given(arguments: dict[str, Any]) -> SimpleNamespace:
+    """A module whose parameters are all given."""
+    given_: dict[str, object] = {"str": "x", "int": 1, "bool": True, "list": ["x", "y"]}
+    params = {name: given_[told["type"]] for name, told in arguments.items()}
+    return SimpleNamespace(params={**params, "quiesce": "true"})
+
+
+def test_what_a_task_says_reaches_the_command() -> None:
+    for module, words, own in (
+        (copy, copy.copy_options, {"source", "target", "overwrite", "contents"}),
+        (backup, backup.backup_options, {"sources", "directory", "job", "max_age"}),
+    ):
+        said = words(_all_given(module.ARGUMENTS))
+        options = {word.partition("=")[0] for word in said}
+        named = {f"--{name.replace('_', '-')}" for name in set(module.ARGUMENTS) - own}
+        assert options == named
+        assert ("--include=y" in said) == (module is backup)
 
 
 def test_the_collection_has_the_version_of_virtstore() -> None:

@@ -63,6 +63,12 @@ options:
   keep_within:
     description: All that were made so long before the newest one stay (C(30d)).
     type: str
+  keep_snapshot:
+    description:
+      - Of RBD images the snapshot of a backup stays, so that the next one reads only what was
+        written since.
+    type: bool
+    default: false
   verify:
     description: Each backup is read through once it is made.
     type: bool
@@ -159,7 +165,7 @@ from ansible_collections.virtstore.storage.plugins.module_utils.running import (
 _KEEP = [
     f"keep_{rule}" for rule in ("last", "hourly", "daily", "weekly", "monthly", "yearly", "within")
 ]
-_FLAGS = ["verify", "live", "no_snapshot", "nice"]
+_FLAGS = ["keep_snapshot", "verify", "live", "no_snapshot", "nice"]
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "sources": {"type": "list", "elements": "str"},

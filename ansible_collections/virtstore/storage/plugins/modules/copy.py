@@ -41,6 +41,12 @@ options:
     description: An earlier archive of the image on the target's host. What that has is neither
       sent nor compressed again.
     type: str
+  keep_snapshot:
+    description:
+      - With O(snapshot) and O(archive), of an RBD image, the snapshot stays, so that the next copy
+        with this archive as its O(base) reads only what was written since.
+    type: bool
+    default: false
   overwrite:
     description: A target that differs is replaced, once the copy is whole.
     type: bool
@@ -172,6 +178,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "format": {"type": "str", "choices": ["zstd", "lz4", "lzop", "gzip", "xz"]},
     "level": {"type": "int"},
     "base": {"type": "str"},
+    "keep_snapshot": {"type": "bool", "default": False},
     "overwrite": {"type": "bool", "default": False},
     "contents": {"type": "bool", "default": False},
     "snapshot": {"type": "bool", "default": False},
@@ -188,7 +195,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 
 #: The options of `copy-contents`, which are those of `copy` as well.
 _BOTH = ["snapshot", "allow_in_use", "nice", "raw", "force_defined"]
-_COPY = ["archive", "live", "sparse", "reflink"]
+_COPY = ["archive", "keep_snapshot", "live", "sparse", "reflink"]
 
 
 def work(module: Module, virtstore: Virtstore) -> Outcome:
