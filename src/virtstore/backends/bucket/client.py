@@ -181,6 +181,8 @@ class Client:
             for name, value in sent.items():
                 connection.putheader(name, value)
             early = _send(connection, body)
+            # A server that sends headers and body apart waits for our acknowledgement in between.
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             response = connection.getresponse()
             answer = Answer(response.status, _lower(response), _read(response, method, most))
         except BaseException:

@@ -22,7 +22,7 @@ from virtstore.backends.bucket.objects import Object, Objects, Part
 from virtstore.errors import Unsupported
 
 #: Parts that are on their way at once, and bytes in memory, beside the part that is being filled.
-_AT_ONCE: Final = 4
+_AT_ONCE: Final = 6
 _IN_MEMORY: Final = 96 << 20
 _STEP: Final = 1 << 20
 
@@ -34,9 +34,11 @@ class Filling:
     def __init__(self, most: int) -> None:
         self.most = most
         self.length = 0
-        self._chunks: list[bytes | memoryview] = []
+        self._memory = bytearray()
         self._file: IO[bytes] | None = None
-        if most > parts.IN_MEMORY:
+        if most <= parts.IN_MEMORY:
+            self._memory = bytearray(most)  # one piece: threads that hash it wait for one another
+        else:
             self._file = tempfile.TemporaryFile(dir="/var/tmp", prefix="virtstore-")  # noqa: SIM115
 
     @property
@@ -48,7 +50,7 @@ class Filling:
         if self._file:
             self._file.write(data)
         else:
-            self._chunks.append(data)
+            self._memory[self.length : self.length + len(data)] = data
         self.length += len(data)
 
     def body(self) -> Body:
@@ -62,13 +64,13 @@ class Filling:
 
     def close(self) -> None:
         """Give the room back."""
-        self._chunks.clear()
+        self._memory = bytearray()
         if self._file:
             self._file.close()
 
     def _pieces(self) -> Iterator[bytes | memoryview]:
         if self._file is None:
-            yield from self._chunks
+            yield memoryview(self._memory)[: self.length]
             return
         self._file.seek(0)
         while data := self._file.read(_STEP):
@@ -148,7 +150,7 @@ class Upload:
     def _has_room(self, size: int) -> bool:
         if not self._waiting:
             return True
-        return self._waiting < _AT_ONCE + 1 and self._bytes + size <= _IN_MEMORY
+        return self._waiting < _AT_ONCE + 2 and self._bytes + size <= _IN_MEMORY
 
     def _work(self, number: int, size: int, work: Callable[[], Part]) -> None:
         try:
