@@ -354,3 +354,22 @@ def test_a_long_listing_is_taken_page_by_page(store: Store, bucket: Bucket) -> N
 def test_an_image_cannot_be_there(store: Store, verb: str) -> None:
     with pytest.raises(Unsupported, match="cop"):
         getattr(store, verb)(NAME, *(() if verb == "rework" else (MIB,)))
+
+
+def test_an_upload_that_was_begun_twice_is_left_once(
+    store: Store, bucket: Bucket, proxy: Proxy
+) -> None:
+    """The answer of the first was lost, so nobody knows its number."""
+    proxy.happen("lost-answer", verb="POST", target="uploads=")
+    publish(store)
+    assert bucket.uploads() == []
+    assert bucket.keys() == [f"p/{NAME}"]
+
+
+def test_a_last_step_that_failed_late_is_done_again(
+    store: Store, bucket: Bucket, proxy: Proxy
+) -> None:
+    """The server had said 200 before it began, and sent an error behind that."""
+    proxy.happen("answer", verb="POST", target="uploadId=", status=200, code="InternalError")
+    publish(store)
+    assert bucket.get(f"p/{NAME}") == DATA

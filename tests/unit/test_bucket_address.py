@@ -55,7 +55,7 @@ def _error(status: int, code: str = "", **more: str) -> errors.Error:
     body = f"<Error><Code>{code}</Code><Message>it is so</Message></Error>" if code else ""
     headers = {name.replace("_", "-"): value for name, value in more.items()}
     complaint = complaints.of_answer(status, headers, body.encode())
-    return complaint.error("https://s3", "s3:GetObject", "a file")
+    return complaint.error(Address.of("https://s3", "vms", None), "s3:GetObject", "a file")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ _TIMEOUT: Final = 60.0
 _CONNECT: Final = 10.0
 #: The longest answer that is no object's.
 _LONGEST: Final = 16 << 20
+#: Bytes in which an error says that it is one.
+_ERROR: Final = 1024
 #: What a connection fails with, and a further try may not.
 _BROKEN: Final = (OSError, http.client.HTTPException)
 
@@ -59,11 +61,18 @@ NOTHING: Final = body_of(b"")
 
 
 class Answer(NamedTuple):
-    """`headers`: by lower-case names."""
+    """`headers`: by lower-case names; `again`: it was asked for more than once, so the server may
+    have done it more than once."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    again: bool = False
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it is an error although its status, which is sent first, says otherwise."""
+        return self.status < 300 and b"<Error>" in self.body[:_ERROR]
 
 
 class Client:
@@ -119,12 +128,14 @@ class Client:
                 failure, asked_for = self._broken(error), 0.0
                 self.close()  # the server may have closed them all
             else:
-                if answer.status < 300 or answer.status in takes:
+                late = method in ("POST", "PUT") and answer.is_error
+                if (answer.status < 300 or answer.status in takes) and not late:
                     self._is_down = False
-                    return answer
-                complaint = complaints.of_answer(*answer)
-                failure = complaint.error(self.address.server, action, self.credentials.source)
-                if answer.status not in BUSY and complaint.code not in BUSY_CODES:
+                    return answer._replace(again=since is not None)
+                status = 500 if late else answer.status
+                complaint = complaints.of_answer(status, answer.headers, answer.body)
+                failure = complaint.error(self.address, action, self.credentials.source)
+                if status not in BUSY and complaint.code not in BUSY_CODES:
                     raise failure
                 asked_for = self._patience.asked_for(answer.headers.get("retry-after"))
             since = since or time.monotonic()

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from xml.etree import ElementTree
 
 from virtstore.backends.base import Displaced
+from virtstore.backends.bucket.address import Address
 from virtstore.errors import (
     ConnectionFailed,
     Corrupt,
@@ -40,10 +41,10 @@ class Complaint(NamedTuple):
     region: str
     date: str | None
 
-    def error(self, server: str, action: str, source: str) -> Error:
+    def error(self, address: Address, action: str, source: str) -> Error:
         """The error for what was to be done. `action`: the permission that it takes; `source`:
         where the credentials are."""
-        said = self.said
+        said, server = self.said, address.server
         if self.code == "RequestTimeTooSkewed":
             return Error(
                 f"{server} refuses everything, since the clock of this host is {_off(self.date)};"
@@ -73,7 +74,8 @@ class Complaint(NamedTuple):
             )
         if self.code == "NoSuchBucket":
             return NotFound(
-                f"there is no such bucket at {server}; see its name in the configuration"
+                f"there is no bucket {address.bucket!r} at {server}; see its name in the"
+                " configuration"
             )
         if self.code == "NoSuchUpload":
             return Displaced(

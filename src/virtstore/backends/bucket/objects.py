@@ -23,7 +23,7 @@ from xml.sax.saxutils import escape
 
 from virtstore.backends.bucket import sigv4
 from virtstore.backends.bucket.client import NOTHING, Answer, Body, Client, body_of
-from virtstore.backends.bucket.complaints import of_answer, parsed, text
+from virtstore.backends.bucket.complaints import parsed, text
 from virtstore.errors import Corrupt, InUse, Unsupported
 
 _PRECONDITION: Final = 412
@@ -151,9 +151,14 @@ class Objects:
             query["upload-id-marker"] = text(root, "NextUploadIdMarker")
 
     def begin(self, key: str) -> str:
-        """Begin an upload in parts; its ID."""
-        root = self._xml("POST", key, _WRITE, query={"uploads": ""})
-        return text(root, "UploadId")
+        """Begin an upload in parts; its ID. The caller has the claim on the key: so what has no
+        parts there, once an answer was lost, was begun here as well, and is aborted."""
+        answer = self.client.ask("POST", key, _WRITE, query={"uploads": ""})
+        begun = text(parsed(answer.body), "UploadId")
+        for other in self.uploads(key) if answer.again else ():
+            if other.key == key and other.id != begun and not self.parts(key, other.id):
+                self.abort(key, other.id)
+        return begun
 
     def parts(self, key: str, upload: str) -> list[Part] | None:
         """The parts of an open upload; None where there is no such upload."""
@@ -209,7 +214,7 @@ class Objects:
         )
         document = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
         headers = {"content-type": "application/xml", **({"if-none-match": "*"} if new else {})}
-        answer = self.client.ask(
+        return self.client.ask(
             "POST",
             key,
             _WRITE,
@@ -218,9 +223,6 @@ class Objects:
             body=body_of(document.encode()),
             takes=(404, _PRECONDITION),
         )
-        if answer.status == 200:
-            self._refuse_error(answer)  # its status was sent before the work was done
-        return answer
 
     def abort(self, key: str, upload: str) -> None:
         """Throw an upload and its parts away, if it is there."""
@@ -241,15 +243,7 @@ class Objects:
         answer = self.client.ask(
             method, key, action, query=query, headers=headers, body=NOTHING, stop=stop
         )
-        self._refuse_error(answer)
         return parsed(answer.body)
-
-    def _refuse_error(self, answer: Answer) -> None:
-        """Raises the error that an answer of status 200 has in it."""
-        if b"<Error>" in answer.body or b"<Error " in answer.body:
-            complaint = of_answer(500, answer.headers, answer.body)
-            source = self.client.credentials.source
-            raise complaint.error(self.client.address.server, _WRITE, source)
 
 
 def combined(parts: Sequence[Part]) -> str:
