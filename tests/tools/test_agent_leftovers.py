@@ -3,6 +3,7 @@ goes on with it, nor replaces it, nor removes it, by any operation."""
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import sys
@@ -236,3 +237,15 @@ def test_listing_and_looking_change_nothing_where_nothing_may_be_changed(
     after = {path.name: path.read_bytes() for path in images.iterdir()}
     assert (after == before) is (access == "read")
     assert sorted(after.values()) == sorted(before.values())
+
+
+def test_an_empty_file_that_a_kill_left_is_removed_by_clean(images: Path) -> None:
+    left = images / ".virtstore-0123456789abcdef"
+    left.touch()
+    os.utime(left, (0, 0))
+    with virtstore.connect(config=configured(images, "read")) as host:
+        host.list(str(images))
+        assert left.exists()
+    with virtstore.connect(config=configured(images, "write")) as host:
+        host.clean(str(images))
+    assert not left.exists()

@@ -483,3 +483,19 @@ def test_what_was_being_renamed_is_kept_where_somebody_took_its_new_name(
     for name in store.interrupted():
         store.mend(name)
     assert files(tmp_path) == {"x.img": b"somebody's", REWORKED: b"ours, and longer"}
+
+
+def test_an_empty_file_that_a_kill_left_of_what_was_tried_goes_once_it_is_old(
+    store: Directory, tmp_path: Path
+) -> None:
+    old, young, full = (f".virtstore-{n * 16}" for n in "abc")
+    for name, contents in ((old, b""), (f"{old}0", b""), (young, b""), (full, b"somebody's")):
+        (tmp_path / name).write_bytes(contents)
+        if name != young:
+            os.utime(tmp_path / name, (0, 0))
+    (tmp_path / f"{old}1").touch()  # no name of ours
+    os.utime(tmp_path / f"{old}1", (0, 0))
+    assert store.interrupted() == [old, f"{old}0"]
+    for name in (old, f"{old}0", young, full):
+        store.mend(name)
+    assert set(files(tmp_path)) == {young, full, f"{old}1"}

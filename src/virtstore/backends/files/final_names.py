@@ -19,6 +19,8 @@ import errno
 import os
 import re
 import secrets
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, Literal
@@ -46,10 +48,16 @@ Way = Literal["rename", "link"]
 #: What link(2) says where there are no hard links.
 _NO_LINKS: Final = linux.CANNOT | {errno.EPERM, errno.EMLINK}
 
-#: Files that were looked at or never had a name, and what FUSE and NFS call a removed file that
-#: somebody has open still.
+#: Files that things are tried on. They are empty, and there for some milliseconds.
+_APART: Final = re.compile(r"\.virtstore-[0-9a-f]{16}0?")
+
+#: Seconds after which nobody is at work on such a file any more. Whoever is, all the same, finds it
+#: gone, and fails before anything was changed.
+_LONG_AGO: Final = 60
+
+#: These, and what FUSE and NFS call a removed file that somebody has open still.
 _INTERNAL: Final = re.compile(
-    r"\.virtstore-[0-9a-f]{16,17}|\.fuse_hidden[0-9a-f]{16,32}|\.nfs[0-9a-f]{16,32}"
+    rf"{_APART.pattern}|\.fuse_hidden[0-9a-f]{{16,32}}|\.nfs[0-9a-f]{{16,32}}"
 )
 
 
@@ -122,14 +130,21 @@ def take(directory: int, name: str, suffix: str = PARTIAL_SUFFIX) -> None:
 
 
 def interrupted(directory: int) -> list[str]:
-    """The names of images that a crash left while they were given or lost a name."""
+    """The names of images that a crash left while they were given or lost a name, and of the empty
+    files that it left of what was being tried."""
     with opened_anew(directory) as fd:
-        found = [file for file in os.listdir(fd) if file.endswith(STEPS)]
-    return sorted({_of_step(file) for file in found})
+        files = os.listdir(fd)
+    images = {_of_step(file) for file in files if file.endswith(STEPS)}
+    tried = {file for file in files if _APART.fullmatch(file) and _is_left(directory, file)}
+    return sorted(images | tried)
 
 
 def mend(directory: int, name: str) -> None:
-    """Leave such an image with one name. The caller has the image's lock."""
+    """Leave such an image with one name, or nothing of such a file. The caller has the lock of that
+    name."""
+    if _APART.fullmatch(name):
+        _remove_left(directory, name)
+        return
     if exists(directory, name + RENAMED_SUFFIX):
         _finish_renaming(directory, name)
     for before, after in _STEPS.items():
@@ -140,6 +155,23 @@ def mend(directory: int, name: str) -> None:
             else:
                 _rename(directory, step, name + before)
             flush(directory)
+
+
+def _is_left(directory: int, file: str) -> bool:
+    """Whether a file that has such a name is one, and nobody's any more."""
+    try:
+        found = _status(directory, file)
+    except FileNotFoundError:
+        return False
+    empty = stat.S_ISREG(found.st_mode) and not found.st_size
+    own = os.geteuid() in (0, found.st_uid)
+    return empty and own and found.st_mtime < time.time() - _LONG_AGO
+
+
+def _remove_left(directory: int, file: str) -> None:
+    if _is_left(directory, file):
+        with suppress(FileNotFoundError):  # by another agent
+            os.unlink(file, dir_fd=directory)
 
 
 def require_new(directory: int) -> None:
