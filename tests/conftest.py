@@ -56,6 +56,20 @@ def nothing_is_left_on_the_machine(tmp_path_factory: pytest.TempPathFactory) -> 
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def processes_begin_at_once(
+    request: pytest.FixtureRequest, nothing_is_left_on_the_machine: None
+) -> Iterator[None]:
+    """Of those rings that start many."""
+    if not {_ring(item.nodeid) for item in request.session.items} & {"tools", "hosts"}:
+        yield
+        return
+    from . import warm
+
+    with warm.started():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left_in_the_process() -> Iterator[None]:
     """What a wider fixture holds was there before, for those come first."""

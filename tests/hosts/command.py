@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from .. import warm
 from ..waiting import PATIENCE
 
 #: The exit status of each error's code, as users were promised them.
@@ -102,7 +103,8 @@ class Client:
         return {**ours, **self._environment}
 
     def run(self, *words: str | Path) -> Ended:
-        return ended(self.start(*words))
+        done = warm.run([*map(str, words)], self.environment)
+        return Ended(done.returncode, done.stdout, done.stderr)
 
     def json(self, *words: str | Path) -> Any:
         """What a run that succeeds tells."""

@@ -7,13 +7,13 @@ import hashlib
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
+from tests import warm
 from tests.tools.ext_images import (
     MEMORY,
     MIB,
@@ -25,7 +25,6 @@ from tests.tools.ext_images import (
     opened,
     tool,
 )
-from tests.waiting import PATIENCE
 
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.superblock import filesystem_size
@@ -36,7 +35,6 @@ MADE: Final = 24 * MIB
 EXT: Final = ("ext2", "ext3", "ext4")
 KINDS: Final = (*EXT, "ntfs", "swap")
 _UUID: Final = "12345678-9abc-def0-1234-56789abcdef0"
-_COMMAND: Final = "from virtstore.cli.start import main; main()"
 _BOOT: Final = 440
 #: Told to, sfdisk does not wait a quarter of a second for a kernel that has no part in this.
 _SFDISK: Final = ("sfdisk", "-q", "--no-tell-kernel", "--wipe", "never")
@@ -252,8 +250,7 @@ def spoil(path: Path, offset: int, data: bytes) -> None:
 
 def virtstore(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
     """The real command line, with a real agent."""
-    argv = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
+    done = warm.run([*map(str, arguments)])
     assert "Traceback" not in done.stdout + done.stderr
     assert "defect" not in done.stdout + done.stderr
     assert done.returncode == status, done.stderr + done.stdout

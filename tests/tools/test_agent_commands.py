@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import warm
 from tests.waiting import PATIENCE
+from tests.warm import COMMAND
 
 MIB = 1 << 20
-COMMAND = "from virtstore.cli.start import main; main()"
 CHANGED = {
     "path", "host", "changed", "size", "allocated", "partition", "filesystem", "dry_run", "plan",
 }  # fmt: skip
@@ -41,8 +42,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def virtstore(*arguments: object, status: int | None = 0) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-c", COMMAND, *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE)
+    done = warm.run([*map(str, arguments)])
     assert "Traceback" not in done.stdout + done.stderr
     assert status in (None, done.returncode), done.stderr + done.stdout
     return done

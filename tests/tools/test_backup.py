@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from tests.schemas import check
 from tests.waiting import PATIENCE, until
+from tests.warm import COMMAND
 
 import virtstore
 from virtstore.backups.names import parse
 
-from .test_agent_commands import COMMAND, MIB, images, tree
+from .test_agent_commands import MIB, images, tree
 from .test_agent_commands import virtstore as command
 from .test_json import used
 

@@ -16,7 +16,7 @@ import pytest
 from tests.tools import kills
 from tests.tools.ext_images import MIB, TORTURE
 from tests.tools.resize_images import configuration, write_configuration
-from tests.tools.test_agent_commands import COMMAND
+from tests.warm import COMMAND
 
 import virtstore
 

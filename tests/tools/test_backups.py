@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.warm import COMMAND
 
 import virtstore as api
 from virtstore.backups.names import backup_name
@@ -17,7 +18,7 @@ from virtstore.backups.names import backup_name
 from .. import schemas
 from ..waiting import PATIENCE
 from . import kills
-from .test_agent_commands import COMMAND, images, told, tree, virtstore
+from .test_agent_commands import images, told, tree, virtstore
 
 __all__ = ["images"]  # a fixture
 

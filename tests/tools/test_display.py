@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 from tests.waiting import PATIENCE
+from tests.warm import COMMAND
 
-from .test_agent_commands import COMMAND, MIB, images, told, virtstore
+from .test_agent_commands import MIB, images, told, virtstore
 
 __all__ = ["images"]  # a fixture
 

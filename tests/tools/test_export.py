@@ -20,11 +20,12 @@ from typing import Any, Final
 import pytest
 from tests.schemas import check
 from tests.waiting import PATIENCE, until
+from tests.warm import COMMAND
 
 import virtstore as api
 from virtstore.formats.seekable import SeekableArchive
 
-from .test_agent_commands import COMMAND, MIB, images, told, virtstore
+from .test_agent_commands import MIB, images, told, virtstore
 
 __all__ = ["images"]  # a fixture
 

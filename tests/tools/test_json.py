@@ -17,8 +17,9 @@ import pytest
 from release.schemas import ANSWERS
 from tests.schemas import check
 from tests.waiting import PATIENCE
+from tests.warm import COMMAND
 
-from .test_agent_commands import COMMAND, MIB, images, virtstore
+from .test_agent_commands import MIB, images, virtstore
 
 __all__ = ["images"]  # a fixture
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.contract.stores import looped
 from tests.waiting import PATIENCE
+from tests.warm import COMMAND
 
 from virtstore import (
     Corrupt,
@@ -27,7 +28,7 @@ from virtstore import (
 
 from .meanwhile import Meanwhile
 from .test_agent_arguments import AGENT
-from .test_agent_commands import COMMAND, MIB, tree, virtstore
+from .test_agent_commands import MIB, tree, virtstore
 
 SIZE = 4 * MIB
 

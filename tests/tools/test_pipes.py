@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from tests.waiting import PATIENCE
+from tests.warm import COMMAND
 
-from .test_agent_commands import COMMAND, COPIED, MIB, images, told, tree, virtstore
+from .test_agent_commands import COPIED, MIB, images, told, tree, virtstore
 
 __all__ = ["images"]  # a fixture
 

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 from tests.waiting import PATIENCE, until
+from tests.warm import COMMAND
 
 import virtstore as api
 from virtstore.progress import Progress
 
 from .meanwhile import Meanwhile
-from .test_agent_commands import COMMAND, images, told, virtstore
+from .test_agent_commands import images, told, virtstore
 from .test_several import MIB, three
 
 __all__ = ["images", "three"]  # fixtures
