@@ -389,11 +389,14 @@ def test_an_image_that_is_written_to_meanwhile_is_begun_anew_once(
     assert restored(made, tmp_path / "x") == (images / "x.img").read_bytes()
 
 
+@pytest.mark.parametrize("access", ["write", "append"])
 def test_a_backup_that_is_found_damaged_is_a_failure_and_removes_no_other(
-    images: Path, backups: Path
+    images: Path, backups: Path, access: str
 ) -> None:
     backed_up(images / "x.img", backups)
     [made] = old(backups, 1)
+    config = Path(os.environ["VIRTSTORE_CONFIG"])
+    config.write_text(config.read_text().replace("write", access))
 
     def damage(event: virtstore.Progress) -> None:
         if event.stage == "done" and len(found := sorted(backups.iterdir())) == 3:
@@ -405,16 +408,22 @@ def test_a_backup_that_is_found_damaged_is_a_failure_and_removes_no_other(
         [failed] = virtstore.backup(
             [here.image(f"{images}/x.img")],
             here.image(str(backups)),
-            keep=virtstore.Keep(last=1),
+            keep=virtstore.Keep(last=1) if access == "write" else None,
             verify=True,
             progress=damage,
         )
     assert failed.error
     assert failed.error.code == "corrupt"
     assert failed.target == failed.error.path
-    assert "virtstore delete" in failed.error.message
+    assert failed.target
     assert failed.pruned == ()
     assert made.exists()
+    if access == "write":
+        assert "it was removed" in failed.error.message
+        assert not Path(failed.target).exists()
+    else:
+        assert "virtstore delete" in failed.error.message
+        assert Path(failed.target).exists()
 
 
 def test_a_new_backup_is_not_removed_for_one_that_a_fast_clock_dated_ahead(
@@ -444,14 +453,25 @@ def test_a_link_in_a_directory_is_not_taken_for_backed_up(images: Path, backups:
     assert [row["error"] for row in rows] == [None, None]
 
 
+@pytest.mark.parametrize(("how", "more"), [("typed", []), ("job", []), ("job", ["--json"])])
 def test_a_full_disk_under_the_log_keeps_no_image_from_being_backed_up(
-    images: Path, backups: Path
+    images: Path, backups: Path, how: str, more: list[str]
 ) -> None:
     for number in range(3):
         (images / f"{number}.img").write_bytes(os.urandom(MIB))
-    argv = [sys.executable, "-c", COMMAND, "backup", str(images), str(backups)]
+    job, seen = images.parent / "job.toml", images.parent / "seen"
+    job.write_text(
+        f'sources = ["{images}"]\ntarget = "{backups}"\n[hooks]\n'
+        f'failed = "echo $VIRTSTORE_MADE $VIRTSTORE_FAILED $VIRTSTORE_MESSAGE > {seen}"\n'
+    )
+    words = [str(images), str(backups)] if how == "typed" else ["--job", str(job)]
+    argv = [sys.executable, "-c", COMMAND, "backup", *words, *more]
     with open("/dev/full", "w") as full:
         done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
     assert done.returncode == 1
     assert b"No space left" in done.stderr
     assert len([*backups.iterdir()]) == 4
+    if how == "job":
+        told = seen.read_text()
+        assert told.startswith("4 0 ")
+        assert "No space left" in told

@@ -162,6 +162,13 @@ def test_what_can_be_no_base_is_told_and_all_is_sent(host: Host, root: Path, wha
     host.image(f"{root}/2.img.zst").verify()
 
 
+def test_a_base_without_a_name_is_refused_as_what_it_is(root: Path) -> None:
+    words = ("copy", root / "x.img", root / "2.img.zst", "--archive", "--base", "")
+    error = told(*words, status=2)["error"]
+    assert (error["code"], error["path"]) == ("usage", None)
+    assert "--base" in error["message"]
+
+
 def test_a_base_that_is_not_there_or_makes_no_sense_is_refused(host: Host, root: Path) -> None:
     image, target = host.image(f"{root}/x.img"), host.image(f"{root}/2.img.zst")
     with pytest.raises(NotFound):

@@ -81,7 +81,8 @@ def test_an_image_that_is_there_is_replaced_only_where_that_is_said(
     before = tree(images)
     error = restored(images / "backups" / "x", images / "x.img", status=4)["error"]
     assert "--overwrite" in error["message"]
-    command("restore", images / "backups" / "x", images / "x.img", "--overwrite", "-n")
+    shown = command("restore", images / "backups" / "x", images / "x.img", "--overwrite", "-n")
+    assert "overwritten in place" in " ".join(shown.stdout.split())
     assert tree(images) == before
     with used(images / "x.img"):
         restored(images / "backups" / "x", images / "x.img", "--overwrite", status=6)
@@ -95,6 +96,8 @@ def test_what_is_large_enough_keeps_its_size_and_what_is_not_gets_that_of_the_ba
     target = images / "there.img"
     target.write_bytes(os.urandom(3 * MIB if larger else MIB))
     inode = target.stat().st_ino
+    [planned] = restored(images / "backups" / "x", target, "--overwrite", "-n")["warnings"]
+    assert ("in place" in planned, "replaced" in planned) == (larger, not larger)
     restored(images / "backups" / "x", target, "--overwrite")
     rest = bytes(3 * MIB - len(contents[1])) if larger else b""
     assert target.read_bytes() == contents[1] + rest

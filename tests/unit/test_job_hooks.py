@@ -132,3 +132,15 @@ def test_a_hook_need_not_read_what_it_is_told(directory: Path) -> None:
 def test_no_message_is_too_long_to_be_told(directory: Path) -> None:
     assert run(Outcome(1, "x" * 300_000), failed="touch failed") == 1
     assert Path("failed").exists()
+
+
+def test_hooks_are_told_what_was_made_where_it_could_not_be_printed(directory: Path) -> None:
+    full = NoSpaceOnTheScreen(errno.ENOSPC, "No space left on device")
+    outcome = Outcome(1, "not printed", 2, untold=full)
+    with pytest.raises(NoSpaceOnTheScreen):
+        run(outcome, failed="echo $VIRTSTORE_MADE $VIRTSTORE_STATUS > seen")
+    assert Path("seen").read_text() == "2 1\n"
+
+
+class NoSpaceOnTheScreen(OSError):
+    pass

@@ -38,7 +38,8 @@ _LONGEST: Final = 8192
 
 
 class Outcome(NamedTuple):
-    """What became of a job. `told`: the JSON that the command prints."""
+    """What became of a job. `told`: the JSON that the command prints. `untold`: why that, or the
+    text in its place, could not be printed."""
 
     status: int
     message: str = ""
@@ -47,6 +48,7 @@ class Outcome(NamedTuple):
     transferred: int = 0
     seconds: int = 0
     told: str = "[]"
+    untold: OSError | None = None
 
 
 def before(job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, NamedTuple
@@ -106,14 +107,21 @@ def backup(
         )
     *sources, directory = texts
     wanted = Wanted(_located(sources), located(directory), BackupOptions(**how), jobs, keep.rules())
-    return _outcome(wanted, options).status
+    return _status(_outcome(wanted, options))
 
 
 def _by_job(job: Job, options: Changing) -> int:
     wanted = _wanted(job)
     if options.dry_run:
-        return _outcome(wanted, options).status
+        return _status(_outcome(wanted, options))
     return by_job.run(job, lambda: _outcome(wanted, options))
+
+
+def _status(outcome: Outcome) -> int:
+    """The exit status. Raises why what came of it could not be printed."""
+    if outcome.untold:
+        raise outcome.untold
+    return outcome.status
 
 
 def _wanted(job: Job) -> Wanted:
@@ -151,8 +159,12 @@ def _outcome(wanted: Wanted, options: Changing) -> Outcome:
         where = image_at(hosts(directory), directory)
         run = Run(where, wanted.how, wanted.keep, dry_run=options.dry_run)
         planned = _planned(run, hosts, wanted.sources)
-        made = _all_made(run, planned, hosts, wanted.jobs, options)
-    return _told(made, time.monotonic() - began)
+        made, untold = _all_made(run, planned, hosts, wanted.jobs, options)
+    outcome = _told(made, time.monotonic() - began)
+    if untold:
+        why = f"what became of the backups could not be printed: {untold}"
+        return outcome._replace(status=Error.exit_status, message=why, untold=untold)
+    return outcome
 
 
 def _told(made: Sequence[BackedUp], seconds: float) -> Outcome:
@@ -187,9 +199,9 @@ def _all_made(
     hosts: Sessions,
     jobs: int | None,
     options: Changing,
-) -> list[BackedUp]:
+) -> tuple[list[BackedUp], OSError | None]:
     """Make all backups and print what became of each. Where that cannot be printed (a full disk,
-    nobody who reads it), they are made all the same, and it is raised in the end."""
+    nobody who reads it), they are made all the same; why is the second value."""
     made: list[BackedUp] = []
     unsaid: list[OSError] = []
 
@@ -208,12 +220,14 @@ def _all_made(
         except OSError as error:
             unsaid.append(error)
 
-    on_hosts(hosts, list(planned), make, say, options, flat=True, jobs=jobs)
-    if unsaid:
-        raise unsaid[0]
-    if len(made) > 1 and not (options.json or options.quiet):
-        print(_summary(made, dry_run=options.dry_run))
-    return made
+    try:
+        on_hosts(hosts, list(planned), make, say, options, flat=True, jobs=jobs)
+        if len(made) > 1 and not (options.json or options.quiet or unsaid):
+            print(_summary(made, dry_run=options.dry_run))
+        sys.stdout.flush()
+    except OSError as error:
+        unsaid.append(error)
+    return made, next(iter(unsaid), None)
 
 
 def _error_of(failed: Failed) -> Error:

@@ -21,7 +21,7 @@ from virtstore.errors import Error, Interrupted
 
 def run(job: Job, work: Callable[[], Outcome]) -> int:
     """Do a job, and return its exit status. `work` makes the backups and prints what came of it;
-    what it raises is raised again once the hooks have run."""
+    what it raises, or could not print, is raised once the hooks have run."""
     with turn_of(job):
         try:
             hooks.before(job)
@@ -32,10 +32,13 @@ def run(job: Job, work: Callable[[], Outcome]) -> int:
         except KeyboardInterrupt:
             _afterwards(job, Outcome(Interrupted.exit_status, "interrupted"))
             raise
-        except Exception as error:  # such as of a pipe or a full disk that nothing can be told to
+        except Exception as error:
             _afterwards(job, Outcome(Error.exit_status, f"its end could not be told: {error}"))
             raise
-        return _afterwards(job, outcome)
+        status = _afterwards(job, outcome)
+        if outcome.untold:
+            raise outcome.untold
+        return status
 
 
 def _afterwards(job: Job, outcome: Outcome) -> int:

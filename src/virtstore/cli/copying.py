@@ -94,7 +94,8 @@ def copy(
 
     nice, shared = how.get("nice", False), made.get("reflink", False)
     texts = (source, target, *more)
-    if base := made.get("base"):
+    base = made.get("base")
+    if base is not None:
         if len(texts) > 2:
             raise UsageError("one base is for one image; copy them one by one")
         made = {**made, "base": _base_beside(target, base)}
@@ -266,6 +267,8 @@ def _base_beside(target: str, base: str) -> str:
     """The path of the archive that one at `target` is to be based on."""
     if target == PIPE_WORD:
         raise UsageError("what goes to standard output has no base; leave --base out")
+    if not base:
+        raise UsageError("--base is empty: name an archive, or leave --base out")
     why = "a base lies on the host of the new archive", "leave --base out, or copy the base there"
     return path_on_host_of(target, base, *why)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from virtstore.backups.options import RestoreKeywords
 from virtstore.cli.meter import meter
 from virtstore.cli.options import FLAGS, NICE, Changing, image_at, located
-from virtstore.cli.render import copy_text, print_json
+from virtstore.cli.render import copy_text, lines_text, print_json
 from virtstore.cli.several import sessions
 from virtstore.client.restoring import restore as restore_backup
 
@@ -64,5 +64,7 @@ def restore(
     if options.json:
         print_json(done)
     elif not options.quiet:
-        plan = "" if options.dry_run else None
-        print(copy_text(done, plan=plan, origin=True))
+        if options.dry_run:
+            print(lines_text([copy_text(done, plan="")], done.warnings))
+        else:
+            print(copy_text(done, origin=True))

@@ -204,15 +204,24 @@ class _Making:
 
 
 def _verify(made: Image, progress: ProgressCallback | None) -> None:
-    """Raises `Corrupt` for a backup that is damaged already."""
+    """Raises `Corrupt` for a backup that is damaged already. It is removed, so that nothing is
+    based on it and no rule keeps it in place of a whole one."""
     try:
         made.verify(progress=progress)
     except Corrupt as error:
-        error.message += (
-            "; it is still called like a backup: remove it with 'virtstore delete', once its disk"
-            " was looked after. No other backup of its image was removed"
-        )
+        error.message += f"; {_what_became_of(made)}. No other backup of its image was removed"
         raise
+
+
+def _what_became_of(damaged: Image) -> str:
+    try:
+        damaged.delete()
+    except Error as error:
+        return (
+            f"it is still called like a backup, as it could not be removed ({error.message}):"
+            " remove it with 'virtstore delete', and look after its disk"
+        )
+    return "it was removed; look after its disk before the next one"
 
 
 def _telling(progress: ProgressCallback | None, source: Image) -> ProgressCallback | None:

@@ -19,6 +19,16 @@ from virtstore.location import canonical
 from virtstore.model import ImageInfo
 from virtstore.progress import ProgressCallback
 
+#: What becomes of an image that is there, for a dry run.
+_IN_PLACE: Final = (
+    "the image that is there would be overwritten in place, where it differs; a restore that is cut"
+    " leaves it partial, and the same command goes on with it"
+)
+_REPLACED: Final = (
+    "the image that is there is smaller than the backup; it would be replaced once the new one is"
+    " whole"
+)
+
 #: So many images are named where none was, at the most.
 _MOST_NAMES: Final = 10
 
@@ -50,8 +60,15 @@ def restore(
     if there is None or not wish.overwrite:  # a restore that was cut goes on with what it left
         return taken.copy(into, dry_run=dry_run, progress=progress, **how)
     if there.type == "file" and _is_smaller(there, taken):
-        return taken.copy(into, overwrite=True, dry_run=dry_run, progress=progress, **how)
-    return taken.copy_contents(into, dry_run=dry_run, progress=progress, **how)
+        done = taken.copy(into, overwrite=True, dry_run=dry_run, progress=progress, **how)
+        return _said(done, _REPLACED) if dry_run else done
+    done = taken.copy_contents(into, dry_run=dry_run, progress=progress, **how)
+    return _said(done, _IN_PLACE) if dry_run else done
+
+
+def _said(planned: Copied, what: str) -> Copied:
+    """The same, with what there is to know of it before it is done."""
+    return replace(planned, warnings=(*planned.warnings, what))
 
 
 def _taken(backup: Image, until: datetime | None) -> Image:

@@ -228,10 +228,11 @@ def test_the_rules_keep_the_last_three_days_that_have_a_backup(left: dict[int, P
 def test_each_backup_that_is_left_is_restored_as_the_volume_was(
     hosts: Hosts, week: dict[int, Night], left: dict[int, Path]
 ) -> None:
-    done = virtstore(hosts, "copy", *(f"b:{path}" for path in left.values()), "b:/mnt/b/restored/")
-    assert done.returncode == 0, done
-    for day, backup in left.items():
-        assert digest(Path("/mnt/b/restored", backup.stem)) == week[day].digest
+    for day in left:
+        target, noon = f"/mnt/b/restored/{day}.img", f"2026-11-{20 + day}T12:00Z"
+        done = virtstore(hosts, "restore", f"b:{_BACKUPS}/web", f"b:{target}", "--at", noon)
+        assert done.returncode == 0, done
+        assert digest(Path(target)) == week[day].digest
 
 
 def test_a_single_file_is_taken_out_of_the_oldest(hosts: Hosts, left: dict[int, Path]) -> None:
