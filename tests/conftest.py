@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from . import leftovers
+from . import leftovers, longest_first
 
 if "VIRTSTORE_LAB" not in os.environ:  # where no test needs it, and to import it takes a while
     import hypothesis
@@ -77,9 +77,17 @@ def nothing_is_left_in_the_process() -> Iterator[None]:
         yield
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    longest_first.configure(config)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked as torture is for `make torture`; in the lab, outside has chosen already."""
-    if TORTURE in os.environ or "VIRTSTORE_LAB" in os.environ:
+    """The longest files come first. What is marked as torture is for `make torture`. In the lab,
+    outside has chosen already."""
+    if "VIRTSTORE_LAB" in os.environ:
+        return
+    longest_first.sort(config, items)
+    if TORTURE in os.environ:
         return
     long = [item for item in items if item.get_closest_marker("torture")]
     if long:
@@ -88,6 +96,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    stats = terminalreporter.stats.values()
+    reports = (each for found in stats for each in found if isinstance(each, pytest.TestReport))
+    longest_first.note(terminalreporter.config, reports)
     counts: dict[str, Counter[str]] = {ring: Counter() for ring in RINGS}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):

@@ -431,13 +431,13 @@ def killed_while_it_writes(place: Place, source: Path, monkeypatch: pytest.Monke
         [agent] = [connection._process for connection in started]
         stack.callback(monkeypatch.undo)
 
-        def kill(_: object) -> None:
-            if _marked(place):
+        def kill(event: virtstore.Progress) -> None:
+            if event.done >= 4 * MIB and _marked(place):  # so some of it is there
                 agent.send_signal(signal.SIGKILL)
 
         with pytest.raises(virtstore.ConnectionFailed):
             host.image(str(source)).copy(
-                host.image(str(place.link)), overwrite=True, bwlimit="4M", progress=kill
+                host.image(str(place.link)), overwrite=True, bwlimit="8M", progress=kill
             )
 
 
