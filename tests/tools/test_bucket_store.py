@@ -18,7 +18,7 @@ from virtstore.backends.bucket import claims
 from virtstore.backends.bucket.objects import Objects
 from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.bucket.store import Bucket as Store
-from virtstore.errors import Denied, InUse, NotFound, Unsupported
+from virtstore.errors import Denied, Error, InUse, NotFound, Unsupported
 
 MIB = 1 << 20
 #: Three parts, of which the last is a short one.
@@ -175,6 +175,20 @@ def test_parts_that_are_there_are_not_sent_again(
     assert bucket.get(f"p/{NAME}") == DATA[: 8 * MIB] + b"other" + DATA[8 * MIB :]
     assert 9 * MIB < proxy.sent() < 10 * MIB
     assert bucket.uploads() == []
+
+
+def test_parts_that_are_too_many_are_removed_where_the_server_keeps_them(
+    store: Store, bucket: Bucket, proxy: Proxy
+) -> None:
+    """As Ceph's gateway does: it completes an upload with all of its parts only."""
+    with written(store) as archive:
+        archive.finish()
+    proxy.happen("answer", verb="POST", target="uploadId=", status=400, code="InvalidPart")
+    with written(store, b"short") as archive, pytest.raises(Error, match="run the command again"):
+        archive.publish(overwrite=False)
+    assert not archive.whole
+    archive.abandon()
+    bucket.nothing_is_left()
 
 
 def test_uploads_of_other_programs_are_left_alone(store: Store, bucket: Bucket) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from virtstore.backends.base import ArchiveSink, Displaced, Readable
 from virtstore.backends.bucket import parts
 from virtstore.backends.bucket.claims import Held
+from virtstore.backends.bucket.client import Answer
 from virtstore.backends.bucket.image import BucketImage
 from virtstore.backends.bucket.objects import Object, Objects, Part, combined
 from virtstore.backends.bucket.upload import Filling, Upload, refuse_number
@@ -96,7 +97,7 @@ class BucketArchive(ArchiveSink):
         if not overwrite and self._objects.head(self._key):
             raise _exists(self._key)
         expected = combined(self._parts)
-        answer = self._objects.complete(self._key, self._upload.id, self._parts, new=not overwrite)
+        answer = self._complete(new=not overwrite)
         found = self._objects.head(self._key)
         if answer.status != 200 and not (expected and found and found.etag == expected):
             if answer.status == 412:
@@ -109,6 +110,20 @@ class BucketArchive(ArchiveSink):
             raise Corrupt("what the server of the bucket made of the upload is not what was sent")
         self._published = True
         self._held.drop()
+
+    def _complete(self, *, new: bool) -> Answer:
+        """Raises `Error` where the server completes no upload of which parts are left out, and an
+        earlier one left more parts than there are now."""
+        try:
+            return self._objects.complete(self._key, self._upload.id, self._parts, new=new)
+        except Error as error:
+            if self._upload.has_more_than(self._parts) and "InvalidPart" in error.message:
+                self.whole = False
+                raise Error(
+                    "an earlier upload of it left more parts than it has now, which this service"
+                    " does not leave out; they are removed: run the command again"
+                ) from None
+            raise
 
     def abandon(self) -> None:
         with suppress(Denied):

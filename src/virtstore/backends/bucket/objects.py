@@ -124,8 +124,16 @@ class Objects:
     def put(self, key: str, data: bytes, *, new: bool = False, instead: str = "") -> str | None:
         """Write a small object; its ETag. `new`: only where there is none; `instead`: only in place
         of the one with that ETag. None where that is not so."""
-        headers = {"if-none-match": "*"} if new else {"if-match": instead} if instead else {}
-        takes = (404, _PRECONDITION) if instead else (_PRECONDITION,)
+        if not instead:
+            return self._put(key, data, {"if-none-match": "*"} if new else {})
+        # Ceph's gateway compares it without its quotes, and others with them.
+        for etag in (instead, instead.strip('"')):
+            if (made := self._put(key, data, {"if-match": etag})) is not None:
+                return made
+        return None
+
+    def _put(self, key: str, data: bytes, headers: dict[str, str]) -> str | None:
+        takes = (404, _PRECONDITION) if "if-match" in headers else (_PRECONDITION,)
         answer = self.client.ask(
             "PUT", key, _WRITE, headers=headers, body=body_of(data), takes=takes
         )

@@ -11,7 +11,7 @@ import hashlib
 import tempfile
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Final
 
@@ -132,6 +132,10 @@ class Upload:
             self._changed.wait_for(lambda: self._failure or not self._waiting)
         self._raise()
         return [self._done[number] for number in sorted(self._done)]
+
+    def has_more_than(self, made: Sequence[Part]) -> bool:
+        """Whether there were parts that are none of these."""
+        return not set(self._there) <= {part.number for part in made}
 
     def stop(self) -> None:
         """Send nothing more, and wait until nothing is on its way."""
