@@ -47,6 +47,11 @@ class Channel:
             with suppress(OSError):  # not a pipe, or no more is allowed: merely slower
                 fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session was ended from this side."""
+        return self._closed.is_set()
+
     def keep_alive(
         self, failed: Callable[[BaseException], None], busy: Callable[[], bool] = lambda: False
     ) -> None:

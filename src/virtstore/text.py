@@ -20,6 +20,8 @@ def printable(text: str | bytes) -> str:
 def json_printable(document: str) -> str:
     """A JSON document, with `\\uXXXX` in its strings for whatever a terminal would obey: bytes
     that turn the line around, for example, or hide a part of it."""
+    if document.replace("\n", "").isprintable():
+        return document
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in document)
 
 

@@ -61,8 +61,11 @@ def test_a_change_that_a_tool_goes_on_with_is_ended_by_whoever_has_the_lock_next
     with closing(subject.again()) as other:
         for name in other.interrupted():
             assert name == "x.img"
+            assert other.is_interrupted(name)
+            assert not other.is_interrupted("y.img")
             other.mend(name)
         assert other.interrupted() == []
+        assert not other.is_interrupted("x.img")
         assert listed(other) == {("x.img", "complete")}
         _require_undone_or_known(subject, other)
 

@@ -102,6 +102,20 @@ def test_a_draft_is_published_with_the_attributes_of_another_image(store: Store)
     assert contents(store) == padded(store)
 
 
+def test_one_name_has_what_the_whole_listing_shows_of_it(store: Store) -> None:
+    require_several(store)
+    make(store)
+    make(store, "y.img")
+    store.draft("x.img", SIZE).close()
+    store.draft("z.img", SIZE).close()
+    everything = list(store.scan())
+    assert {each.state for each in store.named("x.img")} == {"complete", "partial"}
+    for name in ("x.img", "y.img", "z.img", "no.img"):
+        found = store.named(name)
+        wanted = [each for each in everything if each.name == name]
+        assert sorted(found, key=str) == sorted(wanted, key=str)
+
+
 def test_an_image_in_a_thin_pool_is_made_where_there_is_one(subject: Subject) -> None:
     store = subject.store
     assert store.capabilities.thin_pools == (subject.pool is not None)

@@ -393,6 +393,16 @@ BREACHES: dict[str, tuple[type, str, object]] = {
         ),
     ),
     "find: a draft before what was an image": (Memory, "find", found_first),
+    "named: what is partial is left out": (
+        *(Memory, "named"),
+        lambda store, name: [s for s in store.scan() if (s.name, s.state) == (name, "complete")],
+    ),
+    "named: all are told": (Memory, "named", lambda store, name: list(store.scan())),
+    "is_interrupted: never": (Memory, "is_interrupted", lambda store, name: False),
+    "is_interrupted: whatever it is": (
+        *(Memory, "is_interrupted"),
+        lambda store, name: bool(store.interrupted()),
+    ),
 }
 
 

@@ -30,6 +30,7 @@ class Agent:
     def __init__(self, load: Callable[[], Policy], session: Session) -> None:
         self._load = load
         self.session = session
+        self._looked_through: set[str] = set()
 
     @cached_property
     def policy(self) -> Policy:
@@ -65,13 +66,24 @@ class Agent:
         identity = place.store.identity(place.name)
         with locks.hold(identity, shared=shared) as lock:
             place.store.refresh()
-            if not place.store.interrupted():
+            if not self._is_interrupted(place):
                 yield lock
                 return
         self.mend(place.store, place.path, place.name)
         with locks.hold(identity, shared=shared) as lock:
             place.store.refresh()
             yield lock
+
+    def _is_interrupted(self, place: Place) -> bool:
+        """Whether crashes left something to mend. A session looks through a store once, which takes
+        a second where there are a million images, and then at the image alone that it is about."""
+        parent = place.path.rpartition("/")[0]
+        if parent in self._looked_through:
+            return place.store.is_interrupted(place.name)
+        if place.store.interrupted():
+            return True
+        self._looked_through.add(parent)
+        return False
 
     def mend(self, store: Store, path: str, wanted: str | None = None) -> None:
         """Finish or undo what crashes left in a store that `path` lies in, but for what somebody is

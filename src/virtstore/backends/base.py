@@ -456,11 +456,14 @@ class Store(Protocol):
         """All objects, in no order. Internal ones are never shown."""
         ...
 
+    def named(self, name: str) -> list[Stored]:
+        """The objects of that name, as `scan` shows them: one, and what is partial beside it."""
+        return [stored for stored in self.scan() if stored.name == name]
+
     def find(self, name: str) -> Stored | None:
         """The object of that name; where there is none, the partial one that will have it. What is
         left of an image goes before a draft."""
-        found = [stored for stored in self.scan() if stored.name == name]
-        return min(found, key=lambda s: (s.state, s.was_image != "yes"), default=None)
+        return min(self.named(name), key=lambda s: (s.state, s.was_image != "yes"), default=None)
 
     def announce(self, names: Sequence[str]) -> None:
         """Tell that these objects are about to be opened and looked at, one after the other: a
@@ -603,6 +606,10 @@ class Store(Protocol):
         """The names of images that a crash left in the middle of a change of names or marks,
         for `mend`. Partial images are none of these."""
         return []
+
+    def is_interrupted(self, name: str) -> bool:
+        """Whether `interrupted` tells of that one."""
+        return name in self.interrupted()
 
     def mend(self, name: str) -> None:
         """Finish or undo what `interrupted` told of. The caller holds the image's lock."""

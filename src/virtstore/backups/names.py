@@ -48,9 +48,10 @@ def parse(path: str) -> BackupName | None:
     if found is None:
         return None
     name, told = found
-    try:
-        made = datetime.strptime(told, "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
+    numbers = (told[0:4], told[5:7], told[8:10], told[11:13], told[13:15], told[15:17])
+    try:  # strptime takes ten times as long
+        year, month, day, hour, minute, second = map(int, numbers)
+        made = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except ValueError:  # such as February 30th
         return None
-    # strptime takes the second 61, which is told as another.
-    return BackupName(name, made) if stamp(made) == told else None
+    return BackupName(name, made)

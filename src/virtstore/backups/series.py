@@ -6,9 +6,8 @@ that.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -71,9 +70,9 @@ def found_in(
     max_age: timedelta | None = None,
     unseen: Collection[str] = (),
 ) -> Backups:
-    """The backups in a listing of a directory. A series is late if its newest one is older than
-    `max_age`. `unseen`: the paths of those that were not looked at."""
-    backups: list[tuple[str, Backup]] = []
+    """The backups in a listing of a directory, of which nothing else is kept. A series is late if
+    its newest one is older than `max_age`. `unseen`: the paths of those that were not looked at."""
+    backups: dict[str, list[Backup]] = {}
     foreign: list[str] = []
     for entry in listed:
         if entry.type == "directory":
@@ -81,21 +80,11 @@ def found_in(
         name = parse(entry.path)
         if name and isinstance(entry, ImageInfo):
             made = _unseen if entry.path in unseen else _backup
-            backups.append((name.name, made(entry, name.made)))
+            backups.setdefault(name.name, []).append(made(entry, name.made))
         else:
             foreign.append(entry.path)
-    # A whole one stands before what was left of another attempt at the same moment.
-    backups.sort(key=lambda each: (each[1].made, each[1].whole), reverse=True)
-    backups.sort(key=lambda each: each[0])
-    return Backups(
-        path,
-        host,
-        tuple(
-            _series(name, tuple(each for _, each in group), now, max_age)
-            for name, group in groupby(backups, key=lambda each: each[0])
-        ),
-        tuple(sorted(foreign)),
-    )
+    series = (_series(name, backups.pop(name), now, max_age) for name in sorted(backups))
+    return Backups(path, host, tuple(series), tuple(sorted(foreign)))
 
 
 def _backup(info: ImageInfo, made: datetime) -> Backup:
@@ -110,8 +99,10 @@ def _unseen(info: ImageInfo, made: datetime) -> Backup:
 
 
 def _series(
-    name: str, backups: Sequence[Backup], now: datetime, max_age: timedelta | None
+    name: str, backups: list[Backup], now: datetime, max_age: timedelta | None
 ) -> BackupSeries:
+    # A whole one stands before what was left of another attempt at the same moment.
+    backups.sort(key=lambda each: (each.made, each.whole), reverse=True)
     real = [each for each in backups if each.whole and not is_in_future(each.made, now)]
     newest = real[0] if real else None
     late = max_age is not None and (newest is None or now - newest.made > max_age)

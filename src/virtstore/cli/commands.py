@@ -41,7 +41,7 @@ class Command(NamedTuple):
     """`function`: where it is in this package. `locations`: on how many it opens a session, if
     they are on different hosts. `copies`: whether an image moves between two. `pipes`:
     whether a location may be -, which is standard input or output. `reads`: whether much of an
-    image may come here."""
+    image may come here. `at_once`: whether several hosts are asked at the same time."""
 
     function: str
     group: Group
@@ -49,11 +49,12 @@ class Command(NamedTuple):
     copies: bool = False
     pipes: bool = False
     reads: bool = False
+    at_once: bool = False
 
 
 COMMANDS: Final[dict[str, Command]] = {
-    "list": Command("looking:list_", Group.LOOK),
-    "info": Command("looking:info", Group.LOOK),
+    "list": Command("looking:list_", Group.LOOK, at_once=True),
+    "info": Command("looking:info", Group.LOOK, at_once=True),
     "verify": Command("looking:verify", Group.LOOK),
     "diff": Command("looking:diff", Group.LOOK, locations=2),
     "export": Command("exporting:export", Group.LOOK, reads=True),
@@ -78,8 +79,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "uncompress": Command("copying:uncompress", Group.COPY),
     "backups": Command("backups:backups", Group.COPY),
     "prune": Command("backups:prune", Group.COPY),
-    "storage-info": Command("looking:storage_info", Group.HOSTS),
-    "jobs": Command("examining:jobs", Group.HOSTS),
+    "storage-info": Command("looking:storage_info", Group.HOSTS, at_once=True),
+    "jobs": Command("examining:jobs", Group.HOSTS, at_once=True),
     "doctor": Command("examining:doctor", Group.HOSTS, locations=0),
     "install": Command("installing:install", Group.HOSTS, locations=0),
     "uninstall": Command("installing:uninstall", Group.HOSTS, locations=0),

@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Final
 
-from virtstore.cli.meter import Meters, meters
-from virtstore.cli.options import Common, open_at
+from virtstore.cli.many_hosts import answers, on_each_host
+from virtstore.cli.options import Common, Timeout, seconds_of
 from virtstore.cli.render import print_json, print_notice
-from virtstore.cli.several import for_each, sessions
 from virtstore.cli.table import Cell, Column, table
 from virtstore.cli.terminal import Style, screen_of
+from virtstore.client.api import Host
 from virtstore.client.examination import in_order
 from virtstore.errors import Error, spelled
 from virtstore.location import Location, parse_host
 from virtstore.model import Finding, Job
+from virtstore.progress import ProgressCallback
 from virtstore.units import format_size
 
 _DEFAULTS: Final = Common()
 
 
-def doctor(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
+def doctor(
+    host: str = "local:", /, *more: str, timeout: Timeout = None, options: Common = _DEFAULTS
+) -> int:
     """Find what could go wrong on a host, and what to do about it.
 
     It looks at the host itself and at the way to it. Exits 1 where there is a problem or a warning,
-    also where a host cannot be reached; a note alone leaves the status 0.
+    also where a host cannot be reached; a note alone leaves the status 0. Up to 50 hosts are looked
+    at at the same time.
 
     Parameters
     ----------
@@ -33,28 +38,32 @@ def doctor(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> 
         HOST, ssh://HOST, or local: (the default).
     more
         Other hosts.
+    timeout
+        Seconds (or 5m) in which each host has to have answered. That it has not is a problem.
 
     Examples
     --------
     virtstore doctor
     virtstore doctor a b --json
     """
-    locations = [Location(parse_host(text)) for text in (host, *more)]
-    with meters(options, len(locations), 1) as meter:
-        found = [each for at in locations for each in _examined(at, options, meter)]
-    found = in_order(found)
+    places = [Location(parse_host(text)) for text in (host, *more)]
+
+    def look(host: Host, at: Location, progress: ProgressCallback) -> list[Finding]:
+        return host.doctor(progress=progress)
+
+    with closing(answers(places, look, options, timeout=seconds_of(timeout))) as outcomes:
+        told = zip(places, outcomes, strict=True)
+        found = in_order([each for at, outcome in told for each in _findings(at, outcome)])
     print_json(found) if options.json else print(_text(found, all_of_them=options.verbose))
     return int(any(each.is_wrong for each in found))
 
 
-def _examined(location: Location, options: Common, meter: Meters) -> list[Finding]:
+def _findings(location: Location, outcome: list[Finding] | Error) -> list[Finding]:
     """A host's findings; that it cannot be reached is one."""
-    try:
-        with open_at(location, options) as host, meter.of(str(location)) as progress:
-            return host.doctor(progress=progress)
-    except Error as error:
-        remedy = _NOT_HERE if location.address.host is None else _UNREACHABLE
-        return [Finding(location.address.name, "problem", _what(error), remedy)]
+    if not isinstance(outcome, Error):
+        return outcome
+    remedy = _NOT_HERE if location.address.host is None else _UNREACHABLE
+    return [Finding(location.address.name, "problem", _what(outcome), remedy)]
 
 
 _UNREACHABLE: Final = (
@@ -105,11 +114,13 @@ _COLUMNS: Final = (
 )
 
 
-def jobs(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> int:
+def jobs(
+    host: str = "local:", /, *more: str, timeout: Timeout = None, options: Common = _DEFAULTS
+) -> int:
     """Show what is running on a host now, by whom, and how far it is.
 
     It tells of what agents of the same user work on, for half a second at least, as far as this
-    session may see it.
+    session may see it. Up to 50 hosts are asked at the same time.
 
     Parameters
     ----------
@@ -117,22 +128,36 @@ def jobs(host: str = "local:", /, *more: str, options: Common = _DEFAULTS) -> in
         HOST, ssh://HOST, or local: (the default).
     more
         Other hosts.
+    timeout
+        Seconds (or 5m) in which each host has to have answered.
 
     Examples
     --------
     virtstore jobs a
     virtstore jobs a b --json
     """
-    with sessions(options) as host_of:
+    places = [Location(parse_host(text)) for text in (host, *more)]
+    idle: set[Location] = set()
 
-        def look(at: Location) -> Sequence[Job]:
-            found = host_of(at).jobs()
-            if not found:
-                print_notice(host_of(at).name, "nothing is running", options)
-            return found
+    def look(host: Host, at: Location, progress: ProgressCallback) -> Sequence[Job]:
+        found = host.jobs()
+        if not found:
+            idle.add(at)
+        return found
 
-        places = [Location(parse_host(text)) for text in (host, *more)]
-        return for_each(places, look, _jobs_text, options, flat=True, apart=True)
+    status = on_each_host(
+        places,
+        look,
+        _jobs_text,
+        options,
+        timeout=seconds_of(timeout),
+        flat=True,
+        apart=True,
+    )
+    for at in places:
+        if at in idle:
+            print_notice(at.address.name, "nothing is running", options)
+    return status
 
 
 def _jobs_text(found: Sequence[Job]) -> str | None:

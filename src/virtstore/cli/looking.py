@@ -10,8 +10,18 @@ from cyclopts import Parameter
 
 from virtstore.backups.sampling import parse_share
 from virtstore.cli.image_text import info_text, list_text
+from virtstore.cli.many_hosts import on_each_host
 from virtstore.cli.meter import meter
-from virtstore.cli.options import Common, Jobs, hinting_at_host, image_at, located, open_at
+from virtstore.cli.options import (
+    Common,
+    Jobs,
+    Timeout,
+    hinting_at_host,
+    image_at,
+    located,
+    open_at,
+    seconds_of,
+)
 from virtstore.cli.render import (
     difference_text,
     print_json,
@@ -20,11 +30,12 @@ from virtstore.cli.render import (
     verified_text,
     whole_entry,
 )
-from virtstore.cli.several import Sessions, on_hosts, refuse_jobs, sessions, with_progress
+from virtstore.cli.several import Sessions, on_hosts, refuse_jobs, sessions
 from virtstore.cli.sorting import SortKey, in_order
 from virtstore.cli.storage_text import nothing_configured, storage_text
 from virtstore.cli.terminal import screen_of
 from virtstore.cli.verifying import archives_meant
+from virtstore.client.api import Host
 from virtstore.location import Location, parse_host, parse_location
 from virtstore.model import Entry, ImageInfo, StorageInfo, Verified
 from virtstore.progress import ProgressCallback
@@ -43,9 +54,12 @@ def list_(
     sort: SortKey = "name",
     reverse: Annotated[bool, Parameter(negative=())] = False,
     exact: Exact = False,
+    timeout: Timeout = None,
     options: Common = _DEFAULTS,
 ) -> int:
     """List a directory, a volume group, or what a host has of both.
+
+    Up to 50 hosts are asked at the same time, and told of in the order in which they are named.
 
     Parameters
     ----------
@@ -63,25 +77,30 @@ def list_(
         The other way round.
     exact
         Exact numbers of bytes instead of units.
+    timeout
+        Seconds (or 5m) in which each host has to have answered. What is late fails, and the
+        others are told. Without it a host that is at work may take its time.
 
     Examples
     --------
     virtstore list a:
     virtstore list -l a:/mnt/images a:/dev/vg0
     virtstore list -l a:/dev/vg0 --sort allocated --bytes
+    virtstore list -l node{01..40}:/mnt/images --timeout 60
     """
+    limit = seconds_of(timeout)
     places = [parse_location(text) for text in (location, *more)]
     typed = dict(zip(places, (location, *more), strict=True))
     screen = screen_of(sys.stdout)
-    empty: list[tuple[str, str]] = []  # said once nothing is drawn any more
+    empty: dict[Location, tuple[str, str]] = {}  # said once nothing is drawn any more
 
-    def look(hosts: Sessions, at: Location, progress: ProgressCallback) -> Sequence[_Listed]:
-        host, asked = hosts(at), long or sort != "name"
+    def look(host: Host, at: Location, progress: ProgressCallback) -> Sequence[_Listed]:
+        asked = long or sort != "name"
         with hinting_at_host(typed[at]):
             found = host.list(at.path, long=asked, recursive=recursive, progress=progress)
         if not found:
             of_host = (host.name, nothing_configured(host.name))
-            empty.append(of_host if at.path is None else (str(at), "nothing there"))
+            empty[at] = of_host if at.path is None else (str(at), "nothing there")
         found = in_order(found, sort, reverse=reverse)
         if not long:
             return [short_entry(each) for each in found]
@@ -92,9 +111,9 @@ def list_(
             return None
         return list_text(found, long=long, exact=exact, sort=sort, screen=screen)
 
-    status = with_progress(places, look, text, options, flat=True, apart=long)
-    for place, notice in empty:
-        print_notice(place, notice, options)
+    status = on_each_host(places, look, text, options, timeout=limit, flat=True, apart=long)
+    for where, notice in (empty[place] for place in places if place in empty):
+        print_notice(where, notice, options)
     return status
 
 
@@ -118,10 +137,10 @@ def info(location: str, /, *more: str, exact: Exact = False, options: Common = _
     places = [located(text) for text in (location, *more)]
     screen = screen_of(sys.stdout)
 
-    def looked_at(hosts: Sessions, at: Location, progress: ProgressCallback) -> ImageInfo:
-        return image_at(hosts(at), at).info(progress=progress)
+    def looked_at(host: Host, at: Location, progress: ProgressCallback) -> ImageInfo:
+        return image_at(host, at).info(progress=progress)
 
-    return with_progress(
+    return on_each_host(
         places,
         looked_at,
         lambda found: info_text(found, exact=exact, screen=screen),
@@ -131,9 +150,16 @@ def info(location: str, /, *more: str, exact: Exact = False, options: Common = _
 
 
 def storage_info(
-    host: str = "local:", /, *more: str, exact: Exact = False, options: Common = _DEFAULTS
+    host: str = "local:",
+    /,
+    *more: str,
+    exact: Exact = False,
+    timeout: Timeout = None,
+    options: Common = _DEFAULTS,
 ) -> int:
     """Show a host's storage, its free space, and what it can handle.
+
+    Up to 50 hosts are asked at the same time, and told of in the order in which they are named.
 
     Parameters
     ----------
@@ -143,22 +169,27 @@ def storage_info(
         Other hosts.
     exact
         Exact numbers of bytes instead of units.
+    timeout
+        Seconds (or 5m) in which each host has to have answered. What is late fails, and the
+        others are told.
 
     Examples
     --------
     virtstore storage-info
     virtstore storage-info a b
+    virtstore storage-info node{01..40} --timeout 30 --json
     """
     screen = screen_of(sys.stdout)
 
-    def looked_at(hosts: Sessions, at: Location, progress: ProgressCallback) -> StorageInfo:
-        return hosts(at).storage_info(progress=progress)
+    def looked_at(host: Host, at: Location, progress: ProgressCallback) -> StorageInfo:
+        return host.storage_info(progress=progress)
 
-    return with_progress(
+    return on_each_host(
         [Location(parse_host(text)) for text in (host, *more)],
         looked_at,
         lambda found: storage_text(found, exact=exact, screen=screen),
         options,
+        timeout=seconds_of(timeout),
         apart=True,
     )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ import msgspec
 
 from virtstore.cli import signals
 from virtstore.cli.options import Common
+from virtstore.cli.terminal import columns, screen_of
 from virtstore.progress import Progress, ProgressCallback
 from virtstore.text import json_printable, printable, remark
 from virtstore.units import format_size
@@ -65,6 +66,78 @@ def meters(options: Common, count: int, jobs: int) -> Iterator[Meters]:
                 yield _noted(told, source)
 
         yield Meters(one, bars.paused)
+
+
+class HostsMeter(NamedTuple):
+    """What shows the progress of a command that asks several hosts at the same time. `of` gives the
+    callback for one location. `show` tells for which hosts it waits, of how many, until `clear`."""
+
+    of: Callable[[str], AbstractContextManager[ProgressCallback]]
+    show: Callable[[Sequence[str], int], None]
+    clear: Callable[[], None]
+
+
+@contextmanager
+def hosts_meter(options: Common, count: int, hosts: int) -> Iterator[HostsMeter]:
+    """What shows the progress of a command for `count` locations on so many `hosts`. On a terminal
+    it is one line, whatever each of many does."""
+    terminal = _is_terminal(options)
+    if hosts > 1 and terminal and not options.json and _is_wanted(options, terminal):
+        line = _WaitingLine()
+        try:
+            yield HostsMeter(
+                lambda source: nullcontext(_noted(_unseen, source)), line.show, line.clear
+            )
+        finally:
+            line.clear()
+    else:
+        yield HostsMeter(
+            of=lambda source: meter(options, source if count > 1 else ""),
+            show=lambda names, of: None,
+            clear=lambda: None,
+        )
+
+
+def _unseen(event: Progress) -> None:
+    pass
+
+
+class _WaitingLine:
+    """How many hosts have answered, and for which others somebody waits, in one line."""
+
+    def __init__(self) -> None:
+        self._from = time.monotonic() + _BRIEF
+        self._shown = ""
+
+    def show(self, names: Sequence[str], count: int) -> None:
+        """Show it, once the command has taken a moment."""
+        if time.monotonic() < self._from:
+            return
+        text = waiting_text(names, count, screen_of(sys.stderr).width or 80)
+        if text != self._shown:
+            self._shown = text
+            sys.stderr.write(f"{_CLEAR}{text}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take it away."""
+        if self._shown:
+            self._shown = ""
+            sys.stderr.write(_CLEAR)
+            sys.stderr.flush()
+
+
+def waiting_text(names: Sequence[str], count: int, width: int) -> str:
+    """As many names as there is room for in a line, and how many more there are."""
+    text = f"{count - len(names)} of {count} hosts have answered; waiting for: "
+    for number, name in enumerate(map(printable, names)):
+        others = len(names) - number - 1
+        end = f" and {others} more" if others else ""
+        comma = ", " if number else ""
+        if number and columns(f"{text}{comma}{name}{end}") > width:
+            return f"{text} and {others + 1} more"
+        text += comma + name
+    return text[:width]
 
 
 def _is_terminal(options: Common) -> bool:

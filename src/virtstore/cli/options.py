@@ -23,6 +23,7 @@ from virtstore.cli.common_options import (
 from virtstore.client.api import Host, Image
 from virtstore.errors import Denied, NotFound, UsageError
 from virtstore.location import Location, parse_location
+from virtstore.units import parse_age
 
 
 def _whole_number(_: object, tokens: Sequence[Token]) -> int:
@@ -54,6 +55,9 @@ Jobs = Annotated[
     Parameter(name=("--jobs", "-j"), allow_leading_hyphen=True, converter=_whole_number),
 ]
 
+#: How long each host has for its answer.
+Timeout = Annotated[str | None, Parameter(name="--timeout", allow_leading_hyphen=True)]
+
 
 def _flag(option: Option) -> Parameter:
     return Parameter(name=option.names, help=option.meaning, negative=())
@@ -82,6 +86,22 @@ class Changing(Common):
 def open_at(location: Location, options: Common) -> Host:
     """A session with the host of a location."""
     return Host(location.address, config=options.config, verbose=options.verbose)
+
+
+def seconds_of(timeout: str | None) -> float | None:
+    """The seconds that `--timeout` names: a number, or as `parse_age` takes them. Raises
+    `UsageError`."""
+    if timeout is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,9}", timeout, re.ASCII) and int(timeout):
+        return float(timeout)
+    try:
+        return float(parse_age(timeout))
+    except UsageError:
+        raise UsageError(
+            f"--timeout {timeout[:20]!r} is no time; write seconds, or a number with s, m or h: 30,"
+            " 90s, 5m"
+        ) from None
 
 
 def located(text: str) -> Location:

@@ -34,6 +34,7 @@ _VALUES: Final = {
     "--socket": "PATH",
     "--sample": "PART",
     "--thin": "POOL",
+    "--timeout": "SECONDS",
     "--volume-group": "VG[:ACCESS]",
     "--write": "DIR",
 }

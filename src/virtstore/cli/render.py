@@ -34,8 +34,16 @@ NOT_WHERE_EMPTY = ("warnings", "pruned", "lacks", "moved", "places", "unmanaged"
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document."""
-    print(json_text(value))
+    """Print one JSON document. A list is printed an entry at a time: it may have a million, of
+    which each takes more room as Python's values than as text."""
+    if not isinstance(value, list | tuple) or not value:
+        print(json_text(value))
+        return
+    before = "[\n  "
+    for each in value:
+        print(before + json_text(each).replace("\n", "\n  "), end="")
+        before = ",\n  "
+    print("\n]")
 
 
 def json_text(value: object) -> str:

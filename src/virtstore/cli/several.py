@@ -149,14 +149,36 @@ def for_each(
     listed: bool = False,
 ) -> int:
     """Do the work for each location and print what it led to, in the order of the locations, as
-    `text` or as JSON. JSON of one location is a document of its own, unless `listed`; of several it
-    is a list, in which a failure is `{"error": …}`. `flat`: each result is a list, and these are
-    joined. `apart`: an empty line stands between two texts. Returns the exit status."""
-    alone = len(items) == 1 and not listed
+    `tell` does. JSON of one location is a document of its own, unless `listed`."""
+    outcomes = _side_by_side(items, do, together) if together else _in_turn(items, do)
+    return tell(
+        outcomes,
+        text,
+        options,
+        alone=len(items) == 1 and not listed,
+        flat=flat,
+        apart=apart,
+        pause=together.pause if together else nullcontext,
+    )
+
+
+def tell(
+    outcomes: Iterator[Result | Error],
+    text: Callable[[Result], str | None],
+    options: Common,
+    *,
+    alone: bool,
+    flat: bool = False,
+    apart: bool = False,
+    pause: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> int:
+    """Print what each location led to, as `text` or as JSON. JSON of one that stands `alone` is a
+    document of its own; of several it is a list, in which a failure is `{"error": …}`. `flat`: each
+    result is a list, and these are joined. `apart`: an empty line stands between two texts.
+    `pause`: nothing else is drawn within. Returns the exit status."""
     told: list[object] = []
     status, gap = 0, ""
-    pause = together.pause if together else nullcontext
-    for outcome in _side_by_side(items, do, together) if together else _in_turn(items, do):
+    for outcome in outcomes:
         if isinstance(outcome, Error):
             if alone:
                 raise outcome
@@ -166,12 +188,13 @@ def for_each(
                 with pause():
                     print_error(outcome, as_json=False)
             continue
-        told += outcome if flat and not alone and isinstance(outcome, list) else [outcome]
         if not options.json:
             with pause():
                 if (line := text(outcome)) is not None:
                     print(f"{gap}{line}", flush=True)
                     gap = "\n" if apart else ""
+        else:
+            told += outcome if flat and not alone and isinstance(outcome, list) else [outcome]
     if options.json:
         print_json(told[0] if alone else told)
     return status

@@ -14,10 +14,10 @@ from typing import Final
 
 from virtstore import streams
 from virtstore.cli import signals
-from virtstore.cli.commands import COMMANDS
+from virtstore.cli.commands import COMMANDS, Group
 from virtstore.client import prestarted, ssh
 from virtstore.errors import Interrupted, UsageError
-from virtstore.location import LOCAL, parse_location
+from virtstore.location import LOCAL, HostAddress, parse_host, parse_location
 
 #: What makes the guess wrong: these start other agents, later, or none.
 _NOT_WITH: Final = ("--help", "-h", "--version", "--config", "--nice", "--job", "-j")
@@ -57,10 +57,14 @@ def _start_agents(arguments: list[str]) -> None:
     if verb is None or any(argument.startswith(_NOT_WITH) for argument in arguments):
         return
     command = COMMANDS[verb]
-    locations = [text for text in arguments if text[0:1] != "-" and re.search("[:/]", text)]
-    if not command.copies:
-        locations = locations[: command.locations]
+    words = [text for text in arguments if text[0:1] != "-" and text != verb]
+    locations = [text for text in words if re.search("[:/]", text)]
     with suppress(UsageError, OSError):
+        meant = words if command.group is Group.HOSTS else locations
+        if command.at_once and len({_host_of(text) for text in meant}) > 1:
+            return  # each is asked by an ssh with other options
+        if not command.copies:
+            locations = locations[: command.locations]
         addresses = [parse_location(text).address for text in locations]
         if len(addresses) < command.locations:
             return  # a name without a slash is somewhere: what is opened may be another session
@@ -72,3 +76,7 @@ def _start_agents(arguments: list[str]) -> None:
             prestarted.start(ssh.session_argv(far[0], moves_much=much))
         if LOCAL in wanted:
             prestarted.start(ssh.session_argv(LOCAL))
+
+
+def _host_of(text: str) -> HostAddress:
+    return parse_location(text).address if re.search("[:/]", text) else parse_host(text)

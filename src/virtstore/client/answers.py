@@ -100,12 +100,14 @@ def check_digest(digest: str, host: str) -> None:
 
 def _check_listed(request: protocol.ListImages, answer: protocol.Listed, host: str) -> None:
     paths = [each.path for each in answer.entries] + [each.path for each in answer.images]
-    for path in paths:
-        if request.path is None:
+    if request.path is None:
+        for path in paths:
             require(path.startswith("/"), f"a root is {path!r}", host)
-            continue
-        wanted = canonical(request.path)
-        below = request.recursive and path.startswith(wanted.rstrip("/") + "/")
+        return
+    wanted = canonical(request.path)
+    within = wanted.rstrip("/") + "/"
+    for path in paths:
+        below = request.recursive and path.startswith(within)
         require(below or wanted in (path, _parent(path)), f"{path} is in {request.path}", host)
 
 

@@ -113,10 +113,10 @@ class Host:
         self._opening = threading.Lock()
         self._closed = False
 
-    def open(self) -> None:
-        """Open the session now, over a connection that all further ones share. Raises
+    def open(self, *, shared: bool = True) -> None:
+        """Open the session now; `shared`: over a connection that all further ones share. Raises
         `ConnectionFailed`."""
-        if ssh.can_share(self.address):
+        if shared and ssh.can_share(self.address):
             self._shared = tempfile.mkdtemp(prefix="virtstore-")
         try:
             self._session = self._open_session()
@@ -182,18 +182,25 @@ class Host:
     def _listed(
         self, request: protocol.ListImages, tell: _Teller, unseen: set[str] | None = None
     ) -> Sequence[_Listed]:
-        found: list[_Listed] = []
-        unseen = set() if unseen is None else unseen
+        came = self._entries(request, tell, set() if unseen is None else unseen)
+        found = [msgspec.structs.replace(each, host=self.name) for each in came]
+        return sorted(found, key=lambda each: (each.path, each.state))
+
+    def _entries(
+        self, request: protocol.ListImages, tell: _Teller, unseen: set[str]
+    ) -> Iterator[_Listed]:
+        """What a host lists, as it comes and as it says it. `unseen` gets the paths of what was not
+        looked at, each before it comes."""
         if self._session is None:
             tell("connecting")
-        for reply in self._exchange(request):
-            if isinstance(reply, protocol.Listed):
-                found += map(self._placed, reply.entries)
-                found += map(self._placed, reply.images)
-                unseen.update(reply.unseen)
-            elif isinstance(reply, Progressed):
-                tell.heard(reply)
-        return sorted(found, key=lambda each: (each.path, each.state))
+        with closing(self._exchange(request)) as replies:
+            for reply in replies:
+                if isinstance(reply, protocol.Listed):
+                    unseen.update(reply.unseen)
+                    yield from reply.entries
+                    yield from reply.images
+                elif isinstance(reply, Progressed):
+                    tell.heard(reply)
 
     def backups(
         self,
@@ -242,21 +249,27 @@ class Host:
 
     def _backups(self, directory: str, tell: _Teller, max_age: timedelta | None = None) -> Backups:
         path = canonical(directory)
-        listed, unseen = self._for_backups(directory, tell)
-        if any(each.path == path for each in listed):
-            raise UsageError(
-                "it is an image; name the directory that it is in", host=self.name, path=path
-            )
-        return found_in(path, self.name, listed, datetime.now(UTC), max_age, unseen)
+        unseen: set[str] = set()
 
-    def _for_backups(
-        self, directory: str, tell: _Teller | None = None
-    ) -> tuple[Sequence[_Listed], set[str]]:
+        def listed() -> Iterator[_Listed]:
+            for each in self._entries(_of_backups(directory), tell, unseen):
+                if each.path == path:
+                    raise UsageError(
+                        "it is an image; name the directory that it is in",
+                        host=self.name,
+                        path=path,
+                    )
+                yield each
+                unseen.discard(each.path)  # there may be a million
+
+        return found_in(path, self.name, listed(), datetime.now(UTC), max_age, unseen)
+
+    def _for_backups(self, directory: str) -> tuple[Sequence[_Listed], set[str]]:
         """A long listing, and the paths of what was not looked at for it: in a bucket only the
         newest backup of each image is."""
         unseen: set[str] = set()
-        request = protocol.ListImages(directory, long=True, sparing=True)
-        return self._listed(request, tell or _Teller("list", None), unseen), unseen
+        request = _of_backups(directory)
+        return self._listed(request, _Teller("list", None), unseen), unseen
 
     def storage_info(self, *, progress: ProgressCallback | None = None) -> StorageInfo:
         """The host's roots, free space, file systems and formats."""
@@ -365,14 +378,15 @@ class Host:
             moves_much=for_copy,
             more=self._ssh_options,
         )
-        with ssh.one_question_at_a_time(self.address):
-            session = Connection(argv, self.name, verbose=self._verbose)
+        with ssh.one_question_at_a_time(self.address, self._ssh_options):
+            return Connection(argv, self.name, verbose=self._verbose, begun=self._note_session)
+
+    def _note_session(self, session: Connection) -> None:
+        """Note a session that is being opened, for `abort`. Raises `UsageError` where that was
+        called meanwhile."""
         with self._opening:
             self._opened.add(session)
-        if self._closed:  # meanwhile
-            session.close()
             self._refuse_closed()
-        return session
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -964,6 +978,10 @@ class _Teller:
         known."""
         total = self._total or size or 0
         self("done", total, total)
+
+
+def _of_backups(directory: str) -> protocol.ListImages:
+    return protocol.ListImages(directory, long=True, sparing=True)
 
 
 def _text(size: Size) -> str:

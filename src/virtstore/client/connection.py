@@ -9,6 +9,7 @@ that was doing.
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -44,6 +45,8 @@ from virtstore.version import __version__
 
 #: Seconds that an agent has to end after its session was closed.
 _PATIENCE = 4.0
+#: Seconds between two looks at whether what has not begun was ended.
+_LOOK = 0.5
 #: Bytes of what is said in place of a session.
 _REST = 8 << 10
 
@@ -51,7 +54,8 @@ _REST = 8 << 10
 class Connection:
     """A running agent. `name`: the host's, for messages; `verbose`: show how the agent was started,
     when it answered, and its log. `handed_over`: descriptors of ours that a local agent has, too.
-    `owed`: the agent has to say something next. `may_write`: it may have been asked to write."""
+    `begun` gets the connection before the agent has said anything, and may refuse it. `owed`: the
+    agent has to say something next. `may_write`: it may have been asked to write."""
 
     def __init__(
         self,
@@ -60,6 +64,7 @@ class Connection:
         *,
         verbose: bool = False,
         handed_over: Sequence[int] = (),
+        begun: Callable[[Connection], None] = lambda connection: None,
     ) -> None:
         self.name = name
         self._verbose = verbose
@@ -92,6 +97,7 @@ class Connection:
         self._log = threading.Thread(target=self._follow_log, name=f"log of {name}", daemon=True)
         self._log.start()
         try:
+            begun(self)
             self._greet()
         except BaseException:
             self.close()
@@ -149,8 +155,12 @@ class Connection:
 
     def end(self) -> None:
         """End the session, and every process of it that is ours. Threads that wait for the agent
-        are told that it has gone."""
+        are told that it has gone. What has not reached the agent yet does not see that we end: it
+        is told by a signal."""
         self.channel.close()
+        if not self.version:
+            with suppress(PermissionError):  # such as sudo
+                self._process.terminate()
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -167,7 +177,7 @@ class Connection:
                 stream.close()
 
     def _greet(self) -> None:
-        greeting = _read(self._process.stdout, len(PREAMBLE))
+        greeting = self._read_greeting()
         if greeting != PREAMBLE:
             self._fail_to_start(greeting)
         frame = self.channel.receive()
@@ -190,6 +200,23 @@ class Connection:
             Hello(__version__, PROTOCOL, OLDEST, features=(STAGES,), verbose=self._verbose)
         )
         self.channel.keep_alive(self._fail)
+
+    def _read_greeting(self) -> bytes:
+        """What answers first. ssh may be asking for a passphrase, so there is no time limit; but an
+        ended session waits for nobody, such as a process of ssh's that has the pipe open."""
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        data = b""
+        while len(data) < len(PREAMBLE) and PREAMBLE.startswith(data):
+            if poll.poll(_LOOK * 1000):
+                if not (more := os.read(fd, len(PREAMBLE) - len(data))):
+                    break
+                data += more
+            elif self.channel.is_closed:
+                break
+        return data
 
     def _alive(self, alive: Alive) -> None:
         """Note that the agent is there, and raise where it gets nothing done. A disk may take its
@@ -272,14 +299,3 @@ class Connection:
         if self._verbose and sys.stderr:
             with suppress(OSError, ValueError):  # an agent whose log nobody reads stops
                 sys.stderr.write(f"{self.name}: {printable(text)}\n")  # at once, line for line
-
-
-def _read(stream: object, count: int) -> bytes:
-    """`count` bytes from a raw stream, fewer where it ends; there is no time limit, since
-    ssh may be asking for a passphrase."""
-    data = b""
-    while len(data) < count and (more := stream.read(count - len(data))):  # type: ignore[attr-defined]
-        data += more
-        if not PREAMBLE.startswith(data):
-            break
-    return data

@@ -12,6 +12,7 @@ own configuration of OpenSSH in force. `VIRTSTORE_RSH`, `VIRTSTORE_AGENT` and
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -33,6 +34,12 @@ _HASH: Final = 40
 
 #: Ciphers of ssh that a processor with instructions for AES is fastest at, best first.
 _FAST: Final = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
+
+#: Seconds that each of many hosts has to let ssh in.
+_TO_LET_IN: Final = 10
+
+#: Options of ssh by which it asks its user nothing.
+_NO_QUESTION: Final = ("-o", "BatchMode=yes")
 
 #: Held by the login that may be asking for a password.
 _ASKING: Final = threading.Lock()
@@ -103,12 +110,36 @@ def options_without_questions(address: HostAddress) -> tuple[str, ...]:
     anything. Its connection stays for a minute: where one such session was, more will be."""
     if address.host is None or not _is_ssh(_rsh()):
         return ()
-    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+    options = [*_NO_QUESTION, "-o", "ConnectTimeout=10"]
     directory = _private_directory() if can_share(address) else None
     if directory and len(os.fsencode(directory)) + len("/") + _HASH <= _LONGEST_CONTROL:
         options += ["-o", "ControlMaster=auto", "-o", f"ControlPath={directory}/%C"]
         options += ["-o", "ControlPersist=60"]
     return tuple(options)
+
+
+def options_among_many(address: HostAddress, *, asks: bool = False) -> tuple[str, ...]:
+    """The options of ssh for one of many hosts that are logged in to at the same time: no question
+    unless it `asks`, and not for ever, unless its user's configuration says how long."""
+    if address.host is None or not _is_ssh(_rsh()):
+        return ()
+    # Of the session as a whole, up to its key exchange (ssh_config(5)).
+    own = settings_for(address).get("connecttimeout", "none") not in ("none", "0")
+    limit = () if own else ("-o", f"ConnectTimeout={_TO_LET_IN}")
+    return (*(() if asks else _NO_QUESTION), *limit)
+
+
+def would_ask(address: HostAddress, refusal: str) -> bool:
+    """Whether a host that refused a login without questions, as ssh says it, may let in a user who
+    answers some, and there is one to ask."""
+    asked = re.search(r"Permission denied \(|Host key verification failed", refusal)
+    return asked is not None and address.host is not None and _is_ssh(_rsh()) and _may_ask()
+
+
+def is_crowded(refusal: str) -> bool:
+    """Whether a login failed, as ssh says it, because a host lets in few at a time: sshd_config(5),
+    MaxStartups. That may be the one by which many are reached (ProxyJump)."""
+    return re.search(r"(kex|ssh)_exchange_identification", refusal) is not None
 
 
 def _private_directory() -> str | None:
@@ -140,10 +171,12 @@ def can_share(address: HostAddress) -> bool:
 
 
 @contextmanager
-def one_question_at_a_time(address: HostAddress) -> Iterator[None]:
+def one_question_at_a_time(address: HostAddress, options: Sequence[str] = ()) -> Iterator[None]:
     """Log in to a host within this, so that no two of this process's ask for a password at once.
-    Where there is nobody to ask, no login waits for another."""
-    if address.host is None or not _may_ask():
+    Where there is nobody to ask, or ssh's `options` say that it does not, no login waits for
+    another."""
+    silent = {*_NO_QUESTION} <= {*options}
+    if address.host is None or silent or not _may_ask():
         yield
         return
     with _ASKING:

@@ -239,7 +239,7 @@ def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
             found = [(f"{base}/{s.name}", s) for s in partials if _clean_up(store, s, request)]
     else:
         with agent.policy.image(request.path, "write") as place:
-            here = [s for s in place.store.scan() if s.name == place.name and s.state == "partial"]
+            here = [s for s in place.store.named(place.name) if s.state == "partial"]
             if not here:
                 stored(place)
             else:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import pwd
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache
+from itertools import islice
 from typing import Final, NamedTuple, cast
 
 from msgspec.structs import replace
@@ -128,7 +130,7 @@ def _list_root(agent: Agent, root: Root, scan: Scan) -> None:
 def _list_one(agent: Agent, path: str, scan: Scan | None) -> bool:
     """An image, or whatever else has that path. Whether anything has."""
     with agent.policy.image(path, "read") as place:
-        found = [s for s in place.store.scan() if s.name == place.name]
+        found = place.store.named(place.name)
         parent = place.path.rpartition("/")[0]
         _tell(agent, *_look_at(place.store, parent, scan, found))
         return bool(found)
@@ -143,24 +145,48 @@ def _list_tree(agent: Agent, path: str, request: ListImages, scan: Scan | None) 
     """A directory and, if that was asked for, those below it."""
     with agent.policy.store(path, "read") as store:
         agent.mend(store, path)
-        found = sorted(store.scan(), key=lambda s: (s.name, s.state))
-        seen = found
+        found: Iterable[Stored] = store.scan()
         if request.sparing and store.capabilities.far:
-            seen = sparing.newest(found)
-            known = {(each.name, each.state) for each in seen}
-            rest = [each for each in found if (each.name, each.state) not in known]
-            for message in sparing.unseen(path, rest):
-                agent.session.send(message)
-        batches = [seen[start : start + _BATCH] for start in range(0, len(seen), _BATCH)]
+            found = _worth_a_look(agent, path, list(found))
+        below: list[str] = []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for entries, images in pool.map(partial(_look_at, store, path, scan), batches):
+            for entries, images in _looked_at(store, path, scan, found, pool):
                 _tell(agent, entries, images)
+                below += [each.path for each in entries if each.type == "directory"]
     if request.recursive:
-        for each in found:
-            if each.type == "directory":
-                # Gone since, not ours to read, or a mount: shown, and not looked into.
-                with suppress(NotFound, Denied, PermissionError):
-                    _list_tree(agent, f"{path.rstrip('/')}/{each.name}", request, scan)
+        for directory in below:
+            # Gone since, not ours to read, or a mount: shown, and not looked into.
+            with suppress(NotFound, Denied, PermissionError):
+                _list_tree(agent, directory, request, scan)
+
+
+def _worth_a_look(agent: Agent, path: str, found: Sequence[Stored]) -> Sequence[Stored]:
+    """Those of some backups that are looked at; the others are told as they are listed."""
+    seen = sparing.newest(found)
+    known = {(each.name, each.state) for each in seen}
+    rest = [each for each in found if (each.name, each.state) not in known]
+    for message in sparing.unseen(path, rest):
+        agent.session.send(message)
+    return seen
+
+
+def _looked_at(
+    store: Store,
+    path: str,
+    scan: Scan | None,
+    found: Iterable[Stored],
+    pool: ThreadPoolExecutor,
+) -> Iterator[tuple[list[Entry], list[ImageInfo]]]:
+    """What `_look_at` tells of objects of a store, in batches. Few are looked at ahead of whoever
+    takes them: a client may be slower than this host, and a million are too many to keep."""
+    begun: deque[Future[tuple[list[Entry], list[ImageInfo]]]] = deque()
+    objects = iter(found)
+    while batch := list(islice(objects, _BATCH)):
+        begun.append(pool.submit(_look_at, store, path, scan, batch))
+        if len(begun) > _AT_ONCE:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
 
 
 def _look_at(

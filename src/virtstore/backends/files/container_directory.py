@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
 from typing import Final
 
-from virtstore import names
+from virtstore import formats, names
 from virtstore.backends.base import NO_OVERLAY, Image, ImageDraft, Look, Stored, nothing
 from virtstore.backends.files import container_tools, new_clusters
 from virtstore.backends.files.container import ContainerDraft, ContainerImage, ReworkedContainer
@@ -184,10 +184,18 @@ class ContainerDirectory(Directory):
             disk.settle()
 
     def overlays(self, name: str) -> tuple[str, ...]:
+        if names.archive_format(name) and self._is_archive(name):
+            return ()  # nor is it looked for among a million of them
         there = list(self.scan())
         paths = self._paths_of(name, there)
         found = {each.name for each in there if self._under(each) in paths}
         return tuple(sorted(each for each in found if self.container_of(each) == "qcow2"))
+
+    def _is_archive(self, name: str) -> bool:
+        """Whether a file is what its name says. Nothing lies over that."""
+        with suppress(NotFound, Denied, OSError), self.file(name) as file:
+            return formats.detect(file) is not None
+        return False
 
     def _paths_of(self, name: str, there: Sequence[Stored]) -> set[str]:
         """The paths by which QEMU reaches a file here: its names, and those of links to them."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -79,6 +80,9 @@ class Directory(Store):
     def interrupted(self) -> list[str]:
         return final_names.interrupted(self._fd)
 
+    def is_interrupted(self, name: str) -> bool:
+        return any(self._exists(name + step) for step in final_names.STEPS)
+
     def mend(self, name: str) -> None:
         final_names.mend(self._fd, name)
 
@@ -117,12 +121,35 @@ class Directory(Store):
         return os.access(f"/proc/self/fd/{self._fd}", os.W_OK | os.X_OK, effective_ids=True)
 
     def scan(self) -> Iterator[Stored]:
-        device = os.fstat(self._fd).st_dev
-        with final_names.opened_anew(self._fd) as fd, os.scandir(fd) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # removed since
-                    if self._is_shown(entry.name):
-                        yield self._stored(entry.name, entry.stat(follow_symlinks=False), device)
+        """See the contract. The names are read at once, and each file is looked at when it is
+        wanted: of a million there is no more in memory than their names."""
+        with final_names.opened_anew(self._fd) as fd:
+            files = sorted(os.listdir(fd))
+        for file in files:
+            found = self._look_at(file)
+            if found:
+                yield found
+            elif leftovers.is_named(file):
+                yield from self._published_since(leftovers.image_name(file), files)
+
+    def _published_since(self, name: str, files: Sequence[str]) -> list[Stored]:
+        """What was partial when the `files` were read, and has its final name now."""
+        at = bisect_left(files, name)
+        if files[at : at + 1] == [name]:
+            return []
+        return [each for each in self.named(name) if each.state == "complete"]
+
+    def named(self, name: str) -> list[Stored]:
+        found = (self._look_at(file) for file in (name, *leftovers.names(name)))
+        return [each for each in found if each and each.name == name]
+
+    def _look_at(self, file: str) -> Stored | None:
+        """What a listing shows of a file; None for nothing."""
+        with _suppress_missing():
+            if self._is_shown(file):
+                status = os.stat(file, dir_fd=self._fd, follow_symlinks=False)
+                return self._stored(file, status, os.fstat(self._fd).st_dev)
+        return None
 
     def _is_shown(self, file: str) -> bool:
         """Whether a listing shows a file: not if it is one of our own, or an image's other name."""
