@@ -84,7 +84,6 @@ def list_(
     Examples
     --------
     virtstore list a:
-    virtstore list -l a:/mnt/images a:/dev/vg0
     virtstore list -l a:/dev/vg0 --sort allocated --bytes
     virtstore list -l node{01..40}:/mnt/images --timeout 60
     """
