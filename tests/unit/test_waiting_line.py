@@ -11,8 +11,8 @@ from virtstore.cli.meter import waiting_text
     ("names", "width", "ends"),
     [
         (["a", "b"], 80, "waiting for: a, b"),
-        (["a", "b", "c"], 53, "waiting for: a, b, c"),
-        (["a", "b", "c"], 52, "waiting for: a and 2 more"),
+        (["alpha", "beta", "gamma"], 63, "waiting for: alpha, beta, gamma"),
+        (["alpha", "beta", "gamma"], 62, "waiting for: alpha and 2 more"),
         (["a" * 90, "b"], 60, "waiting for: aaaaaaaaaaaaaaaa"),
         (["a\x1b[2J"], 80, "waiting for: a?[2J"),
     ],

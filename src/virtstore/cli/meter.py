@@ -129,14 +129,13 @@ class _WaitingLine:
 
 def waiting_text(names: Sequence[str], count: int, width: int) -> str:
     """As many names as there is room for in a line, and how many more there are."""
-    text = f"{count - len(names)} of {count} hosts have answered; waiting for: "
-    for number, name in enumerate(map(printable, names)):
-        others = len(names) - number - 1
-        end = f" and {others} more" if others else ""
-        comma = ", " if number else ""
-        if number and columns(f"{text}{comma}{name}{end}") > width:
-            return f"{text} and {others + 1} more"
-        text += comma + name
+    head = f"{count - len(names)} of {count} hosts have answered; waiting for: "
+    shown = list(map(printable, names))
+    text = head + ", ".join(shown)
+    for number in range(min(len(shown), width) - 1, 0, -1):
+        if columns(text) <= width:
+            break
+        text = f"{head}{', '.join(shown[:number])} and {len(shown) - number} more"
     return text[:width]
 
 
