@@ -13,7 +13,7 @@ from virtstore.cli.meter import waiting_text
         (["a", "b"], 80, "waiting for: a, b"),
         (["alpha", "beta", "gamma"], 63, "waiting for: alpha, beta, gamma"),
         (["alpha", "beta", "gamma"], 62, "waiting for: alpha and 2 more"),
-        (["a" * 90, "b"], 60, "waiting for: aaaaaaaaaaaaaaaa"),
+        (["a" * 90, "b"], 60, "waiting for: aaaaaaaaaaaaaaa"),
         (["a\x1b[2J"], 80, "waiting for: a?[2J"),
     ],
 )
