@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 from tests.waiting import PATIENCE, until
+from tests.warm import COMMAND
 
-from .test_agent_commands import COMMAND, images, told, virtstore
+from .test_agent_commands import images, told, virtstore
 
 __all__ = ["images"]  # a fixture
 
