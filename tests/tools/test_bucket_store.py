@@ -236,12 +236,21 @@ def test_a_claim_of_a_process_that_is_gone_counts_for_nothing(
     assert bucket.keys() == [f"p/{NAME}"]
 
 
+def test_who_lost_the_claim_to_another_leaves_nothing(store: Store, bucket: Bucket) -> None:
+    """As where a server lets two writers begin at the same moment."""
+    other = claims.Claim("token", claims.myself(), "2026-01-01T00:00:00Z", "their upload")
+    with written(store):
+        bucket.put(f"p/{NAME}.virtstore-partial", msgspec.json.encode(other))
+    assert bucket.keys() == [f"p/{NAME}.virtstore-partial"]
+    assert bucket.uploads() == []
+
+
 def test_who_lost_the_claim_publishes_nothing(store: Store, bucket: Bucket) -> None:
     with written(store) as archive:
         bucket.ask("DELETE", f"p/{NAME}.virtstore-partial")
         with pytest.raises(Displaced):
             archive.publish(overwrite=False)
-    assert bucket.keys() == []
+    bucket.nothing_is_left()
 
 
 def test_an_upload_that_somebody_aborted_is_told(store: Store, proxy: Proxy) -> None:

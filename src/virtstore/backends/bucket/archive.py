@@ -59,7 +59,8 @@ class BucketArchive(ArchiveSink):
 
     def append_from(self, other: Readable, offset: int, length: int) -> int:
         """What lies in the same bucket is copied there, if there is enough of it for a part."""
-        if not isinstance(other, BucketImage) or not other.is_in(self._objects):
+        here = isinstance(other, BucketImage) and other.is_in(self._objects)
+        if not isinstance(other, BucketImage) or not here or offset + length > other.size:
             return super().append_from(other, offset, length)
         begin = self._begin_of_copy(offset, length)
         if begin is None:

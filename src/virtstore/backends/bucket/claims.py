@@ -110,10 +110,17 @@ class Held:
         self._require()
 
     def release(self) -> None:
-        """Say that nobody works on what is there."""
-        released = msgspec.structs.replace(self._claim, released=True)
-        with suppress(Denied, Displaced):
-            self._objects.put(self._key, _encoded(released), instead=self._require())
+        """Say that nobody works on what is there. What was uploaded goes where the claim is
+        another's by now, which goes on with something else."""
+        found = _found(self._objects, self._key)
+        theirs = found.claim if found else None
+        if found and theirs and theirs.token == self._claim.token:
+            released = msgspec.structs.replace(self._claim, released=True)
+            with suppress(Denied):
+                self._objects.put(self._key, _encoded(released), instead=found.etag)
+        elif self._claim.upload and (theirs is None or theirs.upload != self._claim.upload):
+            key = self._key.removesuffix(PARTIAL_SUFFIX)
+            self._objects.abort(key, self._claim.upload)
 
     def drop(self) -> None:
         """Take it away. Where that is not allowed it stays, and says that nobody works there."""
@@ -155,8 +162,10 @@ def take(objects: Objects, key: str) -> Held:
             return Held(objects, where, claim)  # an answer was lost
         if not found.is_abandoned:
             raise InUse(f"{found.who} is making it")
+        left = found.claim.upload if found.claim else ""
+        claim = msgspec.structs.replace(claim, upload=left)
         if _replaced(objects, where, claim, found.etag):
-            held = Held(objects, where, claim, found.claim.upload if found.claim else "")
+            held = Held(objects, where, claim, left)
             with suppress(Displaced):  # a server may not heed the condition
                 held.require()
                 return held

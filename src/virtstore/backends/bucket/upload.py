@@ -8,73 +8,75 @@ same length and MD5, is not sent again.
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
 import tempfile
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Final
+from contextlib import suppress
+from typing import Final
 
 from virtstore.backends.bucket import parts
 from virtstore.backends.bucket.claims import RENEWED, Held
 from virtstore.backends.bucket.client import Body
 from virtstore.backends.bucket.objects import Object, Objects, Part
-from virtstore.errors import Unsupported
+from virtstore.errors import NoSpace, Unsupported
+from virtstore.units import format_size
 
 #: Parts that are on their way at once, and bytes in memory, beside the part that is being filled.
 _AT_ONCE: Final = 6
 _IN_MEMORY: Final = 96 << 20
-_STEP: Final = 1 << 20
+#: Where parts are kept that are too long for memory.
+_LONG_PARTS: Final = "/var/tmp"
 
 
 class Filling:
     """A part that is being filled: in memory, or in a file where it is long. `length`: bytes so
-    far."""
+    far. One piece, so that threads that hash and send it need not wait for one another; and mapped,
+    so that its room is given back when it was sent."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.length = 0
-        self._memory = bytearray()
-        self._file: IO[bytes] | None = None
         if most <= parts.IN_MEMORY:
-            self._memory = bytearray(most)  # one piece: threads that hash it wait for one another
-        else:
-            self._file = tempfile.TemporaryFile(dir="/var/tmp", prefix="virtstore-")  # noqa: SIM115
+            self._bytes = mmap.mmap(-1, most)
+            return
+        with tempfile.TemporaryFile(dir=_LONG_PARTS, prefix="virtstore-") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, most)
+            except OSError as error:
+                raise NoSpace(
+                    f"an archive as long as this one is sent in parts of {format_size(most)}, for"
+                    f" two of which there has to be room in {_LONG_PARTS} ({error.strerror})"
+                ) from None
+            self._bytes = mmap.mmap(file.fileno(), most)
 
     @property
     def in_memory(self) -> int:
-        """Bytes of memory that it takes."""
-        return 0 if self._file else self.length
+        """Bytes that it counts for among those that wait in memory: of long parts one waits."""
+        return min(self.length, _IN_MEMORY)
 
     def add(self, data: memoryview) -> None:
-        if self._file:
-            self._file.write(data)
-        else:
-            self._memory[self.length : self.length + len(data)] = data
+        self._bytes[self.length : self.length + len(data)] = data
         self.length += len(data)
 
     def body(self) -> Body:
         """All of it, to be sent. To hash it takes a while."""
-        sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-        for piece in self._pieces():
-            sha256.update(piece)
-            md5.update(piece)
-        coded = b64encode(md5.digest()).decode()
-        return Body(self.length, sha256.hexdigest(), coded, self._pieces)
+        with memoryview(self._bytes)[: self.length] as piece:
+            sha256 = hashlib.sha256(piece).hexdigest()
+            md5 = hashlib.md5(piece, usedforsecurity=False).digest()
+        return Body(self.length, sha256, b64encode(md5).decode(), self._pieces)
 
     def close(self) -> None:
         """Give the room back."""
-        self._memory = bytearray()
-        if self._file:
-            self._file.close()
+        with suppress(BufferError):  # who failed to send it may have it still
+            self._bytes.close()
 
-    def _pieces(self) -> Iterator[bytes | memoryview]:
-        if self._file is None:
-            yield memoryview(self._memory)[: self.length]
-            return
-        self._file.seek(0)
-        while data := self._file.read(_STEP):
-            yield data
+    def _pieces(self) -> Iterator[memoryview]:
+        with memoryview(self._bytes)[: self.length] as piece:
+            yield piece
 
 
 class Upload:
