@@ -162,3 +162,13 @@ def test_one_that_is_given_up_while_it_is_in_use_is_remembered(image: virtstore.
     assert (lvs(), tags()) == ({"web"}, [TAG])
     with pytest.raises(virtstore.Unsafe, match="old data"):
         image.snapshot("s1", size="4M")
+
+
+def test_a_size_between_two_extents_is_that_of_the_next_and_no_change(
+    image: virtstore.Image,
+) -> None:
+    between = OLD - MIB
+    assert not image.grow(between).changed
+    assert not image.shrink(between, dry_run=True).changed
+    assert not image.shrink(between).changed
+    assert image.shrink(f"-{5 * MIB}", dry_run=True).size == OLD - 4 * MIB

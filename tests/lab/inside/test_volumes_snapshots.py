@@ -24,6 +24,7 @@ from virtstore.backends.lvm import volume_group, watch
 from virtstore.backends.lvm.drafts import Snapshot
 from virtstore.backends.lvm.report import Volume, report
 
+from ...ansible_task import Tasks
 from ...waiting import PATIENCE, until
 from .shell import MIB, fill, lvs, rest_has, sh
 
@@ -366,3 +367,17 @@ def test_a_snapshot_that_was_only_marked_before_the_machine_stopped_stays(
     assert {entry.path for entry in image.host.list("/dev/vg0")} == {image.path, taken.path}
     assert Path(taken.path).read_bytes() == b"\xa6" * SIZE
     assert "virtstore" not in sh("lvs --noheadings -o lv_tags vg0")
+
+
+def test_a_task_of_ansible_has_one_snapshot_and_removes_no_image(
+    here: virtstore.Host, image: virtstore.Image
+) -> None:
+    tasks = Tasks(dict(os.environ))
+    wanted = {"location": image.path, "name": "web-s1"}
+    taken = tasks.run("snapshot", **wanted, size="4M")
+    assert (taken["changed"], taken["snapshot"]["snapshot_of"]) == (True, image.path)
+    assert not tasks.run("snapshot", **wanted)["changed"]
+    refused = tasks.run("snapshot", location=image.path, name="web", state="absent")
+    assert refused["error"]["code"] == "unsafe"
+    assert tasks.run("snapshot", **wanted, state="absent")["changed"]
+    assert lvs() == {"web"}
