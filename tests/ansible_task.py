@@ -74,8 +74,8 @@ class Tasks:
         return done
 
     def refused(self, module: str, code: str, **params: object) -> dict[str, Any]:
-        """The error of a task that fails with this code and changes nothing, also in check mode."""
-        failed = self.foretold(module, **params)
+        """The error of a task that fails with this code and changes nothing."""
+        failed = self.run(module, **params)
         assert (failed.get("failed"), failed["changed"]) == (True, False), failed
         error: dict[str, Any] = failed["error"]
         assert error["code"] == code, failed

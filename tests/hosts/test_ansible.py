@@ -32,16 +32,16 @@ def test_an_image_is_made_of_another_resized_with_what_is_in_it_and_removed(
         "after": {"state": "present", "size": 40 * MIB},
     }
     assert made["image"]["filesystem"]["size"] == 40 * MIB
-    less = tasks.refused("image", "unsafe", **wanted, size="30M", resize="filesystem")
-    assert "shrink: true" in less["message"]
+    less = tasks.foretold("image", **wanted, size="30M", resize="filesystem")
+    assert (less["error"]["code"], "shrink: true" in less["msg"]) == ("unsafe", True)
     assert web.stat().st_size == 40 * MIB
     smaller = {**wanted, "size": "30M", "shrink": True}
     tasks.refused("image", "unsafe", **smaller)  # the file system ends behind that
     shrunk = tasks.done_once("image", **smaller, resize="filesystem")
     assert shrunk["diff"]["before"]["filesystem"] == 40 * MIB
     assert shrunk["diff"]["after"]["filesystem"] == 30 * MIB
-    gone = tasks.done_once("image", location=b.at(web), state="absent")
-    assert gone["image"] is None
+    gone = tasks.foretold("image", location=b.at(web), state="absent")
+    assert (gone["changed"], gone["image"]) == (True, None)
     assert not web.exists()
 
 
@@ -52,7 +52,7 @@ def test_an_image_grows_alone_and_a_task_that_says_how_much_more_is_refused(
     grown = tasks.done_once("image", location=str(disk), size=32 * MIB)
     assert grown["diff"]["after"] == {"state": "present", "size": 32 * MIB}
     assert grown["image"]["filesystem"]["size"] == 24 * MIB
-    filled = tasks.done_once("image", location=str(disk), size="32M", resize="filesystem")
+    filled = tasks.run("image", location=str(disk), size="32M", resize="filesystem")
     assert filled["diff"]["before"]["filesystem"] == 24 * MIB
     assert "+SIZE" in tasks.refused("image", "usage", location=str(disk), size="+1M")["message"]
     assert not tasks.run("image", location=str(disk))["changed"]
@@ -65,8 +65,8 @@ def test_an_image_that_somebody_uses_stays_and_the_task_says_who(
 ) -> None:
     disk = random_image(hosts.local / "disk.img", MIB)
     with disk.open("r+b"):
-        error = tasks.refused("image", "in-use", location=str(disk), state="absent")
-    assert (error["host"], error["path"]) == ("local", str(disk))
+        error = tasks.foretold("image", location=str(disk), state="absent")["error"]
+    assert (error["code"], error["host"], error["path"]) == ("in-use", "local", str(disk))
     assert "process" in error["message"]
     assert disk.exists()
 
@@ -83,9 +83,10 @@ def test_a_copy_is_made_once_and_again_where_it_differs(tasks: Tasks, a: Remote,
     kept = tasks.run("copy", **copy)
     assert (kept["changed"], kept["location"]) == (False, b.at(archive))
     assert archive.read_bytes() == was
-    renewed = tasks.done_once("copy", **copy, overwrite=True)
-    assert renewed["different"] == 2 * MIB
+    renewed = tasks.foretold("copy", **copy, overwrite=True)
+    assert (renewed["changed"], renewed["different"]) == (True, 2 * MIB)
     assert archive.read_bytes() != was
+    assert not tasks.run("copy", **copy, overwrite=True)["changed"]
 
 
 def test_the_contents_of_a_larger_image_are_renewed_in_place(tasks: Tasks, hosts: Hosts) -> None:
@@ -155,8 +156,35 @@ def test_check_mode_warns_of_what_an_earlier_task_may_be_about_to_make(
     checked = tasks.checked("snapshot", **missing)
     assert checked["changed"]
     assert "no such image" in checked["warnings"][0]
-    failed = tasks.run("snapshot", **missing)
-    assert failed["error"]["code"] == "not-found"
+    assert tasks.run("snapshot", **missing)["error"]["code"] == "not-found"
+    backup = {"sources": [missing["location"]], "directory": str(hosts.local)}
+    checked = tasks.checked("backup", **backup)
+    assert (checked["changed"], len(checked["warnings"])) == (True, 1)
+
+
+def test_a_directory_is_never_taken_for_an_image_that_is_there_or_gone(
+    tasks: Tasks, hosts: Hosts
+) -> None:
+    disk = random_image(hosts.local / "disk.img", MIB)
+    (taken := hosts.local / "images" / "disk.img").mkdir(parents=True)
+    tasks.refused("image", "usage", location=str(taken), state="absent")
+    tasks.refused("copy", "exists", source=str(disk), target=str(taken.parent))
+    assert not tasks.run("image", location=str(taken / "x.img"), state="absent")["changed"]
+
+
+def test_what_was_cut_is_gone_on_with_or_removed(tasks: Tasks, client: Client, b: Remote) -> None:
+    source = random_image(b.images / "source.img", 4 * MIB)
+    target = b.images / "target.img"
+    copy = ("copy", b.at(source), b.at(target), "--bwlimit", "1M")
+    for wanted in ({"source": b.at(source)}, {"state": "absent"}):
+        under_way = client.under_way(*copy, until=MIB)
+        under_way.ctrl_c()
+        under_way.end()
+        assert client.json("info", b.at(target))["state"] == "partial"
+        done = tasks.run("image", location=b.at(target), **wanted)
+        assert done["changed"], done
+        assert target.exists() == ("source" in wanted)
+        assert client.run("delete", b.at(target)).status == (0 if "source" in wanted else 3)
 
 
 def test_a_machine_without_virtstore_is_told_what_to_do(tasks: Tasks) -> None:

@@ -49,9 +49,14 @@ def conclude(module: Module, work: Callable[[Module, Virtstore], Outcome]) -> No
     module.exit_json(**result)
 
 
+def missing(failure: Failure) -> str:
+    """The warning about what is not there in check mode."""
+    return f"{failure}; this fails, unless an earlier task makes it"
+
+
 def _failed(module: Module, virtstore: Virtstore | None, failure: Failure) -> Outcome:
     """What a failure means. In check mode an earlier task may be about to make what is missing."""
     if module.check_mode and failure.code == "not-found":
-        module.warn(f"{failure}; this fails, unless an earlier task makes it")
+        module.warn(missing(failure))
         return Outcome(changed=True)
     return Outcome(changed=virtstore is not None and virtstore.changed, failure=failure)

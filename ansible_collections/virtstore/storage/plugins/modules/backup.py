@@ -153,6 +153,7 @@ from ansible_collections.virtstore.storage.plugins.module_utils.outcome import (
     COMMON,
     Outcome,
     conclude,
+    missing,
 )
 from ansible_collections.virtstore.storage.plugins.module_utils.running import (
     Answer,
@@ -234,11 +235,24 @@ def made(virtstore: Virtstore, words: list[str], told: dict[str, Any] | None = N
     backups: list[Answer] = virtstore.change("backup", *words)
     there = [each for each in backups if each["error"] is None]
     gone = [path for each in backups for path in each.get("pruned", ())]
-    failures = [failure for each in backups if (failure := failure_in(each))]
+    failures = failures_of(virtstore, backups)
     before = {"backups": gone} if gone else {}
     after = {"backups": [each["target"] for each in there]}
     result = {"backups": backups, **(told or {})}
-    return Outcome(bool(there or gone), before, after, result, _first_of(failures, len(backups)))
+    changed = bool(there or gone) or (virtstore.check_mode and not failures)
+    return Outcome(changed, before, after, result, _first_of(failures, len(backups)))
+
+
+def failures_of(virtstore: Virtstore, backups: list[Answer]) -> list[Failure]:
+    """Why images have no backup. In check mode an earlier task may be about to make what is
+    missing, which is a warning."""
+    failures = [failure for each in backups if (failure := failure_in(each))]
+    if not virtstore.check_mode:
+        return failures
+    for each in failures:
+        if each.code == "not-found":
+            virtstore.warn(missing(each))
+    return [each for each in failures if each.code != "not-found"]
 
 
 def _first_of(failures: list[Failure], count: int) -> Failure | None:

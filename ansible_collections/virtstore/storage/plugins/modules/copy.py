@@ -164,7 +164,7 @@ from ansible_collections.virtstore.storage.plugins.module_utils.outcome import (
     present,
 )
 from ansible_collections.virtstore.storage.plugins.module_utils.running import (
-    Answer,
+    Found,
     Module,
     Virtstore,
     options,
@@ -209,11 +209,17 @@ def work(module: Module, virtstore: Virtstore) -> Outcome:
         if failure.code != "exists" or failure.location is None:
             raise
         where = failure.location
+        found = virtstore.image(where)
+        if found is None:  # it is a directory
+            raise
     else:
-        return _done(copied, ABSENT)
-    if not (module.params["overwrite"] or module.params["contents"]):
-        return Outcome(False, result={"location": where, "copy": None})
-    return renewed(module, virtstore, where, words)
+        told = {"location": copied["target"], "copy": copied}
+        return Outcome(True, ABSENT, present(copied["size"]), told)
+    if module.params["overwrite"] or module.params["contents"]:
+        return renewed(module, virtstore, where, found, words)
+    if found.partial:
+        raise Failure("exists", f"{where} is partial: run again what was to overwrite it")
+    return Outcome(False, result={"location": where, "copy": None})
 
 
 def copy_options(module: Module) -> list[str]:
@@ -221,35 +227,31 @@ def copy_options(module: Module) -> list[str]:
     return [*words, *quiescing(module)]
 
 
-def renewed(module: Module, virtstore: Virtstore, where: str, words: list[str]) -> Outcome:
+def renewed(
+    module: Module, virtstore: Virtstore, where: str, found: Found, words: list[str]
+) -> Outcome:
     """Copy over a target that is there, where it differs. `words`: those of a new copy."""
     source: str = module.params["source"]
-    found = virtstore.ask("diff", source, where)
-    before = present(found["size"], different=found["different"])
-    told = {"location": where, "copy": None, "different": found["different"]}
-    if module.params["overwrite"]:
-        if not found["different"]:
-            return Outcome(False, result=told)
+    different: int = virtstore.ask("diff", source, where)["different"]
+    before = present(found.size, different=different)
+    contents: bool = module.params["contents"]
+    if different <= (beyond(virtstore.image(source), found) if contents else 0):
+        return Outcome(False, result={"location": where, "copy": None, "different": different})
+    if contents:
+        how = options(module, _BOTH, ["bwlimit"])
+        copied = virtstore.change("copy-contents", *how, source, where)
+    else:
         copied = virtstore.change("copy", "--overwrite", *words)
-        return _done(copied, before, different=found["different"])
-    if found["different"] <= beyond(virtstore, source, where):
-        return Outcome(False, result=told)
-    how = options(module, _BOTH, ["bwlimit"])
-    copied = virtstore.change("copy-contents", *how, source, where)
-    return _done(copied, before, different=found["different"])
+    size = found.size if contents else copied["size"]
+    told = {"location": copied["target"], "copy": copied, "different": different}
+    return Outcome(True, before, present(size, different=0), told)
 
 
-def beyond(virtstore: Virtstore, source: str, target: str) -> int:
+def beyond(source: Found | None, target: Found) -> int:
     """How many bytes the target has beyond the source's end, which `diff` counts as different."""
-    one, other = virtstore.images(source, target)
-    if one is None or other is None or one.size is None or other.size is None:
+    if source is None or source.size is None or target.size is None:
         return 0
-    return max(other.size - one.size, 0)
-
-
-def _done(copied: Answer, before: dict[str, Any], **more: object) -> Outcome:
-    after = present(copied["size"], **({"different": 0} if more else {}))
-    return Outcome(True, before, after, {"location": copied["target"], "copy": copied, **more})
+    return max(target.size - source.size, 0)
 
 
 def main() -> None:

@@ -70,7 +70,7 @@ ansible_facts:
           description:
             - Of each host, as the task names it, C(storage), which is what C(virtstore
               storage-info) tells, and
-              C(images), what C(virtstore list -l) tells of its roots.
+              C(images), what C(virtstore list -l) tells of the images in its roots.
           returned: success
           type: dict
         unreachable:
@@ -111,6 +111,10 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "recursive": {"type": "bool", "default": False},
     "unreachable": {"type": "str", "choices": ["fail", "report"], "default": "fail"},
 }
+
+
+#: What a listing has besides images.
+_NO_IMAGES = ("directory", "volume-group", "rbd-pool", "bucket", "other")
 
 
 def work(module: Module, virtstore: Virtstore) -> Outcome:
@@ -178,6 +182,8 @@ def listed(
     if not wanted:
         return images
     for each in _entries(virtstore, ["--recursive"] * recursive, wanted):
+        if each.get("type") in _NO_IMAGES:
+            continue
         failure = failure_in(each)
         if failure:
             failures.setdefault(names.get(failure.host or "", failure.host or ""), failure)

@@ -201,19 +201,33 @@ def work(module: Module, virtstore: Virtstore) -> Outcome:
     found = virtstore.image(wanted.location)
     if params["state"] == "absent":
         return removed(module, virtstore, wanted, found)
-    if found is None or found.partial:
+    if found is None:
         return made(module, virtstore, wanted)
+    if found.partial:
+        return made_whole(module, virtstore, wanted)
     return sized(module, virtstore, wanted, found)
 
 
 def removed(module: Module, virtstore: Virtstore, wanted: Wanted, found: Found | None) -> Outcome:
     """Remove an image that is there."""
     if found is None:
+        refuse_directory(virtstore, wanted.location)
         return Outcome(False, result={"image": None})
     how = options(module, ["with_snapshots", "force_defined"], [])
     gone = virtstore.change("delete", *how, wanted.location)
     before = {"state": "partial"} if found.partial else present(found.size)
     return Outcome(True, before, ABSENT, _result(virtstore, None, gone["plan"]))
+
+
+def refuse_directory(virtstore: Virtstore, location: str) -> None:
+    """Raises Failure for what is there and no image: a task that says that it is not would lie."""
+    try:
+        virtstore.ask("list", location)
+    except Failure as failure:
+        if failure.code == "not-found":
+            return
+        raise
+    raise Failure("usage", f"{location} is no image, but a directory of images: it stays")
 
 
 def made(module: Module, virtstore: Virtstore, wanted: Wanted) -> Outcome:
@@ -229,6 +243,16 @@ def made(module: Module, virtstore: Virtstore, wanted: Wanted) -> Outcome:
         return Outcome(True, ABSENT, after, outcome.result)
     size = found.size if found else wanted.size or size
     return Outcome(True, ABSENT, present(size), _result(virtstore, found, plan))
+
+
+def made_whole(module: Module, virtstore: Virtstore, wanted: Wanted) -> Outcome:
+    """Make an image of which an interrupted command left a part."""
+    try:
+        return made(module, virtstore, wanted)
+    except Failure as failure:
+        if failure.code == "exists":
+            failure.message += "; it is partial: run again what was to overwrite it"
+        raise
 
 
 def _created(module: Module, virtstore: Virtstore, wanted: Wanted) -> tuple[list[str], int | None]:
