@@ -114,7 +114,7 @@ def test_the_configurations_of_the_pages_are_understood(tmp_path: Path) -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```", PAGES, re.M | re.S)
     blocks += re.findall(r"<<END\n(\[.*?)^END", PAGES, re.M | re.S)
     assert len(blocks) > 3
-    others = ("[hosts.", "sources", "target")
+    others = ("[hosts.", "[default]", "sources", "target")
     for block in (each for each in blocks if not each.startswith(others)):
         assert load(tmp_path, block.replace("$HOME", "/home/alice")).roots  # as a shell does
 

@@ -71,6 +71,7 @@ _AT_ONCE: Final = 2
 #: A path has 4 KiB at most, and so has all that is said of an image.
 _IN_ONE_MESSAGE: Final = 64
 _OVERLAYS: Final = 100
+_NO_ARCHIVE: Final = "it is no archive, and what is in it was not looked at"
 #: Seconds: in a guest's hundred partitions each tool could take as long as it may.
 _MEASURING: Final = 60
 
@@ -255,6 +256,7 @@ def _describe_all(
         o
         for o, p in zip(opened, packed, strict=True)
         if o.image and p.is_raw and o.found.state == "complete"
+        if not store.capabilities.archives_only  # where no tool can look into it
     ]
     inside = {id(o): c for o, c in zip(raw, _inside(raw, deep=deep), strict=True)}
     for index, (o, p) in enumerate(zip(opened, packed, strict=True)):
@@ -438,6 +440,9 @@ def _unpacked(opened: _Opened, image: Image, foreign: Foreign | None) -> _Packed
     if opened.found.state != "complete":
         return _Packed(None, image.size)
     can = opened.place.store.capabilities
+    if can.archives_only and foreign is None:
+        told = warnings_of(opened.place.path, None) or (_NO_ARCHIVE,)
+        return _Packed(None, image.size, told)
     if can.always_raw:
         with suppress(OSError):
             return _Packed(None, image.size, looks_foreign(looks_like(image), can.noun))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from virtstore.agent.container import require_raw
+from virtstore.agent.container import require_images, require_raw
 from virtstore.agent.context import Agent, changed, planned, require_room
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.cut_checks import device_of, refuse_to_write_upon_the_unknown
@@ -90,6 +90,7 @@ def work_on(
     alone."""
     with agent.locked(path, "write") as place:
         refuse_overlays(place)
+        require_images(place)
         with agent.to_change(place, place.name) as image:
             require_raw(place, image)
             present = image.size
