@@ -305,6 +305,15 @@ def test_where_nothing_may_be_removed_rules_are_refused_before_anything_is_copie
     backed_up(images / "x.img", backups)
 
 
+def test_a_file_whose_snapshot_is_to_stay_is_refused_and_nothing_is_made(
+    images: Path, backups: Path
+) -> None:
+    [row] = backed_up(images / "x.img", backups, "--keep-snapshot", status=11)
+    assert row["error"]["code"] == "unsupported"
+    assert "leave --keep-snapshot out" in row["error"]["message"]
+    assert [*backups.iterdir()] == []
+
+
 def test_a_set_in_braces_is_several_images_where_no_shell_made_words_of_it(
     images: Path, backups: Path
 ) -> None:

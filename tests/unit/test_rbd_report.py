@@ -124,3 +124,21 @@ def test_the_key_of_one_user_is_found_among_those_of_others() -> None:
     )
     assert connection.key_of(keyring, "vs") == "BBB=="
     assert connection.key_of(keyring, "v") == connection.key_of(b"", "vs") == ""
+
+
+def test_what_was_written_given_back_or_cut_off_is_told_of_what_both_moments_have() -> None:
+    said = [
+        {"offset": 8192, "length": 4096, "exists": "false"},
+        {"offset": 0, "length": 100, "exists": "true"},
+        {"offset": 100, "length": 50, "exists": "false"},
+        {"offset": 120, "length": 10, "exists": "true"},
+        {"offset": 16384, "length": 4096, "exists": "true"},
+    ]
+    assert report.changes(json.dumps(said).encode(), 9000) == ((0, 150), (8192, 808))
+    assert report.changes(b"[]", 9000) == ()
+
+
+def test_what_a_clone_shows_of_its_parent_is_told() -> None:
+    said = {"name": "x", "parent": {"pool": "vms", "image": "p", "snapshot": "s", "overlap": 7}}
+    assert report.overlap(json.dumps(said).encode()) == report.Overlap("vms", "p", "s", 7)
+    assert report.overlap(b'{"name": "x"}') is None

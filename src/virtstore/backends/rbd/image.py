@@ -26,6 +26,7 @@ from virtstore.backends.in_place import InPlace
 from virtstore.backends.rbd import report, room
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.connection import CONF, reaches
+from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
 from virtstore.backends.rbd.stalls import Stalls
 from virtstore.errors import Corrupt, Error, Interrupted, InUse, Unsupported
@@ -37,6 +38,7 @@ class Pool(Protocol):
     """What an open image needs of its pool (see pool.RbdPool)."""
 
     cluster: Cluster
+    images: Images
 
     def identity_of(self, image: Listed, snapshot: Snapshot | None) -> Identity: ...
 
@@ -285,8 +287,13 @@ class FrozenRbd(RbdImage):
     def close(self) -> None:
         if self._open and self._snapshot:
             super().close()
-            self._pool.drop(self._image.name, self._snapshot.name)
+            self.drop()
             self._watch.dismiss()
+
+    def drop(self) -> None:
+        """Remove the snapshot."""
+        assert self._snapshot
+        self._pool.drop(self._image.name, self._snapshot.name)
 
 
 _JSON: Final = ("--format", "json")

@@ -19,7 +19,7 @@ from typing import Final
 
 from virtstore.backends.rbd import report
 from virtstore.backends.rbd.cluster import Cluster
-from virtstore.backends.rbd.report import Listed, Watcher
+from virtstore.backends.rbd.report import Listed, Overlap, Watcher
 from virtstore.errors import Exists, NotFound
 
 _JSON: Final = ("--format", "json")
@@ -83,6 +83,17 @@ class Images:
         words = ("children", "--image", name, "--snap", snapshot, "--all", *_JSON)
         said = self.cluster.ask(*words)
         return report.children(said.stdout)
+
+    def changes(self, name: str, then: str, now: str, end: int) -> tuple[tuple[int, int], ...]:
+        """What of the first `end` bytes may have changed between two snapshots: (offset, length),
+        in order. Raises `NotFound`."""
+        words = ("diff", "--image", name, "--snap", now, "--from-snap", then, *_JSON)
+        return report.changes(self.cluster.ask(*words).stdout, end)
+
+    def parent(self, name: str, snapshot: str) -> Overlap | None:
+        """What a snapshot shows of a parent. Raises `NotFound`."""
+        words = ("info", "--image", name, "--snap", snapshot, *_JSON)
+        return report.overlap(self.cluster.ask(*words).stdout)
 
     def metadata(self, name: str) -> dict[str, str]:
         return report.metadata(

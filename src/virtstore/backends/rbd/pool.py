@@ -38,8 +38,9 @@ from virtstore.backends.base import (
 from virtstore.backends.guard import Guard
 from virtstore.backends.rbd import marks, mending, room
 from virtstore.backends.rbd.cluster import Cluster
-from virtstore.backends.rbd.image import FrozenRbd, RbdDraft, RbdImage, ReworkedRbd
+from virtstore.backends.rbd.image import RbdDraft, RbdImage, ReworkedRbd
 from virtstore.backends.rbd.images import Images
+from virtstore.backends.rbd.moments import RbdMoment
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
 from virtstore.errors import Error, Exists, InUse, NoSpace, NotFound, Unsupported
 from virtstore.undo import undone_by
@@ -64,6 +65,7 @@ class RbdPool(Store):
         always_raw=True,
         noun="an RBD image",
         reserves=False,
+        keeps_moments=True,
         unnote=f"rbd image-meta remove {{path}} {marks.LOST}",
     )
 
@@ -315,6 +317,11 @@ class RbdPool(Store):
         image, snapshot = self._found(name)
         if snapshot:
             return RbdImage(self, image, snapshot)  # which changes no more
+        return self.moment(name)
+
+    def moment(self, name: str) -> RbdMoment:
+        if self._found(name)[1]:
+            raise Unsupported("a snapshot changes no more; leave --keep-snapshot out")
         taken = marks.copying()
         said = msgspec.json.encode(self.cluster).decode()
         watch = Guard(_WATCH, said, name, taken)  # before there is a snapshot
@@ -324,9 +331,9 @@ class RbdPool(Store):
             self.images.take_snapshot(name, taken)
             present = self.images.get(name)
             made = next(each for each in present.snapshots if each.name == taken)
-            frozen = FrozenRbd(self, present, made, watch)
+            moment = RbdMoment(self, present, made, watch)
             undo.pop_all()
-        return frozen
+        return moment
 
     def drop(self, image: str, snapshot: str) -> None:
         """Remove a snapshot that a copy was made from, if it is there."""

@@ -106,6 +106,20 @@ class _Changed(msgspec.Struct, frozen=True):
     exists: str
 
 
+class Overlap(msgspec.Struct, frozen=True):
+    """What an image shows of a parent: its first `overlap` bytes, where it has nothing itself."""
+
+    pool: str
+    image: str
+    snapshot: str
+    overlap: int
+    pool_namespace: str = ""
+
+
+class _Info(msgspec.Struct, frozen=True):
+    parent: Overlap | None = None
+
+
 def listing(said: bytes, complaints: bytes = b"") -> tuple[Listed, ...]:
     """What `rbd ls -l` said on its standard output, and beside that."""
     rows = _read(said, tuple[_Row, ...])
@@ -165,6 +179,27 @@ def extents(said: bytes, size: int) -> Iterator[Extent]:
             at = offset + length
     if at < size:
         yield Extent(at, size - at, "zero")
+
+
+def changes(said: bytes, end: int) -> tuple[tuple[int, int], ...]:
+    """What `rbd diff --from-snap` said was written, given back or cut off, of the first `end`
+    bytes: (offset, length), in order."""
+    rows = sorted((row.offset, row.length) for row in _read(said, tuple[_Changed, ...]))
+    found: list[tuple[int, int]] = []
+    for offset, length in rows:
+        length = min(length, end - offset)
+        if found and offset <= sum(found[-1]):
+            begin = found[-1][0]
+            found[-1] = begin, max(sum(found[-1]), offset + length) - begin
+        elif length > 0:
+            found.append((offset, length))
+    return tuple(found)
+
+
+def overlap(said: bytes) -> Overlap | None:
+    """What `rbd info` said of a parent; None where there is none."""
+    found: Overlap | None = _read(said, _Info).parent
+    return found
 
 
 def _data(rows: Iterable[_Changed], size: int) -> Iterator[tuple[int, int]]:
