@@ -33,6 +33,8 @@ class Usage:
     def __init__(self, command: int, servers: tuple[int, ...]) -> None:
         self.bytes = 0
         self.process = ""
+        #: The same of the largest process of each program, by end.
+        self.peaks: dict[tuple[str, str], int] = {}
         self._command = command
         self._servers = servers
         self._before = {pid: _own_time(pid) for pid in servers}
@@ -62,6 +64,7 @@ class Usage:
         status = Path(f"/proc/{pid}/status").read_text()
         facts = dict(line.split(":", 1) for line in status.splitlines())
         resident = int(facts["VmHWM"].split()[0]) << 10
+        self.peaks[end, program] = max(self.peaks.get((end, program), 0), resident)
         if resident > self.bytes:
             self.bytes, self.process = resident, facts["Name"].strip()
 
