@@ -27,7 +27,8 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Final, NamedTuple
 
@@ -62,11 +63,18 @@ _GONE: Final = (errno.ENOTCONN, errno.ECONNABORTED)
 _ENDED: Final = f"QEMU's {DAEMON} ended when it began to serve the disk; {MEND}"
 
 
+def _go_on(seconds: float) -> None:
+    """Waits for what takes as long as it takes."""
+
+
 class Reaches(NamedTuple):
     """What a daemon needs beside its disk's own descriptors to reach a disk in a cluster: the
-    host's network, and files, which it sees by their paths as copies of these contents."""
+    host's network, and files, which it sees by their paths as copies of these contents. `look` is
+    called each second, with the seconds that it took so far, as long as the disk is not served;
+    what it raises ends that."""
 
     files: tuple[tuple[str, bytes], ...] = ()
+    look: Callable[[float], None] = _go_on
 
 
 class Export:
@@ -94,13 +102,16 @@ class Export:
         self._child = 0
         try:
             with facts:
-                self._await_service()
-                self._child = _child_in(facts)
+                try:
+                    self._await_service(reaches.look if reaches else _go_on)
+                finally:
+                    self._child = _child_in(facts)
                 path = f"/proc/{self._child}/root{_MOUNT_POINT}"
             flags = os.O_RDWR if writable else os.O_RDONLY
             self.fd = os.open(path, flags | os.O_CLOEXEC)
             self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
         except BaseException as error:
+            self.kill()
             self.close()
             if isinstance(error, OSError) and error.errno in (errno.ENOENT, *_GONE):
                 raise Error(_ENDED) from error
@@ -140,13 +151,16 @@ class Export:
             with suppress(ProcessLookupError):
                 os.kill(self._child, signal.SIGKILL)
 
-    def _await_service(self) -> None:
+    def _await_service(self, look: Callable[[float], None]) -> None:
         """Wait until it greets, which it does once all of its command line is carried out."""
         greeting = self._process.stdout
         assert greeting is not None
-        ready, _, _ = select.select([greeting], [], [], _PATIENCE)
+        began = time.monotonic()
+        while not (ready := select.select([greeting], [], [], 1.0)[0]):
+            if (took := time.monotonic() - began) > _PATIENCE:
+                break
+            look(took)
         if not ready:
-            self._process.kill()
             raise Error(f"{DAEMON} did not serve the disk within {_PATIENCE:.0f} s")
         if not greeting.readline():
             self._refuse()

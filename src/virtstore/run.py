@@ -109,6 +109,7 @@ def run(
     outlives_us: bool = False,
     timeout: float = 60,
     watch: Callable[[bytes], None] | None = None,
+    give_up: Callable[[float], None] | None = None,
     named: Sequence[int] = (),
     shown: Sequence[str] = (),
 ) -> Completed:
@@ -117,6 +118,8 @@ def run(
     `sets_length`: a confined tool may cut or extend what it works on.
     `outlives_us`: a tool that changes an image is not stopped half-way when the agent dies.
     `watch` is given, a few times a second, what the tool has written to its standard output.
+    `give_up` is called a few times a second with the seconds that the tool has run. What it raises
+    ends the tool, also one that changes an image, so it knows that the tool only waits.
     `named`: descriptors that a confined tool resolves to a real path, which then has to exist.
     `shown`: directories beside /usr that a confined tool may read.
     Raises `Unsupported` if the tool is missing, `Error` if it runs longer than `timeout`
@@ -126,7 +129,9 @@ def run(
     with ExitStack() as files:
         # Into memory, not into pipes: on a pipe whose reader died, its next word would kill it.
         outputs = (
-            [files.enter_context(_memory_file()) for _ in range(2)] if outlives_us or watch else []
+            [files.enter_context(_memory_file()) for _ in range(2)]
+            if outlives_us or watch or give_up
+            else []
         )
         stdout, stderr = outputs or (subprocess.PIPE, subprocess.PIPE)
         guard = files.enter_context(_length_filter()) if confined and not sets_length else ()
@@ -150,6 +155,8 @@ def run(
         )
         if outputs and watch:
             _watch(process, outputs[0], watch, timeout)
+        if outputs and give_up:
+            _give_up(process, give_up, timeout)
         said = _wait(process, argv[0], timeout, kill=not outlives_us)
         if outputs:
             said = (_contents(outputs[0]), _contents(outputs[1]))
@@ -187,6 +194,21 @@ def _watch(
             process.wait(_WATCH_EVERY)
         # The tool writes where its own offset is, which is ours too: so not by reading on.
         watch(os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0))
+
+
+def _give_up(
+    process: subprocess.Popen[bytes], give_up: Callable[[float], None], limit: float
+) -> None:
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() < began + limit:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_WATCH_EVERY)
+        try:
+            give_up(time.monotonic() - began)
+        except BaseException:
+            _kill_group(process)
+            process.wait()
+            raise
 
 
 def _wait(

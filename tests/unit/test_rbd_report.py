@@ -142,3 +142,29 @@ def test_what_a_clone_shows_of_its_parent_is_told() -> None:
     said = {"name": "x", "parent": {"pool": "vms", "image": "p", "snapshot": "s", "overlap": 7}}
     assert report.overlap(json.dumps(said).encode()) == report.Overlap("vms", "p", "s", 7)
     assert report.overlap(b'{"name": "x"}') is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "pool_flags", "said"),
+    [
+        ("sortbitwise", "hashpspool", ""),
+        ("sortbitwise", "hashpspool,full,full_quota", "quota"),
+        ("sortbitwise", "hashpspool,full", "the pool vms is full"),
+        ("full,sortbitwise", "hashpspool", "the cluster is full"),
+        ("nearfull,pauserd", "nearfull", ""),
+    ],
+)
+def test_a_pool_that_is_full_is_told_from_one_that_will_be(
+    flags: str, pool_flags: str, said: str
+) -> None:
+    pools = [
+        {"pool": 1, "pool_name": "vms", "flags_names": pool_flags},
+        {"pool": 2, "pool_name": "other", "flags_names": "full"},
+    ]
+    found = report.why_full(_said({"epoch": 4, "flags": flags, "pools": pools}), "vms")
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+def test_what_is_in_the_trash_is_known_by_its_id() -> None:
+    assert report.trash(b'[{"id": "10", "name": "web"}]') == {"10": "web"}

@@ -232,7 +232,8 @@ def _open(store: Store, found: Stored, stack: ExitStack) -> Image | None:
 class _Packed(NamedTuple):
     """What a file holds, as far as its first bytes tell. `compression`: an archive's format;
     `size`: bytes of the image in it, or of the raw image; `foreign`: what else it is; `warnings`:
-    what is wrong with it; `disk`: what the header says of a container that can be opened."""
+    what is wrong with it; `disk`: what the header says of a container that can be opened;
+    `unread`: it could not be opened to be read."""
 
     compression: Compression | None
     size: int | None
@@ -240,10 +241,11 @@ class _Packed(NamedTuple):
     foreign: Foreign | None = None
     disk: VirtualDisk | None = None
     origin: Origin | None = None
+    unread: bool = False
 
     @property
     def is_raw(self) -> bool:
-        return self.compression is None and self.foreign is None
+        return self.compression is None and self.foreign is None and not self.unread
 
 
 def _describe_all(
@@ -398,10 +400,17 @@ def _lacking(found: Stored) -> tuple[str, ...]:
 
 
 def _packed(opened: _Opened) -> _Packed:
-    image = opened.image
-    if image is None:
+    if opened.image is None:
         warning = "it is not active; its contents were not looked at"
         return _Packed(None, opened.found.size, (warning,))
+    try:
+        return _recognised(opened, opened.image)
+    except Error as error:
+        told = f"its contents were not looked at: {error.message}"
+        return _Packed(None, opened.image.size, (told,), unread=True)
+
+
+def _recognised(opened: _Opened, image: Image) -> _Packed:
     try:
         found, foreign = what_is(opened.place, image)
     except OSError:  # it cannot be read, which is told when its file system is looked for

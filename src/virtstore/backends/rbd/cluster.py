@@ -1,8 +1,10 @@
 """A pool of a Ceph cluster, and as whom it is reached; and `rbd`, which is asked about it.
 
 A cluster that does not answer keeps `rbd` waiting for ever. So connecting has a time limit of its
-own. What was begun has none that would end it: a storage daemon (OSD) that is away for a while is
-nothing that a change may be cut short for.
+own. What was begun has none: a storage daemon (OSD) that is away for a while is nothing that a
+change may be cut short for. But in a pool that is full every change waits until there is room, also
+who only says that he has an image open. So what takes long is ended where the pool is full: it has
+changed nothing yet.
 
 Sources: rbd(8), ceph(8), ceph-conf(8); errno(3), as `rbd` exits with such a number. Host tools
 needed: rbd (Debian: ceph-common).
@@ -12,13 +14,18 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from virtstore import run
+from virtstore.backends.rbd import report
 from virtstore.errors import ConnectionFailed, Denied, Error, Exists, InUse, NoSpace, NotFound
 
+#: Seconds after which what waits may wait for room.
+LONG: Final = 3.0
 #: Seconds in which a monitor has to answer whoever connects.
 CONNECTING: Final = 15
 #: Seconds that a question may take, and a change: it removes all of an image's objects, say.
@@ -50,7 +57,7 @@ class Cluster(msgspec.Struct, frozen=True):
 
     def ask(self, *words: str) -> run.Completed:
         """Ask `rbd` something. Raises as `refusal`."""
-        said = run.run(self._command(words), timeout=_ASKING)
+        said = run.run(self._command(words), timeout=_ASKING, give_up=self.patience())
         if said.status:
             raise self.refusal(said)
         return said
@@ -58,7 +65,9 @@ class Cluster(msgspec.Struct, frozen=True):
     def change(self, *words: str) -> None:
         """Have `rbd` change something, and go on with it should this process end. Raises as
         `refusal`, and `LeftRunning`."""
-        said = run.run(self._command(words), outlives_us=True, timeout=_CHANGING)
+        said = run.run(
+            self._command(words), outlives_us=True, timeout=_CHANGING, give_up=self.patience()
+        )
         if said.status:
             raise self.refusal(said)
 
@@ -68,6 +77,29 @@ class Cluster(msgspec.Struct, frozen=True):
         if said.status:
             raise self.refusal(said)
         return said.stdout
+
+    def why_full(self) -> str:
+        """Why nothing can be written to the pool for want of room; "" where there is room. Raises
+        as `refusal`."""
+        return report.why_full(self.ask_monitors("osd", "dump"), self.pool)
+
+    def patience(self) -> Callable[[float], None]:
+        """What is called with the seconds that something has taken. It raises `NoSpace` once that
+        is long, where the pool is full."""
+        looked = 0.0
+
+        def look(seconds: float) -> None:
+            nonlocal looked
+            if seconds < looked + LONG:
+                return
+            looked = seconds
+            full = ""
+            with suppress(ConnectionFailed):  # who waits may still be answered
+                full = self.why_full()
+            if full:
+                raise NoSpace(full)
+
+        return look
 
     def objects(self, *words: str) -> run.Completed:
         """What `rados` says of single objects of the pool, which may be that it failed."""
@@ -85,7 +117,8 @@ class Cluster(msgspec.Struct, frozen=True):
     def explained(self, text: str, number: int, complaint: str) -> Error:
         """The error of which Ceph, or QEMU, said `text`: it names its number, or is `number`."""
         found = [int(each) for each in _NUMBER.findall(text)]
-        named = found[-1] if found else number
+        full = [each for each in found if each in (errno.ENOSPC, errno.EDQUOT)]
+        named = (full or found or [number])[-1]
         if _is_unreachable(text, named):
             return ConnectionFailed(
                 f"the cluster of {self.conf} does not answer ({complaint}); look at mon_host there,"

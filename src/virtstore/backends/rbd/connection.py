@@ -45,7 +45,7 @@ def reaches(cluster: Cluster) -> Reaches:
         files.append((_KEYRING, keyring.encode()))
         lines.append(f"keyring = {_KEYRING}")
     conf = "\n".join(("[global]", *lines, *_OWN, ""))
-    return Reaches((*files, (CONF, conf.encode())))
+    return Reaches((*files, (CONF, conf.encode())), cluster.patience())
 
 
 def settings(cluster: Cluster) -> dict[str, str]:

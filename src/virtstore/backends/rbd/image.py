@@ -23,7 +23,7 @@ from virtstore.backends.base import Holds, Identity, Image, ImageDraft, PageCach
 from virtstore.backends.descriptor import DescriptorImage, extents_of, read_from
 from virtstore.backends.guard import Guard
 from virtstore.backends.in_place import InPlace
-from virtstore.backends.rbd import report, room
+from virtstore.backends.rbd import report
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.connection import CONF, reaches
 from virtstore.backends.rbd.images import Images
@@ -108,6 +108,7 @@ class RbdImage(Image):
         self._starting = threading.Lock()
         self._disk: _Served | None = None
         self._open = True
+        self._failed: Error | None = None
         pool.count(image, opened=1)
 
     @property
@@ -205,16 +206,20 @@ class RbdImage(Image):
         return served
 
     def _start(self) -> _Served:
-        if not self._open:
-            raise ValueError("it is closed")
+        if self._failed:
+            raise self._failed
         disk = (self._pool.now(self._image) or self._image).name
         nodes = [_node(self._pool.cluster, disk, self._snapshot, writable=self._writable)]
         try:
             export = Export(nodes, writable=self._writable, reaches=reaches(self._pool.cluster))
         except Corrupt as error:
-            raise _refusal(self._pool.cluster, error) from None
+            self._failed = _refusal(self._pool.cluster, error)
+            raise self._failed from None
+        except Error as error:
+            self._failed = error
+            raise
         self._pool.count(self._image, served=1)
-        return _Served(export, lambda: room.why_full(self._pool.cluster))
+        return _Served(export, self._pool.cluster.why_full)
 
     def _stop(self) -> None:
         with self._starting:

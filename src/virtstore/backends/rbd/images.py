@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from typing import Final
 
-from virtstore.backends.rbd import report
+from virtstore.backends.rbd import marks, report
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.report import Listed, Overlap, Watcher
-from virtstore.errors import Exists, NotFound
+from virtstore.errors import Exists, InUse, NotFound
 
 _JSON: Final = ("--format", "json")
 _QUIET: Final = "--no-progress"
@@ -44,7 +45,14 @@ class Images:
         """Every image of the pool. Raises `NotFound` for no such pool, `Denied`, and
         `ConnectionFailed`."""
         if self._known is None:
-            said = self.cluster.ask("ls", "--long", *_JSON)
+            try:
+                said = self.cluster.ask("ls", "--long", *_JSON)
+            except NotFound:
+                within = f", or no namespace {self.cluster.namespace!r} in it"
+                raise NotFound(
+                    f"there is no pool {self.cluster.pool!r} in the cluster of {self.cluster.conf}"
+                    f"{within if self.cluster.namespace else ''}; 'ceph osd lspools' shows them"
+                ) from None
             self._known = report.listing(said.stdout, said.stderr)
         return self._known
 
@@ -130,8 +138,18 @@ class Images:
             self._change(*words)
 
     def remove(self, name: str) -> None:
-        """Remove an image. Raises `InUse` for one that has watchers, or snapshots."""
+        """Remove an image. A crash leaves it as it is, or in the trash. Raises `InUse` for one that
+        has watchers, or snapshots."""
         self._change("rm", "--image", name, _QUIET)
+
+    def empty_trash(self) -> None:
+        """Remove what is in the trash of images that had a temporary name of ours. What somebody
+        removes just now has a watcher, and is left."""
+        found = report.trash(self.cluster.ask("trash", "ls", "--all", *_JSON).stdout)
+        for id, name in found.items():
+            if marks.image_name(name) != name:
+                with suppress(InUse, NotFound):
+                    self._change("trash", "rm", "--image-id", id, _QUIET)
 
     def resize(self, name: str, size: int) -> None:
         self._change("resize", "--image", name, "--size", f"{size}B", "--allow-shrink", _QUIET)

@@ -10,16 +10,17 @@ Whatever is not under its final name has one of these endings, and every step is
     NAME.virtstore-replaced    an old image that a new one replaces, on its way out. Its metadata
                                `virtstore.replaced-by` has the new one's id: it goes if that one has
                                its name, and comes back if nobody has
-    NAME.virtstore-removing    an image on its way out: `rbd rm` removes data before the name, and
-                               may be cut short. Without the metadata `virtstore.removing` nothing
-                               of it is removed yet, and it comes back
     IMAGE@virtstore-copying-…  a snapshot that only a copy needs, and whose: its host and process
+
+`rbd rm` moves an image to the trash before it removes data: so an image under its name is whole,
+and what a crash leaves of one is in the trash, by such a name mostly.
 
 An image has metadata of ours under such a name only, and nothing is removed unasked without it.
 Drafts have none: an image cannot be made together with it. The metadata `virtstore.lost`
 (`virtstore.lost@SNAPSHOT`) stays: it notes what an image had lost when it was made longer.
 
-Sources: rbd(8); librbd's RemoveRequest; machine-id(5), which asks to be hashed before it is shown.
+Sources: rbd(8); librbd's Trash and RemoveRequest; machine-id(5), which asks to be hashed before it
+is shown.
 """
 
 from __future__ import annotations
@@ -37,23 +38,18 @@ from virtstore.errors import UsageError
 
 SHRINKING_SUFFIX: Final = ".virtstore-shrinking"
 REPLACED_SUFFIX: Final = ".virtstore-replaced"
-REMOVING_SUFFIX: Final = ".virtstore-removing"
 _SUFFIXES: Final = (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
     SHRINKING_SUFFIX,
     REPLACED_SUFFIX,
-    REMOVING_SUFFIX,
 )
-#: Endings of what is neither an image nor going to be one.
-HIDDEN_SUFFIXES: Final = (REPLACED_SUFFIX, REMOVING_SUFFIX)
 
 UNDO: Final = "virtstore-undo"
 _COPYING: Final = "virtstore-copying-"
 
 #: Keys of image metadata.
 REPLACED_BY: Final = "virtstore.replaced-by"
-REMOVING: Final = "virtstore.removing"
 LOST: Final = "virtstore.lost"
 
 #: Letters that every program which takes `POOL/IMAGE@SNAPSHOT` takes for a name's.

@@ -12,8 +12,6 @@ from virtstore.backends.base import REWORK_SUFFIX
 from virtstore.backends.rbd import marks
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.marks import (
-    REMOVING,
-    REMOVING_SUFFIX,
     REPLACED_BY,
     REPLACED_SUFFIX,
     SHRINKING_SUFFIX,
@@ -22,7 +20,7 @@ from virtstore.backends.rbd.marks import (
 from virtstore.backends.rbd.report import Listed, Snapshot
 from virtstore.errors import Error, InUse, NotFound
 
-_MARKED: Final = (REPLACED_SUFFIX, REMOVING_SUFFIX, SHRINKING_SUFFIX)
+_MARKED: Final = (REPLACED_SUFFIX, SHRINKING_SUFFIX)
 
 
 def interrupted(images: Images) -> list[str]:
@@ -35,7 +33,6 @@ def mend(images: Images, name: str) -> None:
     _drop_orphans(images, name)
     undo(images, name)
     _settle_replaced(images, name)
-    _finish_removing(images, name)
 
 
 def put_aside(images: Images, name: str, successor: str) -> None:
@@ -50,22 +47,6 @@ def put_aside(images: Images, name: str, successor: str) -> None:
         raise InUse(f"somebody has the image open that it is to replace ({who})")
     images.rename(name, name + REPLACED_SUFFIX)
     images.mark(name + REPLACED_SUFFIX, REPLACED_BY, successor)
-
-
-def remove(images: Images, name: str, final: str) -> None:
-    """Remove an image, whose final name is `final`. A crash leaves it whole, or for `mend`. Raises
-    `InUse`, and then the image has the name that it had."""
-    hidden = final + REMOVING_SUFFIX
-    if images.find(hidden):
-        _finish_removing(images, final)
-    images.rename(name, hidden)
-    images.mark(hidden, REMOVING, "1")
-    try:
-        images.remove(hidden)
-    except InUse:
-        images.mark(hidden, REMOVING, "")
-        images.rename(hidden, name)
-        raise
 
 
 def refuse_snapshots(images: Images, image: Listed, *, with_snapshots: bool) -> None:
@@ -137,7 +118,7 @@ def _settle_replaced(images: Images, name: str) -> None:
     successor = images.metadata(replaced.name).get(REPLACED_BY)
     present = images.find(name)
     if present and present.id == successor:
-        remove(images, replaced.name, name)  # the last step was missing
+        images.remove(replaced.name)  # the last step was missing
     elif present is None:
         if successor:
             images.mark(replaced.name, REPLACED_BY, "")
@@ -147,17 +128,6 @@ def _settle_replaced(images: Images, name: str) -> None:
             f"{replaced.name} is an old image of that name, and what has its name now is not what"
             " replaced it; look at both, and rename or remove one ('rbd rename', 'rbd rm')"
         )
-
-
-def _finish_removing(images: Images, name: str) -> None:
-    hidden = images.find(name + REMOVING_SUFFIX)
-    if hidden is None:
-        return
-    if hidden.broken or REMOVING in images.metadata(hidden.name):
-        with suppress(NotFound):
-            images.remove(hidden.name)
-    elif images.find(name) is None:
-        images.rename(hidden.name, name)  # nothing of it was removed yet
 
 
 def _refuse_watched(images: Images, image: Listed) -> None:

@@ -36,13 +36,13 @@ from virtstore.backends.base import (
     nothing,
 )
 from virtstore.backends.guard import Guard
-from virtstore.backends.rbd import marks, mending, room
+from virtstore.backends.rbd import marks, mending
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.image import RbdDraft, RbdImage, ReworkedRbd
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.moments import RbdMoment
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
-from virtstore.errors import Error, Exists, InUse, NoSpace, NotFound, Unsupported
+from virtstore.errors import Denied, Error, Exists, InUse, NoSpace, NotFound, Unsupported
 from virtstore.undo import undone_by
 
 _FIXED: Final = (
@@ -99,7 +99,7 @@ class RbdPool(Store):
 
     def scan(self) -> Iterator[Stored]:
         for image in self.images.all():
-            if not marks.can_be_addressed(image.name) or image.name.endswith(marks.HIDDEN_SUFFIXES):
+            if not marks.can_be_addressed(image.name) or image.name.endswith(marks.REPLACED_SUFFIX):
                 continue
             yield self._stored(image)
             if marks.image_name(image.name) == image.name:
@@ -145,7 +145,7 @@ class RbdPool(Store):
             self._refuse_watched(file)
             return self._drafted(name, "kept")
         self.discard(name)
-        if full := room.why_full(self.cluster):  # what is written there would wait for ever
+        if full := self.cluster.why_full():  # what is written there would wait for ever
             raise NoSpace(full)
         try:
             self.images.create(file, size)
@@ -221,7 +221,7 @@ class RbdPool(Store):
             old = self.images.find(name + suffix)
             if old and not self._opened[old.id]:
                 with suppress(InUse):
-                    mending.remove(self.images, old.name, name)
+                    self.images.remove(old.name)
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         image, snapshot = self._found(name)
@@ -233,7 +233,8 @@ class RbdPool(Store):
         self._refuse_watched(name)
         for each in image.snapshots:
             self.images.remove_snapshot(name, each.name)
-        mending.remove(self.images, name, name)
+        self.images.remove(name)
+        self.images.empty_trash()
 
     def rename(self, name: str, new: str) -> None:
         image, snapshot = self._found(name)
@@ -279,7 +280,9 @@ class RbdPool(Store):
         image, snapshot = marks.parts(name)
         if self.images.find(image) is None:
             return ""
-        return self.images.metadata(image).get(_note_of(snapshot), "")
+        with suppress(Denied, NoSpace):  # to look needs to write that somebody looks
+            return self.images.metadata(image).get(_note_of(snapshot), "")
+        return ""
 
     def note_losses(self, name: str, note: str) -> bool:
         image, snapshot = marks.parts(name)
@@ -400,7 +403,7 @@ class RbdPool(Store):
 
     def _refuse_taken(self, name: str) -> None:
         """Raises `InUse` while an image of that name is on its way in or out."""
-        for suffix in (marks.SHRINKING_SUFFIX, marks.REPLACED_SUFFIX, marks.REMOVING_SUFFIX):
+        for suffix in (marks.SHRINKING_SUFFIX, marks.REPLACED_SUFFIX):
             found = self.images.find(name + suffix)
             if found and not self._opened[found.id]:
                 raise InUse(

@@ -91,6 +91,21 @@ class _Usage(msgspec.Struct, frozen=True):
     images: tuple[_Used, ...] = ()
 
 
+class _PoolState(msgspec.Struct, frozen=True):
+    pool_name: str
+    flags_names: str = ""
+
+
+class _Map(msgspec.Struct, frozen=True):
+    flags: str = ""
+    pools: tuple[_PoolState, ...] = ()
+
+
+class _Trashed(msgspec.Struct, frozen=True):
+    id: str
+    name: str
+
+
 class _Child(msgspec.Struct, frozen=True):
     """`id`: of one in the trash."""
 
@@ -147,6 +162,26 @@ def usage(said: bytes) -> dict[tuple[str, str], int]:
     """What `rbd du` said: the bytes that each (image, snapshot) has of its own; "" for an image's
     present."""
     return {(each.name, each.snapshot or ""): each.used_size for each in _read(said, _Usage).images}
+
+
+def why_full(said: bytes, pool: str) -> str:
+    """Why nothing can be written to a pool for want of room, of what `ceph osd dump` said; "" where
+    there is room."""
+    known = _read(said, _Map)
+    named = [each.flags_names.split(",") for each in known.pools if each.pool_name == pool]
+    flags = {flag for each in named for flag in each}
+    remedy = "remove what is not needed, or have it extended; then run the same command again"
+    if "full" in known.flags.split(","):
+        return f"the cluster is full; {remedy}"
+    if "full_quota" in flags:
+        told = f"'ceph osd pool get-quota {pool}' shows it"
+        return f"the pool {pool} has used up its quota ({told}); raise that, or {remedy}"
+    return f"the pool {pool} is full; {remedy}" if "full" in flags else ""
+
+
+def trash(said: bytes) -> dict[str, str]:
+    """What `rbd trash ls` said: the names that images had, by their ids."""
+    return {each.id: each.name for each in _read(said, tuple[_Trashed, ...])}
 
 
 def children(said: bytes) -> tuple[str, ...]:

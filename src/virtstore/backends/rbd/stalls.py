@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from virtstore.backends.rbd.cluster import LONG
 from virtstore.errors import Error, NoSpace
 
-#: Seconds after which a write takes long, and between two looks.
-_LONG: Final = 8.0
+#: Seconds between two looks.
 _EVERY: Final = 2.0
 
 
@@ -60,7 +60,7 @@ class Stalls:
         while not self._over.wait(_EVERY):
             with self._lock:
                 oldest = min(self._begun.values(), default=None)
-            if oldest is None or time.monotonic() - oldest < _LONG:
+            if oldest is None or time.monotonic() - oldest < LONG:
                 continue
             try:
                 self._full = self._why_full()
