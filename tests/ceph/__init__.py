@@ -5,6 +5,8 @@ each. They need no root and nothing of /etc. Each worker of a run has a cluster 
 test does to it (no room, no answer) no other test sees.
 
 - `cluster.py` starts and ends one, and asks it.
+- `configuration.py` has what its daemons, and the hosts that use it, are told of it.
 - `gateway.py` starts radosgw, which serves S3 from it.
 - `keys.py` makes the keys of users and daemons.
+- `place.py` is a host with the pool, `guest.py` somebody who has an image open.
 """

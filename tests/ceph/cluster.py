@@ -25,6 +25,7 @@ from tests import waiting
 from tests.hosts.sshd import free_port
 from tests.waiting import PATIENCE
 
+from .configuration import OF_DAEMONS, OF_HOSTS
 from .keys import Caps, keyring, new_key
 
 #: The pool that a cluster begins with, of which its users may use nothing but this.
@@ -54,76 +55,6 @@ PACKAGES: Final = {
     "rbd": "ceph-common",
     "setpriv": "util-linux",
 }
-
-#: Of a small cluster that is to be there soon, and to say at once what changes in it.
-_CONFIGURATION: Final = """
-[global]
-fsid = {fsid}
-mon_host = [v2:{address}:{port}]
-ms_bind_msgr1 = false
-public_addr = {address}
-cluster_addr = {address}
-auth_cluster_required = cephx
-auth_service_required = cephx
-auth_client_required = cephx
-run_dir = {directory}
-log_file = {directory}/$name.log
-admin_socket =
-log_to_syslog = false
-mon_cluster_log_to_syslog = false
-mon_cluster_log_file = {directory}/cluster.log
-crash_dir = {directory}
-
-[mon]
-keyring = {directory}/mon/keyring
-mon_data = {directory}/mon
-mon_data_avail_crit = 1
-mon_allow_pool_size_one = true
-mon_allow_pool_delete = true
-mon_max_pg_per_osd = 1000
-mon_osd_crush_smoke_test = false
-mon_tick_interval = 1
-mon_mgr_beacon_grace = 600
-paxos_propose_interval = 0.05
-osd_pool_default_size = 1
-osd_pool_default_min_size = 1
-osd_pool_default_pg_num = 4
-osd_pool_default_pg_autoscale_mode = off
-osd_crush_chooseleaf_type = 0
-# An OSD that was stopped for a while is still there.
-mon_osd_report_timeout = 900
-osd_heartbeat_grace = 600
-
-[mgr]
-keyring = {directory}/keyrings/mgr.a
-mgr_data = {directory}/mgr
-mgr_module_path = {directory}/mgr
-mgr_tick_period = 1
-mgr_stats_period = 1
-
-[osd]
-keyring = {directory}/keyrings/osd.0
-osd_data = {directory}/osd
-osd_objectstore = memstore
-memstore_device_bytes = {memory}
-osd_crush_update_on_start = false
-osd_heartbeat_interval = 1
-osd_heartbeat_grace = 600
-mgr_stats_period = 1
-osd_op_num_shards = 2
-osd_numa_auto_affinity = false
-
-[client]
-keyring = {directory}/keyrings/$name
-log_file =
-"""
-
-#: What a host that uses the cluster has as its ceph.conf.
-_OF_HOSTS: Final = """
-[global]
-fsid = {fsid}
-mon_host = [v2:{address}:{port}]
-"""
 
 
 class Failed(Exception):
@@ -187,8 +118,8 @@ class Cluster:
         return self.call("rbd", *words, user=user)
 
     def json(self, *words: str, user: str = "admin") -> Any:
-        """What `ceph`, or another tool, says as JSON."""
-        return json.loads(self.call(*words, "--format", "json", user=user))
+        """What `ceph`, or another tool, says as JSON; None where it says nothing."""
+        return json.loads(self.call(*words, "--format", "json", user=user) or "null")
 
     def call(self, tool: str, *words: str | Path, user: str = "admin") -> str:
         return _run([tool, "--conf", str(self.conf), "--id", user, *map(str, words)])
@@ -263,8 +194,8 @@ def _lay_out(cluster: Cluster, memory: int) -> None:
         "directory": directory,
         "memory": memory,
     }
-    cluster.conf.write_text(_CONFIGURATION.format(**values))
-    (directory / "hosts.conf").write_text(_OF_HOSTS.format(**values))
+    cluster.conf.write_text(OF_DAEMONS.format(**values))
+    (directory / "hosts.conf").write_text(OF_HOSTS.format(**values))
     entities = {**_DAEMONS, **{f"client.{name}": caps for name, caps in USERS.items()}}
     sections = {entity: keyring(entity, new_key(), caps) for entity, caps in entities.items()}
     for entity, text in {**sections, "all": "".join(sections.values())}.items():

@@ -281,7 +281,8 @@ def rounded(store: Store, size: int = SIZE) -> int:
 
 def reserved(store: Store, size: int = SIZE) -> int:
     """How many bytes such an image takes at least, whatever is in it."""
-    return rounded(store, size) if getattr(store, "reserves", True) else 0
+    reserves = getattr(store, "reserves", store.capabilities.reserves)
+    return rounded(store, size) if reserves else 0
 
 
 def padded(store: Store, data: bytes = DATA, size: int = SIZE) -> bytes:

@@ -244,8 +244,19 @@ class RbdPool(Store):
             else:
                 self._refuse_taken(new)
                 self.images.rename(name, new)
+                self._refuse_other_name(image, new)
         except Exists:
             raise FileExistsError(errno.EEXIST, "File exists", new) from None
+
+    def _refuse_other_name(self, image: Listed, name: str) -> None:
+        """Raises `InUse` where a host beside us has renamed it, too: `rbd` says of both that they
+        did, and the last one counts."""
+        present = self.now(image)
+        if present is None or present.name != name:
+            raise InUse(
+                "somebody on another host renamed it or removed it at the same moment; it is"
+                f" {f'called {present.name}' if present else 'gone'}"
+            )
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
         found = [PARTIAL_SUFFIX, *([REWORK_SUFFIX] if was_image else [])]
