@@ -72,12 +72,15 @@ class Bucket:
         )
         file.chmod(0o600)
 
-    def ask(self, verb: str, key: str = "", query: str = "", body: bytes = b"") -> Answer:
-        """One signed request. `query` is in the order of its names."""
+    def ask(
+        self, verb: str, key: str = "", query: str = "", body: bytes = b"", **more: str
+    ) -> Answer:
+        """One signed request. `query` is in the order of its names; `more` are headers."""
         path = urllib.parse.quote(f"/{self.name}/{key}" if key else f"/{self.name}")
         headers = self._signed(verb, path, query, body)
         connection = http.client.HTTPConnection(self.at, timeout=PATIENCE)
         try:
+            headers |= {name.replace("_", "-"): value for name, value in more.items()}
             connection.request(verb, f"{path}?{query}" if query else path, body or None, headers)
             reply = connection.getresponse()
             return Answer(reply.status, reply.read(), dict(reply.getheaders()))
@@ -100,6 +103,19 @@ class Bucket:
 
     def make(self) -> None:
         assert self.ask("PUT").status == 200
+
+    def make_locked(self, days: int) -> None:
+        """Make it with versions, and an object lock that holds each of them for so many days."""
+        assert self.ask("PUT", x_amz_bucket_object_lock_enabled="true").status == 200
+        rule = f"<Mode>COMPLIANCE</Mode><Days>{days}</Days>"
+        lock = f"""<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule>
+            <DefaultRetention>{rule}</DefaultRetention></Rule></ObjectLockConfiguration>"""
+        assert self.ask("PUT", query="object-lock=", body=lock.encode()).status == 200
+
+    def versions(self) -> list[str]:
+        """The keys of all versions of objects, those that were replaced or removed included."""
+        told = self.ask("GET", query="versions=").body.decode()
+        return re.findall(r"<Version>.*?<Key>(.*?)</Key>", told, re.S)
 
     def put(self, key: str, body: bytes) -> None:
         answer = self.ask("PUT", key, body=body)

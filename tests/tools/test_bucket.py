@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.s3 import Bucket
 from tests.tools.buckets import MIB, SIZE, BucketHost
 from tests.tools.test_agent_commands import told, tree, virtstore
+from tests.warm import COMMAND
 
 import virtstore as api
 
@@ -267,10 +269,24 @@ def test_a_storage_info_and_a_doctor_tell_of_the_bucket(there: BucketHost) -> No
     assert [(each["path"], each["type"], each["access"]) for each in places] == [
         ("/s3/backups", "bucket", "write")
     ]
-    assert "/s3/backups" in virtstore("storage-info", "local:").stdout
+    shown = virtstore("storage-info", "local:").stdout
+    assert "/s3/backups write bucket - - no" in " ".join(shown.split())
     findings = json.loads(virtstore("doctor", "--json", status=None).stdout)
     about = [each for each in findings if "/s3/backups" in each["what"]]
     assert [each["severity"] for each in about] == ["note", "ok"]  # http:// is not https://
+
+
+def test_an_archive_is_shown_to_other_programs_and_goes_through_pipes(there: BucketHost) -> None:
+    image = there.image(size=2 * MIB)
+    with image.open("rb") as file:
+        argv = [sys.executable, "-c", COMMAND, "copy", "--archive", "-", "/s3/backups/web.img.zst"]
+        subprocess.run(argv, stdin=file, check=True, capture_output=True)
+    argv = [sys.executable, "-c", COMMAND, "copy", "/s3/backups/web.img.zst", "-"]
+    assert subprocess.run(argv, check=True, capture_output=True).stdout == image.read_bytes()
+    copy = there.images / "exported.img"
+    run = f"qemu-img convert -f raw -O raw $uri {copy}"
+    virtstore("export", "/s3/backups/web.img.zst", "--run", run)
+    assert copy.read_bytes() == image.read_bytes()
 
 
 def test_python_takes_a_bucket_like_any_place(there: BucketHost) -> None:

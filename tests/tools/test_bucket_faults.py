@@ -146,6 +146,16 @@ def test_a_clock_that_is_off_is_said_to_be(there: BucketHost, proxy: Proxy) -> N
     assert "clock" in error["message"]
 
 
+def test_a_service_that_takes_no_more_has_no_space(
+    there: BucketHost, bucket: Bucket, proxy: Proxy
+) -> None:
+    image = there.image(size=9 * MIB)
+    proxy.happen("answer", verb="PUT", target=_PART, times=-1, status=403, code="QuotaExceeded")
+    error = told("copy", "--archive", image, "/s3/backups/", status=7)["error"]
+    assert error["code"] == "no-space"
+    bucket.nothing_is_left()
+
+
 def test_who_has_no_credentials_is_told_where_to_write_them(
     there: BucketHost, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,22 @@ def test_a_host_with_that_key_adds_backups_and_removes_none(
     kept = [f"site-a/{each['target'].removeprefix('/s3/backups/')}" for each in (first, second)]
     assert sorted([*kept, "site-b/secret.img.zst"]) == bucket.keys()
     assert bucket.uploads() == []
+
+
+def test_an_object_lock_keeps_what_somebody_removes_and_hinders_no_backup(
+    tmp_path: Path, moto: Moto, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = replace(bucket, name=f"{bucket.name}-locked")
+    locked.make_locked(days=30)
+    there = BucketHost(tmp_path, locked, monkeypatch)
+    image = there.image(size=9 * MIB)
+    [first] = told("backup", image, "/s3/backups/nightly")
+    [second] = told("backup", image, "/s3/backups/nightly", "--verify", "--keep-last", 1)
+    assert second["base"] == first["target"]
+    kept = [each["target"].removeprefix("/s3/backups/") for each in (first, second)]
+    assert locked.keys() == kept[1:]
+    assert set(kept) < {*locked.versions()}
+    told("restore", "/s3/backups/nightly/web", there.images / "back.img")
+    assert (there.images / "back.img").read_bytes() == image.read_bytes()
+    there.allow(by=locked)
+    assert [each["state"] for each in told("list", "/s3/backups/nightly")] == ["complete"]

@@ -53,11 +53,13 @@ def _roots_table(info: StorageInfo, *, exact: bool, screen: Screen) -> list[str]
     size = str if exact else format_size
     rows = []
     for root in info.roots:
-        facts = (root.path, root.access, root.filesystem, size(root.free), size(root.total))
+        # A bucket has no size.
+        sizes = (size(root.free), size(root.total)) if root.total else ("-", "-")
+        facts = (root.path, root.access, root.filesystem, *sizes)
         rows.append((*facts, "yes" if root.snapshots else "no"))
         for pool in root.thin_pools if isinstance(root, VolumeGroup) else ():
-            sizes = size(pool.free), size(pool.total)
-            rows.append((f"{root.path}/{pool.name}", root.access, "thin pool", *sizes, "yes"))
+            room = size(pool.free), size(pool.total)
+            rows.append((f"{root.path}/{pool.name}", root.access, "thin pool", *room, "yes"))
     return table(_COLUMNS, [list(map(Cell, row)) for row in rows], screen)
 
 
