@@ -160,6 +160,11 @@ def parse_host(text: str) -> HostAddress:
         return LOCAL
     if "/" not in text and not text.endswith(":"):
         _refuse_other_spellings(text)
+        if re.search(r"[\s,{}]|\[\d+-", text):
+            raise UsageError(
+                f"{text!r} is no host; several are several words, which a shell makes of"
+                " node{1..3}"
+            )
         return _parse_destination(text, text)
     location = parse_location(text)
     if location.path not in (None, "/"):

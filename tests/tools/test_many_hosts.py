@@ -33,6 +33,8 @@ host=$2  # behind a --
 touch "$here/asked/$host"
 case $host in
 dead*) echo "ssh: connect to host $host port 22: No route to host" >&2; exit 255 ;;
+crowded*)
+    mkdir "$here/once" && echo "kex_exchange_identification: read: reset" >&2 && exit 255 ;;
 stuck*) exec flock -s "$here/lock" true ;;
 slow*) flock -s "$here/lock" true ;;
 esac
@@ -87,6 +89,10 @@ def test_one_listing_has_the_images_of_all_hosts_and_what_failed(asked: Path, im
     shown = virtstore("list", "-l", *places, status=10)
     assert re.findall(r"\b(\w+):/\S+x\.img", shown.stdout) == ["one", "two"]
     assert shown.stderr.count("No route to host") == 1
+
+
+def test_a_host_that_lets_in_few_at_a_time_is_tried_again(asked: Path, images: Path) -> None:
+    assert [each["host"] for each in told("storage-info", "one", "crowded")] == ["one", "crowded"]
 
 
 def test_a_host_with_several_locations_is_logged_in_to_once_and_fails_once(

@@ -21,7 +21,12 @@ from virtstore.client import complaints
         ("u@a: Permission denied (publickey).", "ssh -v"),
         ("ssh: Could not resolve hostname file: Name or service not known", "/path or ./name"),
         ("Host key verification failed.", "run ssh to that host once"),
-        ("ssh: connect to host a port 22: Connection refused", ""),
+        ("ssh: connect to host a port 22: Connection refused", "an sshd runs there"),
+        ("Connection timed out during banner exchange", "ConnectTimeout"),
+        ("ssh: connect to host a port 22: No route to host", "it is up"),
+        ("hostname contains invalid characters", "several words"),
+        ("kex_exchange_identification: Connection closed by remote host", "MaxStartups"),
+        ("ssh: what nobody has seen before", ""),
     ],
 )
 def test_a_complaint_has_the_remedy_for_it(said: str, remedy: str) -> None:

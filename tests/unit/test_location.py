@@ -109,6 +109,12 @@ def test_a_path_or_an_option_is_no_host(text: str) -> None:
         parse_host(text)
 
 
+@pytest.mark.parametrize("text", ["a,b", "a b", "node{1..3}", "node[1-3]", "{a,b}"])
+def test_several_hosts_in_one_word_are_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(UsageError, match="several are several words"):
+        parse_host(text)
+
+
 @pytest.mark.parametrize(
     ("address", "name"),
     [

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -179,10 +180,8 @@ class Host:
         tell.done(None)
         return found
 
-    def _listed(
-        self, request: protocol.ListImages, tell: _Teller, unseen: set[str] | None = None
-    ) -> Sequence[_Listed]:
-        came = self._entries(request, tell, set() if unseen is None else unseen)
+    def _listed(self, request: protocol.ListImages, tell: _Teller) -> Sequence[_Listed]:
+        came = self._entries(request, tell, set())
         found = [msgspec.structs.replace(each, host=self.name) for each in came]
         return sorted(found, key=lambda each: (each.path, each.state))
 
@@ -249,27 +248,35 @@ class Host:
 
     def _backups(self, directory: str, tell: _Teller, max_age: timedelta | None = None) -> Backups:
         path = canonical(directory)
+        told = "it is an image; name the directory that it is in"
+        no_directory = UsageError(told, host=self.name, path=path)
+        return self._found_backups(path, tell, max_age, no_directory=no_directory)
+
+    def _found_backups(
+        self,
+        path: str,
+        tell: _Teller | None = None,
+        max_age: timedelta | None = None,
+        *,
+        no_directory: Error | None = None,
+        sources: dict[str, str] | None = None,
+    ) -> Backups:
+        """The backups in a directory, of whose listing nothing else is kept: there may be a
+        million. In a bucket only the newest of each image is looked at. `sources` gets, by path,
+        of what image each was made. Raises `no_directory` where it is none."""
         unseen: set[str] = set()
+        request = protocol.ListImages(path, long=True, sparing=True)
 
         def listed() -> Iterator[_Listed]:
-            for each in self._entries(_of_backups(directory), tell, unseen):
-                if each.path == path:
-                    raise UsageError(
-                        "it is an image; name the directory that it is in",
-                        host=self.name,
-                        path=path,
-                    )
+            for each in self._entries(request, tell or _Teller("list", None), unseen):
+                if no_directory and canonical(each.path) == path:
+                    raise no_directory
+                if sources is not None and isinstance(each, ImageInfo) and each.source:
+                    sources[each.path] = sys.intern(each.source)
                 yield each
-                unseen.discard(each.path)  # there may be a million
+                unseen.discard(each.path)
 
         return found_in(path, self.name, listed(), datetime.now(UTC), max_age, unseen)
-
-    def _for_backups(self, directory: str) -> tuple[Sequence[_Listed], set[str]]:
-        """A long listing, and the paths of what was not looked at for it: in a bucket only the
-        newest backup of each image is."""
-        unseen: set[str] = set()
-        request = _of_backups(directory)
-        return self._listed(request, _Teller("list", None), unseen), unseen
 
     def storage_info(self, *, progress: ProgressCallback | None = None) -> StorageInfo:
         """The host's roots, free space, file systems and formats."""
@@ -978,10 +985,6 @@ class _Teller:
         known."""
         total = self._total or size or 0
         self("done", total, total)
-
-
-def _of_backups(directory: str) -> protocol.ListImages:
-    return protocol.ListImages(directory, long=True, sparing=True)
 
 
 def _text(size: Size) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -13,13 +12,12 @@ from msgspec.structs import replace
 
 from virtstore.backups.names import backup_name, parse
 from virtstore.backups.retention import Keep, decide
-from virtstore.backups.series import Backup, found_in
+from virtstore.backups.series import Backup, Backups
 from virtstore.backups.sources import series_names
 from virtstore.client.api import Copied, Host, Image
 from virtstore.client.pruning import Work, carry_out
 from virtstore.errors import Denied, Error, Exists, NotFound, Unsupported
-from virtstore.location import canonical, within
-from virtstore.model import Entry, ImageInfo
+from virtstore.location import within
 from virtstore.protocol import ORIGINS
 
 
@@ -29,17 +27,15 @@ class BackupDirectory:
     def __init__(
         self,
         directory: Image,
-        listed: Sequence[Entry | ImageInfo],
-        unseen: Collection[str],
+        there: Backups,
+        sources: dict[str, str],
         *,
         takes_a_base: bool,
     ) -> None:
         self._host, self._path = directory.host, directory.path
         self._takes_a_base = takes_a_base
-        now = datetime.now(UTC)
-        there = found_in(self._path, self._host.name, listed, now, unseen=unseen)
         self._series = {series.name: series.backups for series in there.series}
-        self._made_of = {each.path: each.source for each in listed if isinstance(each, ImageInfo)}
+        self._made_of = sources
         self._taken: set[str] = set()
 
     def name_for(self, image: Image) -> str:
@@ -133,16 +129,17 @@ def seen(directory: Image, *, prunes: bool) -> BackupDirectory:
     """What is in a directory. Raises `NotFound`, `Unsupported` for what is no directory, and
     `Denied`, also where older backups are to be removed (`prunes`) and may not be."""
     host, path = directory.host, directory.path
+    told = "it is no directory, and backups go into one"
+    no_directory = Unsupported(told, host=host.name, path=path)
+    sources: dict[str, str] = {}
     try:
-        listed, unseen = host._for_backups(path)
+        there = host._found_backups(path, no_directory=no_directory, sources=sources)
     except NotFound as error:
         error.message += "; backups go into a directory that is there"
         raise
-    if any(canonical(entry.path) == path for entry in listed):
-        raise Unsupported("it is no directory, and backups go into one", host=host.name, path=path)
     if prunes:
         _require_write(host, path)
-    return BackupDirectory(directory, listed, unseen, takes_a_base=ORIGINS in host._agent()[1])
+    return BackupDirectory(directory, there, sources, takes_a_base=ORIGINS in host._agent()[1])
 
 
 def wait_for_the_next_second() -> None:

@@ -69,6 +69,24 @@ _REMEDIES: Final = (
         "write the host as ssh knows it; an image on this machine is /path or ./name",
     ),
     (
+        r"hostname contains invalid characters",
+        "several hosts are several words, which a shell makes of node{1..3}",
+    ),
+    (
+        r"[Tt]imed out|No route to host|Network is unreachable",
+        "see that it is up, and that ssh may go there; ssh waits for longer where its configuration"
+        " says so (ConnectTimeout)",
+    ),
+    (
+        r"Connection refused",
+        "see that an sshd runs there, and on which port (ssh://HOST:PORT)",
+    ),
+    (
+        r"(kex|ssh)_exchange_identification",
+        "its sshd, or that of a jump host on the way, lets in few at a time: write a larger"
+        " MaxStartups there, or share one connection to the jump host (ControlMaster)",
+    ),
+    (
         r"Permission denied \(",
         "ssh was not let in: 'ssh -v' to that host shows which keys it offers",
     ),

@@ -12,7 +12,7 @@ from typing import Final, Unpack
 from virtstore.backups.choosing import chosen_of, last_second_of
 from virtstore.backups.names import parse, stamp
 from virtstore.backups.options import RestoreKeywords, RestoreOptions
-from virtstore.backups.series import Backup, found_in
+from virtstore.backups.series import Backup
 from virtstore.client.api import Copied, Image
 from virtstore.errors import Exists, NotFound, UsageError
 from virtstore.location import canonical
@@ -108,9 +108,7 @@ def _of_series(backup: Image, until: datetime | None) -> Image:
 
 def _series_of(directory: Image) -> dict[str, tuple[Backup, ...]]:
     """The backups in a directory, by image."""
-    host, path = directory.host, directory.path
-    listed, unseen = host._for_backups(path)
-    there = found_in(path, host.name, listed, datetime.now(UTC), unseen=unseen)
+    there = directory.host._found_backups(directory.path)
     return {series.name: series.backups for series in there.series}
 
 
