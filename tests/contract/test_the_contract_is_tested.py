@@ -327,6 +327,11 @@ BREACHES: dict[str, tuple[type, str, object]] = {
     "let_go: what was not on the disk is lost": (MemoryImage, "cache", property(Losing)),
     "write_out: zeros are": (MemoryImage, "cache", property(WritingZeros)),
     "not_cached: behind the end": (MemoryImage, "cache", property(Endless)),
+    "snapshot_name: one that is taken": (
+        *(Memory, "snapshot_name"),
+        lambda store, name, asked: asked or "x-s1.img",
+    ),
+    "watchers: oneself": (MemoryImage, "watchers", property(lambda image: ("oneself",))),
     "check: raises": (MemoryImage, "check", lambda image: image.read_whole(image.size, 1)),
     "version: of all images the same": (
         *(MemoryImage, "version"),

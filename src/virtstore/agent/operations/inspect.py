@@ -182,7 +182,7 @@ def _looked_at(
     takes them: a client may be slower than this host, and a million are too many to keep."""
     begun: deque[Future[tuple[list[Entry], list[ImageInfo]]]] = deque()
     objects = iter(found)
-    while batch := list(islice(objects, _BATCH)):
+    while batch := list(islice(objects, min(_BATCH, store.capabilities.at_once))):
         begun.append(pool.submit(_look_at, store, path, scan, batch))
         if len(begun) > _AT_ONCE:
             yield begun.popleft().result()

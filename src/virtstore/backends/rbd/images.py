@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
@@ -25,6 +27,8 @@ from virtstore.errors import Exists, InUse, NotFound
 
 _JSON: Final = ("--format", "json")
 _QUIET: Final = "--no-progress"
+#: Questions that are asked at the same time.
+_AT_ONCE: Final = 8
 
 
 class Images:
@@ -34,12 +38,14 @@ class Images:
         self.cluster = cluster
         self._known: tuple[Listed, ...] | None = None
         self._used: dict[tuple[str, str], int] = {}
+        self._ahead: dict[str, tuple[Watcher, ...]] = {}
         #: How many daemons of ours serve an image, by its id.
         self.served: Counter[str] = Counter()
 
     def refresh(self) -> None:
         self._known = None
         self._used = {}
+        self._ahead = {}
 
     def all(self) -> tuple[Listed, ...]:
         """Every image of the pool. Raises `NotFound` for no such pool, `Denied`, and
@@ -82,9 +88,25 @@ class Images:
     def watchers(self, image: Listed) -> tuple[Watcher, ...]:
         """Who else has an image open, wherever. Nothing tells which of several is a daemon of ours:
         then all are said. Raises `NotFound`."""
+        if image.id in self._ahead:
+            return self._ahead.pop(image.id)
         said = self.cluster.ask("status", "--image", image.name, *_JSON)
         found = report.watchers(said.stdout)
         return found if len(found) > self.served[image.id] else ()
+
+    def look_ahead(self, names: Iterable[str]) -> None:
+        """Ask at once who has some images open, and what all take. `watchers` answers so once."""
+        if not self._used:
+            self._used.update(report.usage(self.cluster.ask("du", *_JSON).stdout))
+        found = [image for name in names if (image := self.find(name)) and not image.broken]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for image, watchers in zip(found, pool.map(self._asked, found), strict=True):
+                self._ahead[image.id] = watchers
+
+    def _asked(self, image: Listed) -> tuple[Watcher, ...]:
+        with suppress(NotFound):  # it is gone since
+            return self.watchers(image)
+        return ()
 
     def clones(self, name: str, snapshot: str) -> tuple[str, ...]:
         """The images, of this pool or another, that lie over a snapshot."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
@@ -55,6 +55,8 @@ _WATCH: Final = "virtstore.backends.rbd.watch"
 _SECTOR: Final = 512
 #: Seconds in which who took up a draft that was just made sees that it is another's.
 _YIELDING: Final = 5.0
+#: Each has a daemon of its own, of some 40 MB.
+_AT_ONCE: Final = 8
 _MUCH_ROOM: Final = 1 << 60
 
 
@@ -65,6 +67,7 @@ class RbdPool(Store):
         always_raw=True,
         noun="an RBD image",
         reserves=False,
+        at_once=_AT_ONCE,
         keeps_moments=True,
         unnote=f"rbd image-meta remove {{path}} {marks.LOST}",
     )
@@ -104,6 +107,9 @@ class RbdPool(Store):
             yield self._stored(image)
             if marks.image_name(image.name) == image.name:
                 yield from (self._stored_snapshot(image, each) for each in _shown(image))
+
+    def announce(self, names: Sequence[str]) -> None:
+        self.images.look_ahead({marks.parts(name)[0] for name in names})
 
     def open(
         self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
