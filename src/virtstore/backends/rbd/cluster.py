@@ -73,10 +73,14 @@ class Cluster(msgspec.Struct, frozen=True):
 
     def ask_monitors(self, *words: str) -> bytes:
         """What `ceph` says of the cluster, in JSON. Raises as `refusal`."""
-        said = run.run(("ceph", *self.access, *words, "--format", "json"), timeout=_ASKING)
+        said = run.run(self.monitors_argv(*words), timeout=_ASKING)
         if said.status:
             raise self.refusal(said)
         return said.stdout
+
+    def monitors_argv(self, *words: str) -> tuple[str, ...]:
+        """The command by which `ceph` is asked something. Raises `Unsupported` without it."""
+        return (run.require("ceph"), *self.access, *words, "--format", "json")
 
     def why_full(self) -> str:
         """Why nothing can be written to the pool for want of room; "" where there is room. Raises

@@ -15,8 +15,8 @@ needed: rbd, qemu-storage-daemon, and QEMU's driver for RBD (Debian: qemu-block-
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Final, Protocol
 
 from virtstore.backends.base import Holds, Identity, Image, ImageDraft, PageCache, Version
@@ -28,8 +28,8 @@ from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.connection import CONF, reaches
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
-from virtstore.backends.rbd.stalls import Stalls
-from virtstore.errors import Corrupt, Error, Interrupted, InUse, Unsupported
+from virtstore.backends.rbd.stalls import Asking, Stalls
+from virtstore.errors import Corrupt, Error, Interrupted, InUse, NoSpace, Unsupported
 from virtstore.exporter import DAEMON, DISK, MEND, Export, Node
 from virtstore.model import Extent
 
@@ -64,10 +64,21 @@ class Pool(Protocol):
 class _Served(DescriptorImage):
     """The file that a daemon serves of an image."""
 
-    def __init__(self, export: Export, why_full: Callable[[], str]) -> None:
+    def __init__(self, export: Export, asking: Asking | None) -> None:
         super().__init__(export.fd)
         self.export = export
-        self.stalls = Stalls(why_full, export.kill)
+        self.stalls = Stalls(asking, export.kill) if asking else None
+
+    @contextmanager
+    def minded(self) -> Iterator[None]:
+        """What is written within the block is looked after."""
+        with self.stalls.minded() if self.stalls else nullcontext():
+            yield
+
+    @property
+    def full(self) -> str:
+        """Why its daemon was ended, if it was: it shows among the watchers for a while yet."""
+        return self.stalls.full if self.stalls else ""
 
     @property
     def identity(self) -> Identity:
@@ -88,8 +99,9 @@ class _Served(DescriptorImage):
                 self._write_zeros(start, stop - start)
 
     def close(self) -> None:
-        self.stalls.close()
         self.export.close()
+        if self.stalls:
+            self.stalls.close()
 
 
 class RbdImage(Image):
@@ -159,17 +171,17 @@ class RbdImage(Image):
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         served = self._reaching(offset + memoryview(data).nbytes)
-        with served.stalls.minded():
+        with served.minded():
             served.write_at(offset, data)
 
     def zero(self, offset: int, length: int) -> None:
         served = self._reaching(offset + length)
-        with served.stalls.minded():
+        with served.minded():
             served.zero(offset, length)
 
     def flush(self) -> None:
         if self._writable and self._disk:
-            with self._disk.stalls.minded():
+            with self._disk.minded():
                 self._disk.flush()
 
     @contextmanager
@@ -185,8 +197,11 @@ class RbdImage(Image):
     def __exit__(self, *raised: object) -> None:
         _, error, _ = raised
         died = self._disk is not None and self._disk.export.died
+        full = self._disk.full if self._disk else ""
         self.close()
         if died and isinstance(error, (Error, OSError)) and not isinstance(error, Interrupted):
+            if full:
+                raise NoSpace(full)
             raise Error(f"QEMU's {DAEMON}, which served it, ended in the middle; {MEND}")
 
     @property
@@ -210,24 +225,27 @@ class RbdImage(Image):
             raise self._failed
         disk = (self._pool.now(self._image) or self._image).name
         nodes = [_node(self._pool.cluster, disk, self._snapshot, writable=self._writable)]
+        # Before the image is open: see stalls.py.
+        asking = Asking(self._pool.cluster) if self._writable else None
         try:
             export = Export(nodes, writable=self._writable, reaches=reaches(self._pool.cluster))
-        except Corrupt as error:
-            self._failed = _refusal(self._pool.cluster, error)
-            raise self._failed from None
         except Error as error:
-            self._failed = error
-            raise
+            if asking:
+                asking.close()
+            refused = _refusal(self._pool.cluster, error) if isinstance(error, Corrupt) else error
+            self._failed = refused
+            raise refused from None
         self._pool.count(self._image, served=1)
-        return _Served(export, self._pool.cluster.why_full)
+        return _Served(export, asking)
 
     def _stop(self) -> None:
         with self._starting:
             if self._disk is None:
                 return
             self._disk.close()
+            if not self._disk.full:
+                self._pool.count(self._image, served=-1)
             ended, self._disk = self._disk.export.ended, None
-            self._pool.count(self._image, served=-1)
             if self._writable and not ended:
                 raise Error(f"QEMU's {DAEMON}, which wrote to it, does not end; it was left")
 

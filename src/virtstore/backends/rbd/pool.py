@@ -268,6 +268,8 @@ class RbdPool(Store):
         found = [PARTIAL_SUFFIX, *([REWORK_SUFFIX] if was_image else [])]
         for file in (name + suffix for suffix in found):
             if image := self.images.find(file):
+                if self.images.served[image.id]:
+                    continue  # by a daemon that was killed: for half a minute nobody removes it
                 if not image.broken:
                     self._refuse_watched(file)
                 self.images.remove(file)
@@ -476,7 +478,10 @@ def _note_of(snapshot: str) -> str:
 
 def _another(watchers: tuple[Watcher, ...]) -> Error:
     who = ", ".join(each.detail for each in watchers)
-    return InUse(f"somebody has it open for writing, on another host maybe ({who})")
+    return InUse(
+        f"somebody has it open for writing, on another host maybe ({who}); one that was killed goes"
+        " by itself within half a minute"
+    )
 
 
 def _refuse_sparse(sparse: bool) -> None:
