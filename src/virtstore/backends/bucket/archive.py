@@ -127,9 +127,11 @@ class BucketArchive(ArchiveSink):
             raise
 
     def abandon(self) -> None:
-        with suppress(Denied):
-            self._objects.abort(self._key, self._upload.id)
-        self._held.drop()
+        with suppress(Displaced):
+            self._held.require()
+            with suppress(Denied):
+                self._objects.abort(self._key, self._upload.id)
+            self._held.drop()
 
     def close(self) -> None:
         self._upload.stop()

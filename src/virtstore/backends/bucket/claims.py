@@ -123,12 +123,10 @@ class Held:
             self._objects.abort(key, self._claim.upload)
 
     def drop(self) -> None:
-        """Take it away. Where that is not allowed it stays, and says that nobody works there."""
+        """Take it away: it was looked at a moment ago (`require`). Where that is not allowed it
+        stays, and says that nobody works there."""
         try:
-            self._require()
             self._objects.delete(self._key)
-        except Displaced:
-            return
         except Denied:
             self.release()
 

@@ -67,6 +67,7 @@ class Objects:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._bare = False  # how the server wants the ETag in a condition of writing
 
     def close(self) -> None:
         self.client.close()
@@ -127,8 +128,10 @@ class Objects:
         if not instead:
             return self._put(key, data, {"if-none-match": "*"} if new else {})
         # Ceph's gateway compares it without its quotes, and others with them.
-        for etag in (instead, instead.strip('"')):
+        for bare in (self._bare, not self._bare):
+            etag = instead.strip('"') if bare else instead
             if (made := self._put(key, data, {"if-match": etag})) is not None:
+                self._bare = bare
                 return made
         return None
 
