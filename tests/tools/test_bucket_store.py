@@ -398,3 +398,33 @@ def test_a_last_step_that_failed_late_is_done_again(
     proxy.happen("answer", verb="POST", target="uploadId=", status=200, code="InternalError")
     publish(store)
     assert bucket.get(f"p/{NAME}") == DATA
+
+
+def test_a_claim_beside_a_whole_archive_is_no_part_and_is_mended_away(
+    store: Store, bucket: Bucket
+) -> None:
+    """As a kill leaves it right behind the last step."""
+    gone = msgspec.structs.replace(claims.myself(), started="1")
+    left = msgspec.json.encode(claims.Claim("token", gone, "2026-01-01T00:00:00Z", "no upload"))
+    for name in ("a", "b", "c"):
+        bucket.put(f"p/{name}", b"whole")
+        bucket.put(f"p/{name}.virtstore-partial", left)
+    assert [(each.name, each.state) for each in store.scan()] == [
+        (name, "complete") for name in ("a", "b", "c")
+    ]
+    assert store.interrupted() == ["a", "b", "c"]
+    store.mend("a")
+    assert store.interrupted() == ["b", "c"]
+    store.remove("b")
+    publish(store, b"new", "c", overwrite=True)
+    assert bucket.keys() == ["p/a", "p/c"]
+    assert store.interrupted() == []
+
+
+def test_a_claim_that_somebody_has_is_not_mended_away(store: Store, bucket: Bucket) -> None:
+    bucket.put(f"p/{NAME}", b"old")
+    with written(store) as archive:
+        assert store.interrupted() == []
+        store.mend(NAME)
+        archive.publish(overwrite=True)
+    assert bucket.get(f"p/{NAME}") == DATA

@@ -16,8 +16,9 @@ from virtstore.backends.bucket import parts
 from virtstore.backends.bucket.claims import Held
 from virtstore.backends.bucket.client import Answer
 from virtstore.backends.bucket.image import BucketImage
-from virtstore.backends.bucket.objects import Object, Objects, Part, combined
+from virtstore.backends.bucket.objects import Objects
 from virtstore.backends.bucket.upload import Filling, Upload, refuse_number
+from virtstore.backends.bucket.values import Object, Part, combined
 from virtstore.errors import Corrupt, Denied, Error, InUse, Unsupported
 
 _STEP = 8 << 20

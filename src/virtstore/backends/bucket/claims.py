@@ -157,7 +157,7 @@ def take(objects: Objects, key: str) -> Held:
         if found is None:
             continue  # it went in between
         if found.claim and found.claim.token == claim.token:
-            return Held(objects, where, claim)  # an answer was lost
+            return Held(objects, where, found.claim, found.claim.upload)  # an answer was lost
         if not found.is_abandoned:
             raise InUse(f"{found.who} is making it")
         left = found.claim.upload if found.claim else ""

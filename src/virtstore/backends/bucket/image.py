@@ -6,8 +6,9 @@ import errno
 from typing import NoReturn
 
 from virtstore.backends.base import Identity, Image, PageCache, Version
-from virtstore.backends.bucket.objects import Object, Objects
+from virtstore.backends.bucket.objects import Objects
 from virtstore.backends.bucket.reading import Ranges
+from virtstore.backends.bucket.values import Object
 from virtstore.errors import Unsupported
 
 NO_IMAGES = (

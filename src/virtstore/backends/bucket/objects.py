@@ -10,56 +10,32 @@ CompleteMultipartUpload, AbortMultipartUpload).
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
-from urllib.parse import unquote_plus
+from collections.abc import Iterator, Sequence
+from typing import Final
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from virtstore.backends.bucket import sigv4
 from virtstore.backends.bucket.client import NOTHING, Answer, Body, Client, body_of
 from virtstore.backends.bucket.complaints import parsed, text
+from virtstore.backends.bucket.values import (
+    Object,
+    Page,
+    Part,
+    Upload,
+    decoder,
+    moment_of,
+    number_of,
+    object_of,
+    of_headers,
+)
 from virtstore.errors import Corrupt, InUse, Unsupported
 
 _PRECONDITION: Final = 412
 _READ: Final = "s3:GetObject"
 _WRITE: Final = "s3:PutObject"
 _LIST: Final = "s3:ListBucket"
-
-
-class Object(NamedTuple):
-    """`modified`: nanoseconds since the epoch."""
-
-    key: str
-    size: int
-    etag: str
-    modified: int
-
-
-class Page(NamedTuple):
-    """What a listing gives at once: objects, and the prefixes that others have."""
-
-    objects: tuple[Object, ...]
-    prefixes: tuple[str, ...]
-
-
-class Upload(NamedTuple):
-    """An upload in parts that was begun and is neither whole nor aborted."""
-
-    key: str
-    id: str
-    modified: int
-
-
-class Part(NamedTuple):
-    number: int
-    etag: str
-    size: int
 
 
 class Objects:
@@ -85,8 +61,8 @@ class Objects:
             query["delimiter"] = delimiter
         while True:
             root = self._xml("GET", "", _LIST, query=query)
-            decode = _decoder(root)
-            objects = tuple(_object(each, decode) for each in root.findall("Contents"))
+            decode = decoder(root)
+            objects = tuple(object_of(each, decode) for each in root.findall("Contents"))
             prefixes = root.findall("CommonPrefixes")
             yield Page(objects, tuple(decode(text(each, "Prefix")) for each in prefixes))
             query["continuation-token"] = text(root, "NextContinuationToken")
@@ -96,7 +72,7 @@ class Objects:
     def head(self, key: str) -> Object | None:
         """An object; None where there is none."""
         answer = self.client.ask("HEAD", key, _READ, takes=(404,))
-        return None if answer.status == 404 else _of_headers(key, answer)
+        return None if answer.status == 404 else of_headers(key, answer)
 
     def get(self, key: str, start: int, length: int, etag: str) -> bytes:
         """A range of an object, all of it there. Raises `InUse` where the object is another by
@@ -120,7 +96,7 @@ class Objects:
         answer = self.client.ask("GET", key, _READ, takes=(404,), most=most)
         if answer.status == 404:
             return None
-        return _of_headers(key, answer), answer.body, answer.headers.get("date")
+        return of_headers(key, answer), answer.body, answer.headers.get("date")
 
     def put(self, key: str, data: bytes, *, new: bool = False, instead: str = "") -> str | None:
         """Write a small object; its ETag. `new`: only where there is none; `instead`: only in place
@@ -151,9 +127,9 @@ class Objects:
         query = {"uploads": "", "prefix": prefix, "encoding-type": "url"}
         while True:
             root = self._xml("GET", "", "s3:ListBucketMultipartUploads", query=query)
-            decode = _decoder(root)
+            decode = decoder(root)
             for each in root.findall("Upload"):
-                key, begun = decode(text(each, "Key")), _moment(text(each, "Initiated"))
+                key, begun = decode(text(each, "Key")), moment_of(text(each, "Initiated"))
                 if key.startswith(prefix):  # not every server heeds it
                     yield Upload(key, text(each, "UploadId"), begun)
             if text(root, "IsTruncated") != "true":
@@ -182,7 +158,7 @@ class Objects:
                 return None
             root = parsed(answer.body)
             found += [
-                Part(_number(each, "PartNumber"), text(each, "ETag"), _number(each, "Size"))
+                Part(number_of(each, "PartNumber"), text(each, "ETag"), number_of(each, "Size"))
                 for each in root.findall("Part")
             ]
             if text(root, "IsTruncated") != "true":
@@ -255,51 +231,3 @@ class Objects:
             method, key, action, query=query, headers=headers, body=NOTHING, stop=stop
         )
         return parsed(answer.body)
-
-
-def combined(parts: Sequence[Part]) -> str:
-    """The ETag that an object of these parts has, where a part's is its MD5."""
-    digests = b""
-    for part in parts:
-        try:
-            digests += bytes.fromhex(part.etag.strip('"'))
-        except ValueError:
-            return ""
-    return f'"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"'
-
-
-def _decoder(root: ElementTree.Element) -> Callable[[str], str]:
-    """What makes a key of the text that stands for it."""
-    return unquote_plus if text(root, "EncodingType") == "url" else str
-
-
-def _object(element: ElementTree.Element, decode: Callable[[str], str]) -> Object:
-    key = decode(element.findtext("Key") or "")
-    modified = _moment(text(element, "LastModified"))
-    return Object(key, _number(element, "Size"), text(element, "ETag"), modified)
-
-
-def _of_headers(key: str, answer: Answer) -> Object:
-    modified = 0
-    with suppress(TypeError, ValueError):
-        date = parsedate_to_datetime(answer.headers.get("last-modified", ""))
-        modified = int(date.timestamp()) * 10**9
-    size = answer.headers.get("content-length", "")
-    if not size.isdigit():
-        raise Corrupt("the server of the bucket does not say how long an object is")
-    return Object(key, int(size), answer.headers.get("etag", ""), modified)
-
-
-def _number(element: ElementTree.Element, name: str) -> int:
-    number = text(element, name)
-    if not number.isdigit():
-        raise Corrupt(f"the server of the bucket sent {name} without a number")
-    return int(number)
-
-
-def _moment(said: str) -> int:
-    """Nanoseconds since the epoch; 0 where it is no time."""
-    with suppress(ValueError):
-        moment = datetime.fromisoformat(said.replace("Z", "+00:00"))
-        return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()) * 10**9
-    return 0

@@ -25,13 +25,17 @@ from virtstore.backends.bucket import claims
 from virtstore.backends.bucket.archive import BucketArchive
 from virtstore.backends.bucket.client import Client
 from virtstore.backends.bucket.image import NO_IMAGES, BucketImage, LeftUpload, identity_of
-from virtstore.backends.bucket.objects import Object, Objects
-from virtstore.errors import Error, NotFound, Unsupported, UsageError
+from virtstore.backends.bucket.objects import Objects
+from virtstore.backends.bucket.values import Object, Page, Part
+from virtstore.errors import Denied, Error, InUse, NotFound, Unsupported, UsageError
 
 #: Bytes that a key has at the most.
 _KEY_MAX: Final = 1024
 #: What `free` says: a bucket has no size.
 _ENDLESS: Final = 1 << 60
+#: Objects in a page of a listing, and such as are remembered until they are opened.
+_PAGE: Final = 1000
+_MOST_SEEN: Final = 100_000
 #: Ends of objects that are fetched at once.
 _AT_ONCE: Final = 16
 _READ_ONLY: Final = (
@@ -51,6 +55,7 @@ class Bucket(Store):
         self._name = name
         self._seen: dict[str, Object] = {}
         self._opened: dict[str, BucketImage] = {}  # by `announce`
+        self._listed: list[Page] = []  # by `interrupted`, for `scan`
 
     @property
     def client(self) -> Client:
@@ -63,6 +68,7 @@ class Bucket(Store):
     def refresh(self) -> None:
         self._seen.clear()
         self._opened.clear()
+        self._listed = []
 
     def identity(self, name: str) -> str:
         address = self._objects.client.address
@@ -79,24 +85,50 @@ class Bucket(Store):
         return bool(page.objects or page.prefixes)
 
     def scan(self) -> Iterator[Stored]:
-        prefix = self._key(self._name)
-        complete: dict[str, Object] = {}
         claimed: dict[str, Object] = {}
-        for page in self._objects.listed(prefix):
+        self._seen.clear()
+        for page in self._pages():
             for found in page.objects:
                 name = found.key[len(self._prefix) :]
                 if name.endswith(PARTIAL_SUFFIX):
                     claimed[name.removesuffix(PARTIAL_SUFFIX)] = found
-                elif name and (not self._name or name == self._name):
-                    complete[name] = found
+                elif name and self._name in ("", name):
+                    if len(self._seen) < _MOST_SEEN:
+                        self._seen[name] = found
                     yield self._stored(name, found)
             if not self._name:
                 yield from self._directories(page.prefixes)
+        for name, claim in claimed.items():
+            if self._name in ("", name):
+                yield from self._partial(name, claim)
+
+    def interrupted(self) -> list[str]:
+        """See the contract. A claim that is there still when the archive is, and its upload is not:
+        looked for in a whole directory only, of which the listing then serves `scan`, too."""
         if self._name:
-            claimed = {name: each for name, each in claimed.items() if name == self._name}
-        self._seen = complete
-        if claimed:
-            yield from self._partial(complete, claimed)
+            return []
+        pages = list(self._pages())
+        self._listed = pages if len(pages) * _PAGE <= _MOST_SEEN else []
+        keys = {found.key for page in pages for found in page.objects}
+        claimed = [key.removesuffix(PARTIAL_SUFFIX) for key in keys if key.endswith(PARTIAL_SUFFIX)]
+        stale = [key for key in claimed if key in keys and not self._uploaded(key)]
+        return sorted(key[len(self._prefix) :] for key in stale)
+
+    def mend(self, name: str) -> None:
+        key = self._key(name)
+        with suppress(InUse, Denied):  # whoever has it removes it; or nobody may
+            if claims.abandoned(self._objects, key) and not self._uploaded(key):
+                self._objects.delete(claims.key_of(key))
+        self._listed = []
+
+    def _pages(self) -> Iterator[Page]:
+        listed, self._listed = self._listed, []
+        return iter(listed) if listed else self._objects.listed(self._key(self._name), most=_PAGE)
+
+    def _uploaded(self, key: str) -> list[list[Part]]:
+        """The parts of each open upload that a claim on a key stands for."""
+        ids = claims.uploads(self._objects, key)
+        return [p for each in ids if (p := self._objects.parts(key, each)) is not None]
 
     def find(self, name: str) -> Stored | None:
         found = [stored for stored in self._only(name).scan() if stored.name == name]
@@ -174,6 +206,7 @@ class Bucket(Store):
             raise NotFound("no such image")
         self._objects.delete(key)
         self._seen.pop(name, None)
+        self.mend(name)
 
     def discard(self, name: str, *, was_image: bool = False) -> None:
         key = self._key(name)
@@ -223,25 +256,22 @@ class Bucket(Store):
             if name and _is_sayable(name):
                 yield Stored(name, "directory", identity=("s3", prefix))
 
-    def _partial(self, complete: dict[str, Object], claimed: dict[str, Object]) -> Iterator[Stored]:
-        """What uploads left that have a claim. A claim beside a whole object, without an upload,
-        is what a writer left that might not remove it: that is no part of anything."""
-        for name, claim in claimed.items():
-            key = self._key(name)
-            ids = claims.uploads(self._objects, key)
-            left = [p for each in ids if (p := self._objects.parts(key, each)) is not None]
-            if name in complete and not left:
-                continue
-            size = sum(part.size for parts in left for part in parts)
-            yield Stored(
-                name=name,
-                type="object",
-                state="partial",
-                size=size,
-                allocated=size,
-                identity=identity_of(self._objects, claim),
-                modified=claim.modified,
-            )
+    def _partial(self, name: str, claim: Object) -> Iterator[Stored]:
+        """What was uploaded under a claim. A claim beside a whole object, without an upload, is
+        what a writer left that was killed then, or might not remove it: no part of anything."""
+        uploaded = self._uploaded(self._key(name))
+        if not uploaded and self._objects.head(self._key(name)):
+            return
+        size = sum(part.size for parts in uploaded for part in parts)
+        yield Stored(
+            name=name,
+            type="object",
+            state="partial",
+            size=size,
+            allocated=size,
+            identity=identity_of(self._objects, claim),
+            modified=claim.modified,
+        )
 
 
 def _is_sayable(name: str) -> bool:

@@ -21,7 +21,8 @@ from typing import Final
 from virtstore.backends.bucket import parts
 from virtstore.backends.bucket.claims import RENEWED, Held
 from virtstore.backends.bucket.client import Body
-from virtstore.backends.bucket.objects import Object, Objects, Part
+from virtstore.backends.bucket.objects import Objects
+from virtstore.backends.bucket.values import Object, Part
 from virtstore.errors import NoSpace, Unsupported
 from virtstore.units import format_size
 
