@@ -23,6 +23,8 @@ from tests.tools.test_bucket_faults import Agent, parts_there
 from tests.waiting import PATIENCE, until
 from tests.warm import COMMAND
 
+from . import place
+from .cluster import Cluster
 from .gateway import Gateway
 
 _OTHER = Path(__file__).parents[1] / "tools" / "agent_of_another_host.py"
@@ -150,3 +152,25 @@ def test_wrong_credentials_are_denied(there: BucketHost, bucket: Bucket, what: s
     done = virtstore("copy", "--archive", there.image(size=MIB), "/s3/backups/x.zst", status=5)
     assert wrong["secret"] not in done.stderr
     bucket.nothing_is_left()
+
+
+def test_an_image_of_the_pool_is_backed_up_to_the_bucket_by_what_was_written(
+    cluster: Cluster, bucket: Bucket, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = (cluster.user().table(), bucket.through(proxy.at).table())
+    for name, value in bucket.environment.items():
+        monkeypatch.setenv(name, value)
+    with place.on(cluster, tmp_path, *tables) as here:
+        monkeypatch.setenv("VIRTSTORE_CONFIG", str(here.config))
+        old = place.noise(24 * MIB, 1)
+        new = here.file("new.img", old[: 8 * MIB] + place.noise(2 * MIB, 2) + old[10 * MIB :])
+        web = here.image("web", old)
+        [first] = told("backup", web, "/s3/backups/nightly", "--keep-snapshot")
+        told("copy-contents", new, web)
+        proxy.forget()
+        [second] = told("backup", web, "/s3/backups/nightly", "--keep-snapshot")
+        assert second["base"] == first["target"]
+        assert second["read"] < 12 * MIB
+        assert proxy.sent() < 12 * MIB
+        told("restore", "/s3/backups/nightly/web", f"{place.VMS}/back")
+        assert here.contents("back") == here.contents("web")

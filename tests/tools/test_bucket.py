@@ -226,6 +226,29 @@ def test_a_bucket_that_takes_new_archives_only_gives_none_away(
     assert bucket.keys() == ["web.img.zst"]
 
 
+def test_a_key_can_be_narrowed_to_a_directory_of_the_bucket(
+    there: BucketHost, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = there.image(size=MIB)
+    there.archive(image, "b/theirs.img.zst")
+    words = f"--config {there.config} --access append --restrict-to /s3/backups/a"
+    with there.session() as source:
+        here = source.image(str(image))
+        monkeypatch.setenv("VIRTSTORE_AGENT", f"{sys.executable} -P -m virtstore.agent {words}")
+        with api.connect() as narrow:
+            made = here.copy(narrow.image("/s3/backups/a/web.img.zst"), archive=True)
+            assert made.verify().digest == made.digest
+            assert [(root.path, root.type) for root in narrow.list()] == [
+                ("/s3/backups/a", "bucket")
+            ]
+            with pytest.raises(api.Denied):
+                made.delete()
+            for path in ("/s3/backups", "/s3/backups/b", "/s3/backups/ab"):
+                with pytest.raises(api.Denied):
+                    narrow.list(path)
+    assert bucket.keys() == ["a/web.img.zst", "b/theirs.img.zst"]
+
+
 def test_a_dry_run_leaves_nothing_in_the_bucket(there: BucketHost, bucket: Bucket) -> None:
     image = there.image(size=MIB)
     told("copy", "-n", "--archive", image, "/s3/backups/")
