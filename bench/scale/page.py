@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.scale import requests
 from bench.scale.figures import HOST, LINK, TARGET, Costs, Fleet
-from bench.scale.simulate import Kind, load_of, night, targets_needed
+from bench.scale.simulate import Kind, limit_of_target, load_of, night, targets_needed
 
 KINDS: Final = (
     Kind("every backup whole", None),
@@ -59,6 +59,19 @@ Sizes are spread as those of machines are, a few of them very large; a night has
 _NIGHT_NOTE: Final = """
 Processors are hours of one. What changed is found by reading all of an image, at its host; so
 whatever a night copies, it reads {size}, and the disks of a host have to give it that.
+"""
+_ROOM: Final = """\
+## Room on the targets
+
+{kept} backups of each image. Where blocks are shared, the first takes all and each other one what
+it moves. A target without shared blocks copies the unchanged part on its own disks, and keeps it
+again: it then has the bytes of the first line to write each night. A copy writes from the
+beginning of its file to the end, so disks seek between the copies that run at a time, and not
+within one; what is restored from a file of shared blocks is read in as many pieces as it was
+changed in.
+
+| | a night | all that is kept | copies at a time on a target | each writes |
+|---|---:|---:|---:|---:|
 """
 _SESSIONS: Final = """\
 ## Sessions
@@ -117,6 +130,7 @@ def markdown(costs: Costs, fleet: Fleet) -> str:
         "target_write": size(TARGET.write),
         "target_network": size(TARGET.network),
         "window": f"{fleet.window / 3600:g}",
+        "kept": _KEPT,
         "archives": f"{fleet.images * _KEPT:,}",
         "kept_each": f"{fleet.images * _KEPT // fleet.hosts:,}",
         "pages": f"{fleet.images * _KEPT // 1000:,}",
@@ -125,6 +139,7 @@ def markdown(costs: Costs, fleet: Fleet) -> str:
     parts = [
         _INTRODUCTION.format(**said),
         _NIGHT.format(**said) + _lines(_nights(costs, fleet)) + _NIGHT_NOTE.format(**said),
+        _ROOM.format(**said) + _lines(_rooms(costs, fleet)),
         _SESSIONS + _lines(_sessions(costs, fleet)) + _SESSIONS_NOTE,
         _LISTING.format(**said) + _lines(_listing(costs, fleet)),
         _OBJECTS.format(**said) + _lines(_objects(costs, fleet)) + _OBJECTS_NOTE.format(**said),
@@ -147,6 +162,23 @@ def _nights(costs: Costs, fleet: Fleet) -> Iterator[Sequence[str]]:
             found.target.by,
             "no number helps" if needed is None else str(needed),
             f"{found.ended / 3600:.1f} h",
+        )
+
+
+def _rooms(costs: Costs, fleet: Fleet) -> Iterator[Sequence[str]]:
+    first = load_of(costs, KINDS[0]).wire * fleet.size
+    for kind in KINDS:
+        load = load_of(costs, kind)
+        needed = targets_needed(fleet, load, HOST, TARGET) or fleet.hosts
+        copies = fleet.hosts * fleet.at_once / needed
+        moved = load.wire * fleet.size
+        rate = min(limit_of_target(load, TARGET).rate / copies, HOST.read / fleet.at_once)
+        yield (
+            kind.name,
+            size(moved),
+            size(first + (_KEPT - 1) * moved),
+            f"{copies:.0f}",
+            f"{size(rate * load.wire)}/s",
         )
 
 
