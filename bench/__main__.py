@@ -1,6 +1,7 @@
 """`make bench`: measure every row, print it, and write docs/benchmarks.*.
 
-A part of the rows, or small inputs, are for trying: nothing is written then.
+A part of the rows, or small inputs, are for trying: nothing is written then, unless the rows are
+to be added to those that docs/benchmarks.json has.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ def main() -> None:
     for number in _ENDING:
         signal.signal(number, _end)
     if options.render:
-        write(msgspec.json.decode(_FIGURES.read_bytes(), type=Document))
+        write(_figures())
         return
     document = measure(options)
     print("\n" + "\n".join(report.summary(document.results)))
-    if not (options.no_write or options.small or options.only):
+    if options.add:
+        document = _figures().with_rows_of(document)
+    if options.add or not (options.no_write or options.small or options.only):
         write(document)
         print("\nWritten: docs/benchmarks.md, benchmarks.json and two plots.")
 
@@ -61,6 +64,10 @@ def write(document: Document) -> None:
     (_DOCS / "benchmarks-sizes.svg").write_text(plots.sizes(sized))
 
 
+def _figures() -> Document:
+    return msgspec.json.decode(_FIGURES.read_bytes(), type=Document)
+
+
 def _end(number: int, _: FrameType | None) -> None:
     """By way of every context manager, and not interrupted in that."""
     for each in _ENDING:
@@ -85,7 +92,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--render", action="store_true", help="write the page again from docs/benchmarks.json"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--add", action="store_true", help="put the rows of --only beside those of the last run"
+    )
+    options = parser.parse_args()
+    if options.add and (options.small or not options.only):
+        parser.error("--add is for the rows that --only names, in full size")
+    return options
 
 
 if __name__ == "__main__":

@@ -87,14 +87,6 @@ class Demand(msgspec.Struct, frozen=True):
 MEMORY = "resident in one process"
 
 
-class Result(msgspec.Struct, frozen=True):
-    name: str
-    job: str
-    contenders: tuple[Contender, ...]
-    demands: tuple[Demand, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
 class Machine(msgspec.Struct, frozen=True):
     """Where it was measured; `versions` by program."""
 
@@ -107,11 +99,36 @@ class Machine(msgspec.Struct, frozen=True):
     versions: dict[str, str]
 
 
+class Apart(msgspec.Struct, frozen=True):
+    """Where and how often a row was measured that was added to a document afterwards."""
+
+    machine: Machine
+    runs: int
+
+
+class Result(msgspec.Struct, frozen=True):
+    name: str
+    job: str
+    contenders: tuple[Contender, ...]
+    demands: tuple[Demand, ...] = ()
+    notes: tuple[str, ...] = ()
+    apart: Apart | None = None
+
+
 class Document(msgspec.Struct, frozen=True):
     machine: Machine
     runs: int
     small: bool
     results: tuple[Result, ...]
+
+    def with_rows_of(self, other: Document) -> Document:
+        """This one with the rows that were measured in another run, in place of those of the same
+        names, or behind all."""
+        apart = Apart(other.machine, other.runs)
+        rows = {result.name: result for result in self.results}
+        for result in other.results:
+            rows[result.name] = msgspec.structs.replace(result, apart=apart)
+        return msgspec.structs.replace(self, results=tuple(rows.values()))
 
 
 def ratio(ours: Contender, peer: Contender) -> float | None:

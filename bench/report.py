@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.model import Contender, Demand, Document, Machine, Result, demanded, ratio
+from bench.model import Apart, Contender, Demand, Document, Machine, Result, demanded, ratio
 
 _INTRODUCTION = """\
 # Benchmarks
@@ -104,6 +104,7 @@ def _section(result: Result, why: str) -> str:
     lines = [f"## {result.name}", "", f"{result.job[:1].upper()}{result.job[1:]}.", ""]
     lines += figures(result)
     lines += ["", "```", *(each.command for each in _distinct(result)), "```", ""]
+    lines += [_apart(result.apart)] if result.apart else []
     lines += [f"{note}\n" for note in (*result.notes, *_moved(result), why.strip()) if note]
     return "\n".join(lines)
 
@@ -152,6 +153,14 @@ def _machine(machine: Machine) -> str:
         f"{machine.date}; {machine.cores} cores of {machine.processor},"
         f" {machine.memory / (1 << 30):.0f} GiB of memory, Linux {machine.kernel},"
         f" {machine.file_system}.\n\n| program | version |\n|---|---|\n{versions}\n"
+    )
+
+
+def _apart(apart: Apart) -> str:
+    ours = apart.machine.versions["virtstore"]
+    return (
+        f"Measured apart from the other rows: {apart.machine.date}, {apart.runs} runs, virtstore"
+        f" {ours}, Linux {apart.machine.kernel}.\n"
     )
 
 

@@ -43,3 +43,22 @@ def test_a_job_on_one_host_is_not_in_the_table_of_ends() -> None:
     shares = (Share("here", "agent", 1.5),)
     page = _page(Result("compress", "compress", (_contender("virtstore", 2.0, shares),)))
     assert "agent 1.50 s" not in page
+
+
+def test_a_row_that_was_measured_later_takes_the_place_of_the_old_one_and_says_when() -> None:
+    old = Document(
+        _MACHINE,
+        5,
+        False,
+        tuple(Result(name, name, (_contender("virtstore", 1.0),)) for name in ("copy", "list")),
+    )
+    later = Machine("2026-12-24", "some", 2, 4 << 30, "6.1", "ext4", {"virtstore": "0.2"})
+    rows = tuple(Result(name, name, (_contender("virtstore", 9.0),)) for name in ("copy", "rbd"))
+    both = old.with_rows_of(Document(later, 3, False, rows))
+    assert [result.name for result in both.results] == ["copy", "list", "rbd"]
+    page = report.markdown(both, Path("/nonexistent"))
+    copy, listing = page.index("## copy"), page.index("## list")
+    said = "Measured apart from the other rows: 2026-12-24, 3 runs, virtstore 0.2, Linux 6.1."
+    assert said in page[copy:listing]
+    assert said not in page[listing : page.index("## rbd")]
+    assert "9.00 s" in page[copy:listing]
