@@ -10,11 +10,14 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
+from tests import waiting
 from tests.fault_proxy import Proxy
 from tests.s3 import Bucket
 
+from virtstore.agent.config import Config
+from virtstore.agent.policy import Policy
 from virtstore.backends.base import ArchiveSink, Displaced
-from virtstore.backends.bucket import claims, parts
+from virtstore.backends.bucket import claims, parts, upload
 from virtstore.backends.bucket.objects import Objects
 from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.bucket.store import Bucket as Store
@@ -34,10 +37,14 @@ class Place:
     bucket: Bucket
     proxy: Proxy
 
+    @property
+    def root(self) -> BucketRoot:
+        endpoint = f"http://{self.proxy.at}"
+        return BucketRoot("b", endpoint, self.bucket.name, "p/", access="write", patience=2)
+
     def store(self) -> Store:
         """As another agent opens it."""
-        root = BucketRoot("b", f"http://{self.proxy.at}", self.bucket.name, "p/", patience=2)
-        opened = root.open(-1, "")
+        opened = self.root.open(-1, "")
         assert isinstance(opened, Store)
         return opened
 
@@ -428,3 +435,29 @@ def test_a_claim_that_somebody_has_is_not_mended_away(store: Store, bucket: Buck
         store.mend(NAME)
         archive.publish(overwrite=True)
     assert bucket.get(f"p/{NAME}") == DATA
+
+
+def test_a_claim_is_written_again_as_long_as_the_archive_is_made(
+    store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "RENEWED", 0.05)
+    with store.archive(NAME):
+        proxy.forget()
+        waiting.until(lambda: proxy.verbs["PUT"] >= 3, "the claim to be written again")
+
+
+def test_a_session_that_is_restricted_to_a_directory_of_a_bucket_sees_no_more(
+    place: Place, bucket: Bucket
+) -> None:
+    for key in ("p/web/a", "p/web/d/b", "p/web2", "p/db/c"):
+        bucket.put(key, b"1")
+    policy = Policy(Config(roots=(place.root,)), ["/s3/b/web"], "append")
+    [(root, access)] = policy.roots()
+    assert (root.path, access) == ("/s3/b/web", "append")
+    with policy.opened(root) as store:
+        assert {each.name for each in store.scan()} == {"a", "d"}
+    with policy.store("/s3/b/web/d", "read") as store:
+        assert [each.name for each in store.scan()] == ["b"]
+    for path in ("/s3/b/db", "/s3/b/web2", "/s3/b"):
+        with pytest.raises(Denied), policy.image(path, "read"):
+            pass
