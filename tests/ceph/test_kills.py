@@ -4,9 +4,7 @@ new or partial, no snapshot of ours stays, and the same command finishes it."""
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
@@ -23,9 +21,8 @@ from tests.tools.resize_images import (
     make_image,
     new_root,
 )
-from tests.waiting import PATIENCE
 
-from .place import VMS, Place, noise
+from .place import VMS, Place, noise, patiently
 
 MOMENTS: Final = 30 if TORTURE else 2
 _SIZE: Final = 9 * MIB
@@ -87,19 +84,6 @@ def chances(work: int, name: str) -> Iterator[int]:
     chance = random.Random(name)
     for _ in range(MOMENTS):
         yield chance.randrange(1, work)
-
-
-def patiently(config: Path, act: Callable[[virtstore.Host], object]) -> None:
-    """Once what was left of an agent has let go of the image."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with virtstore.connect(config=str(config)) as host:
-            try:
-                act(host)
-                return
-            except virtstore.InUse:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
 
 
 def listed(here: Place) -> dict[str, set[str]]:

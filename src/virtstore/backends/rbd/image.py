@@ -186,7 +186,9 @@ class RbdImage(Image):
 
     @contextmanager
     def lend(self) -> Iterator[int]:
-        yield self._served.descriptor
+        served = self._served
+        with served.minded():
+            yield served.descriptor
 
     def close(self) -> None:
         if self._open:

@@ -23,7 +23,7 @@ from typing import Final
 from virtstore.backends.rbd import marks, report
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.report import Listed, Overlap, Watcher
-from virtstore.errors import Exists, InUse, NotFound
+from virtstore.errors import Exists, InUse, NoSpace, NotFound
 
 _JSON: Final = ("--format", "json")
 _QUIET: Final = "--no-progress"
@@ -161,8 +161,12 @@ class Images:
 
     def remove(self, name: str) -> None:
         """Remove an image. A crash leaves it as it is, or in the trash. Raises `InUse` for one that
-        has watchers, or snapshots."""
-        self._change("rm", "--image", name, _QUIET)
+        has watchers, or snapshots, and `NoSpace` where the pool's quota is used up: the trash is in
+        the pool, too."""
+        try:
+            self._change("rm", "--image", name, _QUIET)
+        except NoSpace as error:
+            raise NoSpace(self.cluster.why_full() or error.message) from None
 
     def empty_trash(self) -> None:
         """Remove what is in the trash of images that had a temporary name of ours. What somebody

@@ -174,8 +174,11 @@ def why_full(said: bytes, pool: str) -> str:
     if "full" in known.flags.split(","):
         return f"the cluster is full; {remedy}"
     if "full_quota" in flags:
-        told = f"'ceph osd pool get-quota {pool}' shows it"
-        return f"the pool {pool} has used up its quota ({told}); raise that, or {remedy}"
+        return (
+            f"the pool {pool} has used up its quota ('ceph osd pool get-quota {pool}' shows it);"
+            " raise that, as long as it lasts Ceph removes no images there either, only snapshots;"
+            " then run the same command again"
+        )
     return f"the pool {pool} is full; {remedy}" if "full" in flags else ""
 
 

@@ -44,13 +44,17 @@ class Asking:
         asked, answers = self._process.stdin, self._process.stdout
         assert asked
         assert answers
+        said = []
         try:
             asked.write(b"\n")
             asked.flush()
-            said = b"".join(iter(answers.readline, b"end\n"))
+            while (line := answers.readline()) != b"end\n":
+                if not line:
+                    raise Error("whoever asks the cluster was ended")
+                said.append(line)
         except (OSError, ValueError) as error:  # it is ended
             raise Error(f"nobody can be asked: {error}") from None
-        return report.why_full(said, self._pool)
+        return report.why_full(b"".join(said), self._pool)
 
     def close(self) -> None:
         self._process.kill()
@@ -75,7 +79,7 @@ class Stalls:
 
     @contextmanager
     def minded(self) -> Iterator[None]:
-        """Raises `NoSpace` where the block fails because of a full pool."""
+        """Raises `NoSpace` where what is done in the block fails because of a full pool."""
         key = threading.get_ident()
         with self._lock:
             self._begun[key] = time.monotonic()
@@ -84,7 +88,7 @@ class Stalls:
                 self._thread.start()
         try:
             yield
-        except OSError:
+        except (OSError, Error):
             if self.full:
                 raise NoSpace(self.full) from None
             raise

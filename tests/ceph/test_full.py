@@ -1,0 +1,94 @@
+"""A pool that is full, by its quota: nothing hangs there, and everybody is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import virtstore
+from tests.tools.ext_images import MIB, TORTURE
+from tests.tools.meanwhile import Meanwhile
+
+from . import cluster as ceph
+from . import place
+from .cluster import POOL, Cluster
+from .place import VMS, Place, noise, patiently
+
+_SIZE: Final = 12 * MIB
+
+
+@pytest.fixture
+def meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """To be asked for before `host`."""
+    return Meanwhile(tmp_path / "unfinished", monkeypatch)
+
+
+@pytest.fixture
+def small(cluster: Cluster, tmp_path: Path) -> Iterator[Place]:
+    """A pool with a quota of a few MiB."""
+    with place.on(cluster, tmp_path) as here:
+        cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", str(8 * MIB))
+        yield here
+        cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", "0")
+        ceph.wait_for_room(cluster, full=False)
+
+
+def test_a_copy_in_the_middle_of_which_there_is_no_room_says_so_and_goes_on_once_there_is(
+    small: Place, meanwhile: Meanwhile
+) -> None:
+    disk = noise(2 * _SIZE, 1)
+    source = small.file("x.img", disk)
+
+    def fill() -> None:
+        small.image("other", noise(9 * MIB, 2))
+        ceph.wait_for_room(small.cluster, full=True)
+
+    with virtstore.connect(config=str(small.config)) as host:
+        with pytest.raises(virtstore.NoSpace, match="quota"):
+            host.image(str(source)).copy(host.image(f"{VMS}/x"), progress=meanwhile(fill, part=0.3))
+        small.cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", "0")
+        ceph.wait_for_room(small.cluster, full=False)
+        small.cluster.rbd("rm", "--no-progress", f"{POOL}/other")
+        assert [entry.state for entry in host.list(VMS)] == ["partial"]
+    if TORTURE:  # Ceph counts who was ended as a writer for half a minute more
+        patiently(small.config, lambda host: host.image(str(source)).copy(host.image(f"{VMS}/x")))
+        assert small.contents("x") == disk
+        assert small.names() == ["x"]
+
+
+@pytest.fixture
+def full(small: Place) -> Iterator[tuple[Place, virtstore.Host]]:
+    """A pool that is full, with an image x that nobody can write to."""
+    small.image("x", noise(9 * MIB, 3))
+    ceph.wait_for_room(small.cluster, full=True)
+    with virtstore.connect(config=str(small.config)) as host:
+        yield small, host
+
+
+def test_nothing_hangs_where_a_pool_is_full_and_nothing_there_is_lost(
+    full: tuple[Place, virtstore.Host],
+) -> None:
+    here, host = full
+    x, source = host.image(f"{VMS}/x"), here.file("new.img", noise(MIB, 4))
+    assert [entry.path for entry in host.list(VMS)] == [x.path]
+    changes: tuple[Callable[[], object], ...] = (
+        lambda: host.create(f"{VMS}/y", MIB),
+        lambda: host.image(str(source)).copy_contents(x),
+        lambda: x.copy(host.image(str(here.root / "copy.img"))),
+        lambda: x.rename("y"),
+        x.delete,  # for which Ceph writes something down
+    )
+    with ThreadPoolExecutor() as pool:  # each waits for a while, before it is seen why
+        told = [pool.submit(change).exception() for change in changes]
+    assert all(isinstance(each, virtstore.NoSpace) for each in told), told
+    assert all("quota" in str(each) for each in told)
+    assert here.names() == ["x"]
+    here.cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", "0")
+    ceph.wait_for_room(here.cluster, full=False)
+    assert here.contents("x") == noise(9 * MIB, 3)
+    x.delete()
+    assert here.names() == []
