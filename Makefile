@@ -1,6 +1,8 @@
 # The two that matter: `make demo` shows the main job, `make test` proves it.
 
 PYTHON ?= python3
+# So many tests at a time.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -59,9 +61,10 @@ torture: setup
 	VIRTSTORE_TORTURE=1 $(BIN)/pytest \
 	    tests/lab/inside/test_volume_contract.py tests/lab/inside/test_other_filesystems.py \
 	    tests/lab/test_a_machine_boots.py \
-	    tests/lab/test_power_cuts_resize.py tests/lab/inside/test_filesystems_mounted_*.py \
+	    tests/lab/test_power_cuts_resize.py tests/lab/inside/test_filesystems_mounted*.py \
 	    tests/lab/inside/test_resize_volumes.py tests/lab/inside/test_volumes_live.py tests/lab/inside/test_volumes_guarded.py \
 	    tests/lab/inside/test_volumes_snapshots.py tests/lab/inside/test_volumes_thin.py \
+	    tests/lab/inside/test_volumes_old_data.py tests/lab/inside/test_a_week.py \
 	    tests/tools/test_filesystems_ext_*.py tests/tools/test_filesystems_ntfs_hostile.py \
 	    tests/tools/test_live.py \
 	    tests/tools/test_move_swap_crashes.py tests/tools/test_resize_crashes.py \
@@ -100,7 +103,7 @@ check: setup
 
 test: setup
 	@dev/packages test
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile $(addprefix tests/,$(RING))
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=loadfile $(addprefix tests/,$(RING))
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -61,7 +61,7 @@ def processes_begin_at_once(
     request: pytest.FixtureRequest, nothing_is_left_on_the_machine: None
 ) -> Iterator[None]:
     """Of those rings that start many."""
-    if not {_ring(item.nodeid) for item in request.session.items} & {"tools", "hosts"}:
+    if not {_ring(item.nodeid) for item in request.session.items} & {"tools", "hosts", "ceph"}:
         yield
         return
     from . import warm

@@ -20,6 +20,7 @@ import gc
 import io
 import json
 import os
+import pkgutil
 import selectors
 import signal
 import socket
@@ -29,11 +30,11 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from virtstore import own_programs
 from virtstore.client import prestarted
 
 #: What may follow the interpreter to be a command line of ours.
@@ -131,7 +132,7 @@ def run(
     """What `subprocess.run` of `virtstore` and these words gives, with all that it printed as text.
     `environment`: in place of ours."""
     argv = [sys.executable, "-c", COMMAND, *words]
-    process = _forked("command", argv, words, environment)
+    process = _forked(argv, environment)
     if process is None:
         return subprocess.run(
             argv, capture_output=True, text=True, timeout=_TIMEOUT, env=environment
@@ -169,12 +170,19 @@ def _read(process: Forked) -> tuple[str, str]:
 
 def _launch_agent(argv: list[str], handed_over: Sequence[int] = ()) -> Any:
     """As `prestarted.launch`."""
-    agent = own_programs.agent_argv()
-    if not handed_over and argv[: len(agent)] == agent:
-        process = _forked("agent", argv, argv[len(agent) :])
-        if process is not None:
-            return process
-    return _launch(argv, handed_over)
+    process = None if handed_over else _forked(argv, agent=True)
+    return process or _launch(argv, handed_over)
+
+
+def _program(argv: Sequence[str]) -> list[str]:
+    """What follows the interpreter and its options: `-c COMMAND WORD…` or `-m virtstore.agent
+    WORD…`. Nothing for another program: one that puts something else in place of a function of ours
+    has to do so before others import it."""
+    if not argv or argv[0] != sys.executable:
+        return []
+    first = next((n for n, word in enumerate(argv) if n and word not in ("-P", "-X", "utf8")), 0)
+    words = [*argv[first:]] if first else []
+    return words if words[:2] in (["-c", COMMAND], ["-m", "virtstore.agent"]) else []
 
 
 def _umask() -> int:
@@ -184,18 +192,14 @@ def _umask() -> int:
 
 
 def _forked(
-    kind: str,
-    argv: Sequence[str],
-    words: Sequence[str],
-    environment: Mapping[str, str] | None = None,
+    argv: Sequence[str], environment: Mapping[str, str] | None = None, *, agent: bool = False
 ) -> Forked | None:
-    """A process of that kind; None where it has to be started as usual."""
-    if _address is None:
+    """The process; None where it has to be started as usual."""
+    if _address is None or not _program(argv):
         return None
     request = {
-        "kind": kind,
         "argv": [*argv],
-        "words": [*words],
+        "agent": agent,
         "environment": dict(os.environ if environment is None else environment),
         "directory": os.getcwd(),
         "umask": _umask(),
@@ -276,7 +280,7 @@ def _accept(listening: socket.socket, children: dict[int, socket.socket], own: l
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         pid = os.fork()
         if pid == 0:
-            if request["kind"] != "agent":
+            if not request["agent"]:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             sockets = (listening, told, *children.values())
             _become(request, fds, [*own, *(each.fileno() for each in sockets)])
@@ -313,9 +317,10 @@ def _become(request: dict[str, Any], fds: Sequence[int], others: Sequence[int]) 
         os.environ.update(request["environment"])
         _open_streams()
         _show(request["argv"])
-        main = _MAINS[request["kind"]]
-        sys.argv = ["-c" if request["kind"] == "command" else "virtstore-agent", *request["words"]]
-        main()
+        option, _, *words = _program(request["argv"])
+        sys.argv = [option, *words]
+        module = "virtstore.cli.start" if option == "-c" else "virtstore.agent.__main__"
+        import_module(module).main()
         status = 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -350,9 +355,6 @@ def _show(argv: Sequence[str]) -> None:
 
 def _import_all() -> None:
     """Import all that commands and agents do, and what they import when they are asked for it."""
-    import pkgutil
-    from importlib import import_module
-
     import virtstore
 
     prestarted.launch = _launch_agent
@@ -360,13 +362,6 @@ def _import_all() -> None:
         if not found.name.startswith("virtstore.bare_host") and not found.name.endswith("plugin"):
             with suppress(ImportError):  # of what is not installed
                 import_module(found.name)
-    from virtstore.agent.__main__ import main as agent
-    from virtstore.cli.start import main as command
-
-    _MAINS.update(agent=agent, command=command)
-
-
-_MAINS: Final[dict[str, Any]] = {}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,10 @@ def device(tmp_path: Path) -> Iterator[Device]:
     until(nothing_is_left, "all mounts and loop devices are gone")
 
 
-@pytest.fixture(params=["file", "partition", "volume"])
+# On a volume, test_resize_volumes.py has the whole of it.
+@pytest.fixture(
+    params=["file", "partition", pytest.param("volume", marks=pytest.mark.torture)],
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
     if request.param == "volume":
         path: str = request.getfixturevalue("volume")
