@@ -3,7 +3,7 @@
 A page's blocks (shown.py) run in order, in one shell and one directory. The places that the page
 names are below that directory: `/srv` and `/etc/virtstore` of this machine and of each host. Hosts
 have a real sshd each, for the pages that name one. A page that names the volume group vg0 runs in
-the lab. A page that names an S3 service has one of this machine, with the bucket `vm-backups`.
+the lab, and one that names an RBD pool with a cluster. A page that names an S3 service has one of this machine, with the bucket `vm-backups`.
 
     python -m tests.pages PAGE…     writes what the commands print into the pages
 """
@@ -29,7 +29,7 @@ from .shown import ROOT, Block, Command, blocks, commands, ring_of
 
 _HOSTS: Final = ("a", "b")
 #: What pages call places, each below a directory of a host's own.
-_PLACES: Final = "srv|etc/virtstore|var/lib/libvirt"
+_PLACES: Final = "srv|etc/virtstore|etc/ceph|var/lib/libvirt"
 _MARK: Final = "----"
 #: What pages call an S3 service.
 _SERVICE: Final = "https://s3.example.com"
@@ -178,14 +178,18 @@ def shape(text: str) -> list[str]:
 
 def check(page: Path, directory: Path) -> None:
     """What every command of a page prints is what the page shows."""
-    text = page.read_text()
-    with _place_of(text, directory) as where:
-        for each in run(text, where):
-            said = f"{page.name}: {each.command.typed}\n{each.printed}"
-            if each.command.shown is None:
-                assert "FAILED" not in each.printed, said
-            else:
-                assert shape(each.printed) == shape("\n".join(each.command.shown)), said
+    with _place_of(page.read_text(), directory) as where:
+        check_in(page, where)
+
+
+def check_in(page: Path, where: Place) -> None:
+    """The same, in a place that is there."""
+    for each in run(page.read_text(), where):
+        said = f"{page.name}: {each.command.typed}\n{each.printed}"
+        if each.command.shown is None:
+            assert "FAILED" not in each.printed, said
+        else:
+            assert shape(each.printed) == shape("\n".join(each.command.shown)), said
 
 
 def write(page: Path) -> None:
@@ -194,7 +198,13 @@ def write(page: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         os.chmod(temporary, 0o755)
         with _place_of(text, Path(temporary)) as where:
-            ran = run(text, where)
+            write_in(page, where)
+
+
+def write_in(page: Path, where: Place) -> None:
+    """The same, in a place that is there."""
+    text = page.read_text()
+    ran = run(text, where)
     for block in reversed([each for each in blocks(text) if each.runs]):
         parts = [each for each in ran if each.block == block]
         if block.language != "console":

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-Ring = Literal["tools", "hosts", "lab"]
+Ring = Literal["tools", "hosts", "lab", "ceph"]
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -106,9 +106,12 @@ def _typed(lines: list[str]) -> Iterator[Command]:
 
 
 def ring_of(text: str) -> Ring:
-    """Where a page's commands can run: `lab` has a volume group, `hosts` has hosts."""
+    """Where a page's commands can run: `lab` has a volume group, `hosts` has hosts, `ceph` a
+    cluster."""
     typed = [each for block in blocks(text) if block.runs for each in commands(block)]
     if any("/dev/vg0" in each.typed for each in typed):
         return "lab"
+    if any("/dev/rbd/" in each.typed for each in typed):
+        return "ceph"
     hosts = any(each.host or re.search(r"(?<![\w/])[ab]:|ssh://[ab]", each.typed) for each in typed)
     return "hosts" if hosts else "tools"
