@@ -3,7 +3,8 @@
 A page's blocks (shown.py) run in order, in one shell and one directory. The places that the page
 names are below that directory: `/srv` and `/etc/virtstore` of this machine and of each host. Hosts
 have a real sshd each, for the pages that name one. A page that names the volume group vg0 runs in
-the lab, and one that names an RBD pool with a cluster. A page that names an S3 service has one of this machine, with the bucket `vm-backups`.
+the lab, one that names an RBD pool with a cluster of the ring `ceph`. A page that names an S3
+service has one of this machine, with the bucket `vm-backups`.
 
     python -m tests.pages PAGE…     writes what the commands print into the pages
 """
