@@ -32,6 +32,8 @@ _OWN: Final = (
     "log_to_stderr = false",
     "admin_socket =",
     f"client_mount_timeout = {CONNECTING}",
+    # Whoever writes flushes in the end, so no write need wait for the cluster before the first one.
+    "rbd_cache_writethrough_until_flush = false",
 )
 
 
