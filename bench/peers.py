@@ -26,6 +26,7 @@ _ASK: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("qemu-img", ("qemu-img", "--version")),
     ("nbdkit", ("nbdkit", "--version")),
     ("nbdcopy", ("nbdcopy", "--version")),
+    ("rbd", ("rbd", "--version")),
     ("cp", ("cp", "--version")),
     ("fallocate", ("fallocate", "--version")),
 )

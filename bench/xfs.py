@@ -10,6 +10,7 @@ from pathlib import Path
 
 from demo.loopback import find
 
+from bench.configured import configured
 from bench.place import Place
 
 
@@ -31,21 +32,11 @@ def mounted(place: Place, host: str, size: int) -> Iterator[Path]:
     options = "loop,discard,allocsize=64k"
     subprocess.run(["mount", "-o", options, str(file), str(directory)], check=True)
     try:
-        with _configured(place.scratch / host / "config.toml", directory):
+        table = f'[[directory]]\npath = "{directory}"\naccess = "write"\n'
+        with configured(place.scratch / host / "config.toml", table):
             yield directory
     finally:
         # Lazily: what was interrupted may still have a file open for a moment.
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
         directory.rmdir()
         file.unlink()
-
-
-@contextmanager
-def _configured(configuration: Path, directory: Path) -> Iterator[None]:
-    before = configuration.read_text()
-    more = f'\n[[directory]]\npath = "{directory}"\naccess = "write"\n'
-    configuration.write_text(before + more)
-    try:
-        yield
-    finally:
-        configuration.write_text(before)
