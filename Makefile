@@ -75,6 +75,7 @@ torture: setup
 
 bench: setup
 	@dev/packages bench
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'obstore>=0.12'
 	@$(BIN)/python -m bench
 
 bundle: setup

@@ -27,6 +27,7 @@ _ASK: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nbdkit", ("nbdkit", "--version")),
     ("nbdcopy", ("nbdcopy", "--version")),
     ("rbd", ("rbd", "--version")),
+    ("rclone", ("rclone", "--version")),
     ("cp", ("cp", "--version")),
     ("fallocate", ("fallocate", "--version")),
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Protocol
 
-from bench import commands, containers, demands, inputs, on_ceph, remarks
+from bench import commands, containers, demands, inputs, on_ceph, on_s3, remarks
 from bench.create import measure_create
 from bench.incremental import measure_incremental
 from bench.model import Result
@@ -45,6 +45,7 @@ def rows(scale: int) -> tuple[Row, ...]:
         _huge(),
         *containers.rows(),
         *on_ceph.rows(),
+        *on_s3.rows(),
         Study("create", measure_create),
         _info(),
         Study("info-warm", measure_warm_info),
