@@ -211,9 +211,13 @@ class Agent:
         assert self.host._session
         return self.host._session._process.pid
 
-    def over(self) -> None:
+    def parts_are_told(self) -> None:
+        """Let the agent go on."""
         self._fault.times = 0
         self._proxy.go_on.set()
+
+    def over(self) -> None:
+        self.parts_are_told()
         self._thread.join(PATIENCE)
         self.host.close()
 
@@ -270,6 +274,25 @@ def test_parts_of_what_has_changed_since_are_sent_again(
         file.write(os.urandom(MIB))
     there.archive(killed, "web.img.zst")
     assert there.back("web.img.zst") == killed.read_bytes()
+    assert (bucket.keys(), bucket.uploads()) == (["web.img.zst"], [])
+
+
+def test_the_mark_of_an_upload_that_a_kill_left_beside_its_archive_goes(
+    there: BucketHost, bucket: Bucket, proxy: Proxy
+) -> None:
+    """The server is asked to remove the mark, does not, and its answer is waited for."""
+    proxy.happen("answer", verb="DELETE", times=-1, status=503, code="SlowDown")
+    agent = Agent(there, proxy, there.image(size=MIB))
+    try:
+        until(lambda: parts_there(bucket), "the part to arrive")
+        agent.parts_are_told()
+        until(lambda: proxy.verbs["DELETE"], "the mark to be removed")
+        os.kill(agent.pid, signal.SIGKILL)
+    finally:
+        agent.over()
+    assert bucket.keys() == ["web.img.zst", "web.img.zst.virtstore-partial"]
+    proxy.forget()
+    told("clean", "/s3/backups")
     assert (bucket.keys(), bucket.uploads()) == (["web.img.zst"], [])
 
 

@@ -36,6 +36,8 @@ _ENDLESS: Final = 1 << 60
 #: Objects in a page of a listing, and such as are remembered until they are opened.
 _PAGE: Final = 1000
 _MOST_SEEN: Final = 100_000
+#: Objects that are open at once for a listing: the ends of all of them are in memory.
+_OPEN: Final = 16
 #: Ends of objects that are fetched at once.
 _AT_ONCE: Final = 16
 _READ_ONLY: Final = (
@@ -47,7 +49,9 @@ class Bucket(Store):
     """`prefix`: what the keys of this directory begin with, "" or with a slash at its end. With a
     `name` only that is looked for in it."""
 
-    capabilities = Capabilities(archives=True, archives_only=NO_IMAGES, far=True, noun="a bucket")
+    capabilities = Capabilities(
+        archives=True, archives_only=NO_IMAGES, far=True, at_once=_OPEN, noun="a bucket"
+    )
 
     def __init__(self, objects: Objects, prefix: str, name: str = "") -> None:
         self._objects = objects
