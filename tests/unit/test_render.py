@@ -56,6 +56,23 @@ def test_json_has_the_fields_and_keeps_letters(capsys: pytest.CaptureFixture[str
     ]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        [{"a": [1, {"b": "x\ny"}]}, None, ["é"]],
+        (Entry("/a", "b", "directory"),),
+        Changed(path="/a", host="b", changed=True),
+        Cleaned(path="/a", host="b", removed=("/x", "/y"), freed=5, dry_run=False),
+        Cleaned(path="/a", host="b", removed=(), freed=0, dry_run=False),
+        ImageInfo("/a", "b", "file", 1, 1, filesystem=Filesystem("ext4"), warnings=("one", "two")),
+        {"error": {"code": "x"}},
+    ],
+)
+def test_a_document_in_pieces_is_the_document(value: object) -> None:
+    assert "".join(render.json_pieces(value)) == render.json_text(value)
+
+
 def test_a_failure_is_json_on_stdout_or_a_line_on_stderr(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import msgspec
@@ -34,16 +34,41 @@ NOT_WHERE_EMPTY = ("warnings", "pruned", "lacks", "moved", "places", "unmanaged"
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document. A list is printed an entry at a time: it may have a million, of
-    which each takes more room as Python's values than as text."""
-    if not isinstance(value, list | tuple) or not value:
-        print(json_text(value))
-        return
-    before = "[\n  "
-    for each in value:
-        print(before + json_text(each).replace("\n", "\n  "), end="")
-        before = ",\n  "
-    print("\n]")
+    """Print one JSON document. A list in it is printed an entry at a time: it may have a million,
+    of which each takes more room as Python's values than as text."""
+    for piece in json_pieces(value):
+        print(piece, end="")
+    print()
+
+
+def json_pieces(value: object) -> Iterator[str]:
+    """`json_text` in pieces: the entries of a list, also of one that is a value's field."""
+    if isinstance(value, list | tuple) and value:
+        yield from _entries(value, "")
+    elif isinstance(value, msgspec.Struct) and not value.__struct_config__.omit_defaults:
+        before = "{"
+        for field in msgspec.structs.fields(value):
+            told = getattr(value, field.name)
+            if told or field.encode_name not in NOT_WHERE_EMPTY:
+                yield f"{before}\n  {json.dumps(field.encode_name)}: "
+                yield from _entries(told, "  ") if isinstance(told, list | tuple) else _inner(told)
+                before = ","
+        yield "\n}"
+    else:
+        yield json_text(value)
+
+
+def _entries(values: Sequence[object], indent: str) -> Iterator[str]:
+    before = "["
+    for each in values:
+        text = json_text(each).replace("\n", f"\n{indent}  ")
+        yield f"{before}\n{indent}  {text}"
+        before = ","
+    yield f"\n{indent}]" if values else "[]"
+
+
+def _inner(value: object) -> Iterator[str]:
+    yield json_text(value).replace("\n", "\n  ")
 
 
 def json_text(value: object) -> str:
