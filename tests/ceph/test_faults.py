@@ -21,8 +21,9 @@ from . import guest, keys, place
 from .cluster import POOL, USERS, Cluster
 from .place import VMS, Place, noise
 
-#: Seconds for which a daemon does not answer.
-_PAUSE: Final = 20.0 if TORTURE else 3.0
+#: Seconds for which a daemon does not answer. Who connects to a monitor meanwhile gives up
+#: after 15.
+_PAUSES: Final = {"osd": 20.0, "mon": 10.0} if TORTURE else {"osd": 3.0, "mon": 3.0}
 _SIZE: Final = 12 * MIB
 
 
@@ -42,7 +43,7 @@ def meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
 def paused(cluster: Cluster, daemon: str) -> Iterator[Callable[[], None]]:
     """Gives what stops a daemon, which then goes on by itself; it has when this ends."""
     stopped = cluster.stopped(daemon)
-    timer = threading.Timer(_PAUSE, stopped.__exit__, (None, None, None))
+    timer = threading.Timer(_PAUSES[daemon], stopped.__exit__, (None, None, None))
 
     def stop() -> None:
         stopped.__enter__()
