@@ -77,10 +77,15 @@ class _Found(NamedTuple):
         return self.age > ABANDONED if gone is None else gone
 
     @property
-    def who(self) -> str:
-        if self.claim is None:
-            return "somebody"
-        return f"a process of {self.claim.writer.host} (since {self.claim.since})"
+    def in_use(self) -> InUse:
+        """The error for who wants it as well."""
+        who = "somebody"
+        if self.claim:
+            who = f"a process of {self.claim.writer.host} (since {self.claim.since})"
+        return InUse(
+            f"{who} is making it; try again when that has ended. If that host is gone, what it left"
+            f" is taken up {ABANDONED // 60} minutes after its last sign of life"
+        )
 
 
 class Held:
@@ -159,7 +164,7 @@ def take(objects: Objects, key: str) -> Held:
         if found.claim and found.claim.token == claim.token:
             return Held(objects, where, found.claim, found.claim.upload)  # an answer was lost
         if not found.is_abandoned:
-            raise InUse(f"{found.who} is making it")
+            raise found.in_use
         left = found.claim.upload if found.claim else ""
         claim = msgspec.structs.replace(claim, upload=left)
         if _replaced(objects, where, claim, found.etag):
@@ -167,7 +172,7 @@ def take(objects: Objects, key: str) -> Held:
             with suppress(Displaced):  # a server may not heed the condition
                 held.require()
                 return held
-    raise InUse("others are beginning to make it at the same moment")
+    raise InUse("others are beginning to make it at the same moment; try again")
 
 
 def _replaced(objects: Objects, where: str, claim: Claim, etag: str) -> bool:
@@ -184,7 +189,7 @@ def abandoned(objects: Objects, key: str) -> bool:
     has."""
     found = _found(objects, key_of(key))
     if found and not found.is_abandoned:
-        raise InUse(f"{found.who} is making it")
+        raise found.in_use
     return found is not None
 
 

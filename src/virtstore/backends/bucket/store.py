@@ -147,7 +147,7 @@ class Bucket(Store):
     def _with_end(self, name: str) -> tuple[str, BucketImage]:
         image = BucketImage(self._objects, self._seen[name])
         with suppress(Error, OSError):  # whoever reads it is told
-            image.read_at(image.size - 1, 1)
+            image.read_at(max(image.size - 1, 0), 1)
         return name, image
 
     def open(
