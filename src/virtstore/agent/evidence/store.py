@@ -29,18 +29,26 @@ _seen: dict[str, float] = {}
 
 
 class Counted:
-    """What the stores count when they are asked."""
+    """What the stores count when they are asked, of each image's watchers once."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[Identity, Sequence[str] | None] = {}
 
     def speaks_for(self, image: Image) -> bool:
-        return image.open_count is not None or image.watchers is not None
+        return image.open_count is not None or self._watchers_of(image) is not None
 
     def gather(self, images: Sequence[Image]) -> Iterator[tuple[Identity, Use]]:
         for image in images:
             yield from repeat((image.identity, _OPEN), image.open_count or 0)
-            for watcher in image.watchers or ():
+            for watcher in self._watchers_of(image) or ():
                 since = _seen.setdefault(watcher, time.monotonic())
                 passing = time.monotonic() - since < _PASSING
                 yield image.identity, Use(InUse("watcher", watcher), writes=True, passing=passing)
+
+    def _watchers_of(self, image: Image) -> Sequence[str] | None:
+        if image.identity not in self._watchers:
+            self._watchers[image.identity] = image.watchers
+        return self._watchers[image.identity]
 
 
 look = Counted

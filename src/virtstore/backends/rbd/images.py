@@ -152,12 +152,15 @@ class Images:
         within = ("--dest-namespace", namespace) if namespace else ()
         target = ("--dest-pool", self.cluster.pool, *within, "--dest", new)
         words = ("rename", "--image", name, *target)
+        known = self._known or ()
         try:
             self._change(*words)
         except Exists:
             if self.find(new) or not self._freed(new):
                 raise
             self._change(*words)
+        renamed = (each._replace(name=new) if each.name == name else each for each in known)
+        self._known = tuple(renamed) or None
 
     def remove(self, name: str) -> None:
         """Remove an image. A crash leaves it as it is, or in the trash. Raises `InUse` for one that

@@ -151,8 +151,6 @@ class RbdPool(Store):
             self._refuse_watched(file)
             return self._drafted(name, "kept")
         self.discard(name)
-        if full := self.cluster.why_full():  # what is written there would wait for ever
-            raise NoSpace(full)
         try:
             self.images.create(file, size)
         except Exists:
@@ -257,6 +255,7 @@ class RbdPool(Store):
     def _refuse_other_name(self, image: Listed, name: str) -> None:
         """Raises `InUse` where a host beside us has renamed it, too: `rbd` says of both that they
         did, and the last one counts."""
+        self.refresh()
         present = self.now(image)
         if present is None or present.name != name:
             raise InUse(
