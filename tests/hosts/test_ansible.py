@@ -172,6 +172,18 @@ def test_a_directory_is_never_taken_for_an_image_that_is_there_or_gone(
     assert not tasks.run("image", location=str(taken / "x.img"), state="absent")["changed"]
 
 
+def test_contents_that_were_cut_are_finished(tasks: Tasks, client: Client, b: Remote) -> None:
+    source = random_image(b.images / "source.img", 4 * MIB)
+    target = random_image(b.images / "target.img", 4 * MIB, seed=2)
+    copy = {"source": b.at(source), "target": b.at(target)}
+    under_way = client.under_way("copy-contents", *copy.values(), "--bwlimit", "1M", until=MIB)
+    under_way.ctrl_c()
+    under_way.end()
+    tasks.refused("copy", "exists", **copy)
+    assert tasks.run("copy", **copy, contents=True)["changed"]
+    assert target.read_bytes() == source.read_bytes()
+
+
 def test_what_was_cut_is_gone_on_with_or_removed(tasks: Tasks, client: Client, b: Remote) -> None:
     source = random_image(b.images / "source.img", 4 * MIB)
     target = b.images / "target.img"

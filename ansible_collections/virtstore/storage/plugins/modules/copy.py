@@ -138,7 +138,8 @@ copy:
     21474836480,
     transferred: 830472192, written: 2147483648, seconds: 9.3}
 different:
-  description: How many bytes of a target that was there differed from the source.
+  description: How many bytes of a target that was there differed from the source; null for one
+    that was partial.
   returned: with O(overwrite) or O(contents), where the target was there
   type: int
   sample: 4096
@@ -164,6 +165,7 @@ from ansible_collections.virtstore.storage.plugins.module_utils.outcome import (
     present,
 )
 from ansible_collections.virtstore.storage.plugins.module_utils.running import (
+    Answer,
     Found,
     Module,
     Virtstore,
@@ -204,21 +206,28 @@ def work(module: Module, virtstore: Virtstore) -> Outcome:
     locations.check(source, target, *filter(None, [module.params["base"]]))
     words = [*copy_options(module), source, target]
     try:
-        copied = virtstore.change("copy", *words)
+        return copied_to(virtstore.change("copy", *words), ABSENT)
     except Failure as failure:
         if failure.code != "exists" or failure.location is None:
             raise
-        where = failure.location
-        found = virtstore.image(where)
-        if found is None:  # it is a directory
-            raise
-    else:
-        told = {"location": copied["target"], "copy": copied}
-        return Outcome(True, ABSENT, present(copied["size"]), told)
-    if module.params["overwrite"] or module.params["contents"]:
-        return renewed(module, virtstore, where, found, words)
+        return over(module, virtstore, failure, failure.location, words)
+
+
+def over(
+    module: Module, virtstore: Virtstore, exists: Failure, where: str, words: list[str]
+) -> Outcome:
+    """What becomes of a target that is there. `exists`: what virtstore says of it; `words`: those
+    of a new copy."""
+    if module.params["overwrite"]:
+        return replaced(virtstore, where, words)
+    found = virtstore.image(where)
+    if found is None:  # it is a directory
+        raise exists
+    if module.params["contents"]:
+        return renewed(module, virtstore, where, found)
     if found.partial:
-        raise Failure("exists", f"{where} is partial: run again what was to overwrite it")
+        exists.message += "; it is partial: run again what was to overwrite it"
+        raise exists
     return Outcome(False, result={"location": where, "copy": None})
 
 
@@ -227,24 +236,39 @@ def copy_options(module: Module) -> list[str]:
     return [*words, *quiescing(module)]
 
 
-def renewed(
-    module: Module, virtstore: Virtstore, where: str, found: Found, words: list[str]
-) -> Outcome:
-    """Copy over a target that is there, where it differs. `words`: those of a new copy."""
+def copied_to(copied: Answer, before: dict[str, Any], different: int | None = None) -> Outcome:
+    """A new copy. `different`: the bytes that differed in what was in its place."""
+    told = {"location": copied["target"], "copy": copied}
+    if different is None:
+        return Outcome(True, before, present(copied["size"]), told)
+    after = present(copied["size"], different=0)
+    return Outcome(True, before, after, {**told, "different": different})
+
+
+def replaced(virtstore: Virtstore, where: str, words: list[str]) -> Outcome:
+    """Put a new copy in place of a target that differs. `words`: those of a new copy."""
+    found = virtstore.ask("diff", words[-2], where)
+    different: int = found["different"]
+    if not different:
+        return Outcome(False, result={"location": where, "copy": None, "different": 0})
+    copied = virtstore.change("copy", "--overwrite", *words)
+    return copied_to(copied, present(found["size"], different=different), different)
+
+
+def renewed(module: Module, virtstore: Virtstore, where: str, found: Found) -> Outcome:
+    """Overwrite a target in place, where it differs. One that is partial is not compared: what was
+    cut may have left it equal to neither."""
     source: str = module.params["source"]
-    different: int = virtstore.ask("diff", source, where)["different"]
+    different: int | None = None
+    if not found.partial:
+        different = virtstore.ask("diff", source, where)["different"]
+        if different is not None and different <= beyond(virtstore.image(source), found):
+            told = {"location": where, "copy": None, "different": different}
+            return Outcome(False, result=told)
+    copied = virtstore.change("copy-contents", *options(module, _BOTH, ["bwlimit"]), source, where)
+    told = {"location": where, "copy": copied, "different": different}
     before = present(found.size, different=different)
-    contents: bool = module.params["contents"]
-    if different <= (beyond(virtstore.image(source), found) if contents else 0):
-        return Outcome(False, result={"location": where, "copy": None, "different": different})
-    if contents:
-        how = options(module, _BOTH, ["bwlimit"])
-        copied = virtstore.change("copy-contents", *how, source, where)
-    else:
-        copied = virtstore.change("copy", "--overwrite", *words)
-    size = found.size if contents else copied["size"]
-    told = {"location": copied["target"], "copy": copied, "different": different}
-    return Outcome(True, before, present(size, different=0), told)
+    return Outcome(True, before, present(found.size, different=0), told)
 
 
 def beyond(source: Found | None, target: Found) -> int:
