@@ -184,7 +184,7 @@ def test_a_restriction_to_no_root_allows_nothing_and_says_so(root: Path) -> None
     assert list(policy.roots()) == []
     for path in (f"{root}/x.img", "/srv/typo/x.img"):
         with (
-            pytest.raises(Denied, match=r"restricted to /srv/typo.*allows no directory") as raised,
+            pytest.raises(Denied, match=r"restricted to /srv/typo.*allows nothing there") as raised,
             policy.image(path, "read"),
         ):
             pass
