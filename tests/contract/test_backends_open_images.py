@@ -98,6 +98,26 @@ def test_what_was_read_of_an_image_that_is_there_is_the_image(store: Store) -> N
         image.check()
 
 
+def test_what_is_announced_is_told_as_it_is_when_it_is_opened(store: Store) -> None:
+    make(store)
+    make(store, "y.img")
+    store.announce(["x.img", "y.img"])
+    with store.open("y.img", writable=True) as image:
+        image.write_at(0, b"later")
+        image.flush()
+    with store.open("x.img") as image:
+        assert (image.size, image.read_at(0, len(DATA))) == (rounded(store), DATA)
+    assert contents(store, "y.img") == padded(store, b"later" + DATA[5:])
+
+
+def test_a_store_whose_images_are_written_in_place_does_not_vouch_for_their_bytes(
+    store: Store,
+) -> None:
+    make(store)
+    with store.open("x.img", writable=True) as image:
+        assert not image.self_checking
+
+
 def test_an_image_is_closed_without_a_context_as_well(store: Store) -> None:
     make(store)
     image = store.open("x.img")

@@ -332,6 +332,11 @@ BREACHES: dict[str, tuple[type, str, object]] = {
         lambda store, name, asked: asked or "x-s1.img",
     ),
     "watchers: oneself": (MemoryImage, "watchers", property(lambda image: ("oneself",))),
+    "self_checking: what anybody writes is": (MemoryImage, "self_checking", True),
+    "announce: the first is all that is kept": (
+        *(Memory, "announce"),
+        lambda store, names: [store.images.pop(name) for name in names[1:]],
+    ),
     "check: raises": (MemoryImage, "check", lambda image: image.read_whole(image.size, 1)),
     "version: of all images the same": (
         *(MemoryImage, "version"),
