@@ -97,7 +97,7 @@ class Policy:
                 raise NotFound(f"it is {root.what}, not an image", path=canonical(path))
         if path.endswith("/"):
             with self._open(root, inside):  # which raises what is there instead
-                raise NotFound("it was no directory a moment ago; try again", path=canonical(path))
+                raise NotFound("it is a directory, not an image", path=canonical(path))
         with self._open(root, parent, name) as store:
             yield Place(store, name, canonical(path))
 
