@@ -145,6 +145,26 @@ def test_a_pool_that_is_not_there_is_not_found(cluster: Cluster, tmp_path: Path)
                 act()
 
 
+def test_an_image_that_ends_within_a_sector_is_refused_with_what_mends_it(
+    here: Place, host: virtstore.Host
+) -> None:
+    path = here.image("odd", noise(MIB + 100, 1))
+    even = here.image("even", noise(MIB, 2))
+    for act in (
+        lambda: host.image(path).copy(host.image(f"{here.root}/copied.img")),
+        lambda: host.image(path).verify(),
+    ):
+        with pytest.raises(virtstore.Unsupported, match="'rbd resize --size 1049088B vms/odd'"):
+            act()
+    assert host.image(path).info().size == MIB + 100
+    found = [each for each in host.list(VMS, long=True) if isinstance(each, virtstore.ImageInfo)]
+    listed = {each.path: each.size for each in found}
+    assert (listed[path], listed[even]) == (MIB + 100, MIB)
+    host.image(path).grow("2M")
+    assert host.image(path).info().size == 2 * MIB
+    assert here.contents("odd")[: MIB + 100] == noise(MIB + 100, 1)
+
+
 def test_an_image_that_a_guest_has_open_is_in_use(here: Place, host: virtstore.Host) -> None:
     before = noise(_SIZE, 1)
     x, new = host.image(here.image("x", before)), here.file("new.img", noise(_SIZE, 2))

@@ -225,6 +225,7 @@ class RbdImage(Image):
     def _start(self) -> _Served:
         if self._failed:
             raise self._failed
+        self._require_sectors()
         disk = (self._pool.now(self._image) or self._image).name
         nodes = [_node(self._pool.cluster, disk, self._snapshot, writable=self._writable)]
         # Before the image is open: see stalls.py.
@@ -239,6 +240,16 @@ class RbdImage(Image):
             raise refused from None
         self._pool.count(self._image, served=1)
         return _Served(export, asking)
+
+    def _require_sectors(self) -> None:
+        """Raises `Unsupported` for a size of which QEMU makes whole sectors: its daemon ends where
+        the last one is asked for, and its watch stays for half a minute."""
+        if part := self.size % _SECTOR:
+            raise Unsupported(
+                f"it has {self.size} bytes, and QEMU serves none whose size is no multiple of"
+                f" {_SECTOR}; 'rbd resize --size {self.size - part + _SECTOR}B"
+                f" {self._pool.cluster.pool}/{self._image.name}' mends an image, but no snapshot"
+            )
 
     def _stop(self) -> None:
         with self._starting:
@@ -322,6 +333,8 @@ class FrozenRbd(RbdImage):
 
 
 _JSON: Final = ("--format", "json")
+#: Bytes that QEMU counts disks in.
+_SECTOR: Final = 512
 #: What QEMU says without the module that has its driver.
 _NO_DRIVER: Final = "nknown driver"
 
