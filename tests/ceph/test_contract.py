@@ -14,6 +14,7 @@ from virtstore.backends.rbd.cluster import Cluster as Reached
 from virtstore.backends.rbd.pool import RbdPool
 
 from ..contract.stores import Subject
+from ..contract.stores import store as store
 from ..contract.test_backends import *  # noqa: F403
 from ..contract.test_backends_snapshots import *  # noqa: F403
 from .cluster import POOL, Cluster
