@@ -82,7 +82,7 @@ class Export:
     and `direct`, for reading, past the page cache, which is several times as fast. Raises `InUse`
     where somebody else has the image locked, `Unsupported` where the host has no FUSE, and
     `Corrupt` for whatever else the daemon does not open. `reaches`: what leads to a disk in a
-    cluster."""
+    cluster; `child`: the daemon's process."""
 
     def __init__(
         self,
@@ -99,14 +99,14 @@ class Export:
             )
         self._process, self.keeps, facts = _started(nodes, pass_fds, writable, reaches)
         self.fd = self.direct = -1
-        self._child = 0
+        self.child = 0
         try:
             with facts:
                 try:
                     self._await_service(reaches.look if reaches else _go_on)
                 finally:
-                    self._child = _child_in(facts)
-                path = f"/proc/{self._child}/root{_MOUNT_POINT}"
+                    self.child = _child_in(facts)
+                path = f"/proc/{self.child}/root{_MOUNT_POINT}"
             flags = os.O_RDWR if writable else os.O_RDONLY
             self.fd = os.open(path, flags | os.O_CLOEXEC)
             self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
@@ -147,9 +147,9 @@ class Export:
 
     def kill(self) -> None:
         """End the daemon at once, whatever it waits for: what is being read and written fails."""
-        if self._child and not self.ended:
+        if self.child and not self.ended:
             with suppress(ProcessLookupError):
-                os.kill(self._child, signal.SIGKILL)
+                os.kill(self.child, signal.SIGKILL)
 
     def _await_service(self, look: Callable[[float], None]) -> None:
         """Wait until it greets, which it does once all of its command line is carried out."""

@@ -28,7 +28,7 @@ from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.connection import CONF, reaches
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
-from virtstore.backends.rbd.stalls import Asking, Stalls
+from virtstore.backends.rbd.stalls import Lookout
 from virtstore.errors import Corrupt, Error, Interrupted, InUse, NoSpace, Unsupported
 from virtstore.exporter import DAEMON, DISK, MEND, Export, Node
 from virtstore.model import Extent
@@ -64,21 +64,23 @@ class Pool(Protocol):
 class _Served(DescriptorImage):
     """The file that a daemon serves of an image."""
 
-    def __init__(self, export: Export, asking: Asking | None) -> None:
+    def __init__(self, export: Export, lookout: Lookout | None) -> None:
         super().__init__(export.fd)
         self.export = export
-        self.stalls = Stalls(asking, export.kill) if asking else None
+        self.lookout = lookout
+        if lookout:
+            lookout.begin(export.child)
 
     @contextmanager
     def minded(self) -> Iterator[None]:
         """What is written within the block is looked after."""
-        with self.stalls.minded() if self.stalls else nullcontext():
+        with self.lookout.minded() if self.lookout else nullcontext():
             yield
 
     @property
     def full(self) -> str:
         """Why its daemon was ended, if it was: it shows among the watchers for a while yet."""
-        return self.stalls.full if self.stalls else ""
+        return self.lookout.full if self.lookout else ""
 
     @property
     def identity(self) -> Identity:
@@ -100,8 +102,8 @@ class _Served(DescriptorImage):
 
     def close(self) -> None:
         self.export.close()
-        if self.stalls:
-            self.stalls.close()
+        if self.lookout:
+            self.lookout.close()
 
 
 class RbdImage(Image):
@@ -229,17 +231,17 @@ class RbdImage(Image):
         disk = (self._pool.now(self._image) or self._image).name
         nodes = [_node(self._pool.cluster, disk, self._snapshot, writable=self._writable)]
         # Before the image is open: see stalls.py.
-        asking = Asking(self._pool.cluster) if self._writable else None
+        lookout = Lookout(self._pool.cluster) if self._writable else None
         try:
             export = Export(nodes, writable=self._writable, reaches=reaches(self._pool.cluster))
         except Error as error:
-            if asking:
-                asking.close()
+            if lookout:
+                lookout.close()
             refused = _refusal(self._pool.cluster, error) if isinstance(error, Corrupt) else error
             self._failed = refused
             raise refused from None
         self._pool.count(self._image, served=1)
-        return _Served(export, asking)
+        return _Served(export, lookout)
 
     def _require_sectors(self) -> None:
         """Raises `Unsupported` for a size of which QEMU makes whole sectors: its daemon ends where

@@ -1,12 +1,13 @@
 """What is written to a pool that is full waits until there is room, and nobody is told.
 
-So who writes is looked after. Where a write takes long, the cluster is asked whether the pool is
-full; if it is, the daemon that serves the image is ended, and the write fails for want of room. A
-storage daemon (OSD) that is away makes writes take long as well, and nothing is ended for that.
+So a process looks after each image that is open for writing. It asks the cluster now and then
+whether the pool is full; if it is, it says so and ends the daemon that serves the image, and the
+write fails for want of room. A storage daemon (OSD) that is away makes writes wait as well, and
+nothing is ended for that.
 
-Who asks the cluster is a process that was started before the image was opened. A process that is
-started later inherits the image's descriptor and closes it, for which the daemon is told to flush:
-so it would wait for what it is to look after.
+It is no thread of the agent's, and is started before the image is open. What the agent starts later
+inherits the image's descriptor and closes it, for which the daemon is told to flush: so whoever
+would start a program to ask would wait for the daemon himself.
 
 Source: Ceph's documentation, "Monitor Config Reference" on full ratios; librados' Objecter;
 fuse(4), FUSE_FLUSH.
@@ -14,49 +15,67 @@ fuse(4), FUSE_FLUSH.
 
 from __future__ import annotations
 
+import os
+import select
+import signal
+import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+import msgspec
+
 from virtstore import run
-from virtstore.backends.rbd import report
-from virtstore.backends.rbd.cluster import LONG, Cluster
+from virtstore.backends.rbd.cluster import Cluster
 from virtstore.errors import Error, NoSpace
+from virtstore.own_programs import module_argv
 
-#: Seconds between two looks.
-_EVERY: Final = 2.0
-#: Runs its words for each line that it reads, and says so when they have ended.
-_SCRIPT: Final = 'while read -r _; do "$@" 2>/dev/null; printf "\\nend\\n"; done'
+#: Seconds between two questions. Each takes a third of a second of processor time.
+_EVERY: Final = 10.0
 
 
-class Asking:
-    """A process that asks the cluster whether the pool is full."""
+class Lookout:
+    """The process that looks after an image, which is not open yet."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self._pool = cluster.pool
-        argv = cluster.monitors_argv("osd", "dump")
-        self._process = run.companion(["/bin/sh", "-c", _SCRIPT, "sh", *argv], answers=True)
+        words = msgspec.json.encode(cluster).decode()
+        argv = [*module_argv("virtstore.backends.rbd.stalls"), words]
+        self._process = run.companion(argv, answers=True)
+        self._lock = threading.Lock()
+        self._full = ""
+        self._open = True
 
-    def why_full(self) -> str:
-        """Why there is no room, or nothing. Raises `Error` where nobody answers."""
-        asked, answers = self._process.stdin, self._process.stdout
-        assert asked
-        assert answers
-        said = []
+    def begin(self, daemon: int) -> None:
+        """The image is open: this process serves it."""
+        assert self._process.stdin
+        with suppress(OSError):  # it died: nobody looks, and nothing else is the worse for it
+            self._process.stdin.write(b"%d\n" % daemon)
+            self._process.stdin.flush()
+
+    @property
+    def full(self) -> str:
+        """Why the daemon was ended, in words; "" where it was not."""
+        assert self._process.stdout
+        answers = self._process.stdout.fileno() if self._open else -1
+        with self._lock:
+            if self._open and not self._full and select.select([answers], [], [], 0)[0]:
+                self._full = os.read(answers, 4096).decode("utf-8", "replace").strip()
+            return self._full
+
+    @contextmanager
+    def minded(self) -> Iterator[None]:
+        """Raises `NoSpace` where what is done in the block fails because of a full pool."""
         try:
-            asked.write(b"\n")
-            asked.flush()
-            while (line := answers.readline()) != b"end\n":
-                if not line:
-                    raise Error("whoever asks the cluster was ended")
-                said.append(line)
-        except (OSError, ValueError) as error:  # it is ended
-            raise Error(f"nobody can be asked: {error}") from None
-        return report.why_full(b"".join(said), self._pool)
+            yield
+        except (OSError, Error):
+            if full := self.full:
+                raise NoSpace(full) from None
+            raise
 
     def close(self) -> None:
+        _ = self.full  # as long as it can be asked
+        self._open = False
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -65,49 +84,27 @@ class Asking:
                     pipe.close()
 
 
-class Stalls:
-    """Looks after the writes to one image. `end` makes all of them fail."""
+def main() -> None:
+    """The process."""
+    cluster = msgspec.json.decode(sys.argv[1], type=Cluster)
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return  # it was never open
+    with suppress(ProcessLookupError):  # it has ended already: whoever writes is told so
+        _look_after(cluster, os.pidfd_open(int(line)))
 
-    def __init__(self, asking: Asking, end: Callable[[], None]) -> None:
-        self._asking, self._end = asking, end
-        self._begun: dict[int, float] = {}
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._thread: threading.Thread | None = None
-        #: Why the daemon was ended, if it was.
-        self.full = ""
 
-    @contextmanager
-    def minded(self) -> Iterator[None]:
-        """Raises `NoSpace` where what is done in the block fails because of a full pool."""
-        key = threading.get_ident()
-        with self._lock:
-            self._begun[key] = time.monotonic()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._look, name="stalls", daemon=True)
-                self._thread.start()
-        try:
-            yield
-        except (OSError, Error):
-            if self.full:
-                raise NoSpace(self.full) from None
-            raise
-        finally:
-            with self._lock:
-                self._begun.pop(key, None)
+def _look_after(cluster: Cluster, daemon: int) -> None:
+    """End the daemon once the pool is full, unless it ends before, or the agent does."""
+    while not select.select([daemon, sys.stdin], [], [], _EVERY)[0]:
+        full = ""
+        with suppress(Error):  # nobody answers: the write may still be answered
+            full = cluster.why_full()
+        if full:
+            print(full, flush=True)
+            signal.pidfd_send_signal(daemon, signal.SIGKILL)
+            return
 
-    def close(self) -> None:
-        self._over.set()
-        self._asking.close()
 
-    def _look(self) -> None:
-        while not self._over.wait(_EVERY):
-            with self._lock:
-                oldest = min(self._begun.values(), default=None)
-            if oldest is None or time.monotonic() - oldest < LONG:
-                continue
-            with suppress(Error):  # nobody answers: the write may still be answered
-                self.full = self._asking.why_full()
-            if self.full:
-                self._end()
-                return
+if __name__ == "__main__":
+    main()
