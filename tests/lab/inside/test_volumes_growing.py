@@ -60,6 +60,16 @@ def test_a_volume_that_nobody_uses_is_hidden_until_its_new_space_is_zero(
     assert (lvs(), tags()) == ({"web"}, [])
 
 
+def test_a_growth_that_was_cut_is_finished_by_the_next_who_asks_for_the_image(
+    image: virtstore.Image, here: virtstore.Host
+) -> None:
+    image.grow(OLD)  # so that this session has looked for what was cut, and found nothing
+    cut_unused()
+    assert image.copy(here.image("/mnt/images/copy.img")).size == NEW
+    assert is_zero("/dev/vg0/web")
+    assert (lvs(), tags()) == ({"web"}, [])
+
+
 def test_what_is_hidden_and_open_all_the_same_is_left_alone(
     image: virtstore.Image, here: virtstore.Host
 ) -> None:

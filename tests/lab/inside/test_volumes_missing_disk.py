@@ -85,4 +85,4 @@ def test_what_lies_on_a_missing_disk_is_named_and_the_rest_works(broken: None) -
         ):
             with pytest.raises(virtstore.Error, match=r"physical volume .* is missing.*vgreduce"):
                 change()
-    assert "virtstore" not in sh("lvs --noheadings -o lv_name,lv_tags vg1")
+            assert "virtstore" not in sh("lvs --noheadings -o lv_name,lv_tags vg1")

@@ -78,6 +78,20 @@ def test_a_snapshot_that_a_pool_has_yet_to_make_is_made_of_its_origin(
     assert Path("/dev/vg0/mine").read_bytes() == b"\x11" * (8 * MIB)
 
 
+def test_what_a_pool_has_yet_to_make_is_made_for_the_next_who_asks_for_it(
+    here: virtstore.Host,
+) -> None:
+    """Also in a session that has looked for what was cut before, and found nothing."""
+    image = here.create("/dev/vg0/web", 8 * MIB, thin="pool")
+    fill(image.path, 8 * MIB, b"\x11")
+    sh("lvcreate -qq -y -kn -s -n mine vg0/web")
+    image.grow(8 * MIB)
+    _cut_a_creation("mine")
+    copy = here.image("/dev/vg0/mine").copy(here.image("/mnt/images/copy.img"))
+    assert Path(copy.path).read_bytes() == b"\x11" * (8 * MIB)
+    assert lvs() == {"pool", "web", "mine"}
+
+
 def test_what_putting_a_pool_right_leaves_if_that_is_cut_short_is_cleaned(
     here: virtstore.Host,
 ) -> None:

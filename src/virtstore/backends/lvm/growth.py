@@ -33,15 +33,17 @@ def grow(volumes: Volumes, name: str, size: int, *, in_use: bool, between: Look)
         start = volume.size
         volumes.tag(name, f"{ZERO}{start}")
     hidden = name if in_use else name + GROWING_SUFFIX
-    if not in_use:
-        volumes.rename(name, hidden)
 
     def undo() -> None:
-        if not in_use and volumes.fresh(hidden).size > volume.size:
+        volumes.refresh()
+        found = None if in_use else _hidden(volumes, name)
+        if found and found.size > volume.size:
             volumes.reduce(hidden, volume.size)
-        _settle(volumes, name, hidden)
+        _settle(volumes, name, found.name if found else name)
 
     with undone_by(undo):
+        if not in_use:
+            volumes.rename(name, hidden)  # which LVM may refuse, though it let the tag be added
         if size > volume.size:
             volumes.extend(hidden, size)
         _zero(volumes, hidden, start, between)

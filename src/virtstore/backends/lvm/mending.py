@@ -45,6 +45,13 @@ def interrupted(volumes: Volumes) -> list[str]:
     return pools + sorted({image_name(v) for v in volumes.all() if _unfinished(v)})
 
 
+def is_interrupted(volumes: Volumes, name: str) -> bool:
+    """Whether `mend` has something to do for an image or a snapshot of it, or for a pool, where
+    either may lie."""
+    unfinished = any(_unfinished(v) and name in (image_name(v), v.origin) for v in volumes.all())
+    return unfinished or bool(volumes.behind())
+
+
 def mend(volumes: Volumes, name: str) -> None:
     """Finish or undo what was interrupted. The caller holds the image's lock."""
     if any(v.name == name and v.transaction is not None for v in volumes.all()):

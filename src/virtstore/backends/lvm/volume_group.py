@@ -342,6 +342,10 @@ class VolumeGroup(Store):
     def interrupted(self) -> list[str]:
         return mending.interrupted(self._volumes)
 
+    def is_interrupted(self, name: str) -> bool:
+        """Also where a thin pool is to be mended: what an image there needs may be yet to come."""
+        return mending.is_interrupted(self._volumes, name)
+
     def mend(self, name: str) -> None:
         undo.undo(self._volumes, name)
         mending.mend(self._volumes, name)
