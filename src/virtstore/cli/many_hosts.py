@@ -89,11 +89,13 @@ def _in_turn(
     """Of one host, which may ask its user what it likes."""
     with sessions(options) as hosts:
         for place in places:
+            outcome: Result | Error
             try:
                 with meter.of(str(place)) as progress:
-                    yield ask(hosts(place), place, progress)
+                    outcome = ask(hosts(place), place, progress)
             except Error as error:
-                yield error
+                outcome = error
+            yield outcome  # it is printed where nothing is drawn any more
 
 
 def _at_once(
