@@ -266,6 +266,18 @@ def _end(cluster: Cluster) -> None:
         process.wait(PATIENCE)
 
 
+def wait_for_nothing(cluster: Cluster, pool: str = POOL) -> None:
+    """Until the cluster counts as good as nothing in a pool, of which all images were removed: it
+    counts late, and would find a quota used up by what is gone."""
+
+    def is_counted() -> bool:
+        pools = cluster.json("ceph", "df")["pools"]
+        stored = [each["stats"]["stored"] for each in pools if each["name"] == pool]
+        return bool(stored) and stored[0] < 1 << 20
+
+    waiting.until(is_counted, "the pool's contents")
+
+
 def wait_for_room(cluster: Cluster, *, full: bool, pool: str = POOL) -> None:
     """Until the cluster says of a pool that it is full, or no more."""
 

@@ -31,6 +31,7 @@ def meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
 def small(cluster: Cluster, tmp_path: Path) -> Iterator[Place]:
     """A pool with a quota of a few MiB."""
     with place.on(cluster, tmp_path) as here:
+        ceph.wait_for_nothing(cluster)
         cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", str(8 * MIB))
         yield here
         cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", "0")
