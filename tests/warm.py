@@ -8,7 +8,8 @@ killed. What is tested is the same code. What is not: that the interpreter start
 tests that start the installed programs (tests/hosts, tests/unit/test_ssh.py).
 
 A command line that is not exactly one of ours, or that needs what only a new interpreter has
-(another locale, descriptors handed over), is started as usual.
+(another locale, descriptors handed over), is started as usual. So is what a test starts within
+`as_usual`.
 
 Source: unix(7) on SCM_RIGHTS and SOCK_SEQPACKET; proc(5) on cmdline.
 """
@@ -124,6 +125,18 @@ def started() -> Iterator[None]:
             finally:
                 prestarted.launch, _address = _launch, None
                 server.kill()
+
+
+@contextmanager
+def as_usual() -> Iterator[None]:
+    """Within this, they are new interpreters and children of whoever starts them: for a test of how
+    much memory one has, or of who started it."""
+    global _address
+    address, _address = _address, None
+    try:
+        yield
+    finally:
+        _address = address
 
 
 def run(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ..ansible_task import Tasks
+from . import processes
 from .command import Client
 from .conftest import Hosts, random_image
 from .sshd import Remote
@@ -172,26 +173,33 @@ def test_a_directory_is_never_taken_for_an_image_that_is_there_or_gone(
     assert not tasks.run("image", location=str(taken / "x.img"), state="absent")["changed"]
 
 
-def test_contents_that_were_cut_are_finished(tasks: Tasks, client: Client, b: Remote) -> None:
+def _cut_short(hosts: Hosts, client: Client, *words: str) -> None:
+    """Begin a copy and cut it short: agents end a moment after it, and hold locks until then."""
+    under_way = client.under_way(*words, "--bwlimit", "1M", until=MIB)
+    under_way.ctrl_c()
+    under_way.end().error("interrupted")
+    assert not processes.are_gone(hosts.directory)
+
+
+def test_contents_that_were_cut_are_finished(
+    tasks: Tasks, client: Client, hosts: Hosts, b: Remote
+) -> None:
     source = random_image(b.images / "source.img", 4 * MIB)
     target = random_image(b.images / "target.img", 4 * MIB, seed=2)
     copy = {"source": b.at(source), "target": b.at(target)}
-    under_way = client.under_way("copy-contents", *copy.values(), "--bwlimit", "1M", until=MIB)
-    under_way.ctrl_c()
-    under_way.end()
+    _cut_short(hosts, client, "copy-contents", *copy.values())
     tasks.refused("copy", "exists", **copy)
     assert tasks.run("copy", **copy, contents=True)["changed"]
     assert target.read_bytes() == source.read_bytes()
 
 
-def test_what_was_cut_is_gone_on_with_or_removed(tasks: Tasks, client: Client, b: Remote) -> None:
+def test_what_was_cut_is_gone_on_with_or_removed(
+    tasks: Tasks, client: Client, hosts: Hosts, b: Remote
+) -> None:
     source = random_image(b.images / "source.img", 4 * MIB)
     target = b.images / "target.img"
-    copy = ("copy", b.at(source), b.at(target), "--bwlimit", "1M")
     for wanted in ({"source": b.at(source)}, {"state": "absent"}):
-        under_way = client.under_way(*copy, until=MIB)
-        under_way.ctrl_c()
-        under_way.end()
+        _cut_short(hosts, client, "copy", b.at(source), b.at(target))
         assert client.json("info", b.at(target))["state"] == "partial"
         done = tasks.run("image", location=b.at(target), **wanted)
         assert done["changed"], done
