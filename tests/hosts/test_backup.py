@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from . import processes
 from .command import Client
 from .conftest import FILE_LIMIT, Hosts, random_image
 from .sshd import Remote
@@ -60,6 +61,7 @@ def test_a_night_that_was_cut_leaves_no_backup_and_no_room_taken_after_the_next(
     cut = client.under_way(*words, "--bwlimit", "4M", until=2 * MIB)
     cut.ctrl_c()
     cut.end().error("interrupted")
+    assert not processes.are_gone(hosts.directory)  # the agents end by themselves
     [left] = client.json("list", hosts.b.at(backups))
     assert left["state"] == "partial"
     [row] = client.json(*words)
