@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Final
 import pytest
 
 import virtstore
+from tests import waiting
 from tests.tools.ext_images import MIB, TORTURE
 from tests.tools.meanwhile import Meanwhile
 
@@ -59,6 +62,41 @@ def test_a_copy_in_the_middle_of_which_there_is_no_room_says_so_and_goes_on_once
         patiently(small.config, lambda host: host.image(str(source)).copy(host.image(f"{VMS}/x")))
         assert small.contents("x") == disk
         assert small.names() == ["x"]
+
+
+def below(process: int) -> list[int]:
+    """The processes that a process started, and theirs."""
+    found = [
+        int(child)
+        for thread in Path(f"/proc/{process}/task").iterdir()
+        for child in (thread / "children").read_text().split()
+    ]
+    return [*found, *(each for child in found for each in below(child))]
+
+
+def test_what_serves_an_image_ends_after_a_kill_of_its_agent_though_the_pool_is_full(
+    small: Place, meanwhile: Meanwhile
+) -> None:
+    source = small.file("x.img", noise(2 * _SIZE, 1))
+    left: list[int] = []
+
+    def fill_and_kill() -> None:
+        small.image("other", noise(9 * MIB, 2))
+        ceph.wait_for_room(small.cluster, full=True)
+        (agent,) = (
+            each
+            for each in below(os.getpid())
+            if b"patient_agent" in Path(f"/proc/{each}/cmdline").read_bytes()
+        )
+        left.extend(below(agent))
+        os.kill(agent, signal.SIGKILL)
+
+    with virtstore.connect(config=str(small.config)) as host:
+        image, copied = host.image(str(source)), host.image(f"{VMS}/x")
+        with pytest.raises(virtstore.ConnectionFailed):
+            image.copy(copied, progress=meanwhile(fill_and_kill, part=0.3))
+    assert left
+    waiting.until(lambda: not any(Path(f"/proc/{each}").exists() for each in left), "their end")
 
 
 @pytest.fixture

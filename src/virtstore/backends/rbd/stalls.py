@@ -56,11 +56,11 @@ class Lookout:
     @property
     def full(self) -> str:
         """Why the daemon was ended, in words; "" where it was not."""
-        assert self._process.stdout
-        answers = self._process.stdout.fileno() if self._open else -1
+        answers = self._process.stdout
+        assert answers
         with self._lock:
             if self._open and not self._full and select.select([answers], [], [], 0)[0]:
-                self._full = os.read(answers, 4096).decode("utf-8", "replace").strip()
+                self._full = os.read(answers.fileno(), 4096).decode("utf-8", "replace").strip()
             return self._full
 
     @contextmanager
@@ -75,7 +75,8 @@ class Lookout:
 
     def close(self) -> None:
         _ = self.full  # as long as it can be asked
-        self._open = False
+        with self._lock:
+            self._open = False
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -95,13 +96,15 @@ def main() -> None:
 
 
 def _look_after(cluster: Cluster, daemon: int) -> None:
-    """End the daemon once the pool is full, unless it ends before, or the agent does."""
-    while not select.select([daemon, sys.stdin], [], [], _EVERY)[0]:
+    """End the daemon once the pool is full, unless it ends before. Where the agent was killed, it
+    is told to end, and waits for room before it does."""
+    while not select.select([daemon], [], [], _EVERY)[0]:
         full = ""
         with suppress(Error):  # nobody answers: the write may still be answered
             full = cluster.why_full()
         if full:
-            print(full, flush=True)
+            with suppress(BrokenPipeError):  # the agent was killed
+                os.write(sys.stdout.fileno(), full.encode())
             signal.pidfd_send_signal(daemon, signal.SIGKILL)
             return
 
