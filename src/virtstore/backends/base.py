@@ -662,7 +662,7 @@ class Store(Protocol):
         raise Unsupported(_NO_SNAPSHOTS)
 
     def moment(self, name: str) -> Moment:
-        """The same as `frozen`, of which can be told what has changed since another, and which can
-        be kept: as a snapshot that is listed, and goes with its image only where snapshots are to.
+        """The same as `frozen`, but it can tell what has changed since another moment, and it can
+        be kept. A kept one is listed as a snapshot, and is removed as snapshots are.
         Raises `Unsupported` where there is no such thing (`Capabilities.keeps_moments`)."""
         raise Unsupported(_NOTHING_KEPT)

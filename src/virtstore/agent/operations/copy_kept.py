@@ -1,9 +1,8 @@
 """The snapshot that a copy leaves behind, so that the next one reads only what was written since.
 
 Its name has the digest of the image that it is, which is the one that the archive made of it has.
-So whoever has that archive for a base finds the snapshot that the base is the state of, or none:
-nothing else is noted anywhere, and a base that is not the state of the snapshot is never taken for
-it. Of the snapshots for one place of archives the newest is kept.
+So the snapshot that belongs to a base is found by the base's digest. Another base finds none.
+Nothing else is noted anywhere. Of the snapshots for one place of archives the newest is kept.
 """
 
 from __future__ import annotations
