@@ -209,7 +209,7 @@ def test_a_copy_that_goes_on_ends_where_what_it_had_left_cannot_be_read(
         ("MainThread", "virtstore.transfer.page_cache:Writing.reached", "new"),
         ("transfer", "os:pread", "verify"),
         ("_watch", "select:poll", "verify"),
-        ("ThreadPool", "virtstore.agent.operations.inspect:_describe_all", "list"),
+        ("ThreadPool", "virtstore.agent.operations.inspect:describe_all", "list"),
     ],
 )
 @pytest.mark.parametrize("fault", ["EIO", "memory"])

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from virtstore.agent.operations.inspect import _modified
+from virtstore.agent.operations.describing import _modified
 from virtstore.backends.base import Stored
 
 
