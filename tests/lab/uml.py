@@ -33,6 +33,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 #: What the lab runs, and the Debian packages that have it.
 PACKAGES: Final = {
     "linux.uml": "user-mode-linux",
+    "gcc": "gcc libc6-dev",
     "udevadm": "udev",
     "modprobe": "kmod",
     "lvm": "lvm2",
@@ -47,6 +48,7 @@ PACKAGES: Final = {
 
 _INIT: Final = Path(__file__).with_name("init")
 _FSTAB: Final = Path(__file__).with_name("fstab")
+_REGISTERS: Final = Path(__file__).with_name("registers.c")
 
 
 def missing_packages() -> tuple[str, ...]:
@@ -58,8 +60,8 @@ def missing_packages() -> tuple[str, ...]:
 class Lab:
     """Disks, and a kernel that boots on them as often as it is asked to.
 
-    `directory` must be empty or new, and its path without blanks and commas (it goes over
-    the kernel's command line). `disks` are sizes in bytes, at most 8.
+    `directory` must be empty or new, and its path without blanks, commas and colons (it goes
+    over the kernel's command line, and into LD_PRELOAD). `disks` are sizes in bytes, at most 8.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ def _start(lab: Lab, directory: Path, *, terminal: bool) -> subprocess.Popen[byt
             stderr=console,
             pass_fds=fds,
             cwd=lab.directory,
-            env={"PATH": os.defpath, **_memory_place(lab)},
+            env={"PATH": os.defpath, "LD_PRELOAD": _registers(lab), **_memory_place(lab)},
             start_new_session=True,
         )
     finally:
@@ -167,6 +169,15 @@ def _processor() -> int:
     allowed = sorted(os.sched_getaffinity(0))
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
     return allowed[int(worker) % len(allowed)]
+
+
+def _registers(lab: Lab) -> str:
+    """A library without which the kernel does not boot on some processors (registers.c)."""
+    library = lab.directory / "registers.so"
+    if not library.exists():
+        argv = ["gcc", "-shared", "-fPIC", "-o", str(library), str(_REGISTERS)]
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    return str(library)
 
 
 def _create(path: Path) -> int:
