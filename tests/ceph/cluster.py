@@ -14,6 +14,7 @@ import json
 import shutil
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -193,6 +194,7 @@ def _lay_out(cluster: Cluster, memory: int) -> None:
         "port": cluster.port,
         "directory": directory,
         "memory": memory,
+        "grace": _grace(),
     }
     cluster.conf.write_text(OF_DAEMONS.format(**values))
     (directory / "hosts.conf").write_text(OF_HOSTS.format(**values))
@@ -201,6 +203,13 @@ def _lay_out(cluster: Cluster, memory: int) -> None:
     for entity, text in {**sections, "all": "".join(sections.values())}.items():
         cluster.keyring_of(entity).touch(mode=0o600)
         cluster.keyring_of(entity).write_text(text)
+
+
+def _grace() -> int:
+    """The seconds after which the monitor takes a manager for gone that says nothing. It subtracts
+    them from those since the machine's start, and if these are fewer, takes it for gone at once,
+    again and again."""
+    return min(600, int(time.monotonic() / 2))
 
 
 def _start(cluster: Cluster) -> None:

@@ -26,6 +26,7 @@ from typing import Final
 from ..waiting import PATIENCE
 
 _ADDRESSES: Final = {"a": "10.99.0.11", "b": "10.99.0.12"}
+_OUTSIDE: Final = "10.99.0.1"
 _BRIDGE: Final = "lab-bridge"
 
 _SSHD: Final = """
@@ -63,11 +64,13 @@ class Host:
 
 @dataclass(frozen=True)
 class Hosts:
-    """Both, and the ssh configuration that knows them."""
+    """Both, and the ssh configuration that knows them. `outside`: the lab's own address on their
+    network."""
 
     a: Host
     b: Host
     ssh_config: Path
+    outside: str = _OUTSIDE
 
     @property
     def rsh(self) -> str:
@@ -107,7 +110,7 @@ def _make_keys(directory: Path) -> None:
 @contextmanager
 def _network() -> Iterator[None]:
     """The bridge, with the lab itself on it."""
-    _ip(f"link add {_BRIDGE} type bridge", f"address add 10.99.0.1/24 dev {_BRIDGE}")
+    _ip(f"link add {_BRIDGE} type bridge", f"address add {_OUTSIDE}/24 dev {_BRIDGE}")
     _ip(f"link set {_BRIDGE} up")
     try:
         yield
