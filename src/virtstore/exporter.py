@@ -138,8 +138,7 @@ class Export:
                 with suppress(OSError):  # it died: who wrote was told so by fsync
                     os.close(fd)
         self.fd = self.direct = self.keeps = -1
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_PATIENCE)
+        run.ended_within(self._process, _PATIENCE)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream:
                 with suppress(OSError):

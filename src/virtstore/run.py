@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -185,13 +186,23 @@ def _length_filter() -> Iterator[tuple[int, ...]]:
             os.close(fd)
 
 
+def ended_within(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether a process of ours ends within so many seconds. It is told of at once, which
+    `Popen.wait` with a limit does up to 50 ms later."""
+    if process.poll() is None:
+        with open(os.pidfd_open(process.pid), "rb") as pidfd:
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            ended.poll(seconds * 1000)
+    return process.poll() is not None
+
+
 def _watch(
     process: subprocess.Popen[bytes], output: BinaryIO, watch: Callable[[bytes], None], limit: float
 ) -> None:
     deadline = time.monotonic() + limit
     while process.poll() is None and time.monotonic() < deadline:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_WATCH_EVERY)
+        ended_within(process, _WATCH_EVERY)
         # The tool writes where its own offset is, which is ours too: so not by reading on.
         watch(os.pread(output.fileno(), os.fstat(output.fileno()).st_size, 0))
 
@@ -201,8 +212,8 @@ def _give_up(
 ) -> None:
     began = time.monotonic()
     while process.poll() is None and time.monotonic() < began + limit:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_WATCH_EVERY)
+        if ended_within(process, _WATCH_EVERY):
+            return
         try:
             give_up(time.monotonic() - began)
         except BaseException:

@@ -6,6 +6,8 @@ import errno
 import os
 import platform
 import struct
+import subprocess
+import time
 
 import pytest
 
@@ -88,3 +90,21 @@ def test_on_a_processor_that_is_not_known_there_is_no_filter(
     monkeypatch.setattr(platform, "machine", lambda: "vax")
     assert seccomp.length_filter() is None
     assert not seccomp.keeps_length()
+
+
+def test_a_program_that_is_looked_after_is_told_of_when_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever looks now and then whether it has ended would see it later each time."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("looked, and slept"))
+    assert run.run(["sleep", "0.05"], give_up=lambda seconds: None).status == 0
+    assert run.run(["sleep", "0.05"], watch=lambda output: None).status == 0
+
+
+def test_whether_a_program_ends_is_waited_for_as_long_as_it_may_take() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        assert not run.ended_within(process, 0.01)
+        assert process.stdin
+        process.stdin.close()
+        assert run.ended_within(process, 60)
+        assert run.ended_within(process, 60)  # also once it was waited for
