@@ -22,6 +22,7 @@ from tests import ours
 
 from virtstore.digest import CHUNK, ImageDigest, chunk_digest
 from virtstore.errors import Corrupt
+from virtstore.formats.archive_end import stated_size
 from virtstore.formats.chunk_frames import compress_block
 from virtstore.formats.seals import NOTHING, SEAL, Seal, checksum
 from virtstore.formats.seek_table import ENTRY, FrameTable, encode_table
@@ -358,6 +359,20 @@ def test_an_archive_that_contradicts_itself_is_not_opened(change: Callable[[Part
     change(parts)
     with pytest.raises(Corrupt):
         SeekableArchive.open(Bytes(parts.build()))
+
+
+def test_the_size_for_a_listing_is_told_by_the_sums_of_the_seek_table() -> None:
+    whole = _archive()
+    assert stated_size(Bytes(whole)) == len(IMAGE)
+    assert stated_size(Bytes(whole + whole)) is None  # only a stream has both
+    assert stated_size(Bytes(zstandard.compress(IMAGE))) is None
+    parts = Parts(whole)
+    _one_byte_more_than_declared(parts)
+    with pytest.raises(Corrupt, match="its seek table"):
+        stated_size(Bytes(parts.build()))
+    parts = Parts(whole)
+    _a_frame_off_the_chunk_grid(parts)  # which whoever reads it is told
+    assert stated_size(Bytes(parts.build())) == len(IMAGE) + 1
 
 
 def _wrong_digest(parts: Parts) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from virtstore.errors import Corrupt
 from virtstore.formats import summary as summaries
 from virtstore.formats.base import ArchiveSource
+from virtstore.formats.cursor import Cursor
 from virtstore.formats.seals import SEAL, Seals
 from virtstore.formats.seek_table import (
     ENTRY,
@@ -17,6 +19,7 @@ from virtstore.formats.seek_table import (
     SKIPPABLE,
     TABLE_MAGIC,
     FrameTable,
+    decode_entries,
 )
 from virtstore.formats.summary import Summary
 
@@ -25,6 +28,7 @@ SEALS_MAGIC: Final = 0x184D2A52
 EMPTY_CHECKSUM: Final = 0x51D8E999  # the low 32 bits of XXH64 of nothing
 
 _MOST_JSON: Final = 64 << 10
+_PIECE: Final = ENTRY.size << 16  # of a seek table, to be read at once
 
 
 class End(NamedTuple):
@@ -75,6 +79,30 @@ def found_end(source: ArchiveSource) -> End | None:
     return End(summary, data_end, entries_at, entries_end, seals)
 
 
+def stated_size(source: ArchiveSource) -> int | None:
+    """The size of the image as an archive of ours states it; None where this is none. For
+    listings: of a seek table, which has a million entries for a terabyte, the sums are looked at
+    and no entry. Raises `Corrupt` as `found_frames` does."""
+    found = found_frames(source)
+    return found[0].summary.size if found else None
+
+
+def found_frames(source: ArchiveSource) -> tuple[End, FrameTable] | None:
+    """The end of an archive of ours, and its frames, which together are as long as that says; None
+    where this is none. Raises `Corrupt` as `found_end` does."""
+    end = found_end(source)
+    if end is None:
+        return None
+    entries = _pieces(source, end.entries_at, end.entries_end)
+    frames = FrameTable(decode_entries(entries), end.summary.align)
+    if frames.archive_size != end.data_end:
+        return None  # the last of several archives in one file: only a stream has them all
+    size = end.summary.size
+    if size != frames.image_size:
+        raise Corrupt(f"the archive says {size} bytes of image, its seek table {frames.image_size}")
+    return end, frames
+
+
 def _before_seals(source: ArchiveSource, end: int, entry_at: int) -> int | None:
     """The byte where the frame of seals begins that ends at `end`; None if there is none."""
     stored = _length_of_nothing(source, entry_at)
@@ -106,3 +134,9 @@ def _table_at(source: ArchiveSource) -> int | None:
         return None
     header = SKIPPABLE.unpack(source.read_at(begin, SKIPPABLE.size))
     return begin if header == (TABLE_MAGIC, length + FOOTER.size) else None
+
+
+def _pieces(source: ArchiveSource, begin: int, end: int) -> Iterator[bytes]:
+    cursor = Cursor(source, begin, ahead=_PIECE)
+    while cursor.position < end:
+        yield cursor.take(min(_PIECE, end - cursor.position))

@@ -14,6 +14,7 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -34,6 +35,7 @@ MAX_FRAMES: Final = 1 << 24
 
 _FIELDS: Final = 3  # of an entry
 _GROUP: Final = 64  # frames to add up, at most, to find where one begins
+_AT_ONCE: Final = 1 << 16  # entries of which one field is held to be added up
 
 
 class Frame(NamedTuple):
@@ -60,9 +62,6 @@ class FrameTable:
         the positions of chunks' frames are multiples; an entry has the padding before its frame."""
         self._fields = fields
         self._align = align
-        # Where every 64th frame begins, and where the last ends.
-        self._positions = array("Q", accumulate(self._sums(0), initial=0))
-        self._offsets = array("Q", accumulate(self._sums(1), initial=0))
 
     def __len__(self) -> int:
         return len(self._fields) // _FIELDS
@@ -89,14 +88,14 @@ class FrameTable:
                 offset += length
                 position += stored
 
-    @property
+    @cached_property
     def image_size(self) -> int:
-        return self._offsets[-1]
+        return sum(self._sums(1, _AT_ONCE))
 
-    @property
+    @cached_property
     def archive_size(self) -> int:
         """Bytes of the archive that the frames take."""
-        return self._positions[-1]
+        return sum(self._sums(0, _AT_ONCE))
 
     def find(self, offset: int) -> int:
         """The number of the frame that holds the image's byte at `offset`."""
@@ -116,17 +115,29 @@ class FrameTable:
         for group in range(self._groups):
             yield from zip(self._column(0, group), self._column(1, group), strict=True)
 
+    # Made for those who look for frames: whoever lists an archive wants its sums only.
+    @cached_property
+    def _positions(self) -> array[int]:
+        """Where every 64th frame begins in the archive, and where the last ends."""
+        return array("Q", accumulate(self._sums(0, _GROUP), initial=0))
+
+    @cached_property
+    def _offsets(self) -> array[int]:
+        """The same in the image."""
+        return array("Q", accumulate(self._sums(1, _GROUP), initial=0))
+
     @property
     def _groups(self) -> int:
         return -(-len(self) // _GROUP)
 
-    def _column(self, field: int, group: int) -> array[int]:
-        """One field of each entry in a group."""
-        begin = group * _GROUP * _FIELDS
-        return self._fields[begin + field : begin + _GROUP * _FIELDS : _FIELDS]
+    def _column(self, field: int, group: int, size: int = _GROUP) -> array[int]:
+        """One field of each entry in a group of `size`."""
+        begin = group * size * _FIELDS
+        return self._fields[begin + field : begin + size * _FIELDS : _FIELDS]
 
-    def _sums(self, field: int) -> Iterator[int]:
-        return (sum(self._column(field, group)) for group in range(self._groups))
+    def _sums(self, field: int, size: int) -> Iterator[int]:
+        """Of one field, by groups of `size` entries."""
+        return (sum(self._column(field, group, size)) for group in range(-(-len(self) // size)))
 
 
 def padding_at(position: int, align: int) -> int:

@@ -18,7 +18,7 @@ from blake3 import blake3
 from virtstore.digest import CHUNK, ZEROS, ImageDigest, chunk_digest, zero_digest
 from virtstore.errors import Corrupt, Unsupported
 from virtstore.formats import summary as summaries
-from virtstore.formats.archive_end import EMPTY_CHECKSUM, JSON_MAGIC, SEALS_MAGIC, found_end
+from virtstore.formats.archive_end import EMPTY_CHECKSUM, JSON_MAGIC, SEALS_MAGIC, found_frames
 from virtstore.formats.base import ArchiveSource, Sink
 from virtstore.formats.chunk_frames import (
     MAX_FRAME,
@@ -32,11 +32,9 @@ from virtstore.formats.cursor import Cursor
 from virtstore.formats.header_budget import HeaderBudget, OverBudget
 from virtstore.formats.seals import NOTHING, SEAL, Seal, Seals, checksum
 from virtstore.formats.seek_table import (
-    ENTRY,
     MAX_FRAMES,
     SKIPPABLE,
     FrameTable,
-    decode_entries,
     encode_table,
     padding_at,
     padding_of,
@@ -54,7 +52,6 @@ _MOST_BLOCKS: Final = MAX_ZEROS // MAX_BLOCK
 _AHEAD: Final = 1 << 20  # so that few frames are read in two parts
 _SMALLEST_BLOCK: Final = 4  # a block's header and the one byte that it repeats
 _LEAST_FOR_A_CHUNK: Final = CHUNK // MAX_BLOCK * _SMALLEST_BLOCK
-_PIECE: Final = ENTRY.size << 16  # of a seek table, to be read at once
 
 
 class SeekableWriter:
@@ -158,14 +155,11 @@ class SeekableArchive:
         are in it, that reader says that their end is missing. Raises `Corrupt` where the
         archive says that it is ours and its parts contradict each other.
         """
-        end = found_end(source)
-        if end is None:
+        found = found_frames(source)
+        if found is None:
             return None
-        entries = _pieces(source, end.entries_at, end.entries_end)
-        frames = FrameTable(decode_entries(entries), end.summary.align)
-        if frames.archive_size != end.data_end:
-            return None  # the last of several archives in one file: only a stream has them all
-        _check_frames(frames, end.summary.size)
+        end, frames = found
+        _check_frames(frames)
         seals = end.seals_of(source, frames)
         return cls(source, end.summary, frames, seals)
 
@@ -285,12 +279,6 @@ def _skip_padding(cursor: Cursor) -> None:
             return
 
 
-def _pieces(source: ArchiveSource, begin: int, end: int) -> Iterator[bytes]:
-    cursor = Cursor(source, begin, ahead=_PIECE)
-    while cursor.position < end:
-        yield cursor.take(min(_PIECE, end - cursor.position))
-
-
 def _decompressed(frame: bytes, length: int) -> bytes | None:
     """What a frame holds; None for zeros."""
     if length > CHUNK:
@@ -299,9 +287,7 @@ def _decompressed(frame: bytes, length: int) -> bytes | None:
     return None if holds_zeros(frame, length) else decompress_block(frame, length)
 
 
-def _check_frames(frames: FrameTable, size: int) -> None:
-    if size != frames.image_size:
-        raise Corrupt(f"the archive says {size} bytes of image, its seek table {frames.image_size}")
+def _check_frames(frames: FrameTable) -> None:
     last = len(frames) - 1
     for index, (stored, length) in enumerate(frames.sizes()):
         if length == CHUNK and _LEAST_FOR_A_CHUNK <= stored <= MAX_FRAME:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import zstandard
 
 from virtstore.errors import Corrupt
+from virtstore.formats.archive_end import stated_size
 from virtstore.formats.base import ArchiveSource
 from virtstore.formats.chunk_frames import DEFAULT_LEVEL, LEVELS
 from virtstore.formats.cursor import PAGE, Cursor, Section
@@ -47,9 +48,9 @@ class Zstd:
         return head.startswith(MAGIC) and not any(byte & 0x08 for byte in head[4:5])
 
     def image_size(self, source: ArchiveSource) -> int | None:
-        archive = SeekableArchive.open(source)
-        if archive:
-            return archive.size
+        size = stated_size(source)
+        if size is not None:
+            return size
         cursor, steps = Cursor(source, ahead=PAGE), HeaderBudget()
         return total(skip_frame(cursor, head, steps) for head in _frames(source, cursor, steps))
 
