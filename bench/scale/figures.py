@@ -13,14 +13,16 @@ import msgspec
 FILE: Final = Path(__file__).parent.parent.parent / "docs" / "scale.json"
 
 
-class Figure(msgspec.Struct, frozen=True):
-    """One measurement. `what`: in words; `command`: what was run."""
+class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One measurement. `what`: in words; `command`: what was run; `count`: with how many archives,
+    hosts or images."""
 
     value: float
     unit: str
     what: str
     command: str
     date: str
+    count: int | None = None
 
 
 class Costs(msgspec.Struct, frozen=True):
@@ -41,6 +43,17 @@ def save(costs: Costs, file: Path = FILE) -> None:
     """Put figures there."""
     ordered = dict(sorted(costs.figures.items()))
     file.write_bytes(msgspec.json.format(msgspec.json.encode(ordered), indent=1) + b"\n")
+
+
+def renewed(kept: Costs, measured: Costs, *, replace: bool = False) -> Costs:
+    """All figures, those that were measured in place of the kept ones. One that was measured with
+    more stays, unless `replace`."""
+    larger = {
+        name: figure
+        for name, figure in kept.figures.items()
+        if (new := measured.figures.get(name)) and (figure.count or 0) > (new.count or 0)
+    }
+    return Costs(kept.figures | measured.figures | ({} if replace else larger))
 
 
 class Fleet(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from bench.place import Place, opened
 from bench.processes import Usage
 from bench.race import Command, run_text, timed, usage_of
 from bench.scale.figures import Costs, Figure
+from virtstore.digest import CHUNK
 
 _BENCHMARKS: Final = Path(__file__).parent.parent.parent / "docs" / "benchmarks.json"
 #: Bytes of the image of the rows `incremental`, and the part of it that had changed.
@@ -34,6 +35,9 @@ _CHANGED: Final = 0.01
 _IMAGES: Final = 10_000  # of the row `list`
 _OF_EACH: Final = 50
 _HOSTS: Final = 50
+#: Archives of an image of so many bytes, with some data in each chunk of it.
+_OF_LARGE: Final = 1000
+_LARGE: Final = 12 << 30
 
 
 def measured(archives: int) -> Costs:
@@ -42,13 +46,16 @@ def measured(archives: int) -> Costs:
     with opened(None, small=True) as place:
         figures |= dict(_of_sessions(place))
         figures |= dict(_of_backups(place, archives))
+        figures |= dict(_of_large_backups(place))
     return Costs(figures)
 
 
 def _of_benchmarks(document: Document) -> Iterator[tuple[str, Figure]]:
-    def figure(name: str, value: float, unit: str, what: str, of: Contender) -> tuple[str, Figure]:
+    def figure(
+        name: str, value: float, unit: str, what: str, of: Contender, count: int | None = None
+    ) -> tuple[str, Figure]:
         command = of.command.partition(" | ")[0]
-        return name, Figure(value, unit, what, command, document.machine.date)
+        return name, Figure(value, unit, what, command, document.machine.date, count)
 
     rows = {result.name: result.contenders for result in document.results}
     first = named(rows["incremental"], "virtstore, the first")
@@ -69,9 +76,9 @@ def _of_benchmarks(document: Document) -> Iterator[tuple[str, Figure]]:
     listing = rows["list"][0]
     shares = {share.program: share.seconds for share in listing.shares}
     told = "an image in `list -l`, at its host"
-    yield figure("list-image-cpu", shares["agent"] / _IMAGES, "s", told, listing)
+    yield figure("list-image-cpu", shares["agent"] / _IMAGES, "s", told, listing, _IMAGES)
     told = "and at the client"
-    yield figure("list-image-client-cpu", shares["client"] / _IMAGES, "s", told, listing)
+    yield figure("list-image-client-cpu", shares["client"] / _IMAGES, "s", told, listing, _IMAGES)
     peak = float(named(rows["sizes"], "4 GiB").peak or 0)
     whose = named(rows["sizes"], "4 GiB")
     yield figure("copy-target-memory", peak, "bytes", "the largest process of a copy", whose)
@@ -99,15 +106,19 @@ def _of_sessions(place: Place) -> Iterator[tuple[str, Figure]]:
     usage = usage_of(place, command)
     run = timed(place, command)
     there = run.there or 0
-    yield _now("ask-client-cpu", (run.cpu - there) / _HOSTS, "s", "a host asked, client", typed)
-    yield _now("ask-host-cpu", there / _HOSTS, "s", "a host asked, agent and sshd there", typed)
+    here = run.cpu - there
+    for name, seconds, what in (
+        ("ask-client-cpu", here, "a host asked, client"),
+        ("ask-host-cpu", there, "a host asked, agent and sshd there"),
+    ):
+        yield _now(name, seconds / _HOSTS, "s", what, typed, _HOSTS)
     for name, end, program, what in (
-        ("client-memory", "here", "client", "the client of fifty hosts"),
+        ("client-memory", "here", "client", "the client of many hosts"),
         ("ssh-memory", "here", "ssh", "each of its ssh"),
         ("agent-memory", "there", "agent", "an agent"),
         ("sshd-memory", "there", "sshd", "the sshd of a session"),
     ):
-        yield _now(name, usage.peaks[end, program], "bytes", what, typed)
+        yield _now(name, usage.peaks[end, program], "bytes", what, typed, _HOSTS)
 
 
 def _of_backups(place: Place, archives: int) -> Iterator[tuple[str, Figure]]:
@@ -123,11 +134,13 @@ def _of_backups(place: Place, archives: int) -> Iterator[tuple[str, Figure]]:
     del place.environment["BENCH_SSH_LOG"]
     moved = _moved(wire.read_text(errors="replace"))
     agent, client = _seconds(usage, "there", "agent"), _seconds(usage, "here", "client")
-    of = f"an archive of {archives:,} in `backups`"
-    yield _now("archive-agent-cpu", agent / archives, "s", f"{of}, at its host", typed)
-    yield _now("archive-client-cpu", client / archives, "s", "and at the client", typed)
-    yield _now("archive-wire", moved / archives, "bytes", "over the wire", typed)
-    yield _now("archive-json", out.stat().st_size / archives, "bytes", "in JSON", typed)
+    for name, whole, unit, what in (
+        ("archive-agent-cpu", agent, "s", "an archive in `backups`, at its host"),
+        ("archive-client-cpu", client, "s", "and at the client"),
+        ("archive-wire", moved, "bytes", "an archive in `backups`, over the wire"),
+        ("archive-json", out.stat().st_size, "bytes", "in JSON"),
+    ):
+        yield _now(name, whole / archives, unit, what, typed, archives)
     run_text(place, f"virtstore backups b:{place.b}/few --json")
     few = usage_of(place, Command("few", f"virtstore backups b:{place.b}/few --json"))
     for name, end, program, what in (
@@ -135,7 +148,7 @@ def _of_backups(place: Place, archives: int) -> Iterator[tuple[str, Figure]]:
         ("archive-client-memory", "here", "client", "memory of the client, more than for none"),
     ):
         grown = usage.peaks[end, program] - few.peaks[end, program]
-        yield _now(name, grown / archives, "bytes", what, typed)
+        yield _now(name, grown / archives, "bytes", what, typed, archives)
     typed = f"virtstore prune b:/backups --keep-last {_OF_EACH - 1}"
     text = typed.replace("b:/backups", f"b:{directory}")
     removal = usage_of(place, Command("prune", f"{text} --json > {out}"))
@@ -145,8 +158,34 @@ def _of_backups(place: Place, archives: int) -> Iterator[tuple[str, Figure]]:
         for backup in one["backups"]
     )
     more = _seconds(removal, "there", "agent") - agent
-    what = f"a backup removed of {archives:,}, at its host"
-    yield _now("prune-removed-cpu", more / removed, "s", what, typed)
+    what = "a backup removed, at its host"
+    yield _now("prune-removed-cpu", more / removed, "s", what, typed, archives)
+
+
+def _of_large_backups(place: Place) -> Iterator[tuple[str, Figure]]:
+    """What it costs more to list a backup the larger its image is: its seek table is read."""
+    image = place.a / "large.img"
+    with image.open("wb") as file:
+        file.truncate(_LARGE)
+        for at in range(0, _LARGE, CHUNK):  # else it were zeros, which take no room in the table
+            file.seek(at)
+            file.write(os.urandom(512))
+    run_text(place, f"virtstore copy -q --archive {image} b:{place.b}/large.img.zst")
+    large, small = (_listing_of_many(place, name) for name in ("large", "s"))
+    each = (large - small) / _OF_LARGE / (_LARGE / 1e9)
+    what, typed = "each GB of its image, at its host", "virtstore backups b:/large --json"
+    yield _now("archive-size-cpu", each, "s/GB", what, typed, _OF_LARGE)
+
+
+def _listing_of_many(place: Place, name: str) -> float:
+    """The agent's seconds of processor for a listing of links to one archive."""
+    directory = place.b / f"many-{name}"
+    directory.mkdir()
+    for number in range(_OF_LARGE):
+        link = directory / f"vm-{number:04}.2026-10-01T020000Z.img.zst"
+        os.link(place.b / f"{name}.img.zst", link)
+    command = Command("listing", f"virtstore backups b:{directory} --json")
+    return _seconds(usage_of(place, command), "there", "agent")
 
 
 def _make_backups(place: Place, directory: Path, archives: int) -> None:
@@ -177,5 +216,7 @@ def _seconds(usage: Usage, end: str, program: str) -> float:
     return sum(s.seconds for s in usage.shares() if (s.end, s.program) == (end, program))
 
 
-def _now(name: str, value: float, unit: str, what: str, command: str) -> tuple[str, Figure]:
-    return name, Figure(float(value), unit, what, command, f"{datetime.now(UTC):%Y-%m-%d}")
+def _now(
+    name: str, value: float, unit: str, what: str, command: str, count: int
+) -> tuple[str, Figure]:
+    return name, Figure(float(value), unit, what, command, f"{datetime.now(UTC):%Y-%m-%d}", count)

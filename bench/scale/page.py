@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bench.scale import requests
 from bench.scale.figures import HOST, LINK, TARGET, Costs, Fleet
-from bench.scale.simulate import Kind, limit_of_target, load_of, night, targets_needed
+from bench.scale.simulate import (
+    Kind,
+    limit_of_host,
+    limit_of_target,
+    load_of,
+    night,
+    targets_needed,
+)
+from virtstore.digest import CHUNK
+from virtstore.formats.seek_table import ENTRY
 
 KINDS: Final = (
     Kind("every backup whole", None),
@@ -17,18 +27,24 @@ KINDS: Final = (
 )
 #: Of each image there is one for each night of a month, and some older.
 _KEPT: Final = 50
+#: Bytes of a disk, of which none is left for what RAID and file systems take.
+_DISK: Final = 20e12
 #: Hosts that are asked at a time, and seconds until one has answered.
 _ASKED: Final = 50
 _ROUND: Final = 0.5
+#: Where an archive is read for a listing: its beginning, its end, and the heads of what is between.
+_PLACES: Final = 4
 
 _INTRODUCTION: Final = """\
 # At scale
 
 What {hosts} hosts, {images} images and {size} a night need: computed, by `python -m bench.scale`,
-from unit costs that were measured on one small machine. Nobody has run it at this size. The costs
-are processor time and bytes, which a busy machine falsifies less than seconds;
-[below](#what-was-measured) is each, with its command. Where yours differ, measure them
-(`--measure`) and write the page again (`--write`).
+from unit costs that were measured on one small machine, that of the
+[benchmarks](benchmarks.md). Nobody has run it at this size. The costs are processor time and bytes,
+which a busy machine falsifies less than seconds; [below](#what-was-measured) is each, with its
+command and with how many images, archives or hosts it was measured. GB is 10^9 bytes. Where yours
+differ, measure them (`--measure`; with `--replace` also in place of those that were measured with
+more) and write the page again (`--write`).
 
 ## What to do about it
 
@@ -65,13 +81,14 @@ _ROOM: Final = """\
 
 {kept} backups of each image. Where blocks are shared, the first takes all and each other one what
 it moves. A target without shared blocks copies the unchanged part on its own disks, and keeps it
-again: it then has the bytes of the first line to write each night. A copy writes from the
+again: it then has the bytes of the first line to write each night. Disks are counted without those
+for RAID. A copy writes from the
 beginning of its file to the end, so disks seek between the copies that run at a time, and not
 within one; what is restored from a file of shared blocks is read in as many pieces as it was
 changed in.
 
-| | a night | all that is kept | copies at a time on a target | each writes |
-|---|---:|---:|---:|---:|
+| | a night | all that is kept | disks of 20 TB | copies at a time on a target | each writes |
+|---|---:|---:|---:|---:|---:|
 """
 _SESSIONS: Final = """\
 ## Sessions
@@ -86,8 +103,9 @@ No more than 50 hosts are asked at a time, however many are named
 _LISTING: Final = """\
 ## A directory with a million archives
 
-{archives} archives of {images} images, in one directory on a file system that has their ends in
-memory. `backups` tells of all of them; what it does not tell it does not keep.
+{archives} archives of {images} images, in one directory. `backups` tells of all of them; what it
+does not tell it does not keep. Of each archive it reads the beginning and the end, and with the end
+a table of 12 bytes for each MiB of the image in which anything is written: here, for all of it.
 
 | | a million in one directory | {kept_each} in a host's own |
 |---|---:|---:|
@@ -110,8 +128,8 @@ newest of each of the {images} images.
 _MEASURED: Final = """\
 ## What was measured
 
-| | | | by | on |
-|---|---:|---|---|---|
+| | | | with | by | on |
+|---|---:|---|---:|---|---|
 """
 
 
@@ -172,11 +190,14 @@ def _rooms(costs: Costs, fleet: Fleet) -> Iterator[Sequence[str]]:
         needed = targets_needed(fleet, load, HOST, TARGET) or fleet.hosts
         copies = fleet.hosts * fleet.at_once / needed
         moved = load.wire * fleet.size
-        rate = min(limit_of_target(load, TARGET).rate / copies, HOST.read / fleet.at_once)
+        kept = first + (_KEPT - 1) * moved
+        of_host = limit_of_host(load, HOST).rate / fleet.at_once
+        rate = min(limit_of_target(load, TARGET).rate / copies, of_host)
         yield (
             kind.name,
             size(moved),
-            size(first + (_KEPT - 1) * moved),
+            size(kept),
+            f"{math.ceil(kept / _DISK)}",
             f"{copies:.0f}",
             f"{size(rate * load.wire)}/s",
         )
@@ -204,7 +225,8 @@ def _sessions(costs: Costs, fleet: Fleet) -> Iterator[Sequence[str]]:
         f"`list -l` of all {fleet.images:,} images: more processor, of each host",
         f"{images:.2f} s",
     )
-    yield "of the client", f"{fleet.images * costs['list-image-client-cpu']:.0f} s"
+    yield "of the client", seconds(fleet.images * costs["list-image-client-cpu"])
+    yield "and more memory of the client", size(fleet.images * costs["list-image-memory"])
 
 
 def _listing(costs: Costs, fleet: Fleet) -> Iterator[Sequence[str]]:
@@ -216,18 +238,22 @@ def _listing(costs: Costs, fleet: Fleet) -> Iterator[Sequence[str]]:
         texts = [size(v) if unit == "bytes" else seconds(v) for v in values]
         return what, *texts
 
-    yield row("processor of its host", "archive-agent-cpu", "s")
+    each = fleet.size / fleet.images
+    at_host = costs["archive-agent-cpu"] + each / 1e9 * costs["archive-size-cpu"]
+    table = each / CHUNK * ENTRY.size
+    yield "processor of its host", seconds(whole * at_host), seconds(own * at_host)
+    yield "read from its disks", size(whole * table), size(own * table)
+    yield "at so many places", f"{whole * _PLACES:,}", f"{own * _PLACES:,}"
     yield row("processor of the client", "archive-client-cpu", "s")
     yield row("bytes over the wire", "archive-wire", "bytes")
     yield row("memory of the agent", "archive-agent-memory", "bytes", "agent-memory")
     yield row("memory of the client", "archive-client-memory", "bytes", "client-memory")
     yield row("JSON of it", "archive-json", "bytes")
-    nightly = fleet.images
-    each = costs["prune-removed-cpu"]
+    nightly, removal = fleet.images, costs["prune-removed-cpu"]
     yield (
         "`prune` of a night's: to list, and to remove as many as came",
-        seconds(whole * costs["archive-agent-cpu"] + nightly * each),
-        seconds(own * costs["archive-agent-cpu"] + nightly / fleet.hosts * each),
+        seconds(whole * at_host + nightly * removal),
+        seconds(own * at_host + nightly / fleet.hosts * removal),
     )
 
 
@@ -250,7 +276,8 @@ def _measured(costs: Costs) -> Iterator[Sequence[str]]:
         value = (
             size(figure.value) if figure.unit == "bytes" else f"{figure.value:.3g} {figure.unit}"
         )
-        yield f"`{name}`", value, figure.what, f"`{figure.command}`", figure.date
+        count = "" if figure.count is None else f"{figure.count:,}"
+        yield f"`{name}`", value, figure.what, count, f"`{figure.command}`", figure.date
 
 
 def _lines(rows: Iterator[Sequence[str]]) -> str:

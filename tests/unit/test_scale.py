@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from bench.scale import requests
 from bench.scale.__main__ import PAGE
-from bench.scale.figures import HOST, TARGET, Fleet, Machine, load
+from bench.scale.figures import HOST, TARGET, Costs, Figure, Fleet, Machine, load, renewed
 from bench.scale.page import KINDS, markdown
 from bench.scale.simulate import Kind, Load, limit_of_target, load_of, night, sizes, targets_needed
 from msgspec.structs import replace
@@ -16,6 +16,24 @@ SMALL = Fleet(hosts=10, images=200, size=1e13)
 
 def test_the_page_is_made_of_the_figures() -> None:
     assert PAGE.read_text() == markdown(load(), Fleet()), "python -m bench.scale --write"
+
+
+def test_a_smaller_run_leaves_what_was_measured_with_more_and_what_it_does_not_measure() -> None:
+    def told(value: float, count: int | None) -> Figure:
+        return Figure(value, "s", "a thing", "a command", "2026-11-29", count)
+
+    kept = Costs(
+        {"more": told(1, 9), "less": told(1, 2), "none": told(1, None), "other": told(1, 9)}
+    )
+    new = Costs({"more": told(2, 3), "less": told(2, 3), "none": told(2, None)})
+    found = renewed(kept, new)
+    assert {name: found[name] for name in kept.figures} == {
+        "more": 1,
+        "less": 2,
+        "none": 2,
+        "other": 1,
+    }
+    assert renewed(kept, new, replace=True)["more"] == 2
 
 
 def test_the_images_of_a_fleet_are_as_many_and_as_large_as_was_said() -> None:
