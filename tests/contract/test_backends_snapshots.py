@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from virtstore.backends.base import Store, Stored
@@ -100,6 +102,26 @@ def test_a_draft_that_shares_blocks_is_not_taken_for_one_whose_space_is_reserved
         draft.write_at(0, b"so far")
     with store.draft("y.img", SIZE) as draft:
         assert (draft.holds, draft.read_at(0, 6)) == ("kept", b"so far")
+
+
+def test_an_image_gets_back_what_its_snapshot_has_also_after_a_cut(subject: Subject) -> None:
+    if not subject.snapshots:
+        return
+    store = subject.store
+    make(store)
+    name = store.snapshot_name("x.img", "s.img")
+    store.snapshot("x.img", name, None)
+    with closing(subject.again()) as other:  # a copy opens its source's store apart
+        for cut in (True, False):
+            with other.open(name) as snapshot, store.rework("x.img") as draft:
+                old = snapshot.read_at(0, snapshot.size)
+                assert not draft.watchers
+                draft.write_at(0, b"half" if cut else old)
+                if not cut:
+                    draft.publish(overwrite=False)
+            other.refresh()
+            assert listed(store) == {("x.img", "partial" if cut else "complete"), (name, "complete")}
+    assert contents(store) == padded(store)
 
 
 def _names(store: Store) -> set[Stored]:

@@ -191,6 +191,7 @@ def test_the_lines_that_allow_mounting_allow_it(tmp_path: Path) -> None:
         ("/usr/bin/x", "the system's own"),
         ("/dev/null", "a volume group has /dev/VG/LV"),
         ("/dev/null/x", "a volume group has /dev/VG/LV"),
+        ("/dev/rbd", "an RBD pool has /dev/rbd/POOL/IMAGE"),
         ("/dev/mapper/control", "a volume group has /dev/VG/LV"),
     ],
 )

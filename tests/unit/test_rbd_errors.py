@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from virtstore.backends.rbd.cluster import Cluster
@@ -37,3 +39,37 @@ def test_who_may_not_is_told_which_capabilities_it_takes() -> None:
     message = CLUSTER.refusal(said).message
     for part in ("client.vs", "mon 'profile rbd'", "osd 'profile rbd pool=vms'"):
         assert part in message
+
+
+_LAST = "rbd: couldn't connect to the cluster!\nrbd: listing images failed: (13) Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "global_init: unable to open config file from search list /etc/ceph/ceph.conf",
+            "/etc/ceph/ceph.conf cannot be opened",
+        ),
+        (
+            "-1 auth: unable to find a keyring on /etc/ceph/k: (2) No such file or directory\n"
+            "-1 monclient(hunting): handle_auth_bad_method server allowed_methods [2] but i only"
+            f" support [1]\n{_LAST}",
+            r"client.vs cannot be read in /etc/ceph/k \(No such file or directory\)",
+        ),
+        (
+            f"-1 auth: unable to find a keyring on /a,/b,: (13) Permission denied\n{_LAST}",
+            r"client.vs cannot be read in /a,/b \(Permission denied\)",
+        ),
+        (
+            "-1 monclient(hunting): handle_auth_bad_method server allowed_methods [2] but i only"
+            f" support [2,1]\n{_LAST}",
+            "does not know client.vs .*: there is no such user, or it has another key",
+        ),
+    ],
+)
+def test_a_host_that_is_not_let_in_is_told_what_it_lacks(said: str, told: str) -> None:
+    found = CLUSTER.refusal(Completed(("rbd",), 13, b"", said.encode()))
+    assert type(found) is Denied
+    assert re.search(told, found.message)
+    assert "capabilities" not in found.message

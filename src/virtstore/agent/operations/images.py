@@ -166,10 +166,12 @@ def delete(agent: Agent, request: DeleteImage) -> Done:
         if request.dry_run:
             steps = [f"delete {path}" for path in (*taken, place.path)]
             return Done(planned(place, size, *steps))
-        if partial:
-            place.store.discard(place.name, was_image=True)
-        else:
-            with _locked_beside(place, taken):
+        with _locked_beside(place, taken):
+            if partial:
+                for path in taken:
+                    place.store.remove(path.rpartition("/")[2])
+                place.store.discard(place.name, was_image=True)
+            else:
                 place.store.remove(place.name, with_snapshots=request.with_snapshots)
         return Done(Changed(path=place.path, host="", changed=True))
 

@@ -39,7 +39,7 @@ class VolumeGroupRoot(Root, frozen=True):
     def claims(cls, path: str, tree: str, access: Access) -> Self | None:
         """The group need not be there, but what has its path is no device."""
         name = tree.removeprefix("/dev/")
-        looks_so = name != tree and _NAME.fullmatch(name) and name != "mapper"
+        looks_so = name != tree and _NAME.fullmatch(name) and name not in ("mapper", "rbd")
         return cls(name, access) if looks_so and not _is_device(tree) else None
 
     def check(self) -> None:

@@ -37,6 +37,11 @@ _CAPS: Final = (
     "its capabilities have to be at least: mon 'profile rbd' osd 'profile rbd pool={pool}'"
     " ('ceph auth get client.{user}' shows those that it has, 'ceph auth caps' changes them)"
 )
+#: What Ceph's programs say of a configuration, a keyring or a key that is not as it has to be. What
+#: they say last is "Permission denied" for the last two, as where somebody may not do something.
+_NO_CONF: Final = "unable to open config file"
+_NO_KEYRING: Final = re.compile(r"unable to find a keyring on (\S+?),*: \(\d+\) (.+)")
+_WRONG_KEY: Final = "handle_auth_bad_method"
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -120,6 +125,8 @@ class Cluster(msgspec.Struct, frozen=True):
 
     def explained(self, text: str, number: int, complaint: str) -> Error:
         """The error of which Ceph, or QEMU, said `text`: it names its number, or is `number`."""
+        if why := self._why_not_let_in(text):
+            return Denied(why)
         found = [int(each) for each in _NUMBER.findall(text)]
         full = [each for each in found if each in (errno.ENOSPC, errno.EDQUOT)]
         named = (full or found or [number])[-1]
@@ -140,6 +147,27 @@ class Cluster(msgspec.Struct, frozen=True):
             errno.EDQUOT: NoSpace,
         }.get(named, Error)
         return kind(f"Ceph says: {complaint}")
+
+    def _why_not_let_in(self, text: str) -> str:
+        """What the host lacks for the cluster to know who asks; "" where it lacks nothing."""
+        if _NO_CONF in text:
+            return (
+                f"Ceph's configuration {self.conf} cannot be opened; 'conf' in virtstore's"
+                " configuration names it, and it has to say where the monitors are (mon_host)"
+            )
+        shows = f"'ceph auth get client.{self.user}', typed by an administrator of Ceph, shows it"
+        if found := _NO_KEYRING.search(text):
+            return (
+                f"the key of client.{self.user} cannot be read in {found[1]} ({found[2]});"
+                f" 'keyring' in virtstore's configuration names the file, and {shows}"
+            )
+        if _WRONG_KEY in text:
+            where = self.keyring or "its keyring"
+            return (
+                f"the cluster does not know client.{self.user} by what is in {where}: there is no"
+                f" such user, or it has another key; {shows}"
+            )
+        return ""
 
     def _command(self, words: tuple[str, ...]) -> tuple[str, ...]:
         within = ("--namespace", self.namespace) if self.namespace else ()

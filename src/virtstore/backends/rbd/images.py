@@ -29,6 +29,10 @@ _JSON: Final = ("--format", "json")
 _QUIET: Final = "--no-progress"
 #: Questions that are asked at the same time.
 _AT_ONCE: Final = 8
+#: How many daemons of this process serve an image, by its pool and id. They are counted for all
+#: stores together: a copy opens one for its source, and one for its target, which may be the image
+#: of that snapshot.
+_SERVED: Final[Counter[tuple[Cluster, str]]] = Counter()
 
 
 class Images:
@@ -39,8 +43,6 @@ class Images:
         self._known: tuple[Listed, ...] | None = None
         self._used: dict[tuple[str, str], int] = {}
         self._ahead: dict[str, tuple[Watcher, ...]] = {}
-        #: How many daemons of ours serve an image, by its id.
-        self.served: Counter[str] = Counter()
 
     def refresh(self) -> None:
         self._known = None
@@ -92,7 +94,15 @@ class Images:
             return self._ahead.pop(image.id)
         said = self.cluster.ask("status", "--image", image.name, *_JSON)
         found = report.watchers(said.stdout)
-        return found if len(found) > self.served[image.id] else ()
+        return found if len(found) > self.served(image) else ()
+
+    def served(self, image: Listed) -> int:
+        """How many daemons of this process serve an image, or a snapshot of it."""
+        return _SERVED[self.cluster, image.id]
+
+    def count(self, image: Listed, served: int) -> None:
+        """So many daemons of this process more serve an image; or less."""
+        _SERVED[self.cluster, image.id] += served
 
     def look_ahead(self, names: Iterable[str]) -> None:
         """Ask at once who has some images open, and what all take. `watchers` answers so once."""

@@ -105,7 +105,7 @@ class RbdPool(Store):
             if not marks.can_be_addressed(image.name) or image.name.endswith(marks.REPLACED_SUFFIX):
                 continue
             yield self._stored(image)
-            if marks.image_name(image.name) == image.name:
+            if not image.name.endswith(PARTIAL_SUFFIX):
                 yield from (self._stored_snapshot(image, each) for each in _shown(image))
 
     def announce(self, names: Sequence[str]) -> None:
@@ -267,7 +267,7 @@ class RbdPool(Store):
         found = [PARTIAL_SUFFIX, *([REWORK_SUFFIX] if was_image else [])]
         for file in (name + suffix for suffix in found):
             if image := self.images.find(file):
-                if self.images.served[image.id]:
+                if self.images.served(image):
                     continue  # by a daemon that was killed: for half a minute nobody removes it
                 if not image.broken:
                     self._refuse_watched(file)
@@ -296,10 +296,11 @@ class RbdPool(Store):
 
     def losses(self, name: str) -> str:
         image, snapshot = marks.parts(name)
-        if self.images.find(image) is None:
+        found = self._owner(image) if snapshot else self.images.find(image)
+        if found is None:
             return ""
         with suppress(Denied, NoSpace):  # to look needs to write that somebody looks
-            return self.images.metadata(image).get(_note_of(snapshot), "")
+            return self.images.metadata(found.name).get(_note_of(snapshot), "")
         return ""
 
     def note_losses(self, name: str, note: str) -> bool:
@@ -393,7 +394,7 @@ class RbdPool(Store):
     def count(self, image: Listed, *, opened: int = 0, served: int = 0) -> None:
         """So many more, or less, have an image open here; so many daemons of ours serve it."""
         self._opened[image.id] += opened
-        self.images.served[image.id] += served
+        self.images.count(image, served)
 
     def watchers(self, image: Listed) -> tuple[Watcher, ...]:
         """Who else has an image open."""
@@ -407,13 +408,20 @@ class RbdPool(Store):
                 return left, None
             raise NotFound("no such image")
         of, taken = marks.parts(name)
-        image = self.images.get(of)
         if "@" not in name:
-            return image, None
+            return self.images.get(of), None
+        image = self._owner(of)
+        if image is None:
+            raise NotFound("no such image")
         for snapshot in _shown(image):
             if snapshot.name == taken:
                 return image, snapshot
         raise NotFound("no such snapshot")
+
+    def _owner(self, name: str) -> Listed | None:
+        """The image whose snapshots are called `NAME@…`. They stay what they are, also where a
+        change of their image was cut short."""
+        return self.images.find(name) or self.images.find(name + REWORK_SUFFIX)
 
     def _left(self, name: str) -> Listed | None:
         """What is left of a partial image. What is left of an image goes before a draft."""
@@ -435,28 +443,30 @@ class RbdPool(Store):
 
     def _stored(self, image: Listed) -> Stored:
         name = marks.image_name(image.name)
-        partial = name != image.name
-        snapshots = tuple(f"{self._path(name)}@{each.name}" for each in _shown(image))
+        partial, draft = name != image.name, image.name.endswith(PARTIAL_SUFFIX)
+        found = () if draft else _shown(image)
+        snapshots = tuple(f"{self._path(name)}@{each.name}" for each in found)
         return Stored(
             name=name,
             type="rbd",
             state="partial" if partial else "complete",
-            was_image="no" if not partial or image.name.endswith(PARTIAL_SUFFIX) else "yes",
+            was_image="yes" if partial and not draft else "no",
             size=image.size,
             allocated=self.used(image.name, "") if partial and not image.broken else 0,
             identity=self.identity_of(image, None),
-            snapshots=() if partial else snapshots,
-            dependents=() if partial else snapshots,
+            snapshots=snapshots,
+            dependents=snapshots,
             active=not image.broken,
         )
 
     def _stored_snapshot(self, image: Listed, snapshot: Snapshot) -> Stored:
+        name = marks.image_name(image.name)
         return Stored(
-            name=f"{image.name}@{snapshot.name}",
+            name=f"{name}@{snapshot.name}",
             type="rbd-snapshot",
             size=snapshot.size,
             identity=self.identity_of(image, snapshot),
-            snapshot_of=self._path(image.name),
+            snapshot_of=self._path(name),
             fixed=_FIXED,
         )
 
