@@ -120,7 +120,8 @@ def test_an_image_gets_back_what_its_snapshot_has_also_after_a_cut(subject: Subj
                 if not cut:
                     draft.publish(overwrite=False)
             other.refresh()
-            assert listed(store) == {("x.img", "partial" if cut else "complete"), (name, "complete")}
+            state = "partial" if cut else "complete"
+            assert listed(store) == {("x.img", state), (name, "complete")}
     assert contents(store) == padded(store)
 
 
