@@ -17,15 +17,8 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore.errors import ConnectionFailed
-from virtstore.protocol import (
-    HEARTBEAT,
-    SILENCE,
-    Alive,
-    Frame,
-    Message,
-    encode,
-    read_frame,
-)
+from virtstore.frames import encode, read_frame
+from virtstore.protocol import HEARTBEAT, SILENCE, Alive, Frame, Message
 
 _PIPE_SIZE: Final = 1 << 20  # /proc/sys/fs/pipe-max-size, by default
 

@@ -1,14 +1,8 @@
-"""What a client and an agent say to each other: typed messages, and their bytes.
+"""What a client and an agent say to each other: the types of their messages.
 
-A frame is two big-endian 32-bit lengths, a msgpack-encoded message of this module, and a
-payload that only some messages have:
-
-    | message length | payload length | message | payload |
-
-Both lengths are capped before anything is read. The agent speaks first: `PREAMBLE`, so
-that whatever a host's login scripts print is told apart from an agent, and a `Hello`.
-The order of the messages of each operation is in docs/protocol.md. This module only
-encodes and decodes; it knows no file and no process.
+The agent speaks first: `PREAMBLE`, so that whatever a host's login scripts print is told apart
+from an agent, and a `Hello`. The order of the messages of each operation is in docs/protocol.md,
+and what they look like as bytes in frames.py.
 
 Two versions understand each other in what both have. A message is sent with those of its fields
 that are not at their default. Who does not know a field of a request, or of `Start`, which goes on
@@ -20,26 +14,19 @@ before. What may be left out where the other side does not know it is one of the
 
 from __future__ import annotations
 
-import re
-import struct
-from collections.abc import Callable
 from typing import (
     Any,
     ClassVar,
     Final,
     Generic,
-    Literal,
     TypeVar,
     cast,
     get_args,
-    get_origin,
-    get_type_hints,
 )
 
 import msgspec
 
 from virtstore.copy_options import CopyOptions
-from virtstore.errors import ConnectionFailed, UsageError
 from virtstore.model import (
     Changed,
     Cleaned,
@@ -55,17 +42,10 @@ from virtstore.model import (
     Verified,
 )
 from virtstore.progress import Stage
-from virtstore.text import remark
 from virtstore.version import OLDEST as OLDEST
 from virtstore.version import PROTOCOL as PROTOCOL
 
 PREAMBLE: Final = b"virtstore agent\n"
-
-_HEADER: Final = struct.Struct(">II")
-HEADER_SIZE: Final = _HEADER.size
-MAX_MESSAGE: Final = 1 << 20
-#: A chunk that zstd could not compress is a little longer than the chunk (zstd.h: COMPRESSBOUND).
-MAX_PAYLOAD: Final = (1 << 20) + (1 << 14)
 
 #: Seconds between two `Alive` of one side, and how long the other side waits for any frame.
 HEARTBEAT: Final = 10.0
@@ -758,111 +738,3 @@ Frame = tuple[AnyMessage, bytes]
 #: A part of an image as a source tells it, with the payload of `Data` or `Patch`; and its end.
 Part = tuple[Data | Patch | Zero | Same, bytes]
 Sent = Part | tuple[End, bytes]
-
-_encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(Known)
-
-
-def encode(message: Message, payload_length: int = 0) -> bytes:
-    """Header and message; `payload_length` bytes of payload are to follow."""
-    body = _encoder.encode(message)
-    if len(body) > MAX_MESSAGE or payload_length > MAX_PAYLOAD:
-        raise ValueError(f"a {type(message).__name__} of {len(body)}+{payload_length} bytes")
-    return _HEADER.pack(len(body), payload_length) + body
-
-
-def _wrong_field(request: Request, error: str) -> str:
-    """What is wrong with a field, by its name."""
-    what, _, where = error.partition(" - at `$.")
-    names = re.findall(r"\w+", where)
-    if not names:
-        return what
-    value: object = request
-    kind: object = type(request)
-    for name in names:
-        kind = get_type_hints(kind)[name]
-        value = getattr(value, name)
-    choices = _choices(kind)
-    may = f"; it is {' or '.join(choices)}" if choices else f": {what.replace('`', '')}"
-    return f"{names[-1]} cannot be {value!r}{may}"
-
-
-def _choices(kind: object) -> list[str]:
-    """The texts that a type admits, if it admits no others."""
-    if get_origin(kind) is Literal:
-        return [repr(each) for each in get_args(kind)]
-    return [text for each in get_args(kind) for text in _choices(each)]
-
-
-def check(request: Request) -> None:
-    """Raises `UsageError` for a request that an agent would not even read, such as one with an
-    argument of the wrong type, or a path that is none."""
-    try:
-        _decoder.decode(encode(request)[HEADER_SIZE:])
-    except msgspec.ValidationError as error:
-        raise UsageError(_wrong_field(request, str(error))) from None
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"this cannot be asked of a host: {error}") from None
-    for field in ("path", "source", "target"):
-        path = getattr(request, field, None)
-        if path is not None and (not path.startswith("/") or any(c in path for c in "\0\n\r")):
-            raise UsageError(f"{path!r} is not an absolute path of one line")
-
-
-class Nonsense(ConnectionFailed):
-    """What arrived is no message of the protocol: the other side speaks, and is not to be
-    understood. `began`: the first bytes of it."""
-
-    began = b""
-
-
-def _nonsense(began: bytes, why: str = "") -> Nonsense:
-    error = Nonsense(f"what arrived is not virtstore's protocol{why}")
-    error.began = began
-    return error
-
-
-def read_frame(read: Callable[[int], bytes]) -> Frame | None:
-    """The next frame, through `read(n)`, which returns n bytes, or fewer only where the
-    stream ends. None where it ends between two frames. Raises `ConnectionFailed` where it
-    ends within one, or what comes is no frame."""
-    header = read(HEADER_SIZE)
-    if not header:
-        return None
-    if len(header) < HEADER_SIZE:
-        raise ConnectionFailed("the connection ended in the middle of a message")
-    length, payload_length = _HEADER.unpack(header)
-    if length > MAX_MESSAGE or payload_length > MAX_PAYLOAD:
-        raise _nonsense(header)
-    body, payload = read(length), read(payload_length) if payload_length else b""
-    if len(body) < length or len(payload) < payload_length:
-        raise ConnectionFailed("the connection ended in the middle of a message")
-    try:
-        return _decoder.decode(body), payload
-    except msgspec.ValidationError as error:
-        if unknown := _unknown(body, str(error)):
-            return unknown, payload
-        raise _nonsense(body[:256], f" ({error})") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _nonsense(body[:256], f" ({error})") from None
-
-
-class _Named(msgspec.Struct):
-    """What all messages have, of whatever version."""
-
-    type: str
-
-
-def _unknown(body: bytes, error: str) -> Unknown | None:
-    """The message that a newer peer may have meant; None where it is no message at all."""
-    try:
-        name = msgspec.msgpack.decode(body, type=_Named).type
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if f"{name!r} - at `$.type`" in error:
-        lacks = f"the message {name}"
-    elif found := re.search(r"unknown field `(\w+)`", error):
-        lacks = f"{found[1]} of {name}"
-    else:
-        lacks = f"this {name}: {error}"
-    return Unknown(remark(name), remark(lacks))

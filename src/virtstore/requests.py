@@ -1,24 +1,66 @@
 """What a request may not say, whoever asks: fields that make no sense, alone or together.
 
-The types of messages are the protocol's matter, and what a path means is the policy's. Here is
-what is wrong on any host. The client looks before it asks, so that nothing is started for it,
-and the agent before it does anything, since it believes no client.
+What a path means is the policy's matter. Here is what is wrong on any host. The client looks
+before it asks, so that nothing is started for it, and the agent before it does anything, since it
+believes no client.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from virtstore.copy_options import CopyOptions
 from virtstore.errors import Unsupported, UsageError
-from virtstore.protocol import CopyHere, Message, Receive, RenameImage, Send
+from virtstore.frames import HEADER_SIZE, decode, encode
+from virtstore.protocol import CopyHere, Message, Receive, RenameImage, Request, Send
 from virtstore.units import MAX_SIZE
 
 #: Partitions that a table can have: a GPT's header has 32 bits for their number.
 _MOST_PARTITIONS: Final = 0xFFFFFFFF
 #: What `CopyHere.kept_for` may be: it becomes a part of a snapshot's name.
 _KEPT_FOR: Final = re.compile("[0-9a-f]{8}")
+
+
+def check(request: Request) -> None:
+    """Raises `UsageError` for a request that an agent would not even read, such as one with an
+    argument of the wrong type, or a path that is none; else as `check_fields`."""
+    try:
+        decode(encode(request)[HEADER_SIZE:])
+    except msgspec.ValidationError as error:
+        raise UsageError(_wrong_field(request, str(error))) from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"this cannot be asked of a host: {error}") from None
+    for field in ("path", "source", "target"):
+        path = getattr(request, field, None)
+        if path is not None and (not path.startswith("/") or any(c in path for c in "\0\n\r")):
+            raise UsageError(f"{path!r} is not an absolute path of one line")
+    check_fields(request)
+
+
+def _wrong_field(request: Request, error: str) -> str:
+    """What is wrong with a field, by its name."""
+    what, _, where = error.partition(" - at `$.")
+    names = re.findall(r"\w+", where)
+    if not names:
+        return what
+    value: object = request
+    kind: object = type(request)
+    for name in names:
+        kind = get_type_hints(kind)[name]
+        value = getattr(value, name)
+    choices = _choices(kind)
+    may = f"; it is {' or '.join(choices)}" if choices else f": {what.replace('`', '')}"
+    return f"{names[-1]} cannot be {value!r}{may}"
+
+
+def _choices(kind: object) -> list[str]:
+    """The texts that a type admits, if it admits no others."""
+    if get_origin(kind) is Literal:
+        return [repr(each) for each in get_args(kind)]
+    return [text for each in get_args(kind) for text in _choices(each)]
 
 
 def check_fields(request: Message) -> None:

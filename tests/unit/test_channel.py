@@ -13,7 +13,8 @@ from tests.waiting import until
 from virtstore import channel as channel_module
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed
-from virtstore.protocol import Alive, Data, GetInfo, ListEnd, encode
+from virtstore.frames import encode
+from virtstore.protocol import Alive, Data, GetInfo, ListEnd
 
 
 def _never(error: BaseException) -> None:

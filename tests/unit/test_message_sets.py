@@ -13,7 +13,7 @@ from tests.unit.message_set import MessageSet, Peer, complaints, described
 from tests.unit.test_protocol import MESSAGES, example
 
 import virtstore
-from virtstore import protocol
+from virtstore import frames, protocol
 from virtstore.copy_options import CopyOptions
 from virtstore.protocol import Known
 
@@ -86,7 +86,7 @@ def test_a_newer_host_may_say_any_word() -> None:
 
 def _read(body: bytes) -> protocol.Frame:
     parts = [len(body).to_bytes(4, "big") + bytes(4), body]
-    frame = protocol.read_frame(lambda count: parts.pop(0))
+    frame = frames.read_frame(lambda count: parts.pop(0))
     assert frame
     return frame
 

@@ -14,22 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtstore import model, protocol
+from virtstore import model, protocol, requests
 from virtstore.copy_options import CopyOptions
 from virtstore.errors import ConnectionFailed, UsageError
-from virtstore.protocol import (
-    HEADER_SIZE,
-    MAX_MESSAGE,
-    MAX_PAYLOAD,
-    Data,
-    GetInfo,
-    Hello,
-    Known,
-    Unknown,
-    Zero,
-    encode,
-    read_frame,
-)
+from virtstore.frames import HEADER_SIZE, MAX_MESSAGE, MAX_PAYLOAD, encode, read_frame
+from virtstore.protocol import Data, GetInfo, Hello, Known, Unknown, Zero
 from virtstore.transfer.send import Proven
 
 _INFO = model.ImageInfo(
@@ -278,4 +267,4 @@ def test_an_argument_of_the_wrong_type_is_told_by_its_name(
     make: Callable[..., protocol.Request] = kind
     request = make(**{**msgspec.structs.asdict(example(kind)), field: value})
     with pytest.raises(UsageError, match=re.escape(says)):
-        protocol.check(request)
+        requests.check(request)

@@ -23,8 +23,9 @@ from typing import Final
 
 from virtstore.channel import Channel
 from virtstore.errors import ConnectionFailed, Interrupted, Unsupported
+from virtstore.frames import Nonsense
 from virtstore.progress import Stage
-from virtstore.protocol import Existing, Frame, Message, Nonsense, Progressed, Unknown
+from virtstore.protocol import Existing, Frame, Message, Progressed, Unknown
 from virtstore.transfer.fingerprints import Fingerprints
 from virtstore.units import format_size
 from virtstore.version import __version__

@@ -63,7 +63,7 @@ from virtstore.model import (
 )
 from virtstore.progress import Progress, ProgressCallback, Stage
 from virtstore.protocol import Answer, AnyMessage, Ask, Frame, Progressed, Request, answer_to
-from virtstore.requests import check_fields
+from virtstore.requests import check
 from virtstore.units import parse_age
 
 if TYPE_CHECKING:
@@ -478,7 +478,7 @@ class Host:
 
     def _frames(self, request: Request) -> Generator[Frame]:
         """The same, with what comes with each reply."""
-        _check(request)
+        check(request)
         with self._free_session() as session:
             last = False
             try:
@@ -751,7 +751,7 @@ class Image:
         from virtstore.client.export import Served, nobody
 
         request = protocol.OpenImage(self.path, snapshot, allow_in_use, raw)
-        _check(request)
+        check(request)
         tell = _Teller("export", progress)
         tell("connecting")
         opened = Served(
@@ -846,7 +846,7 @@ class Image:
     ) -> Generator[Frame]:
         inside = tuple(map(os.fsencode, paths))
         request = protocol.ReadFiles(self.path, inside, partition, volume, contents)
-        _check(request)
+        check(request)
         # A session of its own, whose ssh is chosen for much that comes here.
         with closing(self.host._open_session(for_copy=True)) as session:
             for frame, _ in _replies(session, request):
@@ -855,7 +855,7 @@ class Image:
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
         """How many bytes of two images differ. They are hashed where they lie."""
         for image in (self, other):
-            _check(protocol.GetInfo(image.path))
+            check(protocol.GetInfo(image.path))
         tell = _Teller("diff", progress)
         tell("connecting")
         with _sessions(self.host, other.host, for_copy=False) as (one, two):
@@ -876,7 +876,7 @@ class Image:
         operation: str,
         progress: ProgressCallback | None,
     ) -> Copied:
-        _check(request)
+        check(request)
         started = time.monotonic()
         tell = _Teller(operation, progress)
         piped = self.host._is_pipe or target.host._is_pipe
@@ -1082,12 +1082,6 @@ def _sessions(one: Host, other: Host, *, for_copy: bool) -> Iterator[tuple[Conne
         opened.callback(lambda: None if second.exception() else second.result().close())
         first = opened.enter_context(closing(one._open_session(for_copy=for_copy)))
         yield first, second.result()
-
-
-def _check(request: Request) -> None:
-    """Raises `UsageError` for a request that makes no sense, before a host is asked."""
-    protocol.check(request)
-    check_fields(request)
 
 
 def _replies(session: Connection, request: Request) -> Iterator[tuple[Frame, bool]]:

@@ -25,6 +25,7 @@ from virtstore.channel import Channel
 from virtstore.client import complaints, prestarted
 from virtstore.client.answers import check_progress
 from virtstore.errors import WHO_CLEANS, ConnectionFailed, from_code
+from virtstore.frames import Nonsense
 from virtstore.protocol import (
     OLDEST,
     PREAMBLE,
@@ -36,7 +37,6 @@ from virtstore.protocol import (
     Frame,
     Hello,
     Message,
-    Nonsense,
     Progressed,
     Unknown,
 )
