@@ -59,7 +59,7 @@ address = "virtstore.invalid"
 _NEWER_AGENT: Final = """#!{python}
 import sys
 from virtstore.frames import encode
-from virtstore.protocol import (PREAMBLE, Hello)
+from virtstore.protocol import PREAMBLE, Hello
 sys.stdout.buffer.write(PREAMBLE + encode(Hello("99.0", 999, 999)))
 sys.stdout.flush()
 sys.stdin.buffer.read()

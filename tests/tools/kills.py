@@ -44,9 +44,7 @@ def run(
     """Run a command with an agent of its own. Once so much work was done (`after`; None for never),
     kill the victim. Returns when nothing of the agent runs any more."""
     with virtstore.connect(config=str(config)) as host:
-        assert host._session
-        agent = host._session._process.pid
-        watch = _Watch(agent, victim, after)
+        watch = _Watch(agent_of(host).pid, victim, after)
         watch.start()
         error = None
         try:
@@ -58,6 +56,12 @@ def run(
             watch.join()
     until(lambda: not watch.alive(), "the end of all that the agent started")
     return Ended(error, watch.work, watch.killed)
+
+
+def agent_of(host: virtstore.Host) -> subprocess.Popen[bytes]:
+    """The agent of a host that is open."""
+    assert host._sessions.first
+    return host._sessions.first._process
 
 
 def run_command(argv: Sequence[str], after: int | None) -> Ended:

@@ -17,6 +17,7 @@ from tests.waiting import until
 
 import virtstore
 from virtstore.client.connection import Connection
+from virtstore.client.sessions import Sessions
 from virtstore.copy_options import Quiesce
 from virtstore.progress import Progress
 
@@ -117,14 +118,14 @@ def until_nothing_is_left(libvirt: LibvirtHost, name: str) -> None:
 def remembered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Connection]]:
     """The sessions that are opened."""
     started: list[Connection] = []
-    opened = virtstore.Host._open_session
+    opened = Sessions.open
 
-    def remember(host: virtstore.Host) -> Connection:
-        started.append(opened(host))
+    def remember(host: Sessions, *, for_copy: bool = False) -> Connection:
+        started.append(opened(host, for_copy=for_copy))
         return started[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(virtstore.Host, "_open_session", remember)
+        patched.setattr(Sessions, "open", remember)
         yield started
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tests.tools.kills import agent_of
 
 import virtstore
 from virtstore.backends.files.leftovers import image_name, is_named
-from virtstore.client.connection import Connection
 
 MIB = 1 << 20
 TIMES = 20
@@ -39,21 +38,10 @@ def survivor(root: Path) -> Iterator[virtstore.Host]:
         yield host
 
 
-def killed_in(
-    work: Callable[[virtstore.Host], object], delay: float, monkeypatch: pytest.MonkeyPatch
-) -> bool:
+def killed_in(work: Callable[[virtstore.Host], object], delay: float) -> bool:
     """Whether the agent died before it had answered, killed `delay` seconds into the work."""
-    started: list[Connection] = []
-    opened = virtstore.Host._open_session
-
-    def remembered(host: virtstore.Host) -> Connection:
-        started.append(opened(host))
-        return started[-1]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(virtstore.Host, "_open_session", remembered)
-        host = virtstore.connect()
-    timer = threading.Timer(delay, started[0]._process.send_signal, (signal.SIGKILL,))
+    host = virtstore.connect()
+    timer = threading.Timer(delay, agent_of(host).kill)
     timer.start()
     try:
         work(host)
@@ -88,10 +76,10 @@ def delays(seed: str) -> Iterator[float]:
     return (chance.uniform(0, 0.03) for _ in range(TIMES))
 
 
-def test_create(root: Path, survivor: virtstore.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_create(root: Path, survivor: virtstore.Host) -> None:
     died = 0
     for delay in (each / 10 for each in delays("create")):  # fallocate is quick
-        died += killed_in(lambda host: host.create(f"{root}/x.img", 4 * MIB), delay, monkeypatch)
+        died += killed_in(lambda host: host.create(f"{root}/x.img", 4 * MIB), delay)
         if "x.img" in check_and_clean(root, survivor):
             assert (root / "x.img").read_bytes() == bytes(4 * MIB)
         empty(root)
@@ -99,9 +87,7 @@ def test_create(root: Path, survivor: virtstore.Host, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_copy(
-    root: Path, survivor: virtstore.Host, monkeypatch: pytest.MonkeyPatch, overwrite: bool
-) -> None:
+def test_copy(root: Path, survivor: virtstore.Host, overwrite: bool) -> None:
     def copy(host: virtstore.Host) -> None:
         source, target = host.image(f"{root}/x.img"), host.image(f"{root}/y.img")
         source.copy(target, overwrite=overwrite)
@@ -111,7 +97,7 @@ def test_copy(
         (root / "x.img").write_bytes(CONTENTS)
         if overwrite:
             (root / "y.img").write_bytes(b"old")
-        died += killed_in(copy, delay, monkeypatch)
+        died += killed_in(copy, delay)
         complete = check_and_clean(root, survivor)
         assert (root / "x.img").read_bytes() == CONTENTS
         if "y.img" in complete:
@@ -122,11 +108,11 @@ def test_copy(
     assert died
 
 
-def test_compress(root: Path, survivor: virtstore.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compress(root: Path, survivor: virtstore.Host) -> None:
     died = 0
     for delay in delays("compress"):
         (root / "x.img").write_bytes(CONTENTS)
-        died += killed_in(lambda host: host.image(f"{root}/x.img").compress(), delay, monkeypatch)
+        died += killed_in(lambda host: host.image(f"{root}/x.img").compress(), delay)
         complete = check_and_clean(root, survivor)
         assert complete
         if "x.img" in complete:
@@ -138,7 +124,7 @@ def test_compress(root: Path, survivor: virtstore.Host, monkeypatch: pytest.Monk
     assert died
 
 
-def test_uncompress(root: Path, survivor: virtstore.Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncompress(root: Path, survivor: virtstore.Host) -> None:
     (root / "x.img").write_bytes(CONTENTS)
     survivor.image(f"{root}/x.img").compress()
     archive = (root / "x.img.zst").read_bytes()
@@ -150,7 +136,7 @@ def test_uncompress(root: Path, survivor: virtstore.Host, monkeypatch: pytest.Mo
     died = 0
     for delay in delays("uncompress"):
         (root / "x.img.zst").write_bytes(archive)
-        died += killed_in(uncompress, delay, monkeypatch)
+        died += killed_in(uncompress, delay)
         complete = check_and_clean(root, survivor)
         assert complete
         if "x.img" in complete:
@@ -162,7 +148,7 @@ def test_uncompress(root: Path, survivor: virtstore.Host, monkeypatch: pytest.Mo
 
 
 def test_contents_that_were_half_overwritten_pass_for_no_image_and_can_be_finished(
-    root: Path, survivor: virtstore.Host, monkeypatch: pytest.MonkeyPatch
+    root: Path, survivor: virtstore.Host
 ) -> None:
     old = bytes(b ^ 1 for b in CONTENTS[:MIB]) * 4 + bytes(MIB)
 
@@ -173,7 +159,7 @@ def test_contents_that_were_half_overwritten_pass_for_no_image_and_can_be_finish
     for delay in list(delays("contents"))[::2]:
         (root / "x.img").write_bytes(CONTENTS)
         (root / "y.img").write_bytes(old)
-        died += killed_in(overwrite, delay, monkeypatch)
+        died += killed_in(overwrite, delay)
         states = {each.state for each in survivor.list(f"{root}/y.img")}
         if states == {"complete"}:
             whole = CONTENTS.ljust(len(old), b"\0")
@@ -191,8 +177,8 @@ def test_contents_that_were_half_overwritten_pass_for_no_image_and_can_be_finish
 def test_a_client_that_goes_away_ends_its_agent(root: Path, survivor: virtstore.Host) -> None:
     (root / "x.img").write_bytes(CONTENTS)
     host = virtstore.connect()
-    assert host._session
-    process = host._session._process
+    assert host._sessions.first
+    process = agent_of(host)
 
     def copy() -> None:
         source, target = host.image(f"{root}/x.img"), host.image(f"{root}/y.img")
@@ -203,7 +189,7 @@ def test_a_client_that_goes_away_ends_its_agent(root: Path, survivor: virtstore.
     thread.start()
     while not list(root.glob("y.img*")):
         os.sched_yield()
-    host._session.channel.close()
+    host._sessions.first.channel.close()
     assert process.wait(5) is not None
     thread.join(5)
     host.close()

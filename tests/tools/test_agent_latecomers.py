@@ -132,7 +132,7 @@ def test_an_image_keeps_its_name_until_its_first_byte_changes(
 def test_a_session_that_was_closed_writes_to_nobodys_file(
     images: Path, host: virtstore.Host, tmp_path: Path
 ) -> None:
-    session = host._open_session()
+    session = host._sessions.open()
     session.close()
     host.close()
     files = [(tmp_path / f"precious{n}").open("w+b") for n in range(8)]

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from tests.contract.stores import looped
+from tests.tools.kills import agent_of
 from tests.waiting import PATIENCE
 
 import virtstore
@@ -23,7 +24,6 @@ from virtstore.agent.config import load
 from virtstore.agent.policy import Policy
 from virtstore.backends import block_device
 from virtstore.backends.block_device import BlockDevice, BlockDeviceRoot
-from virtstore.client.connection import Connection
 from virtstore.errors import Denied, NotFound
 
 from .test_agent_commands import MIB, told
@@ -417,19 +417,10 @@ def test_what_cannot_be_a_devices_lasting_path_is_wrong(tmp_path: Path, path: st
         load(str(file))
 
 
-def killed_while_it_writes(place: Place, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def killed_while_it_writes(place: Place, source: Path) -> None:
     """A copy whose agent is killed once it has changed the device."""
-    started: list[Connection] = []
-    opened = virtstore.Host._open_session
-
-    def remembered(host: virtstore.Host) -> Connection:
-        started.append(opened(host))
-        return started[-1]
-
-    monkeypatch.setattr(virtstore.Host, "_open_session", remembered)
-    with virtstore.connect() as host, ExitStack() as stack:
-        [agent] = [connection._process for connection in started]
-        stack.callback(monkeypatch.undo)
+    with virtstore.connect() as host:
+        agent = agent_of(host)
 
         def kill(event: virtstore.Progress) -> None:
             if event.done >= 4 * MIB and _marked(place):  # so some of it is there
@@ -451,8 +442,7 @@ def test_after_a_copy_that_was_killed_it_is_neither_and_the_same_command_makes_i
 ) -> None:
     source = image(place, 24 * MIB)
     monkeypatch.setenv("VIRTSTORE_CONFIG", str(place.configuration))
-    with monkeypatch.context() as patched:
-        killed_while_it_writes(place, source, patched)
+    killed_while_it_writes(place, source)
     deadline = time.monotonic() + PATIENCE
     while told("info", place.link)["in_use"] and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -16,6 +16,7 @@ from tests.fault_proxy import Kind, Proxy
 from tests.moto_server import Moto
 from tests.s3 import Bucket
 from tests.tools.buckets import MIB, SIZE, BucketHost
+from tests.tools.kills import agent_of
 from tests.tools.test_agent_commands import told, virtstore
 from tests.waiting import PATIENCE, until
 
@@ -208,8 +209,7 @@ class Agent:
 
     @property
     def pid(self) -> int:
-        assert self.host._session
-        return self.host._session._process.pid
+        return agent_of(self.host).pid
 
     def parts_are_told(self) -> None:
         """Let the agent go on."""

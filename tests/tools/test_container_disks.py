@@ -389,9 +389,7 @@ def test_what_threads_write_while_others_read_is_there(root: Path) -> None:
     qemu("qemu-img", "check", root / "x.qcow2")
 
 
-def test_an_agent_that_is_killed_leaves_no_daemon(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_agent_that_is_killed_leaves_no_daemon(root: Path) -> None:
     (root / "raw.img").write_bytes(contents := random.Random(5).randbytes(16 * MIB))
     target = root / "x.qcow2"
     died = 0
@@ -399,7 +397,6 @@ def test_an_agent_that_is_killed_leaves_no_daemon(
         died += killed_in(
             lambda host: host.image(f"{root}/raw.img").copy(host.image(f"{target}")),
             delay,
-            monkeypatch,
         )
         until(lambda: not any(map(holders, root.glob("x.qcow2*"))), "the daemon's end")
         if target.exists():
@@ -408,9 +405,7 @@ def test_an_agent_that_is_killed_leaves_no_daemon(
     assert died
 
 
-def test_a_tool_that_outlives_a_killed_agent_finishes(
-    image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tool_that_outlives_a_killed_agent_finishes(image: Path) -> None:
     disk(raw := image.with_name("raw.img"), "gpt", [ROOT], behind=8)
     qcow2 = image.with_name("x.qcow2")
     qemu("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow2)
@@ -419,7 +414,7 @@ def test_a_tool_that_outlives_a_killed_agent_finishes(
         host.image(f"{qcow2}").resize("48M")
 
     for delay in (0.3, 0.5, 0.7):
-        killed_in(resize, delay, monkeypatch)
+        killed_in(resize, delay)
         until(lambda: not holders(qcow2), "the daemon's and the tool's end")
     with virtstore.connect() as host:
         host.image(f"{qcow2}").resize("48M")

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import pytest
 from tests.tools import kills
 from tests.tools.ext_images import MIB, TORTURE, new_tree, opened, place
-from tests.tools.kills import Victim
+from tests.tools.kills import Victim, agent_of
 from tests.tools.meanwhile import Meanwhile
 from tests.tools.resize_images import (
     GPT,
@@ -257,8 +257,7 @@ def test_a_copy_to_a_qcow2_that_was_killed_goes_on_with_what_is_there(
     if contents:
         make_qcow2(old, x)
     with virtstore.connect("local:") as host:
-        assert host._session
-        kill = meanwhile(host._session._process.kill, part=0.5)
+        kill = meanwhile(agent_of(host).kill, part=0.5)
         copy = host.image(str(new)).copy_contents if contents else host.image(str(new)).copy
         with pytest.raises(virtstore.ConnectionFailed):
             copy(host.image(name), progress=kill)

@@ -26,6 +26,7 @@ __all__ = ["images"]  # a fixture
 _AGENT = """
 import itertools, os, sys, threading, time
 from virtstore.model import *
+from virtstore.frames import encode, read_frame
 from virtstore.protocol import *
 def say(message, payload=b""):
     os.write(1, encode(message, len(payload)) + payload)
@@ -144,10 +145,10 @@ def test_a_session_ends_with_an_answer_that_cannot_be_true(
     argv = [str(program)]
     monkeypatch.setattr("virtstore.client.ssh.agent_argv", lambda *_, **__: argv)
     with virtstore.connect() as host:
-        first = host._session
+        first = host._sessions.first
         with pytest.raises(error):
             host.image("/x").info()
-        assert host._session is None is not first
+        assert host._sessions.first is None is not first
 
 
 def test_a_heartbeat_that_fails_here_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:

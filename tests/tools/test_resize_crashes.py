@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 from tests.tools.ext_images import MIB, TORTURE, new_tree
+from tests.tools.kills import agent_of
 from tests.tools.resize_images import (
     LAYOUTS,
     Made,
@@ -76,8 +77,7 @@ def fresh(images: dict[str, Made], layout: str, line: str, root: Path) -> Made:
 def killed_after(delay: float, made: Made, line: str) -> bool:
     """Whether the agent died before it had answered."""
     with virtstore.connect(config=str(configuration(made.path.parent))) as host:
-        assert host._session
-        timer = threading.Timer(delay, host._session._process.kill)
+        timer = threading.Timer(delay, agent_of(host).kill)
         timer.start()
         try:
             run(host, line, made.path)

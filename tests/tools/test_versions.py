@@ -94,6 +94,7 @@ def test_an_older_agent_does_what_it_knows(images: Path, agent: Connection) -> N
 _NEWER = """
 import os, sys
 import msgspec
+from virtstore.frames import encode, read_frame
 from virtstore.protocol import *
 def say(message):
     body = msgspec.msgpack.encode(message)

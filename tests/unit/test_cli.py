@@ -13,7 +13,7 @@ from virtstore.cli import main as cli
 from virtstore.cli.common_options import COMMON
 from virtstore.cli.parsing import parser_of
 from virtstore.cli.words import verb_first
-from virtstore.client import api
+from virtstore.client import sessions
 from virtstore.errors import Denied, Error, NotFound
 from virtstore.version import OLDEST, PROTOCOL, __version__
 
@@ -28,7 +28,7 @@ def no_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(*_: object, **__: object) -> None:
         raise AssertionError("an agent was started")
 
-    monkeypatch.setattr(api, "Connection", start)
+    monkeypatch.setattr(sessions, "Connection", start)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
@@ -125,7 +125,7 @@ def test_each_error_ends_with_its_status(
     def fail(*_: object, **__: object) -> None:
         raise kind("why", host="a", path="/x")
 
-    monkeypatch.setattr(api, "Connection", fail)
+    monkeypatch.setattr(sessions, "Connection", fail)
     assert run(monkeypatch, "info", "a:/x") == kind.exit_status
     assert capsys.readouterr().err == "virtstore: a:/x: why\n"
     assert run(monkeypatch, "info", "a:/x", "--json") == kind.exit_status
@@ -138,7 +138,7 @@ def test_an_interruption_says_how_to_go_on(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "Connection", interrupt)
+    monkeypatch.setattr(sessions, "Connection", interrupt)
     assert run(monkeypatch, "copy", "/x", "/y") == 130
     told = capsys.readouterr().err
     assert "whoever has \"write\" there removes it with 'virtstore clean'" in told
@@ -269,7 +269,7 @@ def test_a_word_that_is_no_path_here_is_told_how_a_host_is_written(
     def fail(*_: object, **__: object) -> None:
         raise error("no")
 
-    monkeypatch.setattr(api, "Connection", fail)
+    monkeypatch.setattr(sessions, "Connection", fail)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     for typed, hint in (("b", True), ("./b", False), ("b:", False), ("images", False)):
@@ -285,6 +285,6 @@ def test_list_without_a_location_is_of_this_host(monkeypatch: pytest.MonkeyPatch
         asked.append(agent)
         raise Error("no")
 
-    monkeypatch.setattr(api, "Connection", fail)
+    monkeypatch.setattr(sessions, "Connection", fail)
     assert run(monkeypatch, "list") == run(monkeypatch, "list", "local:") == 1
     assert asked[0] == asked[1]

@@ -10,7 +10,7 @@ import pytest
 from virtstore import processor
 from virtstore.cli import main as cli
 from virtstore.cli import start
-from virtstore.client import api, prestarted, ssh
+from virtstore.client import prestarted, sessions, ssh
 from virtstore.client.ssh import agent_argv, can_share, hosts_file
 from virtstore.errors import ConnectionFailed, UsageError
 from virtstore.location import LOCAL, HostAddress
@@ -158,7 +158,7 @@ def test_an_agent_that_is_started_ahead_is_the_one_that_is_wanted(
     monkeypatch.setattr(ssh, "_settings", lambda argv: settings)
     monkeypatch.setattr(processor, "has_aes", lambda: True)
     monkeypatch.setattr(prestarted, "start", started.append)
-    monkeypatch.setattr(api, "Connection", fail)
+    monkeypatch.setattr(sessions, "Connection", fail)
     monkeypatch.setattr("os.nice", lambda more: 0)
     monkeypatch.setattr(sys, "argv", ["virtstore", *line.split()])
     start._start_agents(sys.argv[1:])

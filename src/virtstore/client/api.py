@@ -14,15 +14,9 @@ checked, and nothing is changed. Every method raises the errors of errors.py, wi
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import tempfile
-import threading
 import time
-import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -32,15 +26,16 @@ import msgspec
 
 from virtstore import protocol
 from virtstore.backups.retention import Keep, Pruned
-from virtstore.backups.series import Backups, found_in
-from virtstore.client import answers, examination, extraction, ssh
-from virtstore.client.connection import Connection
-from virtstore.client.copy_between import ask_beforehand, relay
+from virtstore.backups.series import Backups
+from virtstore.client import examination, extraction, listing, ssh
+from virtstore.client.copying import copied
 from virtstore.client.diff import compare
 from virtstore.client.kept_for import kept_for
+from virtstore.client.sessions import Sessions, with_both
+from virtstore.client.telling import Teller, unheard
 from virtstore.copy_options import ContentsKeywords, CopyKeywords, CopyOptions
-from virtstore.errors import ConnectionFailed, Corrupt, Error, Unsupported, UsageError, spelled
-from virtstore.location import PIPE, HostAddress, canonical, parse_host
+from virtstore.errors import Error, Unsupported, UsageError, spelled
+from virtstore.location import HostAddress, canonical, parse_host
 from virtstore.model import (
     Access,
     Authorized,
@@ -61,8 +56,8 @@ from virtstore.model import (
     Uninstalled,
     Verified,
 )
-from virtstore.progress import Progress, ProgressCallback, Stage
-from virtstore.protocol import Answer, AnyMessage, Ask, Frame, Progressed, Request, answer_to
+from virtstore.progress import ProgressCallback
+from virtstore.protocol import Answer, Ask, Frame, Progressed, answer_to
 from virtstore.requests import check
 from virtstore.units import parse_age
 
@@ -70,7 +65,6 @@ if TYPE_CHECKING:
     from virtstore.client.export import Export
 
 Size = str | int
-_Listed = Entry | ImageInfo
 #: Seconds: longer than there has been a calendar of such years, and short enough for Python.
 _AGES = 10**11
 _Placed = TypeVar(
@@ -92,8 +86,6 @@ class Host:
     methods may be called from any thread, also at the same time: a request that finds the session
     busy has one of its own, and so has a copy."""
 
-    _is_pipe = False  # see client/pipe.py
-
     def __init__(
         self,
         address: HostAddress,
@@ -104,26 +96,12 @@ class Host:
     ) -> None:
         self.address = address
         self.name = address.name
-        self._config = config
-        self._ssh_options = ssh_options
-        self._verbose = verbose
-        self._lock = threading.Lock()
-        self._shared: str | None = None
-        self._session: Connection | None = None
-        self._opened: weakref.WeakSet[Connection] = weakref.WeakSet()
-        self._opening = threading.Lock()
-        self._closed = False
+        self._sessions = Sessions(address, config=config, verbose=verbose, ssh_options=ssh_options)
 
     def open(self, *, shared: bool = True) -> None:
         """Open the session now; `shared`: over a connection that all further ones share. Raises
         `ConnectionFailed`."""
-        if shared and ssh.can_share(self.address):
-            self._shared = tempfile.mkdtemp(prefix="virtstore-")
-        try:
-            self._session = self._open_session()
-        except BaseException:
-            self._remove_shared()
-            raise
+        self._sessions.open_first(shared=shared)
 
     def image(self, path: str) -> Image:
         """The image at an absolute path of this host; nothing is asked yet."""
@@ -175,31 +153,12 @@ class Host:
     ) -> list[Entry | ImageInfo]:
         """What is in a directory, sorted by path; without `path` the host's roots. `long`:
         images as `ImageInfo`."""
-        tell = _Teller("list", progress)
-        found = [*self._listed(protocol.ListImages(path, long, recursive), tell)]
-        tell.done(None)
-        return found
-
-    def _listed(self, request: protocol.ListImages, tell: _Teller) -> Sequence[_Listed]:
-        came = self._entries(request, tell, set())
+        tell = Teller("list", progress)
+        request = protocol.ListImages(path, long, recursive)
+        came = listing.entries(self._sessions, request, tell, set())
         found = [msgspec.structs.replace(each, host=self.name) for each in came]
+        tell.done(None)
         return sorted(found, key=lambda each: (each.path, each.state))
-
-    def _entries(
-        self, request: protocol.ListImages, tell: _Teller, unseen: set[str]
-    ) -> Iterator[_Listed]:
-        """What a host lists, as it comes and as it says it. `unseen` gets the paths of what was not
-        looked at, each before it comes."""
-        if self._session is None:
-            tell("connecting")
-        with closing(self._exchange(request)) as replies:
-            for reply in replies:
-                if isinstance(reply, protocol.Listed):
-                    unseen.update(reply.unseen)
-                    yield from reply.entries
-                    yield from reply.images
-                elif isinstance(reply, Progressed):
-                    tell.heard(reply)
 
     def backups(
         self,
@@ -212,7 +171,7 @@ class Host:
         which the newest is older than `max_age` (`"26h"`) are `late`. Raises `NotFound`,
         `Denied`."""
         oldest = _age(max_age) if isinstance(max_age, str) else max_age
-        tell = _Teller("backups", progress)
+        tell = Teller("backups", progress)
         found = self._backups(directory, tell, oldest)
         tell.done(None)
         return found
@@ -232,7 +191,7 @@ class Host:
         `Unsafe` where somebody else removes backups there at the same time."""
         from virtstore.client import pruning
 
-        tell = _Teller("prune", progress)
+        tell = Teller("prune", progress)
         now = datetime.now(UTC)
         work = pruning.Work(
             look=lambda path: self.list(path, long=True),
@@ -246,37 +205,11 @@ class Host:
         tell.done(None)
         return done
 
-    def _backups(self, directory: str, tell: _Teller, max_age: timedelta | None = None) -> Backups:
+    def _backups(self, directory: str, tell: Teller, max_age: timedelta | None = None) -> Backups:
         path = canonical(directory)
         told = "it is an image; name the directory that it is in"
         no_directory = UsageError(told, host=self.name, path=path)
-        return self._found_backups(path, tell, max_age, no_directory=no_directory)
-
-    def _found_backups(
-        self,
-        path: str,
-        tell: _Teller | None = None,
-        max_age: timedelta | None = None,
-        *,
-        no_directory: Error | None = None,
-        sources: dict[str, str] | None = None,
-    ) -> Backups:
-        """The backups in a directory, of whose listing nothing else is kept: there may be a
-        million. In a bucket only the newest of each image is looked at. `sources` gets, by path,
-        of what image each was made. Raises `no_directory` where it is none."""
-        unseen: set[str] = set()
-        request = protocol.ListImages(path, long=True, sparing=True)
-
-        def listed() -> Iterator[_Listed]:
-            for each in self._entries(request, tell or _Teller("list", None), unseen):
-                if no_directory and canonical(each.path) == path:
-                    raise no_directory
-                if sources is not None and isinstance(each, ImageInfo) and each.source:
-                    sources[each.path] = sys.intern(each.source)
-                yield each
-                unseen.discard(each.path)
-
-        return found_in(path, self.name, listed(), datetime.now(UTC), max_age, unseen)
+        return listing.found_backups(self._sessions, path, tell, max_age, no_directory=no_directory)
 
     def storage_info(self, *, progress: ProgressCallback | None = None) -> StorageInfo:
         """The host's roots, free space, file systems and formats."""
@@ -291,7 +224,7 @@ class Host:
         return self._placed(done.result)
 
     def _seen(self, answer: protocol.Examined) -> examination.Seen:
-        session = self._session
+        session = self._sessions.first
         version, login = (session.version, session.login) if session else ("", 0.0)
         return examination.Seen(
             answer,
@@ -322,12 +255,12 @@ class Host:
         virtstore is there."""
         from virtstore.client import first_configuration, install
 
-        tell = _Teller("install", progress)
+        tell = Teller("install", progress)
         wish = install.Wish(
             first_configuration.wanted(directories, volume_groups), scope, downgrade, dry_run
         )
         done = install.install(
-            self.address, install.bundle_of(bundle), wish, tell, verbose=self._verbose
+            self.address, install.bundle_of(bundle), wish, tell, verbose=self._sessions.verbose
         )
         tell.done(None)
         return done
@@ -343,9 +276,11 @@ class Host:
         `InUse` while virtstore is at work there."""
         from virtstore.client import install
 
-        tell = _Teller("uninstall", progress)
+        tell = Teller("uninstall", progress)
         tell("connecting")
-        done = install.uninstall(self.address, scope, dry_run=dry_run, verbose=self._verbose)
+        done = install.uninstall(
+            self.address, scope, dry_run=dry_run, verbose=self._sessions.verbose
+        )
         tell.done(None)
         return done
 
@@ -357,7 +292,7 @@ class Host:
         from virtstore.client.authorize import authorize
 
         return authorize(
-            self.address, key, directory, access, dry_run=dry_run, verbose=self._verbose
+            self.address, key, directory, access, dry_run=dry_run, verbose=self._sessions.verbose
         )
 
     def _change(
@@ -374,57 +309,23 @@ class Host:
         done = self._change(request, operation, progress)
         return Made(self, done.path, done)
 
-    def _open_session(self, *, for_copy: bool = False) -> Connection:
-        """A session of one's own with this host's agent. `for_copy`: an image is going to move."""
-        self._refuse_closed()
-        control = f"{self._shared}/s" if self._shared else None
-        argv = ssh.session_argv(
-            self.address,
-            config=self._config,
-            control=control,
-            moves_much=for_copy,
-            more=self._ssh_options,
-        )
-        with ssh.one_question_at_a_time(self.address, self._ssh_options):
-            return Connection(argv, self.name, verbose=self._verbose, begun=self._note_session)
-
-    def _note_session(self, session: Connection) -> None:
-        """Note a session that is being opened, for `abort`. Raises `UsageError` where that was
-        called meanwhile."""
-        with self._opening:
-            self._opened.add(session)
-            self._refuse_closed()
-
-    def _refuse_closed(self) -> None:
-        if self._closed:
-            raise UsageError("this session was closed; open another one", host=self.name)
-
     def close(self) -> None:
         """End the session. What was half-done is cleaned up or marked partial."""
-        self._closed = True
-        if self._session:
-            self._drop(self._session)
-        self._remove_shared()
+        self._sessions.close()
 
     def abort(self) -> None:
         """End what other threads do with this host: each of their calls raises `ConnectionFailed`,
         and what they did is cleaned up or marked partial. `close` is for when they have ended."""
-        self._closed = True
-        with self._opening:
-            sessions = list(self._opened)
-        for session in sessions:  # all are told before any is waited for
-            session.channel.close()
-        for session in sessions:
-            session.end()
+        self._sessions.abort()
 
     def __eq__(self, other: object) -> bool:
         """Whether an image of the one is the same image of the other."""
         if not isinstance(other, Host):
             return NotImplemented
-        return (self.address, self._config) == (other.address, other._config)
+        return (self.address, self._sessions.config) == (other.address, other._sessions.config)
 
     def __hash__(self) -> int:
-        return hash((self.address, self._config))
+        return hash((self.address, self._sessions.config))
 
     def __enter__(self) -> Self:
         return self
@@ -438,93 +339,13 @@ class Host:
         operation: str = "",
         progress: ProgressCallback | None = None,
     ) -> Answer:
-        tell = _Teller(operation, progress)
-        if self._session is None:
-            tell("connecting")
-        answer = self._answer(request, tell)
+        tell = Teller(operation, progress)
+        answer = self._sessions.answer(request, tell)
         tell.done(getattr(getattr(answer, "result", None), "size", None))
         return answer
 
-    def _answer(self, request: Ask[Answer], tell: _Teller) -> Answer:
-        """The answer to a request. `tell` hears of its progress."""
-        with closing(self._exchange(request)) as messages:
-            for message in messages:
-                if answer := answer_to(request, message):
-                    return answer
-                assert isinstance(message, Progressed)  # as `answers.check` has seen to
-                tell.heard(message)
-        raise AssertionError("an exchange ends with a reply")
-
-    def _copy_within(self, request: protocol.CopyHere, tell: _Teller) -> protocol.Received:
-        if not request.options.nice:
-            if self._session is None:
-                tell("connecting")
-            return self._answer(request, tell)
-        # Its agent stays nice, so nothing else is to be asked of it.
-        tell("connecting")
-        with closing(self._open_session()) as session:
-            for (message, _), _ in _replies(session, request):
-                if answer := answer_to(request, message):
-                    return answer
-                assert isinstance(message, Progressed)
-                tell.heard(message)
-        raise AssertionError("an exchange ends with a reply")
-
-    def _exchange(self, request: Request) -> Generator[AnyMessage]:
-        """Send a request and give its replies, for as long as the caller wants more."""
-        with closing(self._frames(request)) as frames:
-            for message, _ in frames:
-                yield message
-
-    def _frames(self, request: Request) -> Generator[Frame]:
-        """The same, with what comes with each reply."""
-        check(request)
-        with self._free_session() as session:
-            last = False
-            try:
-                for reply, is_last in _replies(session, request):
-                    last = is_last
-                    yield reply
-            except GeneratorExit:
-                if not last:
-                    self._drop(session)  # or its answer would be the next request's
-                raise
-            except (ConnectionFailed, answers.Untrue, KeyboardInterrupt):
-                self._drop(session)  # ends the operation at once
-                raise
-
-    @contextmanager
-    def _free_session(self) -> Iterator[Connection]:
-        """The session, or one more where another thread is using it."""
-        if self._lock.acquire(blocking=False):
-            try:
-                self._session = self._session or self._open_session()
-                yield self._session
-            finally:
-                self._lock.release()
-        else:
-            with closing(self._open_session()) as another:
-                yield another
-
-    def _agent(self) -> tuple[str, tuple[str, ...]]:
-        """What the host calls itself ("" where its agent does not say), and its agent's
-        features."""
-        with self._free_session() as session:
-            return session.own_name, session.features
-
-    def _drop(self, session: Connection) -> None:
-        """End the session, so that the next request opens another one; not one that is ended
-        anyway."""
-        if session is self._session:
-            self._session = None
-            session.close()
-
     def _placed(self, value: _Placed) -> _Placed:
         return msgspec.structs.replace(value, host=self.name)
-
-    def _remove_shared(self) -> None:
-        if self._shared:
-            shutil.rmtree(self._shared, ignore_errors=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -752,15 +573,15 @@ class Image:
 
         request = protocol.OpenImage(self.path, snapshot, allow_in_use, raw)
         check(request)
-        tell = _Teller("export", progress)
+        tell = Teller("export", progress)
         tell("connecting")
         opened = Served(
-            self.host._open_session(for_copy=True),
+            self.host._sessions.open(for_copy=True),
             request,
             tell.heard,
             socket=socket,
             complain=complain or nobody,
-            verbose=self.host._verbose,
+            verbose=self.host._sessions.verbose,
         )
         tell.done(None)
         return opened
@@ -779,9 +600,9 @@ class Image:
         `"VG/NAME"`) within the image, or the largest that can be read. Raises
         `NotFound`, `Unsupported`."""
         request = protocol.ListFiles(self.path, os.fsencode(path), partition, volume, recursive)
-        tell = _Teller("files", progress)
+        tell = Teller("files", progress)
         found: list[FileEntry] = []
-        for reply in self.host._exchange(request):
+        for reply in self.host._sessions.exchange(request):
             if isinstance(reply, protocol.FilesTold):
                 found += map(extraction.entry, reply.files)
             elif isinstance(reply, Progressed):
@@ -807,7 +628,7 @@ class Image:
         and directories with all that is in them. Owners, modes and attributes are not carried.
         Raises `NotFound`, `Exists` (a file that is there stays) unless `overwrite`, and `Corrupt`
         once all else was copied, if a file could not be read."""
-        tell = _Teller("extract", progress)
+        tell = Teller("extract", progress)
         with (
             extraction.Extraction(directory, overwrite=overwrite, dry_run=dry_run) as target,
             closing(self._read(paths, partition, volume, contents=not dry_run)) as frames,
@@ -828,7 +649,7 @@ class Image:
     ) -> Iterator[bytes]:
         """What a file in the image, or archive, holds, in pieces. Raises `NotFound`, `UsageError`
         for what is no file, and `Corrupt`."""
-        tell = _Teller("extract", progress)
+        tell = Teller("extract", progress)
         file = extraction.Whole(path)
         with closing(self._read((path,), partition, volume)) as frames:
             for message, payload in frames:
@@ -846,23 +667,19 @@ class Image:
     ) -> Generator[Frame]:
         inside = tuple(map(os.fsencode, paths))
         request = protocol.ReadFiles(self.path, inside, partition, volume, contents)
-        check(request)
-        # A session of its own, whose ssh is chosen for much that comes here.
-        with closing(self.host._open_session(for_copy=True)) as session:
-            for frame, _ in _replies(session, request):
-                yield frame
+        return self.host._sessions.frames_apart(request)
 
     def diff(self, other: Image, *, progress: ProgressCallback | None = None) -> Difference:
         """How many bytes of two images differ. They are hashed where they lie."""
         for image in (self, other):
             check(protocol.GetInfo(image.path))
-        tell = _Teller("diff", progress)
+        tell = Teller("diff", progress)
         tell("connecting")
-        with _sessions(self.host, other.host, for_copy=False) as (one, two):
-            one.heard, two.heard = tell.heard, _unheard  # of two at once, one is enough
+        with with_both(self.host._sessions, other.host._sessions, for_copy=False) as (one, two):
+            one.heard, two.heard = tell.heard, unheard  # of two at once, one is enough
 
             def told(done: int, total: int) -> None:
-                one.heard = _unheard  # it is asked again, of what differs
+                one.heard = unheard  # it is asked again, of what differs
                 tell("comparing", done, total)
 
             found = compare(one, self.path, two, other.path, told)
@@ -878,15 +695,10 @@ class Image:
     ) -> Copied:
         check(request)
         started = time.monotonic()
-        tell = _Teller(operation, progress)
-        piped = self.host._is_pipe or target.host._is_pipe
-        if self.host.address == target.host.address and not piped:
-            received, transferred = self.host._copy_within(request, tell), 0
-        else:
-            with _pipe_by_its_name():
-                received, transferred = _copy_between(self.host, target.host, request, tell)
+        tell = Teller(operation, progress)
+        received, transferred = copied(self.host._sessions, target.host._sessions, request, tell)
         tell.done(received.size)
-        made = target if target.host._is_pipe else Image(target.host, received.path)
+        made = target if target.host._sessions.is_pipe else Image(target.host, received.path)
         return Copied(
             made.host,
             made.path,
@@ -910,7 +722,7 @@ class Image:
         return hash((self.host, self.path))
 
     def __str__(self) -> str:
-        return "-" if self.host._is_pipe else spelled(self.host.name, self.path)
+        return "-" if self.host._sessions.is_pipe else spelled(self.host.name, self.path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -959,34 +771,6 @@ class FileList(list[FileEntry]):
         self.volume, self.notes = volume, notes
 
 
-def _unheard(message: Progressed) -> None:
-    pass
-
-
-class _Teller:
-    """Makes events of the progress of an operation, for a callback."""
-
-    def __init__(self, operation: str, callback: ProgressCallback | None) -> None:
-        self._operation = operation
-        self._callback = callback
-        self._total = 0
-
-    def __call__(self, stage: Stage, done: int = 0, total: int = 0) -> None:
-        self._total = total or self._total
-        if self._callback:
-            self._callback(Progress(self._operation, done, total, stage))
-
-    def heard(self, message: Progressed) -> None:
-        """Pass on the progress that an agent told."""
-        self(message.stage, message.done, message.total)
-
-    def done(self, size: int | None) -> None:
-        """Tell that the operation has ended well. `size`: bytes of the image, as far as that is
-        known."""
-        total = self._total or size or 0
-        self("done", total, total)
-
-
 def _text(size: Size) -> str:
     if isinstance(size, bool) or not isinstance(size, (str, int)):
         raise UsageError(f"{size!r} is not a size; give bytes as an int, or text")
@@ -995,100 +779,3 @@ def _text(size: Size) -> str:
 
 def _age(text: str) -> timedelta:
     return timedelta(seconds=min(parse_age(text), _AGES))
-
-
-def _copy_between(
-    source: Host, target: Host, request: protocol.CopyHere, tell: _Teller
-) -> tuple[protocol.Received, int]:
-    """Copy from one host to another. Returns the target's account, and the bytes of payload that
-    crossed the wire."""
-
-    def told(done: int, total: int) -> None:
-        other.heard = _unheard  # from now on it is listened to in a thread of the relay's
-        tell("copying", done, total)
-        if done == total:
-            tell("flushing", done, total)
-
-    tell("connecting")
-    with _sessions(source, target, for_copy=True) as (one, other):
-        one.heard = other.heard = tell.heard
-        if source._is_pipe:  # it takes its time until the target is asked
-            trial = msgspec.structs.replace(request, dry_run=True)
-            ask_beforehand(other, _receive(trial, protocol.Begin(PIPE, 1)))
-        options = request.options.for_source()
-        send = protocol.Send(request.source, options, request.contents, request.kept_for)
-
-        def receive(begin: protocol.Begin) -> protocol.Receive:
-            asked = _receive(request, begin)
-            origin = begin.origin if protocol.ORIGINS in other.features else None
-            return msgspec.structs.replace(asked, origin=origin)
-
-        with _blamed_on_source(source, request.source):
-            received = relay(one, send, other, receive, told)
-        return received, one.channel.received + other.channel.received
-
-
-def _receive(request: protocol.CopyHere, begin: protocol.Begin) -> protocol.Receive:
-    """The request to the target, once the source has said what it has."""
-    return protocol.Receive(
-        request.target,
-        # Not the one that the source tells: it is the user who says what is overwritten.
-        name=canonical(request.source).rpartition("/")[2] if request.source != PIPE else "",
-        size=begin.size,
-        options=request.options.for_receiver(),
-        contents=request.contents,
-        dry_run=request.dry_run,
-        holds=begin.holds,
-        lost=begin.lost,
-    )
-
-
-@contextmanager
-def _blamed_on_source(source: Host, path: str) -> Iterator[None]:
-    """Blame the source for what the target finds damaged: an archive's frames go on as they lie
-    there."""
-    try:
-        yield
-    except answers.Untrue:  # an agent's fault, and it is said whose
-        raise
-    except Corrupt as error:
-        error.host, error.path = source.name, path
-        raise
-
-
-@contextmanager
-def _pipe_by_its_name() -> Iterator[None]:
-    """Raise what is said of standard input or output as what the user called it."""
-    try:
-        yield
-    except Error as error:
-        if error.path == PIPE:
-            error.path = "-"
-        raise
-
-
-@contextmanager
-def _sessions(one: Host, other: Host, *, for_copy: bool) -> Iterator[tuple[Connection, Connection]]:
-    """A session with each of two hosts, opened at the same time, unless ssh might ask for two
-    passwords at once."""
-    with ExitStack() as opened:
-        if one.address.host and other.address.host:
-            first = opened.enter_context(closing(one._open_session(for_copy=for_copy)))
-            yield first, opened.enter_context(closing(other._open_session(for_copy=for_copy)))
-            return
-        pool = opened.enter_context(ThreadPoolExecutor(1))
-        second = pool.submit(other._open_session, for_copy=for_copy)
-        # Whatever happens here, what is opened there is closed.
-        opened.callback(lambda: None if second.exception() else second.result().close())
-        first = opened.enter_context(closing(one._open_session(for_copy=for_copy)))
-        yield first, second.result()
-
-
-def _replies(session: Connection, request: Request) -> Iterator[tuple[Frame, bool]]:
-    """The replies to a request, each checked, and whether it is the last one."""
-    session.send(request)
-    last = False
-    while not last:
-        frame = session.receive()
-        last = answers.check(request, frame[0], session.name)
-        yield frame, last

@@ -15,6 +15,7 @@ from virtstore.backups.retention import Keep, decide
 from virtstore.backups.series import Backup, Backups
 from virtstore.backups.sources import series_names
 from virtstore.client.api import Copied, Host, Image
+from virtstore.client.listing import found_backups
 from virtstore.client.pruning import Work, carry_out
 from virtstore.errors import Denied, Error, Exists, NotFound, Unsupported
 from virtstore.location import within
@@ -60,7 +61,7 @@ class BackupDirectory:
         if made_of is None:
             return False
         host, _, path = made_of.partition(":")
-        here = host == (image.host._agent()[0] or host)
+        here = host == (image.host._sessions.agent()[0] or host)
         if path == image.path or not here:
             return not here
         try:
@@ -133,13 +134,15 @@ def seen(directory: Image, *, prunes: bool) -> BackupDirectory:
     no_directory = Unsupported(told, host=host.name, path=path)
     sources: dict[str, str] = {}
     try:
-        there = host._found_backups(path, no_directory=no_directory, sources=sources)
+        there = found_backups(host._sessions, path, no_directory=no_directory, sources=sources)
     except NotFound as error:
         error.message += "; backups go into a directory that is there"
         raise
     if prunes:
         _require_write(host, path)
-    return BackupDirectory(directory, there, sources, takes_a_base=ORIGINS in host._agent()[1])
+    return BackupDirectory(
+        directory, there, sources, takes_a_base=ORIGINS in host._sessions.agent()[1]
+    )
 
 
 def wait_for_the_next_second() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from virtstore import own_programs
 from virtstore.client.api import Host, Image
 from virtstore.client.connection import Connection
+from virtstore.client.sessions import Sessions
 from virtstore.location import LOCAL, PIPE
 
 
@@ -16,17 +17,19 @@ def piped(descriptor: int, *, verbose: bool = False) -> Image:
     """What a descriptor gives or takes, as the source or the target of a copy; nothing else can be
     done with it. What it gives is read to its end before any of it is sent. What it is given cannot
     be taken back where the copy fails."""
-    return Image(_Pipe(descriptor, verbose=verbose), PIPE)
+    host = Host(LOCAL)
+    host._sessions = _Pipe(descriptor, verbose=verbose)
+    return Image(host, PIPE)
 
 
-class _Pipe(Host):
-    _is_pipe = True
+class _Pipe(Sessions):
+    is_pipe = True
 
     def __init__(self, descriptor: int, *, verbose: bool = False) -> None:
         super().__init__(LOCAL, verbose=verbose)
         self._descriptor = descriptor
 
-    def _open_session(self, *, for_copy: bool = False) -> Connection:
+    def open(self, *, for_copy: bool = False) -> Connection:
         argv = [*own_programs.module_argv("virtstore.agent.pipe"), str(self._descriptor)]
         handed_over = [self._descriptor]
-        return Connection(argv, self.name, verbose=self._verbose, handed_over=handed_over)
+        return Connection(argv, self.name, verbose=self.verbose, handed_over=handed_over)

@@ -14,6 +14,7 @@ from virtstore.backups.names import parse, stamp
 from virtstore.backups.options import RestoreKeywords, RestoreOptions
 from virtstore.backups.series import Backup
 from virtstore.client.api import Copied, Image
+from virtstore.client.listing import found_backups
 from virtstore.errors import Exists, NotFound, UsageError
 from virtstore.location import canonical
 from virtstore.model import ImageInfo
@@ -108,7 +109,7 @@ def _of_series(backup: Image, until: datetime | None) -> Image:
 
 def _series_of(directory: Image) -> dict[str, tuple[Backup, ...]]:
     """The backups in a directory, by image."""
-    there = directory.host._found_backups(directory.path)
+    there = found_backups(directory.host._sessions, directory.path)
     return {series.name: series.backups for series in there.series}
 
 
