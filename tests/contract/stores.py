@@ -28,7 +28,7 @@ import pytest
 
 from tests import waiting
 from virtstore.backends.base import Store
-from virtstore.backends.block_device import BlockDevice
+from virtstore.backends.block_device.store import BlockDevice
 from virtstore.backends.files.container_directory import ContainerDirectory
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.lvm.drafts import VolumeDraft

@@ -22,8 +22,9 @@ import virtstore
 from virtstore import linux
 from virtstore.agent.config import load
 from virtstore.agent.policy import Policy
-from virtstore.backends import block_device
-from virtstore.backends.block_device import BlockDevice, BlockDeviceRoot
+from virtstore.backends.block_device.image import _FIRST
+from virtstore.backends.block_device.root import BlockDeviceRoot
+from virtstore.backends.block_device.store import BlockDevice
 from virtstore.errors import Denied, NotFound
 
 from .test_agent_commands import MIB, told
@@ -491,7 +492,7 @@ def test_from_its_first_write_to_its_last_it_is_marked_as_neither_old_nor_new(
         draft.publish(overwrite=False)
     os.close(node)
     assert seen == [(True, False)] * (len(seen) - 1) + [(False, True)]
-    assert block_device._FIRST >= 2 * 65536  # Btrfs's superblock lies behind 64 KiB
+    assert _FIRST >= 2 * 65536  # Btrfs's superblock lies behind 64 KiB
 
 
 def test_what_changes_first_is_the_mark(place: Place) -> None:

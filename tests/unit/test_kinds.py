@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from virtstore.agent.config import load
-from virtstore.backends.block_device import BlockDeviceRoot
+from virtstore.backends.block_device.root import BlockDeviceRoot
 from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.files.root import DirectoryRoot
 from virtstore.backends.kinds import KINDS, Root, WrongValue

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX
-from virtstore.backends.block_device import BlockDeviceRoot
+from virtstore.backends.block_device.root import BlockDeviceRoot
 from virtstore.backends.bucket.root import BucketRoot
 from virtstore.backends.files import final_names
 from virtstore.backends.files.root import DirectoryRoot
