@@ -7,7 +7,16 @@ import re
 import pytest
 
 from virtstore.backends.rbd.cluster import Cluster
-from virtstore.errors import ConnectionFailed, Denied, Error, Exists, InUse, NoSpace, NotFound
+from virtstore.errors import (
+    ConnectionFailed,
+    Denied,
+    Error,
+    Exists,
+    InUse,
+    NoSpace,
+    NotFound,
+    Unsupported,
+)
 from virtstore.run import Completed
 
 CLUSTER = Cluster("vms", "/etc/ceph/ceph.conf", "vs", "", "")
@@ -25,13 +34,21 @@ CLUSTER = Cluster("vms", "/etc/ceph/ceph.conf", "vs", "", "")
         ("failed to add image to trash: (122) Disk quota exceeded\\n(2) No such file", 2, NoSpace),
         ("rbd: listing images failed: (110) Connection timed out", 110, ConnectionFailed),
         ("rbd: unrecognised option '--image-id'", 1, Error),
+        ("rbd: resize error: (30) Read-only file system", 30, Unsupported),
         ("rbd: something else: (22) Invalid argument", 22, Error),
     ],
 )
 def test_a_failure_is_told_by_its_number(said: str, status: int, kind: type[Error]) -> None:
     found = CLUSTER.refusal(Completed(("rbd",), status, b"", said.encode()))
     assert type(found) is kind
-    assert said.splitlines()[-1].partition(": ")[2] in found.message
+    if kind is not Unsupported:  # which says what that means instead
+        assert said.splitlines()[-1].partition(": ")[2] in found.message
+
+
+def test_a_tool_of_cephs_that_crashed_is_said_to_have() -> None:
+    dump = b"Assertion failed\n--- end dump of recent events ---"
+    message = CLUSTER.refusal(Completed(("rbd",), -6, b"", dump)).message
+    assert message.startswith("rbd ended by signal 6")
 
 
 def test_who_may_not_is_told_which_capabilities_it_takes() -> None:

@@ -44,10 +44,9 @@ def _said(document: object) -> bytes:
 
 
 def test_images_are_listed_with_their_snapshots_and_what_they_lie_over() -> None:
+    snapshots = Snapshot("s1", 4, 2048, True), Snapshot("s2", 5, 4096, False)
     assert report.listing(_said(LISTED)) == (
-        Listed(
-            "web", "10", 4096, None, (Snapshot("s1", 4, 2048, True), Snapshot("s2", 5, 4096, False))
-        ),
+        Listed("web", "10", 4096, None, snapshots, locked=True),
         Listed("clone", "11", 2048, Parent("vms", "", "web", "s1")),
     )
 
@@ -55,8 +54,21 @@ def test_images_are_listed_with_their_snapshots_and_what_they_lie_over() -> None
 def test_an_image_of_which_a_crash_left_the_name_is_listed_as_broken() -> None:
     complaint = b"rbd: error opening web.virtstore-partial: (2) No such file or directory\n"
     other = b"rbd: error opening secret: (1) Operation not permitted\n"
-    [found] = report.listing(b"[]", complaint + other)
-    assert (found.name, found.broken) == ("web.virtstore-partial", True)
+    last = b"rbd: listing images failed: (1) Operation not permitted\n"
+    secret, left = report.listing(b"[]", complaint + other + last)
+    assert (left.name, left.broken, left.refused) == ("web.virtstore-partial", True, "")
+    assert (secret.name, secret.broken) == ("secret", False)
+    assert secret.refused == "(1) Operation not permitted"
+
+
+def test_a_lock_that_was_taken_by_hand_is_told_from_one_that_ceph_took() -> None:
+    said = [
+        {"id": "auto 1403", "locker": "client.41", "address": "10.0.0.1:0/7"},
+        {"id": "for the audit", "locker": "client.42", "address": "10.0.0.2:0/8"},
+    ]
+    [found] = report.locks(_said(said))
+    assert found == Watcher("10.0.0.2:0/8", 42, "for the audit")
+    assert "'for the audit'" in found.detail
 
 
 def test_whoever_has_an_image_open_is_told_by_address_and_number() -> None:

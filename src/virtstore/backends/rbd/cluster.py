@@ -22,7 +22,16 @@ import msgspec
 
 from virtstore import run
 from virtstore.backends.rbd import report
-from virtstore.errors import ConnectionFailed, Denied, Error, Exists, InUse, NoSpace, NotFound
+from virtstore.errors import (
+    ConnectionFailed,
+    Denied,
+    Error,
+    Exists,
+    InUse,
+    NoSpace,
+    NotFound,
+    Unsupported,
+)
 
 #: Seconds after which what waits may wait for room.
 LONG: Final = 3.0
@@ -34,8 +43,14 @@ _CHANGING: Final = 3600.0
 #: Ceph's programs say a number, and what it means, of what went wrong: `(2) No such file`.
 _NUMBER: Final = re.compile(r"\((\d+)\) [A-Z]")
 _CAPS: Final = (
-    "its capabilities have to be at least: mon 'profile rbd' osd 'profile rbd pool={pool}'"
-    " ('ceph auth get client.{user}' shows those that it has, 'ceph auth caps' changes them)"
+    "its capabilities have to be at least: mon 'profile rbd' osd 'profile rbd pool={pool}', and as"
+    " much for the pools that have its data and its parent, where 'rbd info' shows others ('ceph"
+    " auth get client.{user}' shows those that it has, 'ceph auth caps' changes them)"
+)
+_READ_ONLY: Final = (
+    "Ceph lets nobody write to it: it is the mirror of an image of another cluster ('rbd mirror"
+    " image status' tells, 'rbd mirror image promote' makes it one of its own), or somebody has"
+    " locked it ('rbd lock ls' shows who, 'rbd lock rm' takes the lock away)"
 )
 #: What Ceph's programs say of a configuration, a keyring or a key that is not as it has to be. What
 #: they say last is "Permission denied" for the last two, as where somebody may not do something.
@@ -62,10 +77,14 @@ class Cluster(msgspec.Struct, frozen=True):
 
     def ask(self, *words: str) -> run.Completed:
         """Ask `rbd` something. Raises as `refusal`."""
-        said = run.run(self._command(words), timeout=_ASKING, give_up=self.patience())
+        said = self.answer(*words)
         if said.status:
             raise self.refusal(said)
         return said
+
+    def answer(self, *words: str) -> run.Completed:
+        """What `rbd` says to a question, which may be that it failed."""
+        return run.run(self._command(words), timeout=_ASKING, give_up=self.patience())
 
     def change(self, *words: str) -> None:
         """Have `rbd` change something, and go on with it should this process end. Raises as
@@ -110,14 +129,20 @@ class Cluster(msgspec.Struct, frozen=True):
 
         return look
 
-    def objects(self, *words: str) -> run.Completed:
-        """What `rados` says of single objects of the pool, which may be that it failed."""
+    def objects(self, *words: str, pool: str = "") -> run.Completed:
+        """What `rados` says of single objects of the pool, or another, which may be that it
+        failed."""
         within = ("--namespace", self.namespace) if self.namespace else ()
-        argv = ("rados", *self.access, "--pool", self.pool, *within, *words)
+        argv = ("rados", *self.access, "--pool", pool or self.pool, *within, *words)
         return run.run(argv, outlives_us=True, timeout=_ASKING)
 
     def refusal(self, said: run.Completed) -> Error:
         """The error for what Ceph's programs said of a failure."""
+        if said.status < 0:
+            return Error(
+                f"{said.argv[0]} ended by signal {-said.status}, which is a fault of its own; try"
+                " again, and look for that fault in what is known of this version of Ceph"
+            )
         text = (said.stderr or said.stdout).decode("utf-8", "replace")
         # 1 is also what it ends with that has no number of its own.
         number = said.status if said.status != 1 else 0
@@ -138,6 +163,8 @@ class Cluster(msgspec.Struct, frozen=True):
         if named in (errno.EPERM, errno.EACCES) or "ermission" in complaint:
             caps = _CAPS.format(pool=self.pool, user=self.user)
             return Denied(f"Ceph does not allow that to client.{self.user} ({complaint}); {caps}")
+        if named == errno.EROFS:
+            return Unsupported(_READ_ONLY)
         kind = {
             errno.ENOENT: NotFound,
             errno.EEXIST: Exists,

@@ -14,6 +14,8 @@ needed: rbd, qemu-storage-daemon, and QEMU's driver for RBD (Debian: qemu-block-
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -162,6 +164,8 @@ class RbdImage(Image):
         if self._writable:  # what is written now counts as well
             yield from extents_of(self._served.descriptor)
             return
+        if not self.size:
+            return  # `rbd diff --whole-object` crashes of that (Ceph 16)
         spec = ("--image", (self._pool.now(self._image) or self._image).name)
         snapshot = ("--snap", self._snapshot.name) if self._snapshot else ()
         said = self._pool.cluster.ask("diff", *spec, *snapshot, "--whole-object", *_JSON)
@@ -169,28 +173,43 @@ class RbdImage(Image):
 
     def read_at(self, offset: int, length: int) -> bytes:
         length = max(min(length, self.size - offset), 0)
-        return self._reaching(offset + length).read_at(offset, length) if length else b""
+        if not length:
+            return b""
+        with self._explaining():
+            return self._reaching(offset + length).read_at(offset, length)
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         served = self._reaching(offset + memoryview(data).nbytes)
-        with served.minded():
+        with self._explaining(), served.minded():
             served.write_at(offset, data)
 
     def zero(self, offset: int, length: int) -> None:
         served = self._reaching(offset + length)
-        with served.minded():
+        with self._explaining(), served.minded():
             served.zero(offset, length)
 
     def flush(self) -> None:
         if self._writable and self._disk:
-            with self._disk.minded():
+            with self._explaining(), self._disk.minded():
                 self._disk.flush()
 
     @contextmanager
     def lend(self) -> Iterator[int]:
         served = self._served
-        with served.minded():
+        with self._explaining(), served.minded():
             yield served.descriptor
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """What Ceph does not allow within the block is said in its words: a system call has an
+        error number only."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS):
+                raise
+            words = os.strerror(error.errno)
+            raise self._pool.cluster.explained("", error.errno, words) from None
 
     def close(self) -> None:
         if self._open:

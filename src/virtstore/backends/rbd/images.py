@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
+from virtstore import run
 from virtstore.backends.rbd import marks, report
 from virtstore.backends.rbd.cluster import Cluster
-from virtstore.backends.rbd.report import Listed, Overlap, Watcher
-from virtstore.errors import Exists, InUse, NoSpace, NotFound
+from virtstore.backends.rbd.report import Facts, Listed, Overlap, Watcher
+from virtstore.errors import Denied, Error, Exists, InUse, NoSpace, NotFound
 
 _JSON: Final = ("--format", "json")
 _QUIET: Final = "--no-progress"
@@ -53,16 +54,22 @@ class Images:
         """Every image of the pool. Raises `NotFound` for no such pool, `Denied`, and
         `ConnectionFailed`."""
         if self._known is None:
-            try:
-                said = self.cluster.ask("ls", "--long", *_JSON)
-            except NotFound:
-                within = f", or no namespace {self.cluster.namespace!r} in it"
-                raise NotFound(
-                    f"there is no pool {self.cluster.pool!r} in the cluster of {self.cluster.conf}"
-                    f"{within if self.cluster.namespace else ''}; 'ceph osd lspools' shows them"
-                ) from None
+            said = self.cluster.answer("ls", "--long", *_JSON)
+            # Its status may be that of the image it came to last, which it could not open.
+            if said.status and not said.stdout.strip():
+                raise self._no_listing(said)
             self._known = report.listing(said.stdout, said.stderr)
         return self._known
+
+    def _no_listing(self, said: run.Completed) -> Error:
+        refusal = self.cluster.refusal(said)
+        if not isinstance(refusal, NotFound):
+            return refusal
+        within = f", or no namespace {self.cluster.namespace!r} in it"
+        return NotFound(
+            f"there is no pool {self.cluster.pool!r} in the cluster of {self.cluster.conf}"
+            f"{within if self.cluster.namespace else ''}; 'ceph osd lspools' shows them"
+        )
 
     def find(self, name: str) -> Listed | None:
         return next((each for each in self.all() if each.name == name), None)
@@ -81,20 +88,20 @@ class Images:
     def used(self, image: str, snapshot: str) -> int:
         """The bytes that an image takes with all of its snapshots, or one of these takes."""
         if not any(name == image for name, _ in self._used):
-            said = self.cluster.ask("du", "--image", image, *_JSON)
-            self._used.update(report.usage(said.stdout))
+            self._used.update(self._usage_of(self.get(image)))
         if snapshot:
             return self._used.get((image, snapshot), 0)
         return sum(used for (name, _), used in self._used.items() if name == image)
 
     def watchers(self, image: Listed) -> tuple[Watcher, ...]:
-        """Who else has an image open, wherever. Nothing tells which of several is a daemon of ours:
-        then all are said. Raises `NotFound`."""
+        """Who else has an image open, wherever, or has locked it by hand. Nothing tells which of
+        several is a daemon of ours: then all are said. Raises `NotFound`."""
         if image.id in self._ahead:
             return self._ahead.pop(image.id)
         said = self.cluster.ask("status", "--image", image.name, *_JSON)
         found = report.watchers(said.stdout)
-        return found if len(found) > self.served(image) else ()
+        others = found if len(found) > self.served(image) else ()
+        return (*others, *self._locks(image))
 
     def served(self, image: Listed) -> int:
         """How many daemons of this process serve an image, or a snapshot of it."""
@@ -104,14 +111,37 @@ class Images:
         """So many daemons of this process more serve an image; or less."""
         _SERVED[self.cluster, image.id] += served
 
+    def _locks(self, image: Listed) -> tuple[Watcher, ...]:
+        if not image.locked:
+            return ()
+        return report.locks(self.cluster.ask("lock", "ls", "--image", image.name, *_JSON).stdout)
+
     def look_ahead(self, names: Iterable[str]) -> None:
         """Ask at once who has some images open, and what all take. `watchers` answers so once."""
-        if not self._used:
-            self._used.update(report.usage(self.cluster.ask("du", *_JSON).stdout))
-        found = [image for name in names if (image := self.find(name)) and not image.broken]
+        found = [image for name in names if (image := self.find(name)) and image.id]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
+            if any(image.has_nothing or not image.id for image in self.all()):
+                for used in pool.map(self._usage_of, found):
+                    self._used.update(used)
+            elif not self._used:
+                self._used.update(report.usage(self.cluster.ask("du", *_JSON).stdout))
             for image, watchers in zip(found, pool.map(self._asked, found), strict=True):
                 self._ahead[image.id] = watchers
+
+    def _usage_of(self, image: Listed) -> dict[tuple[str, str], int]:
+        """The bytes that an image, and each of its snapshots, has of its own. Of one that `rbd du`
+        crashes of: those that were written from one snapshot to the next."""
+        words = ("--image", image.name, *_JSON)
+        if not image.has_nothing:
+            return report.usage(self.cluster.ask("du", *words).stdout)
+        found: dict[tuple[str, str], int] = {}
+        since: tuple[str, ...] = ()
+        for snapshot in (*(each.name for each in image.snapshots), ""):
+            until = ("--snap", snapshot) if snapshot else ()
+            said = self.cluster.ask("diff", *words, *until, *since)
+            found[image.name, snapshot] = report.written(said.stdout)
+            since = ("--from-snap", snapshot)
+        return found
 
     def _asked(self, image: Listed) -> tuple[Watcher, ...]:
         with suppress(NotFound):  # it is gone since
@@ -130,6 +160,18 @@ class Images:
         words = ("diff", "--image", name, "--snap", now, "--from-snap", then, *_JSON)
         return report.changes(self.cluster.ask(*words).stdout, end)
 
+    def facts(self, name: str) -> Facts:
+        """Raises `NotFound`."""
+        return report.facts(self.cluster.ask("info", "--image", name, *_JSON).stdout)
+
+    def require_contents(self, facts: Facts) -> None:
+        """Raises `Denied` where the contents are in a pool that the user may not use."""
+        if facts.data_pool:
+            first = f"{facts.block_name_prefix}.{0:016x}"
+            said = self.cluster.objects("stat", first, pool=facts.data_pool)
+            if said.status and isinstance(refusal := self.cluster.refusal(said), Denied):
+                raise refusal
+
     def parent(self, name: str, snapshot: str) -> Overlap | None:
         """What a snapshot shows of a parent. Raises `NotFound`."""
         words = ("info", "--image", name, "--snap", snapshot, *_JSON)
@@ -147,14 +189,15 @@ class Images:
         else:
             self._change("image-meta", "remove", "--image", name, key)
 
-    def create(self, name: str, size: int) -> None:
-        """A new image of zeros. Raises `Exists`."""
+    def create(self, name: str, size: int, like: Facts | None = None) -> None:
+        """A new image of zeros, laid out as another one. Raises `Exists`."""
+        words = ("create", "--image", name, "--size", f"{size}B", *_layout(like))
         try:
-            self._change("create", "--image", name, "--size", f"{size}B")
+            self._change(*words)
         except Exists:
             if self.find(name) or not self._freed(name):
                 raise
-            self._change("create", "--image", name, "--size", f"{size}B")
+            self._change(*words)
 
     def rename(self, name: str, new: str) -> None:
         """Give an image another name. Raises `Exists`, and replaces nothing."""
@@ -239,3 +282,15 @@ class Images:
         if owner is None or owner.name == name or self.find(name):
             return False
         return self.cluster.objects("rm", taken).status == 0
+
+
+def _layout(like: Facts | None) -> Iterator[str]:
+    """The options by which an image lies in the cluster as another one does."""
+    if like is None:
+        return
+    yield from ("--object-size", f"{like.object_size}B")
+    if like.data_pool:
+        yield from ("--data-pool", like.data_pool)
+    if like.stripe_unit:
+        yield from ("--stripe-unit", f"{like.stripe_unit}B")
+        yield from ("--stripe-count", str(like.stripe_count))

@@ -17,7 +17,7 @@ from virtstore.backends.rbd.marks import (
     SHRINKING_SUFFIX,
     UNDO,
 )
-from virtstore.backends.rbd.report import Listed, Snapshot
+from virtstore.backends.rbd.report import Facts, Listed, Snapshot
 from virtstore.errors import Error, InUse, NotFound
 
 _MARKED: Final = (REPLACED_SUFFIX, SHRINKING_SUFFIX)
@@ -41,12 +41,51 @@ def put_aside(images: Images, name: str, successor: str) -> None:
     replaced = images.find(name)
     if replaced is None:
         return
-    refuse_snapshots(images, replaced, with_snapshots=False)
+    refuse_replacing(images, replaced)
     if watchers := images.watchers(replaced):
         who = ", ".join(each.detail for each in watchers)
         raise InUse(f"somebody has the image open that it is to replace ({who})")
     images.rename(name, name + REPLACED_SUFFIX)
     images.mark(name + REPLACED_SUFFIX, REPLACED_BY, successor)
+
+
+def refuse_replacing(images: Images, image: Listed) -> Facts:
+    """The facts of an image that is to be replaced. Raises as `refuse_removal`, and `InUse` for one
+    with which that would be lost which others need."""
+    facts = refuse_removal(images, image, with_snapshots=False)
+    if facts.mirroring:
+        raise InUse(
+            "it is mirrored, and what replaced it would not be; 'virtstore copy-contents' changes"
+            " it as it is, 'rbd mirror image disable' ends the mirroring"
+        )
+    return facts
+
+
+def refuse_removal(images: Images, image: Listed, *, with_snapshots: bool) -> Facts:
+    """The facts of an image that is to be removed. Raises `InUse` for one that has snapshots, as
+    `refuse_snapshots`, and for one that Ceph does not remove, as others than its users count on it.
+    Raises `Denied` for one of which `rbd rm` would remove the name and leave the contents."""
+    refuse_snapshots(images, image, with_snapshots=with_snapshots)
+    facts = images.facts(image.name)
+    hidden = facts.snapshot_count - len(image.snapshots)
+    if "migrating" in facts.features:
+        why = "it is being migrated; 'rbd migration commit' or 'rbd migration abort' ends that"
+    elif facts.mirroring and not facts.mirroring.primary:
+        why = (
+            "it is the mirror of an image of another cluster; 'rbd mirror image status' shows that,"
+            " 'rbd mirror image disable' ends it"
+        )
+    elif facts.group:
+        why = f"it is in the group {facts.group}; 'rbd group image rm' takes it out of that"
+    elif hidden and not facts.mirroring:
+        why = (
+            "images lie over a snapshot of it that was removed; 'rbd children --all' shows these,"
+            " 'rbd flatten' makes them whole"
+        )
+    else:
+        images.require_contents(facts)
+        return facts
+    raise InUse(why)
 
 
 def refuse_snapshots(images: Images, image: Listed, *, with_snapshots: bool) -> None:

@@ -145,6 +145,8 @@ class RbdPool(Store):
         self.require_name(name)
         self.require_attributes(name)
         self._refuse_taken(name)
+        replaced = self.images.find(name)
+        like = mending.refuse_replacing(self.images, replaced) if replaced else None
         size, file = self.rounded(size), name + PARTIAL_SUFFIX
         found = self.images.find(file)
         if found and found.size == size and not found.parent and not found.broken:
@@ -152,7 +154,7 @@ class RbdPool(Store):
             return self._drafted(name, "kept")
         self.discard(name)
         try:
-            self.images.create(file, size)
+            self.images.create(file, size, like)
         except Exists:
             raise InUse("somebody on another host makes an image of that name just now") from None
         with undone_by(lambda: self.discard(name)):
@@ -233,8 +235,8 @@ class RbdPool(Store):
             mending.refuse_clones(self.images, image, snapshot)
             self.images.remove_snapshot(image.name, snapshot.name)
             return
-        mending.refuse_snapshots(self.images, image, with_snapshots=with_snapshots)
         self._refuse_watched(name)
+        mending.refuse_removal(self.images, image, with_snapshots=with_snapshots)
         for each in image.snapshots:
             self.images.remove_snapshot(name, each.name)
         self.images.remove(name)
@@ -408,11 +410,13 @@ class RbdPool(Store):
                 return left, None
             raise NotFound("no such image")
         of, taken = marks.parts(name)
-        if "@" not in name:
-            return self.images.get(of), None
-        image = self._owner(of)
+        image = self._owner(of) if taken else self.images.find(of)
         if image is None:
             raise NotFound("no such image")
+        if image.refused:
+            raise self.cluster.explained(image.refused, 0, image.refused)
+        if "@" not in name:
+            return image, None
         for snapshot in _shown(image):
             if snapshot.name == taken:
                 return image, snapshot
@@ -452,7 +456,7 @@ class RbdPool(Store):
             state="partial" if partial else "complete",
             was_image="yes" if partial and not draft else "no",
             size=image.size,
-            allocated=self.used(image.name, "") if partial and not image.broken else 0,
+            allocated=self.used(image.name, "") if partial and image.id else 0,
             identity=self.identity_of(image, None),
             snapshots=snapshots,
             dependents=snapshots,

@@ -15,8 +15,12 @@ from virtstore.errors import Error
 from virtstore.model import Extent
 from virtstore.text import remark
 
-#: What `rbd ls -l` says, beside its listing, of an image of which only the name is there.
-_WITHOUT_HEADER: Final = re.compile(rb"error opening (.+?): \(2\)")
+#: What `rbd ls -l` says, beside its listing, of an image that it cannot open, and why.
+_NOT_OPENED: Final = re.compile(rb"^rbd: error opening (.+): (\(\d+\) .*)$", re.MULTILINE)
+#: Why it cannot open an image of which only the name is there.
+_WITHOUT_HEADER: Final = "(2) "
+#: How the locks are called that Ceph takes by itself.
+_OF_CEPH: Final = "auto "
 
 Kind = TypeVar("Kind")
 
@@ -41,17 +45,27 @@ class Snapshot(NamedTuple):
 
 class Listed(NamedTuple):
     """An image of a pool. `id` stays what it is as long as the image is there, whatever it is
-    called; "" of one that is broken: a crash left no more than its name."""
+    called; "" of one that cannot be opened. `refused`: why that is, in Ceph's words. `locked`:
+    somebody holds a lock of it, who may have it open only."""
 
     name: str
     id: str
     size: int
     parent: Parent | None = None
     snapshots: tuple[Snapshot, ...] = ()
+    refused: str = ""
+    locked: bool = False
 
     @property
     def broken(self) -> bool:
-        return not self.id
+        """Whether a crash left no more than its name."""
+        return not self.id and not self.refused
+
+    @property
+    def has_nothing(self) -> bool:
+        """Whether it, or a snapshot, has no bytes at all: `rbd` crashes that is asked how much of
+        such a one is used (Ceph 16)."""
+        return bool(self.id) and 0 in (self.size, *(each.size for each in self.snapshots))
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -64,17 +78,27 @@ class _Row(msgspec.Struct, frozen=True):
     snapshot: str | None = None
     snapshot_id: int = 0
     protected: str = "false"
+    lock_type: str = ""
 
 
 class Watcher(msgspec.Struct, frozen=True):
-    """A client that has an image open for writing: its address and its number in the cluster."""
+    """A client that has an image open for writing: its address and its number in the cluster.
+    `lock`: the name of the lock that somebody took by hand; it stays when its client is gone."""
 
     address: str
     client: int
+    lock: str = ""
 
     @property
     def detail(self) -> str:
-        return f"client.{self.client} at {self.address}"
+        lock = f", by the lock {self.lock!r} that 'rbd lock' shows and removes" if self.lock else ""
+        return f"client.{self.client} at {self.address}{lock}"
+
+
+class _Lock(msgspec.Struct, frozen=True):
+    id: str
+    locker: str
+    address: str
 
 
 class _Status(msgspec.Struct, frozen=True):
@@ -131,7 +155,25 @@ class Overlap(msgspec.Struct, frozen=True):
     pool_namespace: str = ""
 
 
-class _Info(msgspec.Struct, frozen=True):
+class _Mirroring(msgspec.Struct, frozen=True):
+    primary: bool = True
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a listing does not tell of an image. `snapshot_count`: with those of groups, of
+    mirroring, and those that were removed and that images lie over. `group`: that it is in.
+    `data_pool`: the pool that has its contents, "" for its own; their objects have names that begin
+    with `block_name_prefix`. `stripe_unit`: 0 where it is the object's size."""
+
+    features: tuple[str, ...] = ()
+    object_size: int = 0
+    stripe_unit: int = 0
+    stripe_count: int = 0
+    data_pool: str = ""
+    block_name_prefix: str = ""
+    snapshot_count: int = 0
+    mirroring: _Mirroring | None = None
+    group: str = ""
     parent: Overlap | None = None
 
 
@@ -144,13 +186,27 @@ def listing(said: bytes, complaints: bytes = b"") -> tuple[Listed, ...]:
             found = Snapshot(row.snapshot, row.snapshot_id, row.size, row.protected == "true")
             snapshots.setdefault(row.image, []).append(found)
     whole = [
-        Listed(row.image, row.id, row.size, row.parent, tuple(snapshots.get(row.image, ())))
+        Listed(
+            row.image,
+            row.id,
+            row.size,
+            row.parent,
+            tuple(snapshots.get(row.image, ())),
+            locked=bool(row.lock_type),
+        )
         for row in rows
         if row.snapshot is None
     ]
     names = {each.name for each in whole}
-    broken = {name.decode("utf-8", "replace") for name in _WITHOUT_HEADER.findall(complaints)}
-    return (*whole, *(Listed(name, "", 0) for name in sorted(broken - names)))
+    return (*whole, *(each for each in _not_opened(complaints) if each.name not in names))
+
+
+def _not_opened(complaints: bytes) -> Iterator[Listed]:
+    """The images that `rbd ls -l` could not open, by their names."""
+    for name, why in sorted(dict(_NOT_OPENED.findall(complaints)).items()):
+        words = remark(why)
+        refused = "" if words.startswith(_WITHOUT_HEADER) else words
+        yield Listed(name.decode("utf-8", "replace"), "", 0, refused=refused)
 
 
 def watchers(said: bytes) -> tuple[Watcher, ...]:
@@ -158,10 +214,26 @@ def watchers(said: bytes) -> tuple[Watcher, ...]:
     return _read(said, _Status).watchers
 
 
+def locks(said: bytes) -> tuple[Watcher, ...]:
+    """What `rbd lock ls` said: who holds a lock that was taken by hand. Whoever has an image open
+    holds one that Ceph takes by itself."""
+    held = _read(said, tuple[_Lock, ...])
+    return tuple(
+        Watcher(each.address, int(each.locker.rpartition(".")[2]), each.id)
+        for each in held
+        if not each.id.startswith(_OF_CEPH)
+    )
+
+
 def usage(said: bytes) -> dict[tuple[str, str], int]:
     """What `rbd du` said: the bytes that each (image, snapshot) has of its own; "" for an image's
     present."""
     return {(each.name, each.snapshot or ""): each.used_size for each in _read(said, _Usage).images}
+
+
+def written(said: bytes) -> int:
+    """The bytes that there are of what `rbd diff` said."""
+    return sum(each.length for each in _read(said, tuple[_Changed, ...]) if each.exists == "true")
 
 
 def why_full(said: bytes, pool: str) -> str:
@@ -236,8 +308,12 @@ def changes(said: bytes, end: int) -> tuple[tuple[int, int], ...]:
 
 def overlap(said: bytes) -> Overlap | None:
     """What `rbd info` said of a parent; None where there is none."""
-    found: Overlap | None = _read(said, _Info).parent
-    return found
+    return facts(said).parent
+
+
+def facts(said: bytes) -> Facts:
+    """What `rbd info` said."""
+    return _read(said, Facts)
 
 
 def _data(rows: Iterable[_Changed], size: int) -> Iterator[tuple[int, int]]:
