@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import pytest
 
 import virtstore
 from tests import waiting
+from tests.tools import kills
 from tests.tools.ext_images import MIB, TORTURE
 from tests.tools.meanwhile import Meanwhile
 
@@ -64,14 +66,18 @@ def test_a_copy_in_the_middle_of_which_there_is_no_room_says_so_and_goes_on_once
         assert small.names() == ["x"]
 
 
-def below(process: int) -> list[int]:
-    """The processes that a process started, and theirs."""
-    found = [
-        int(child)
-        for thread in Path(f"/proc/{process}/task").iterdir()
-        for child in (thread / "children").read_text().split()
-    ]
-    return [*found, *(each for child in found for each in below(child))]
+def fill_and_kill(small: Place, agent: int) -> list[int]:
+    """Fill the pool, and kill the agent; what it leaves."""
+    small.image("other", noise(9 * MIB, 2))
+    ceph.wait_for_room(small.cluster, full=True)
+    left = kills.children(agent)
+    os.kill(agent, signal.SIGKILL)
+    return left
+
+
+def await_end(left: list[int]) -> None:
+    assert left
+    waiting.until(lambda: not any(Path(f"/proc/{each}").exists() for each in left), "their end")
 
 
 def test_what_serves_an_image_ends_after_a_kill_of_its_agent_though_the_pool_is_full(
@@ -80,23 +86,60 @@ def test_what_serves_an_image_ends_after_a_kill_of_its_agent_though_the_pool_is_
     source = small.file("x.img", noise(2 * _SIZE, 1))
     left: list[int] = []
 
-    def fill_and_kill() -> None:
-        small.image("other", noise(9 * MIB, 2))
-        ceph.wait_for_room(small.cluster, full=True)
-        (agent,) = (
-            each
-            for each in below(os.getpid())
-            if b"patient_agent" in Path(f"/proc/{each}/cmdline").read_bytes()
-        )
-        left.extend(below(agent))
-        os.kill(agent, signal.SIGKILL)
+    def act() -> None:
+        left.extend(fill_and_kill(small, kills.agent_of(host).pid))
 
     with virtstore.connect(config=str(small.config)) as host:
         image, copied = host.image(str(source)), host.image(f"{VMS}/x")
         with pytest.raises(virtstore.ConnectionFailed):
-            image.copy(copied, progress=meanwhile(fill_and_kill, part=0.3))
-    assert left
-    waiting.until(lambda: not any(Path(f"/proc/{each}").exists() for each in left), "their end")
+            image.copy(copied, progress=meanwhile(act, part=0.3))
+    await_end(left)
+
+
+def test_a_tool_that_outlives_its_agent_ends_too_though_the_pool_is_full(
+    small: Place, ext4: Path
+) -> None:
+    small.cluster.rbd("import", "--no-progress", ext4, f"{POOL}/x")
+    small.cluster.rbd("resize", "--no-progress", "--size", "512M", f"{POOL}/x")
+
+    def grow(host: virtstore.Host) -> None:
+        host.image(f"{VMS}/x").growfs()
+
+    with ThreadPoolExecutor() as pool, virtstore.connect(config=str(small.config)) as host:
+        growing = pool.submit(grow, host)
+        with stopped("resize2fs", kills.agent_of(host).pid):
+            left = fill_and_kill(small, kills.agent_of(host).pid)
+        assert isinstance(growing.exception(), virtstore.ConnectionFailed)
+    await_end(left)
+    if TORTURE:  # Ceph counts who was ended as a writer for half a minute more
+        small.cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", "0")
+        ceph.wait_for_room(small.cluster, full=False)
+        patiently(small.config, grow)
+        with virtstore.connect(config=str(small.config)) as host:
+            found = host.image(f"{VMS}/x").info().filesystem
+        assert found
+        assert found.size == 512 * MIB
+
+
+@contextmanager
+def stopped(tool: str, agent: int) -> Iterator[None]:
+    """A tool of an agent's is held up as soon as it runs, and goes on when this ends."""
+    process = 0
+
+    def begins() -> bool:
+        nonlocal process
+        for process in kills.children(agent):
+            with suppress(OSError):  # it has ended
+                if Path(f"/proc/{process}/comm").read_text().strip() == tool:
+                    os.kill(process, signal.SIGSTOP)
+                    return True
+        return False
+
+    waiting.until(begins, tool)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(_EVERY):
-            for pid in (self._agent, *_children(self._agent)):
+            for pid in (self._agent, *children(self._agent)):
                 if started := _started(pid):
                     known = self._works.get((pid, started), 0)
                     self._works[pid, started] = max(known, _work_of(pid))
@@ -109,7 +109,7 @@ class _Watch(threading.Thread):
         """Whether the victim was there."""
         pids = [self._agent]
         if self._victim == "daemon":
-            pids = [pid for pid in _children(self._agent) if _is_daemon(pid)]
+            pids = [pid for pid in children(self._agent) if _is_daemon(pid)]
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -117,13 +117,13 @@ class _Watch(threading.Thread):
         return self.killed
 
 
-def _children(pid: int) -> list[int]:
-    """The children of a process, theirs, and so on."""
+def children(pid: int) -> list[int]:
+    """The children of a process, theirs, and so on; nothing of one that has ended."""
     found: list[int] = []
     with suppress(OSError):  # it has ended
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in map(int, (task / "children").read_text().split()):
-                found += [child, *_children(child)]
+                found += [child, *children(child)]
     return found
 
 
