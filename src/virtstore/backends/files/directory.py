@@ -9,15 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-import msgspec
-
-from virtstore import linux
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
@@ -30,7 +25,15 @@ from virtstore.backends.base import (
     Stored,
     nothing,
 )
-from virtstore.backends.files import abilities, attributes, final_names, leftovers, marks
+from virtstore.backends.files import (
+    abilities,
+    attributes,
+    final_names,
+    leftovers,
+    listing,
+    marks,
+    opening,
+)
 from virtstore.backends.files.file import (
     FileArchive,
     FileDraft,
@@ -81,7 +84,7 @@ class Directory(Store):
         return final_names.interrupted(self._fd)
 
     def is_interrupted(self, name: str) -> bool:
-        return any(self._exists(name + step) for step in final_names.STEPS)
+        return any(listing.exists(self._fd, name + step) for step in final_names.STEPS)
 
     def mend(self, name: str) -> None:
         final_names.mend(self._fd, name)
@@ -121,48 +124,13 @@ class Directory(Store):
         return os.access(f"/proc/self/fd/{self._fd}", os.W_OK | os.X_OK, effective_ids=True)
 
     def scan(self) -> Iterator[Stored]:
-        """See the contract. The names are read at once, and each file is looked at when it is
-        wanted: of a million there is no more in memory than their names."""
-        with final_names.opened_anew(self._fd) as fd:
-            files = sorted(os.listdir(fd))
-        for file in files:
-            found = self._look_at(file)
-            if found:
-                yield found
-            elif leftovers.is_named(file):
-                yield from self._published_since(leftovers.image_name(file), files)
-
-    def _published_since(self, name: str, files: Sequence[str]) -> list[Stored]:
-        """What was partial when the `files` were read, and has its final name now."""
-        at = bisect_left(files, name)
-        if files[at : at + 1] == [name]:
-            return []
-        return [each for each in self.named(name) if each.state == "complete"]
+        return listing.scan(self._fd)
 
     def named(self, name: str) -> list[Stored]:
-        found = (self._look_at(file) for file in (name, *leftovers.names(name)))
-        return [each for each in found if each and each.name == name]
-
-    def _look_at(self, file: str) -> Stored | None:
-        """What a listing shows of a file; None for nothing."""
-        with _suppress_missing():
-            if self._is_shown(file):
-                status = os.stat(file, dir_fd=self._fd, follow_symlinks=False)
-                return self._stored(file, status, os.fstat(self._fd).st_dev)
-        return None
-
-    def _is_shown(self, file: str) -> bool:
-        """Whether a listing shows a file: not if it is one of our own, or an image's other name."""
-        internal = final_names.is_internal(file)
-        return not internal and not final_names.is_other_name(self._fd, file)
+        return listing.named(self._fd, name)
 
     def find(self, name: str) -> Stored | None:
-        device = os.fstat(self._fd).st_dev
-        for candidate in (name, *leftovers.names(name)):
-            with _suppress_missing():
-                status = os.stat(candidate, dir_fd=self._fd, follow_symlinks=False)
-                return self._stored(candidate, status, device)
-        return None
+        return listing.find(self._fd, name)
 
     def open(
         self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
@@ -172,7 +140,7 @@ class Directory(Store):
     def file(self, name: str, *, writable: bool = False, partial: bool = False) -> FileImage:
         """The file itself, opened, whatever is in it (see `open`)."""
         file = self._left(name) if partial else name
-        return FileImage(self._open_regular(file, os.O_RDWR if writable else os.O_RDONLY))
+        return FileImage(opening.regular(self._fd, file, os.O_RDWR if writable else os.O_RDONLY))
 
     def archive(self, name: str) -> FileArchive:
         fd, made = self._open_partial(name)
@@ -245,7 +213,8 @@ class Directory(Store):
             raise NotFound("no such image")
         self.require_new_names()  # as it gets its own back
         file = name if stored.state == "complete" else self._left(name)
-        image = ReworkedFile(self._open_regular(file, os.O_RDWR), self._fd, name, self._new_files)
+        fd = opening.regular(self._fd, file, os.O_RDWR)
+        image = ReworkedFile(fd, self._fd, name, self._new_files)
         try:
             if reserve:  # one that was copied in by hand may be sparse; writing must not fail then
                 self._refuse_what_does_not_fit(stored.size - stored.allocated)
@@ -265,7 +234,7 @@ class Directory(Store):
         return image
 
     def _refuse_partial_beside(self, name: str) -> None:
-        if any(self._exists(file) for file in leftovers.names(name)):
+        if any(listing.exists(self._fd, file) for file in leftovers.names(name)):
             raise InUse(
                 "an interrupted operation left a partial image beside this one;"
                 " remove it with 'virtstore clean'"
@@ -274,16 +243,7 @@ class Directory(Store):
     def _left(self, name: str) -> str:
         """The file name of a partial image. What is left of an image goes before a draft."""
         *files, last = leftovers.names(name)
-        return next((file for file in files if self._exists(file)), last)
-
-    def _exists(self, file: str) -> bool:
-        try:
-            os.stat(file, dir_fd=self._fd, follow_symlinks=False)
-        except OSError as error:
-            if error.errno not in _MISSING:
-                raise
-            return False
-        return True
+        return next((file for file in files if listing.exists(self._fd, file)), last)
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         # It is closed before it goes: FUSE and NFS keep what is open.
@@ -300,7 +260,7 @@ class Directory(Store):
     def discard(self, name: str, *, was_image: bool = False) -> None:
         reworked, draft = name + REWORK_SUFFIX, name + PARTIAL_SUFFIX
         for file in (reworked, draft) if was_image else (draft,):
-            with _suppress_missing():
+            with listing.missing_suppressed():
                 self._refuse_claimed(file)
                 os.unlink(file, dir_fd=self._fd)
                 final_names.flush(self._fd)
@@ -309,7 +269,7 @@ class Directory(Store):
         """Raises `InUse` where somebody is writing it, maybe on another host, whose locks of
         images are not ours."""
         with suppress(NotFound, Denied, OSError):
-            fd = self._open_regular(file, os.O_RDWR)
+            fd = opening.regular(self._fd, file, os.O_RDWR)
             with FileDraft(fd, self._fd, file, self._new_files) as left:
                 left.claim(ours=True)
 
@@ -437,7 +397,7 @@ class Directory(Store):
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with suppress(FileExistsError):
             return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd), True
-        fd = self._open_regular(name + PARTIAL_SUFFIX, os.O_RDWR)
+        fd = opening.regular(self._fd, name + PARTIAL_SUFFIX, os.O_RDWR)
         status = os.fstat(fd)
         if status.st_uid == os.geteuid() and status.st_nlink == 1:
             attributes.set_mode(fd, 0o600)
@@ -446,31 +406,6 @@ class Directory(Store):
         os.close(fd)
         self.discard(name)
         return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd), True
-
-    def _open_regular(self, file: str, flags: int) -> int:
-        """Open a regular file of this directory. It is looked at before it is opened, since
-        opening a FIFO waits and opening a device may do anything."""
-        try:
-            found = linux.open_beneath(self._fd, file, os.O_PATH | os.O_NOFOLLOW)
-        except OSError as error:
-            if error.errno in _MISSING:
-                raise NotFound("no such image") from None
-            if error.errno == errno.EXDEV:
-                raise Denied("it is a mount of another file system") from None
-            raise
-        try:
-            _refuse_no_image(os.fstat(found).st_mode)
-            if flags & os.O_ACCMODE != os.O_RDONLY:
-                attributes.refuse_locked(found)
-            return linux.reopen(found, flags)
-        finally:
-            os.close(found)
-
-    def _stored(self, file: str, status: os.stat_result, device: int) -> Stored:
-        found = _stored(file, status, device)
-        if found.state == "partial":
-            return msgspec.structs.replace(found, was_image=leftovers.was_image(self._fd, file))
-        return found
 
 
 def _claim(draft: FileDraft, fd: int, *, made: bool) -> None:
@@ -483,56 +418,6 @@ def _claim(draft: FileDraft, fd: int, *, made: bool) -> None:
     except BaseException:
         draft.close()
         raise
-
-
-#: What the kernel says of a name that nothing has, or can have.
-_MISSING: Final = (errno.ENOENT, errno.ENAMETOOLONG)
-
-
-@contextmanager
-def _suppress_missing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _MISSING:
-            raise
-
-
-def _stored(file: str, status: os.stat_result, device: int) -> Stored:
-    text = os.fsencode(file).decode("utf-8", "backslashreplace")
-    if text != file:  # a name that no request and no JSON can have
-        return Stored(text, "other", identity=(status.st_dev, status.st_ino))
-    partial = leftovers.is_named(file) and stat.S_ISREG(status.st_mode)
-    directory = stat.S_ISDIR(status.st_mode) and status.st_dev == device
-    regular = stat.S_ISREG(status.st_mode) and status.st_dev == device
-    return Stored(
-        name=leftovers.image_name(file) if partial else file,
-        type="directory" if directory else "file" if regular else "other",
-        state="partial" if partial else "complete",
-        size=status.st_size if regular else 0,
-        allocated=status.st_blocks * 512 if regular else 0,
-        identity=(status.st_dev, status.st_ino),
-        modified=status.st_mtime_ns if regular else None,
-        owner=status.st_uid if regular else None,
-    )
-
-
-_KINDS: Final = (
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISBLK, "a block device node"),
-    (stat.S_ISCHR, "a character device node"),
-)
-
-
-def _refuse_no_image(mode: int) -> None:
-    if stat.S_ISREG(mode):
-        return
-    if stat.S_ISDIR(mode):
-        raise NotFound("it is a directory, not an image")
-    kind = next((text for test, text in _KINDS if test(mode)), "of an unknown kind")
-    raise Denied(f"it is {kind}; in a directory only plain files are images")
 
 
 def _explain(error: BaseException, size: int) -> None:
