@@ -70,7 +70,7 @@ def of_libvirt(directory: Path, stack: ExitStack) -> Subject:
         images.append(stack.enter_context(FileImage(fd)))
     (directory / "other name").symlink_to("used.img")
     disk = DomainDisk("vda", "file", str(directory / "other name"), "raw")
-    web = Domain("web", "", "running", persistent=True, disks=(disk,), active=True)
+    web = Domain("web", "", "running", disks=(disk,), active=True)
     return Subject(lambda: libvirt.Domains((web,)), images[0], images[1], speaks=False)
 
 

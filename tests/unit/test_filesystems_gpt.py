@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -56,18 +54,6 @@ def gpt_image(
         image[lba * sector : (lba + 1) * sector] = _head(sector, size, lba, array)
         image[at * sector : at * sector + len(array)] = array
     return image
-
-
-@pytest.fixture
-def new_device(tmp_path: Path) -> Iterator[Callable[[bytes | bytearray], Device]]:
-    with (tmp_path / "image").open("w+b", buffering=0) as file:
-
-        def make(image: bytes | bytearray) -> Device:
-            file.truncate(0)
-            os.pwrite(file.fileno(), image, 0)
-            return Device(file.fileno(), len(image))
-
-        yield make
 
 
 NewDevice = Callable[[bytes | bytearray], Device]

@@ -3,40 +3,21 @@ of a GPT an interrupted move is told from damage."""
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from tests.unit.test_filesystems_gpt import MIB, SIZE, gpt_image
+from tests.unit.test_filesystems_gpt import MIB, SIZE, NewDevice, gpt_image
 from tests.unit.test_filesystems_mbr import CHAIN, SECTORS, Row, _table
 
 from virtstore.errors import Unsafe, Unsupported
-from virtstore.filesystems.base import Device
 from virtstore.filesystems.partitions.change import apply, read_table
 from virtstore.filesystems.partitions.gpt_copies import SWAP
 from virtstore.filesystems.partitions.relocation import relocated, require_free, require_movable
 
 SECTOR = 512
 #: Of the second entry, relative to its array.
-KIND, FIRST, LAST = 128, 128 + 32, 128 + 40
-
-
-@pytest.fixture
-def new_device(tmp_path: Path) -> Iterator[Callable[[bytes | bytearray], Device]]:
-    with (tmp_path / "image").open("w+b", buffering=0) as file:
-
-        def make(image: bytes | bytearray) -> Device:
-            file.truncate(0)
-            os.pwrite(file.fileno(), image, 0)
-            return Device(file.fileno(), len(image))
-
-        yield make
-
-
-NewDevice = Callable[[bytes | bytearray], Device]
+KIND, FIRST = 128, 128 + 32
 
 
 def changed(image: bytearray, entries: int, lba: int, *fields: tuple[int, bytes]) -> None:

@@ -62,21 +62,21 @@ def image(tmp_path: Path) -> Path:
 
 
 def test_an_active_domain_writes_to_its_disks_unless_they_are_read_only(image: Path) -> None:
-    web = Domain("web", "", "paused", True, (disk(image),), active=True)
+    web = Domain("web", "", "paused", (disk(image),), active=True)
     assert told(image, web) == [("domain web is paused", True, False)]
-    cd = Domain("web", "", "running", True, (disk(image, read_only=True),), active=True)
+    cd = Domain("web", "", "running", (disk(image, read_only=True),), active=True)
     assert told(image, cd) == [("domain web is running", False, False)]
 
 
 def test_what_a_running_domain_has_an_overlay_of_is_only_read(image: Path, tmp_path: Path) -> None:
     top = disk(tmp_path / "top.qcow2", backing=(str(image),))
-    web = Domain("web", "", "running", True, (top,), active=True)
+    web = Domain("web", "", "running", (top,), active=True)
     assert told(image, web) == [("domain web is running, on an overlay of it", False, False)]
 
 
 def test_two_domains_of_one_disk_are_both_told(image: Path) -> None:
-    web = Domain("web", "", "running", True, (disk(image),), active=True)
-    db = Domain("db", "", "shut off", True, (disk(image),))
+    web = Domain("web", "", "running", (disk(image),), active=True)
+    db = Domain("db", "", "shut off", (disk(image),))
     assert told(image, web, db) == [
         ("domain web is running", True, False),
         ("domain db, shut off, is defined on it", False, True),
@@ -85,7 +85,7 @@ def test_two_domains_of_one_disk_are_both_told(image: Path) -> None:
 
 def test_sources_that_are_no_file_or_not_there_are_passed_over(image: Path) -> None:
     disks = (disk(Path("/nowhere/x.img")), DomainDisk("vdb", "network", "", "raw"), disk(image))
-    assert len(told(image, Domain("web", "", "running", True, disks, active=True))) == 1
+    assert len(told(image, Domain("web", "", "running", disks, active=True))) == 1
 
 
 @pytest.mark.parametrize(

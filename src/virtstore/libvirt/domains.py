@@ -38,7 +38,6 @@ class DomainDisk(msgspec.Struct, frozen=True):
     source: str
     driver_format: str
     read_only: bool = False
-    shareable: bool = False
     backing: tuple[str, ...] = ()
 
 
@@ -50,7 +49,6 @@ class Domain(msgspec.Struct, frozen=True):
     name: str
     uuid: str
     state: str
-    persistent: bool
     disks: tuple[DomainDisk, ...]
     active: bool = False
     next_disks: tuple[DomainDisk, ...] = ()
@@ -114,7 +112,6 @@ class _Described(NamedTuple):
             printable(self.now.findtext("name", "")),
             self.uuid,
             printable(self.facts.get("State", "")) or "no state",
-            self.facts.get("Persistent") == "yes",
             _disks(self.now),
             active,
             _disks(self.later) if active else (),
@@ -152,7 +149,6 @@ def _disk(disk: Element) -> DomainDisk:
         _source(disk),
         "" if _is_translated(disk) else _attribute(disk, "driver", "type"),
         disk.find("readonly") is not None,
-        disk.find("shareable") is not None,
         tuple(path for store in disk.iter("backingStore") if (path := _source(store))),
     )
 
