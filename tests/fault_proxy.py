@@ -11,13 +11,13 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, Literal
 
-from .waiting import PATIENCE
+from .waiting import PATIENCE, until
 
 Kind = Literal["answer", "cut-request", "cut-answer", "slow", "lost-answer"]
 
@@ -36,19 +36,24 @@ class Fault:
     `lost-answer`: the server does it, and nobody hears of it. `slow`: `seconds` before the answer.
 
     It happens to the next `times` requests (-1: to all) of a `verb` ("": any) whose target has
-    `target` in it."""
+    `target` in it, and that have a `header` and lack another ("": any)."""
 
     kind: Kind
     verb: str = ""
     target: str = ""
+    header: str = ""
+    lacks: str = ""
     times: int = 1
     status: int = 500
     code: str = "InternalError"
     after: int = 0
     seconds: float = 0.0
 
-    def fits(self, verb: str, target: str) -> bool:
-        return self.times != 0 and self.verb in ("", verb) and self.target in target
+    def fits(self, verb: str, target: str, headers: Container[str]) -> bool:
+        asked_so = self.verb in ("", verb) and self.target in target
+        with_it = not self.header or self.header in headers
+        without = not self.lacks or self.lacks not in headers
+        return self.times != 0 and asked_so and with_it and without
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,11 @@ class Proxy:
     at: str
     faults: list[Fault] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
+    #: Headers that the server does not get, in lower case: as if it did not know of them.
+    drops: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    #: Requests that came and are not in `asked` yet.
+    in_hand: int = 0
     #: Set by a test that has seen enough of a request that is kept waiting.
     go_on: threading.Event = field(default_factory=threading.Event)
 
@@ -78,18 +87,21 @@ class Proxy:
             self.faults.append(fault)
         return fault
 
-    def fault_of(self, verb: str, target: str) -> Fault | None:
+    def fault_of(self, verb: str, target: str, headers: Container[str]) -> Fault | None:
         with self.lock:
-            fault = next((each for each in self.faults if each.fits(verb, target)), None)
+            fault = next((each for each in self.faults if each.fits(verb, target, headers)), None)
             if fault:
                 fault.times -= 1
             return fault
 
     def forget(self) -> None:
-        """Forget what was asked so far, and what was to go wrong."""
+        """Forget what was asked so far, and what was to go wrong. What is still under way is waited
+        for: it would be counted with what comes."""
+        with self.lock:
+            self.faults.clear()
+        until(lambda: not self.in_hand, "requests to end")
         with self.lock:
             self.asked.clear()
-            self.faults.clear()
 
     @property
     def verbs(self) -> Counter[str]:
@@ -145,7 +157,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def pass_on(self) -> None:
         proxy = self.server.proxy
-        fault = proxy.fault_of(self.command, self.path)
+        with proxy.lock:
+            proxy.in_hand += 1
+        fault = proxy.fault_of(self.command, self.path, {name.lower() for name in self.headers})
         sent = got = status = 0
         try:
             body = self._body(fault)
@@ -169,6 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
             span = self.headers.get("Range", "")
             with proxy.lock:
                 proxy.asked.append(Asked(self.command, self.path, span, sent, got, status))
+                proxy.in_hand -= 1
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
 
@@ -194,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.upstream.close()  # one that the server has given up would look like a fault
         self.upstream.putrequest(self.command, self.path, True, True)
         for name, value in self.headers.items():
-            if name.lower() not in ("connection", "expect"):
+            if name.lower() not in {"connection", "expect", *self.server.proxy.drops}:
                 self.upstream.putheader(name, value)
         self.upstream.endheaders(body or None)
         return self.upstream.getresponse()

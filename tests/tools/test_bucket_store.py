@@ -124,7 +124,12 @@ def test_a_name_that_was_taken_meanwhile_is_not_replaced(
     assert bucket.get(f"p/{NAME}") == b"new"
 
 
-def test_of_two_writers_exactly_one_makes_the_archive(place: Place, bucket: Bucket) -> None:
+@pytest.mark.parametrize("drops", [set(), {"if-match", "if-none-match"}])
+def test_of_two_writers_exactly_one_makes_the_archive(
+    place: Place, bucket: Bucket, proxy: Proxy, drops: set[str]
+) -> None:
+    """Also where the server ignores all conditions."""
+    proxy.drops |= drops
     begin, failures = threading.Barrier(2), []
 
     def write(number: int) -> None:
@@ -211,6 +216,82 @@ def test_uploads_of_other_programs_are_left_alone(store: Store, bucket: Bucket) 
     publish(store)
     assert bucket.get(f"p/{NAME}") == DATA
     assert len(bucket.uploads()) == 3
+
+
+def test_an_upload_that_nobody_could_write_down_is_gone_on_with(
+    store: Store, bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the key may write what is new only, or the writer was killed in between."""
+    with monkeypatch.context() as once:
+        once.setattr(claims.Held, "note", lambda held, upload: None)
+        with written(store) as archive:
+            archive.finish()
+    assert bucket.ask("POST", f"p/{NAME}", "uploads=").status == 200  # and a second one
+    proxy.forget()
+    publish(store)
+    assert proxy.sent() < len(DATA) - PART or proxy.sent() < len(DATA) + MIB
+    assert bucket.get(f"p/{NAME}") == DATA
+    assert (bucket.keys(), bucket.uploads()) == ([f"p/{NAME}"], [])
+
+
+@pytest.mark.parametrize("left", [b"", bytes(200_000), b"<Error>", b"{}"])
+def test_a_mark_that_is_another_programs_is_partial_and_goes(
+    store: Store, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, left: bytes
+) -> None:
+    """As of a directory of archives that was copied into the bucket while one was made there."""
+    bucket.put(f"p/{NAME}.virtstore-partial", left)
+    bucket.put("p/other", b"12")
+    assert {(each.name, each.state) for each in store.scan()} == {
+        (NAME, "partial"),
+        ("other", "complete"),
+    }
+    with pytest.raises(InUse):
+        store.archive(NAME)
+    monkeypatch.setattr(claims, "ABANDONED", -1)
+    publish(store)
+    assert bucket.keys() == ["p/other", f"p/{NAME}"]
+
+
+def test_what_may_not_be_aborted_stays_to_be_seen(
+    store: Store, bucket: Bucket, proxy: Proxy
+) -> None:
+    with written(store) as archive:
+        archive.finish()
+        proxy.happen("answer", verb="DELETE", target="uploadId=", status=403, code="AccessDenied")
+        archive.abandon()
+    assert [(each.name, each.state) for each in store.scan()] == [(NAME, "partial")]
+    store.discard(NAME)
+    bucket.nothing_is_left()
+
+
+def test_a_bucket_in_which_nothing_may_be_replaced_takes_archives(
+    store: Store, bucket: Bucket, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a policy of Amazon's that denies what has no If-None-Match. No mark can be written
+    again there, and so it grows old."""
+    somebody = msgspec.structs.replace(claims.myself(), kernel="")
+    monkeypatch.setattr(claims, "myself", lambda: somebody)
+    monkeypatch.setattr(claims, "ABANDONED", -1)
+    denied = {"status": 403, "code": "AccessDenied", "times": -1, "lacks": "if-none-match"}
+    proxy.happen("answer", verb="PUT", target=".virtstore-partial", **denied)
+    proxy.happen("answer", verb="POST", target="uploadId=", **denied)
+    with written(store) as archive:
+        archive.finish()
+    with pytest.raises(Denied), written(store) as archive:
+        archive.publish(overwrite=True)
+    publish(store)
+    assert bucket.get(f"p/{NAME}") == DATA
+    assert (bucket.keys(), bucket.uploads()) == ([f"p/{NAME}"], [])
+
+
+def test_a_writer_is_seen_where_the_server_ignores_conditions(
+    place: Place, store: Store, proxy: Proxy
+) -> None:
+    proxy.drops |= {"if-match", "if-none-match"}
+    with written(store) as archive:
+        with closing(place.store()) as other, pytest.raises(InUse, match="is making it"):
+            other.archive(NAME)
+        archive.publish(overwrite=False)
 
 
 def test_a_writer_of_another_host_is_waited_for_and_then_not(
@@ -340,6 +421,29 @@ def test_a_server_that_copies_no_ranges_is_sent_them(
         assert archive.append_from(base, 10 * MIB, MIB) == 0
         archive.publish(overwrite=False)
     assert bucket.get(f"p/{NAME}") == DATA
+
+
+@pytest.mark.parametrize("status", [405, 411, 412, 501])
+@pytest.mark.parametrize("first", [1, 3])
+def test_a_server_that_copies_no_ranges_any_more_is_sent_them(
+    store: Store,
+    bucket: Bucket,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    first: int,
+) -> None:
+    """It never did, or another of its machines answers now, which does not."""
+    monkeypatch.setattr(parts, "MOST_COPIED", PART)
+    data = random.Random(2).randbytes(24 * MIB)
+    publish(store, data, "base")
+    copies = {"verb": "PUT", "header": "x-amz-copy-source", "status": status, "code": "No"}
+    for number in range(first, 6):
+        proxy.happen("answer", target=f"partNumber={number}&", **copies)
+    with store.open("base") as base, store.archive(NAME) as archive:
+        archive.append_from(base, 0, len(data))
+        archive.publish(overwrite=False)
+    assert bucket.get(f"p/{NAME}") == data
 
 
 def test_a_base_that_was_replaced_is_not_copied_from(store: Store, bucket: Bucket) -> None:

@@ -90,3 +90,21 @@ def test_a_broken_file_is_named_and_nothing_of_it_is_shown(tmp_path: Path, text:
 def test_credentials_do_not_show_themselves() -> None:
     shown = credentials.Credentials("AK", "hidden", "hidden-token", "a file")
     assert "hidden" not in f"{shown!r} {shown} {shown!s}"
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+)
+@pytest.mark.parametrize("odd", ["line\nbreak", "a space", "\u00fcmlaut", "\x00"])
+def test_what_cannot_be_sent_is_refused_and_not_shown(name: str, odd: str, tmp_path: Path) -> None:
+    """What sends it would show it in an error."""
+    said = {"AWS_ACCESS_KEY_ID": "AKID", "AWS_SECRET_ACCESS_KEY": "s", "HOME": str(tmp_path)}
+    with pytest.raises(Denied, match="line breaks") as raised:
+        credentials.find({**said, name: f"hidden{odd}"})
+    assert "hidden" not in raised.value.message
+
+
+def test_a_line_break_at_the_end_of_credentials_is_none_of_theirs(tmp_path: Path) -> None:
+    said = {"AWS_ACCESS_KEY_ID": "AKID\n", "AWS_SECRET_ACCESS_KEY": "s\n", "HOME": str(tmp_path)}
+    found = credentials.find(said).credentials
+    assert (found.key_id, found.secret) == ("AKID", "s")

@@ -10,10 +10,11 @@ from base64 import b64encode
 from typing import cast
 
 import pytest
+from tests.waiting import PATIENCE
 
 from virtstore.backends.bucket import parts, upload
 from virtstore.backends.bucket.claims import Held
-from virtstore.backends.bucket.client import Body
+from virtstore.backends.bucket.connections import Body
 from virtstore.backends.bucket.objects import Objects
 from virtstore.backends.bucket.upload import Filling, Upload
 from virtstore.backends.bucket.values import Part
@@ -122,6 +123,34 @@ def test_what_a_part_fails_with_wakes_who_waits_for_room(room: None) -> None:
     with pytest.raises(ConnectionFailed, match="cut"):
         sending.finish()
     sending.stop()
+
+
+def test_a_part_that_is_being_sent_ends_where_another_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a slow way the rest of it would take minutes, for nothing."""
+    begun, seen = threading.Event(), []
+
+    class Slow(_Server):
+        def send(
+            self, key: str, upload: str, number: int, body: Body, stop: threading.Event
+        ) -> Part:
+            if number == 1:
+                begun.wait(PATIENCE)
+                raise Denied("no")
+            for chunk in body.chunks():
+                seen.append(len(chunk))
+                begun.set()
+                stop.wait(PATIENCE)
+            return Part(number, "", body.length)
+
+    sending = _upload(Slow())
+    for number in (1, 2):
+        sending.send(number, _filled(5 * MIB))
+    with pytest.raises(Denied, match="no"):
+        sending.finish()
+    sending.stop()
+    assert seen == [MIB]
 
 
 def test_a_claim_that_is_lost_stops_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:

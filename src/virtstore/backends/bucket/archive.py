@@ -14,7 +14,7 @@ from contextlib import suppress
 from virtstore.backends.base import ArchiveSink, Displaced, Readable
 from virtstore.backends.bucket import parts
 from virtstore.backends.bucket.claims import Held
-from virtstore.backends.bucket.client import Answer
+from virtstore.backends.bucket.connections import Answer
 from virtstore.backends.bucket.image import BucketImage
 from virtstore.backends.bucket.objects import Objects
 from virtstore.backends.bucket.upload import Filling, Upload, refuse_number
@@ -130,9 +130,12 @@ class BucketArchive(ArchiveSink):
     def abandon(self) -> None:
         with suppress(Displaced):
             self._held.require()
-            with suppress(Denied):
+            try:
                 self._objects.abort(self._key, self._upload.id)
-            self._held.drop()
+            except Denied:  # whoever may finds it by the claim
+                self._held.release()
+            else:
+                self._held.drop()
 
     def close(self) -> None:
         self._upload.stop()
@@ -163,6 +166,8 @@ class BucketArchive(ArchiveSink):
 
     def _copy(self, source: Object, start: int, length: int) -> bool:
         """Make a part of a range. Whether the server does that."""
+        if self._copies is False:
+            return False
         refuse_number(self._number)
         try:
             self._upload.copy(self._number, source, start, length, now=self._copies is None)

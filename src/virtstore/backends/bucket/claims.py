@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 
 import msgspec
 
 from virtstore.backends.base import PARTIAL_SUFFIX, Displaced
+from virtstore.backends.bucket.complaints import seconds_of
 from virtstore.backends.bucket.objects import Objects
 from virtstore.errors import Denied, InUse
 
@@ -48,7 +49,8 @@ class Writer(msgspec.Struct, frozen=True):
         here = myself()
         if (self.kernel, self.space) != (here.kernel, here.space) or not self.kernel:
             return None
-        return _started(self.process) != self.started
+        started = _started(self.process)
+        return started != self.started if started else _is_nobody(self.process)
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -89,10 +91,9 @@ class _Found(NamedTuple):
 
 
 class Held:
-    """A claim of ours on a key. `left`: the ID of the upload of the one whose place it took, "" for
-    none."""
+    """A claim of ours on a key. `left`: the IDs of the uploads of the one whose place it took."""
 
-    def __init__(self, objects: Objects, key: str, claim: Claim, left: str = "") -> None:
+    def __init__(self, objects: Objects, key: str, claim: Claim, left: Sequence[str] = ()) -> None:
         self.left = left
         self._objects = objects
         self._key = key
@@ -151,24 +152,25 @@ def key_of(key: str) -> str:
 
 
 def take(objects: Objects, key: str) -> Held:
-    """Have the claim on a key alone. Raises `InUse` where somebody else has it."""
+    """Have the claim on a key alone. Raises `InUse` where somebody else has it. It is looked for
+    before it is written, as a server may not heed the condition: of two who write at the same
+    moment there the later has it, and the earlier is told when it looks again."""
     where = key_of(key)
     now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     claim = Claim(secrets.token_hex(16), myself(), now)
     for _ in range(_TRIES):
-        if objects.put(where, _encoded(claim), new=True) is not None:
-            return Held(objects, where, claim)
         found = _found(objects, where)
         if found is None:
-            continue  # it went in between
+            if objects.put(where, _encoded(claim), new=True) is not None:
+                return Held(objects, where, claim)
+            continue  # another has come in between, or an answer was lost
         if found.claim and found.claim.token == claim.token:
-            return Held(objects, where, found.claim, found.claim.upload)  # an answer was lost
+            return Held(objects, where, found.claim, _uploads(objects, key, found))
         if not found.is_abandoned:
             raise found.in_use
-        left = found.claim.upload if found.claim else ""
-        claim = msgspec.structs.replace(claim, upload=left)
+        claim = msgspec.structs.replace(claim, upload=found.claim.upload if found.claim else "")
         if _replaced(objects, where, claim, found.etag):
-            held = Held(objects, where, claim, left)
+            held = Held(objects, where, claim, _uploads(objects, key, found))
             with suppress(Displaced):  # a server may not heed the condition
                 held.require()
                 return held
@@ -196,9 +198,13 @@ def abandoned(objects: Objects, key: str) -> bool:
 def uploads(objects: Objects, key: str) -> list[str]:
     """The IDs of the uploads that a claim on a key stands for: the one that it names, or all."""
     found = _found(objects, key_of(key))
-    if found and found.claim and found.claim.upload:
+    return _uploads(objects, key, found) if found else []
+
+
+def _uploads(objects: Objects, key: str, found: _Found) -> list[str]:
+    if found.claim and found.claim.upload:
         return [found.claim.upload]
-    return [each.id for each in objects.uploads(key) if each.key == key] if found else []
+    return [each.id for each in objects.uploads(key) if each.key == key]
 
 
 def myself() -> Writer:
@@ -212,17 +218,15 @@ def myself() -> Writer:
 
 
 def _found(objects: Objects, where: str) -> _Found | None:
-    there = objects.small(where, _LONGEST)
+    there = objects.beginning(where, _LONGEST)
     if there is None:
         return None
     found, data, date = there
     claim = None
     with suppress(msgspec.DecodeError):
         claim = msgspec.json.decode(data, type=Claim)
-    age = 0.0
-    with suppress(TypeError, ValueError):
-        age = parsedate_to_datetime(date or "").timestamp() - found.modified / 10**9
-    return _Found(claim, found.etag, age)
+    now, written = seconds_of(date), found.modified / 10**9
+    return _Found(claim, found.etag, 0.0 if now is None else now - written)
 
 
 def _encoded(claim: Claim) -> bytes:
@@ -233,6 +237,18 @@ def _started(process: int) -> str:
     """When a process began, in ticks since the machine did (proc(5), stat); "" for none."""
     fields = _read(f"/proc/{process}/stat").rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 else ""
+
+
+def _is_nobody(process: int) -> bool | None:
+    """Whether there is no such process; None where it is another user's, whose processes are not
+    shown here (proc(5), hidepid)."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return None
+    except (ProcessLookupError, OverflowError):
+        return True
+    return False
 
 
 def _read(path: str) -> str:

@@ -1,78 +1,36 @@
-"""Requests to a server of S3: signed, sent over connections that are kept, and tried again.
+"""Requests to a server of S3: signed, and tried again (connections.py has one try).
 
 Any number of threads ask at once, each on a connection of its own. `stop` wakes those that wait for
 another try. What is raised is one of virtstore's errors, and never has a secret in it.
 
 Host tools needed: none.
 
-Sources: RFC 9110; AWS, "Common request headers" in the API reference of Amazon S3.
+Source: AWS, "Common request headers" in the API reference of Amazon S3.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import http.client
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Final
 
 from virtstore.backends.bucket import complaints, sigv4
 from virtstore.backends.bucket.address import Address
+from virtstore.backends.bucket.connections import NOTHING, Answer, Body, Connections
 from virtstore.backends.bucket.credentials import Credentials
 from virtstore.backends.bucket.patience import BUSY, BUSY_CODES, Patience
-from virtstore.errors import ConnectionFailed, Corrupt, Error, Interrupted
+from virtstore.errors import ConnectionFailed, Error, Interrupted
 from virtstore.version import __version__
 
-#: Seconds without a byte after which a connection is given up.
-_TIMEOUT: Final = 60.0
-_CONNECT: Final = 10.0
 #: The longest answer that is no object's.
 _LONGEST: Final = 16 << 20
-#: Bytes in which an error says that it is one.
-_ERROR: Final = 1024
 #: What a connection fails with, and a further try may not.
 _BROKEN: Final = (OSError, http.client.HTTPException)
-
-
-class Body(NamedTuple):
-    """What a request carries. `chunks` gives its bytes, anew for each try; `sha256` is in hex,
-    `md5` in Base64."""
-
-    length: int
-    sha256: str
-    md5: str
-    chunks: Callable[[], Iterable[bytes | memoryview]]
-
-
-def body_of(data: bytes) -> Body:
-    sha256 = hashlib.sha256(data).hexdigest()
-    md5 = hashlib.md5(data, usedforsecurity=False).digest()
-    return Body(len(data), sha256, base64.b64encode(md5).decode(), lambda: (data,))
-
-
-NOTHING: Final = body_of(b"")
-
-
-class Answer(NamedTuple):
-    """`headers`: by lower-case names; `again`: it was asked for more than once, so the server may
-    have done it more than once."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    again: bool = False
-
-    @property
-    def is_error(self) -> bool:
-        """Whether it is an error although its status, which is sent first, says otherwise."""
-        return self.status < 300 and b"<Error>" in self.body[:_ERROR]
 
 
 class Client:
@@ -89,17 +47,13 @@ class Client:
         self.credentials = credentials
         self._region = region
         self._patience = patience or Patience()
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
+        self._connections = Connections(address)
         self._answered = False
         self._is_down = False
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        self._connections.close()
 
     def ask(
         self,
@@ -128,14 +82,14 @@ class Client:
                 failure, asked_for = self._broken(error), 0.0
                 self.close()  # the server may have closed them all
             else:
-                late = method in ("POST", "PUT") and answer.is_error
-                if (answer.status < 300 or answer.status in takes) and not late:
+                if (query or method in ("POST", "PUT")) and answer.is_error:
+                    answer = answer._replace(status=complaints.status_of(answer.body))
+                if answer.status < 300 or answer.status in takes:
                     self._is_down = False
                     return answer._replace(again=since is not None)
-                status = 500 if late else answer.status
-                complaint = complaints.of_answer(status, answer.headers, answer.body)
+                complaint = complaints.of_answer(answer.status, answer.headers, answer.body)
                 failure = complaint.error(self.address, action, self.credentials.source)
-                if status not in BUSY and complaint.code not in BUSY_CODES:
+                if answer.status not in BUSY and complaint.code not in BUSY_CODES:
                     raise failure
                 asked_for = self._patience.asked_for(answer.headers.get("retry-after"))
             since = since or time.monotonic()
@@ -186,25 +140,8 @@ class Client:
         target = sigv4.encoded_path(path)
         if query:
             target += f"?{sigv4.encoded_query(query)}"
-        connection = self._connection()
-        try:
-            connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
-            for name, value in sent.items():
-                connection.putheader(name, value)
-            early = _send(connection, body)
-            # A server that sends headers and body apart waits for our acknowledgement in between.
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            response = connection.getresponse()
-            answer = Answer(response.status, _lower(response), _read(response, method, most))
-        except BaseException:
-            connection.close()
-            raise
+        answer = self._connections.exchange(method, target, sent, body, most)
         self._answered = True
-        if response.will_close or early:
-            connection.close()
-        else:
-            with self._lock:
-                self._idle.append(connection)
         return answer
 
     def _signed(
@@ -233,65 +170,7 @@ class Client:
             region=self._region,
         )
         sent["user-agent"] = f"virtstore/{__version__}"
+        sent["accept-encoding"] = "identity"  # not signed: what is in between may change it
         if method in ("PUT", "POST") or body.length:
             sent["content-length"] = str(body.length)
         return sent
-
-    def _connection(self) -> http.client.HTTPConnection:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        host = self.address.host
-        connection: http.client.HTTPConnection
-        if self.address.secure:
-            connection = http.client.HTTPSConnection(host, timeout=_CONNECT, context=self._tls)
-        else:
-            connection = http.client.HTTPConnection(host, timeout=_CONNECT)
-        connection.connect()
-        connection.sock.settimeout(_TIMEOUT)
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
-
-
-def _send(connection: http.client.HTTPConnection, body: Body) -> bool:
-    """Send the headers and the body. Whether the server closed before it had all: it may have
-    answered, and says why."""
-    connection.endheaders()
-    try:
-        for chunk in body.chunks():
-            connection.send(chunk)
-    except (BrokenPipeError, ConnectionResetError):
-        return True
-    return False
-
-
-def _lower(response: http.client.HTTPResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.getheaders()}
-
-
-def _read(response: http.client.HTTPResponse, method: str, most: int) -> bytes:
-    """The whole body of an answer. Raises `Corrupt` where it is longer than it may be."""
-    if method == "HEAD":
-        response.read()
-        return b""
-    if response.length is None:
-        data = response.read(most + 1)
-        if len(data) > most:
-            raise Corrupt("the server of the bucket sent more than it was asked for")
-        return data
-    if response.length > max(most, 1 << 16):
-        raise Corrupt("the server of the bucket sent more than it was asked for")
-    found = bytearray(response.length)
-    view, filled = memoryview(found), 0
-    while filled < len(found):
-        count = response.readinto(view[filled:])
-        if not count:
-            raise http.client.IncompleteRead(b"", len(found) - filled)
-        filled += count
-    with suppress(ValueError):
-        response.read()  # so that the connection can be used again
-    return bytes(found)

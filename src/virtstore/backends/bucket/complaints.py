@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from virtstore.backends.base import Displaced
 from virtstore.backends.bucket.address import Address
+from virtstore.backends.bucket.patience import BUSY_CODES
 from virtstore.errors import (
     ConnectionFailed,
     Corrupt,
@@ -29,6 +30,13 @@ _OLD_TOKEN: Final = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
 _FULL: Final = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "EntityTooLarge")
 _ELSEWHERE: Final = ("PermanentRedirect", "TemporaryRedirect", "IllegalLocationConstraintException")
 _LONGEST: Final = 200
+#: The statuses of errors that came behind the status 200.
+_LATE: Final = {"AccessDenied": 403, "NoSuchUpload": 404, "PreconditionFailed": 412}
+#: Seconds from which on a server of S3 refuses a clock.
+_SKEWED: Final = 900
+
+
+_SEE: Final = "see its endpoint in the configuration"
 
 
 class Complaint(NamedTuple):
@@ -45,7 +53,7 @@ class Complaint(NamedTuple):
         """The error for what was to be done. `action`: the permission that it takes; `source`:
         where the credentials are."""
         said, server = self.said, address.server
-        if self.code == "RequestTimeTooSkewed":
+        if self.is_of_the_clock:
             return Error(
                 f"{server} refuses everything, since the clock of this host is {_off(self.date)};"
                 " set it (timedatectl set-ntp true)"
@@ -82,8 +90,13 @@ class Complaint(NamedTuple):
                 "somebody aborted the upload, as a rule of the bucket's life cycle may, or goes on"
                 " with it; run the command again"
             )
-        if self.status == 404:
+        if self.code == "NoSuchKey":
             return NotFound("no such image")
+        if self.status == 404:
+            return NotFound(
+                f"{server} does not know what was asked for ({said}); see the endpoint in the"
+                " configuration, which is that of a server of S3"
+            )
         if self.status in (405, 411, 501) or self.code == "NotImplemented":
             return Unsupported(f"{server} cannot do that ({action}: {said})")
         if self.status >= 500 or self.status in (408, 429):
@@ -91,6 +104,12 @@ class Complaint(NamedTuple):
         if 300 <= self.status < 400:
             return Error(f"{server} sends elsewhere ({said}); see the endpoint and the region")
         return Error(f"{server} refused {action} ({said})")
+
+    @property
+    def is_of_the_clock(self) -> bool:
+        """Whether it is refused for this host's clock. What answers HEAD has no words for that."""
+        off = behind(self.date) if self.status == 403 and not self.code else None
+        return self.code == "RequestTimeTooSkewed" or (off is not None and abs(off) > _SKEWED)
 
     @property
     def said(self) -> str:
@@ -112,15 +131,29 @@ def of_answer(status: int, headers: dict[str, str], body: bytes) -> Complaint:
     return Complaint(status, code, message, text(root, "Region") or region, date)
 
 
+def status_of(body: bytes) -> int:
+    """The status of an error that came behind the status 200."""
+    code = of_answer(200, {}, body).code
+    return _LATE.get(code, 500 if not code or code in BUSY_CODES else 400)
+
+
+def result(body: bytes) -> ElementTree.Element:
+    """The XML of an answer that is no error. Raises `Corrupt` where it is none of S3's."""
+    root = parsed(body)
+    if not root.tag.endswith(("Result", "Response")):
+        raise Corrupt(f"what answers for the bucket is no server of S3; {_SEE}")
+    return root
+
+
 def parsed(body: bytes) -> ElementTree.Element:
     """An answer's XML, without its name space. Raises `Corrupt` for what is none, or declares
     entities: no server of S3 does."""
-    if b"<!" in body[:1024].upper().replace(b"<!--", b""):
-        raise Corrupt("the server of the bucket sent XML with declarations")
+    if b"<!DOCTYPE" in body or b"<!doctype" in body:
+        raise Corrupt(f"what answers for the bucket sent XML with declarations; {_SEE}")
     try:
-        root = ElementTree.fromstring(body)
+        root = ElementTree.fromstring(body.strip())  # some send white space while they work
     except ElementTree.ParseError:
-        raise Corrupt("the server of the bucket sent something else than XML") from None
+        raise Corrupt(f"what answers for the bucket sent no XML; {_SEE}") from None
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root
@@ -134,8 +167,14 @@ def text(element: ElementTree.Element, name: str) -> str:
 def behind(date: str | None) -> float | None:
     """Seconds that this host's clock is before the server's, by an answer's Date; None where it
     has none."""
-    with suppress(TypeError, ValueError):
-        return time.time() - parsedate_to_datetime(date or "").timestamp()
+    sent = seconds_of(date)
+    return None if sent is None else time.time() - sent
+
+
+def seconds_of(date: str | None) -> float | None:
+    """The seconds since the epoch of a date in a header; None where it is none."""
+    with suppress(TypeError, ValueError, OverflowError):
+        return parsedate_to_datetime(date or "").timestamp()
     return None
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from typing import Final, NamedTuple
 from virtstore.errors import Denied
 from virtstore.location import own_home
 
+#: What credentials are made of: ASCII that is seen.
+_SAYABLE: Final = re.compile("[!-~]+")
 #: What S3 servers that know no regions take, and AWS's first.
 DEFAULT_REGION: Final = "us-east-1"
 
@@ -33,10 +36,15 @@ class Credentials:
     __slots__ = ("key_id", "secret", "source", "token")
 
     def __init__(self, key_id: str, secret: str, token: str, source: str) -> None:
-        self.key_id = key_id
-        self.secret = secret
-        self.token = token
+        """Raises `Denied` for what no credentials have, which nothing that sends it is to see: its
+        error would show it."""
+        self.key_id, self.secret, self.token = (each.strip() for each in (key_id, secret, token))
         self.source = source
+        if not _SAYABLE.fullmatch(f"{self.key_id}{self.secret}{self.token}"):
+            raise Denied(
+                f"the credentials for S3 from {source} have spaces, line breaks or other characters"
+                " in them that none have; write them again"
+            )
 
     def __repr__(self) -> str:
         return f"<credentials of {self.source}>"

@@ -13,8 +13,9 @@ from typing import Final
 MOST: Final = 10_000
 #: The least that a part has which is not the last.
 LEAST: Final = 5 << 20
-#: The most that one request copies on the server.
-MOST_COPIED: Final = 5 << 30
+#: The most that one request copies on the server. It could be 5 GiB; but not every server says
+#: anything while it copies, and one that is silent is given up.
+MOST_COPIED: Final = 512 << 20
 
 _MIB: Final = 1 << 20
 #: The length of the parts up to a number: 8 GiB in the first thousand, 320 GiB in nine thousand.

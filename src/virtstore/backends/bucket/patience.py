@@ -44,5 +44,5 @@ class Patience(NamedTuple):
     def asked_for(self, retry_after: str | None) -> float:
         """The least wait that a server asked for (`Retry-After` in seconds), as far as that is
         heeded."""
-        seconds = float(retry_after) if retry_after and retry_after.isdigit() else 0.0
+        seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
         return min(seconds, self.known / 2)

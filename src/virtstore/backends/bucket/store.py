@@ -179,15 +179,26 @@ class Bucket(Store):
         key = self._key(name)
         held = claims.take(self._objects, key)
         try:
-            there = self._objects.parts(key, held.left) if held.left else None
-            upload = held.left if there is not None else self._objects.begin(key)
+            upload, there = self._left(key, held) or (self._objects.begin(key), [])
             held.note(upload)
-            parts = {part.number: part for part in there or ()}
+            parts = {part.number: part for part in there}
             return BucketArchive(self._objects, key, held, upload, parts)
         except BaseException:
             with suppress(Error):
                 held.release()
             raise
+
+    def _left(self, key: str, held: claims.Held) -> tuple[str, list[Part]] | None:
+        """The upload to go on with, and its parts. There is one at the most: where the one who left
+        it could not write down which it was, no other of this key is kept."""
+        kept: tuple[str, list[Part]] | None = None
+        for upload in held.left:
+            parts = self._objects.parts(key, upload)
+            if kept:
+                self._objects.abort(key, upload)
+            elif parts is not None:
+                kept = upload, parts
+        return kept
 
     def draft(
         self,

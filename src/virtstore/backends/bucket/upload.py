@@ -7,12 +7,11 @@ same length and MD5, is not sent again.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import tempfile
 import threading
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,15 +19,17 @@ from typing import Final
 
 from virtstore.backends.bucket import parts
 from virtstore.backends.bucket.claims import RENEWED, Held
-from virtstore.backends.bucket.client import Body
+from virtstore.backends.bucket.connections import Body, body_of_chunks
 from virtstore.backends.bucket.objects import Objects
 from virtstore.backends.bucket.values import Object, Part
-from virtstore.errors import NoSpace, Unsupported
+from virtstore.errors import Interrupted, NoSpace, Unsupported
 from virtstore.units import format_size
 
 #: Parts that are on their way at once, and bytes in memory, beside the part that is being filled.
 _AT_ONCE: Final = 6
 _IN_MEMORY: Final = 96 << 20
+#: Bytes of a part that are sent before it is looked whether to go on.
+_PIECE: Final = 1 << 20
 #: Where parts are kept that are too long for memory.
 _LONG_PARTS: Final = "/var/tmp"
 
@@ -65,10 +66,7 @@ class Filling:
 
     def body(self) -> Body:
         """All of it, to be sent. To hash it takes a while."""
-        with memoryview(self._bytes)[: self.length] as piece:
-            sha256 = hashlib.sha256(piece).hexdigest()
-            md5 = hashlib.md5(piece, usedforsecurity=False).digest()
-        return Body(self.length, sha256, b64encode(md5).decode(), self._pieces)
+        return body_of_chunks(self.length, self._pieces)
 
     def close(self) -> None:
         """Give the room back."""
@@ -76,8 +74,10 @@ class Filling:
             self._bytes.close()
 
     def _pieces(self) -> Iterator[memoryview]:
-        with memoryview(self._bytes)[: self.length] as piece:
-            yield piece
+        with memoryview(self._bytes)[: self.length] as whole:
+            for start in range(0, self.length, _PIECE):
+                with whole[start : start + _PIECE] as piece:
+                    yield piece
 
 
 class Upload:
@@ -110,7 +110,7 @@ class Upload:
                 body, there = filled.body(), self._there.get(number)
                 if there and _is_like(there, body):
                     return there
-                return self._objects.send(self._key, self.id, number, body, self._stop)
+                return self._sent(number, body)
             finally:
                 filled.close()
 
@@ -118,14 +118,21 @@ class Upload:
 
     def copy(self, number: int, source: Object, start: int, length: int, *, now: bool) -> None:
         """Make a range of another object a part, on the server. `now`: wait for it, so that an
-        error that it cannot is raised here (`Unsupported`)."""
+        error that it cannot is raised here (`Unsupported`). One that could before, and cannot now,
+        is sent the range."""
+
+        def copied() -> Part:
+            return self._objects.copy(self._key, self.id, number, source, start, length, self._stop)
 
         def work() -> Part:
-            return self._objects.copy(self._key, self.id, number, source, start, length, self._stop)
+            try:
+                return copied()
+            except Unsupported:
+                return self._sent(number, self._objects.to_send(source, start, length))
 
         if now:
             self._raise()
-            self._done[number] = work()
+            self._done[number] = copied()
         else:
             self._begin(number, 0, work)
 
@@ -145,6 +152,18 @@ class Upload:
         self._stop.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._renewing.join()
+
+    def _sent(self, number: int, body: Body) -> Part:
+        """A part that was sent. On a slow way that takes long: it ends once all is to stop."""
+
+        def chunks() -> Iterator[bytes | memoryview]:
+            for chunk in body.chunks():
+                if self._stop.is_set():
+                    raise Interrupted("the upload was stopped")
+                yield chunk
+
+        whole = body._replace(chunks=chunks)
+        return self._objects.send(self._key, self.id, number, whole, self._stop)
 
     def _begin(self, number: int, size: int, work: Callable[[], Part]) -> None:
         with self._changed:
