@@ -18,7 +18,7 @@ import re
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from virtstore.errors import LOCAL_NAME, UsageError, spelled
+from virtstore.errors import LOCAL_NAME, NotFound, UsageError, spelled
 
 _REMOTE: Final = re.compile(r"((?:[^/:\[\]]*@)?(?:\[[^/\]]*\]|[^/:]*)):(.*)")
 _HOST: Final = re.compile(r"\[[0-9A-Fa-f:.%\w]+\]|[^\s/@\[\]:]+")
@@ -91,11 +91,11 @@ def parse_location(text: str, *, directory: str | None = None) -> Location:
         return _parse_url(text, scheme[2])
     remote = _REMOTE.fullmatch(text)
     if not remote:
-        return Location(LOCAL, _absolute(text, directory))
+        return Location(LOCAL, absolute(text, directory))
     _refuse_other_spellings(text)
     before, after = remote.groups()
     if before == LOCAL_NAME:
-        return Location(LOCAL, _absolute(after, directory) if after else None)
+        return Location(LOCAL, absolute(after, directory) if after else None)
     address = _parse_destination(before, text)
     if after and not after.startswith("/"):
         # '~' is a home directory's, which a shell there would know.
@@ -172,14 +172,24 @@ def parse_host(text: str) -> HostAddress:
     return location.address
 
 
-def _absolute(path: str, directory: str | None) -> str:
-    """`path` made absolute by its text only: `..` stays, for the agent to refuse."""
+def absolute(path: str, directory: str | None = None) -> str:
+    """`path` made absolute by its text only: `..` stays, for the agent to refuse. It begins in
+    `directory`, or the current one. Raises `NotFound` where somebody removed that."""
     while path.startswith("./"):
         path = path[2:].lstrip("/")
     if path.startswith("/"):
         return path
-    base = (directory or os.getcwd()).rstrip("/")
+    base = (directory or _current_directory()).rstrip("/")
     return f"{base}/{path}" if path not in ("", ".") else base or "/"
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise NotFound(
+            "the current directory was removed; go to one that is there, or write whole paths"
+        ) from None
 
 
 def _parse_url(text: str, rest: str) -> Location:

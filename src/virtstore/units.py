@@ -140,3 +140,10 @@ def format_size(size: int) -> str:
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
     text = f"{value:.{digits}f}"
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {prefix}iB"
+
+
+def format_apart(size: int, other: int) -> tuple[str, str]:
+    """Two sizes for a person who is told which is larger: in bytes where three digits are the
+    same."""
+    texts = format_size(size), format_size(other)
+    return texts if texts[0] != texts[1] else (f"{size} bytes", f"{other} bytes")

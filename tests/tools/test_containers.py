@@ -119,7 +119,8 @@ def test_it_is_neither_changed_nor_taken_for_a_raw_image(host: Host, root: Path,
     for what, change in CHANGES.items():
         with pytest.raises(Unsupported) as refused:
             change(host, path)
-        assert any(w in refused.value.message for w in ("qemu-img convert", "its name says")), what
+        told = ("qemu-img convert", "its name says", "the new name does not say so")
+        assert any(words in refused.value.message for words in told), what
     assert tree(root) == before
 
 
@@ -359,6 +360,20 @@ def test_what_stays_as_it_is_gets_no_name_under_which_it_would_be_opened_as_a_co
     before = tree(root)
     with pytest.raises(Unsupported, match="it would be opened as a qcow2 container, which it is"):
         getattr(host.image(f"{root}/{old}"), verb)(new)
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize("verb", ["rename", "snapshot"])
+@pytest.mark.parametrize("name", ["monday", "x-monday.img"])
+def test_a_container_under_another_name_is_to_be_called_like_one(
+    host: Host, root: Path, verb: str, name: str
+) -> None:
+    host.create(f"{root}/x.qcow2", "1M")
+    before = tree(root)
+    with pytest.raises(
+        Unsupported, match="new name does not say so; let the name end in 'qcow2' as"
+    ):
+        getattr(host.image(f"{root}/x.qcow2"), verb)(name)
     assert tree(root) == before
 
 

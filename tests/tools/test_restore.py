@@ -50,6 +50,17 @@ def test_the_newest_backup_of_a_name_is_restored_and_named(
     assert shown.rstrip().endswith(f"from {images}/backups/x.2020-01-02T020000Z.img.zst")
 
 
+@pytest.mark.parametrize("target", ["x.img", "new.img"])
+def test_a_backup_that_was_cut_is_called_so(
+    images: Path, contents: list[bytes], target: str
+) -> None:
+    cut = images / "backups" / "x.2020-01-03T020000Z.img.zst"
+    cut.with_name(f"{cut.name}.virtstore-partial").write_bytes(b"x")
+    error = restored(cut, images / target, "--overwrite", status=3)["error"]
+    assert "an interrupted operation left a partial one" in error["message"]
+    assert (images / "x.img").read_bytes() == contents[2]
+
+
 @pytest.mark.parametrize("at", ["2020-01-01", "2020-01-02T01:59Z", "2020-01-01T020000Z"])
 def test_of_a_time_the_newest_is_restored_that_there_was_then(
     images: Path, contents: list[bytes], at: str

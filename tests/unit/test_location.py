@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -182,6 +183,17 @@ def test_the_spelling_of_another_program_is_refused_with_the_right_one(
         with pytest.raises(UsageError, match=re.escape(right)):
             parse_host(text)
     parse_location(right)
+
+
+def test_a_relative_path_in_a_directory_that_is_gone_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(NotFound, match="current directory was removed; go to one that is there"):
+        parse_location("./x.img")
+    assert parse_location("/x.img").path == "/x.img"
 
 
 def test_a_scheme_may_be_written_in_capitals() -> None:

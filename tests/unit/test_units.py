@@ -11,6 +11,7 @@ from virtstore.errors import UsageError
 from virtstore.units import (
     MAX_SIZE,
     check_size,
+    format_apart,
     format_size,
     parse_age,
     parse_rate,
@@ -110,6 +111,19 @@ def test_what_a_person_reads_is_within_half_a_percent_and_can_be_written(size: i
 )
 def test_sizes_are_told_in_three_digits(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "other", "texts"),
+    [
+        (1 << 30, 2 << 30, ("1 GiB", "2 GiB")),
+        (1 << 20, (1 << 20) + 1, ("1048576 bytes", "1048577 bytes")),
+    ],
+)
+def test_two_sizes_are_told_so_that_the_larger_one_is_seen(
+    size: int, other: int, texts: tuple[str, str]
+) -> None:
+    assert format_apart(size, other) == texts
 
 
 @pytest.mark.parametrize("text", ["+0", "-0", "+0G"])

@@ -157,6 +157,18 @@ def refuse_opening_as_container(place: Place, holds: str | None) -> None:
         )
 
 
+def refuse_hiding(place: Place, foreign: Foreign, old: str) -> None:
+    """Raises `Unsupported` where bytes that stay what they are get a name that does not say so.
+    `old`: the one that they have."""
+    if names.fits(place.name, foreign.name) or place.store.container_of(place.name) == foreign.name:
+        return
+    raise Unsupported(
+        f"it is {foreign.kind.what}, and the new name does not say so; let the name end in"
+        f" {old.rpartition('.')[2]!r} as well",
+        path=place.path,
+    )
+
+
 def _written(place: Place) -> ContainerFormat | None:
     """The container that an image of this name becomes, if virtstore makes such."""
     form = place.store.container_of(place.name)

@@ -17,7 +17,7 @@ from virtstore.agent.session import Session
 from virtstore.backends.base import Handle, Image, Store, Stored
 from virtstore.errors import WHO_CLEANS, Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
 from virtstore.model import Access, Changed, MovedPartition, ResizedFilesystem
-from virtstore.units import format_size
+from virtstore.units import format_apart, format_size
 
 #: Seconds that udev may take to look at a volume.
 _UDEV: Final = 10.0
@@ -193,10 +193,8 @@ def require_room(place: Place, more: int) -> None:
         more -= left.allocated  # it would be taken up
     free = place.store.free()
     if more > free:
-        raise NoSpace(
-            f"{format_size(more)} more are needed and {format_size(free)} are free",
-            path=place.path,
-        )
+        needed, left_over = format_apart(more, free)
+        raise NoSpace(f"{needed} more are needed and {left_over} are free", path=place.path)
 
 
 def changed(

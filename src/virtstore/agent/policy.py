@@ -22,7 +22,7 @@ from virtstore.backends.kinds import RESERVED_SUFFIXES, Root
 from virtstore.errors import Denied, Exists, NotFound
 from virtstore.location import canonical, plain_path, unclear, within
 from virtstore.model import Access
-from virtstore.units import format_size
+from virtstore.units import format_apart
 
 #: What an access includes: all that a lower one does.
 LEVELS: Final[dict[Access, int]] = {"read": 0, "append": 1, "write": 2}
@@ -156,9 +156,10 @@ class Policy:
         """Raises `Denied` for an image larger than the host's configuration allows."""
         largest = self.config.limits.largest
         if largest is not None and size > largest:
+            asked, allowed = format_apart(size, largest)
             raise Denied(
-                f"{format_size(size)} is more than this host allows for an image"
-                f" (max_image_size = {format_size(largest)} under [limits])"
+                f"{asked} is more than this host allows for an image"
+                f" (max_image_size = {allowed} under [limits])"
             )
 
     @property

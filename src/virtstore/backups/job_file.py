@@ -26,7 +26,7 @@ from virtstore.backups.retention import Keep
 from virtstore.config_check import Wrong
 from virtstore.copy_options import Quiesce, Rate
 from virtstore.errors import Denied, Error, NotFound, UsageError
-from virtstore.location import parse_location, unclear
+from virtstore.location import absolute, parse_location, unclear
 from virtstore.units import parse_age, parse_rate
 
 SYSTEM_DIRECTORY: Final = "/etc/virtstore/backup"
@@ -109,7 +109,7 @@ def read(word: str) -> Job:
 def find(word: str) -> str:
     """The file of the job that a word names."""
     if "/" in word:
-        return os.path.abspath(word)
+        return os.path.normpath(absolute(word))
     if not _NAME.fullmatch(word):
         raise UsageError(
             f"{word!r} is no name of a job: that has letters, digits, '_', '.' and '-' only, and is"

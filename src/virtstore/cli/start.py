@@ -16,7 +16,7 @@ from virtstore import streams
 from virtstore.cli import signals
 from virtstore.cli.commands import COMMANDS, Group
 from virtstore.client import prestarted, ssh
-from virtstore.errors import Interrupted, UsageError
+from virtstore.errors import Error, Interrupted
 from virtstore.location import LOCAL, HostAddress, parse_host, parse_location
 
 #: What makes the guess wrong: these start other agents, later, or none.
@@ -59,7 +59,7 @@ def _start_agents(arguments: list[str]) -> None:
     command = COMMANDS[verb]
     words = [text for text in arguments if text[0:1] != "-" and text != verb]
     locations = [text for text in words if re.search("[:/]", text)]
-    with suppress(UsageError, OSError):
+    with suppress(Error, OSError):
         meant = words if command.group is Group.HOSTS else locations
         if command.at_once and len({_host_of(text) for text in meant}) > 1:
             return  # each is asked by an ssh with other options

@@ -23,6 +23,7 @@ from typing import Final
 from urllib.parse import quote
 
 from virtstore.errors import Error, Exists, NotFound, Unsupported, UsageError
+from virtstore.location import absolute
 from virtstore.text import printable
 
 _PLUGIN: Final = str(Path(__file__).with_name("nbdkit_plugin.py"))
@@ -51,7 +52,7 @@ class Nbdkit:
         self._log = threading.Thread(target=self._follow, name="log of nbdkit", daemon=True)
         with ExitStack() as stack:
             self._directory = None if path else stack.enter_context(_own_directory())
-            self.path = os.path.abspath(path) if path else f"{self._directory}/nbd.sock"
+            self.path = absolute(path) if path else f"{self._directory}/nbd.sock"
             _check_path(self.path)
             stack.callback(self._remove)
             self.questions, theirs = socket.socketpair()

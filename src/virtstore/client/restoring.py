@@ -83,7 +83,8 @@ def _taken(backup: Image, until: datetime | None) -> Image:
     if itself is None:
         names = _series_of(backup)
         raise UsageError(f"{backup} is a directory; write which image{_there(names, backup.path)}")
-    if isinstance(itself, ImageInfo) and itself.compression is None:
+    cut = itself.state == "partial"  # its host says so, once it is to be read
+    if isinstance(itself, ImageInfo) and itself.compression is None and not cut:
         raise UsageError(
             f"{backup} is no archive, and so no backup; 'virtstore copy' copies images"
         )

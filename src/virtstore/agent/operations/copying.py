@@ -79,7 +79,7 @@ from virtstore.protocol import (
 )
 from virtstore.transfer.hashing import survey
 from virtstore.transfer.receive import Outcome, receive
-from virtstore.units import format_size
+from virtstore.units import format_apart
 
 
 def send_image(agent: Agent, request: Send) -> End | Closed:
@@ -347,8 +347,8 @@ def _refuse_replacing(agent: Agent, place: Place, wanted: Wanted, *, partial: bo
             remedy = f"grow it to at least {wanted.size} bytes first"
             if place.store.capabilities.fixed:
                 remedy = "its size is what it is: make the source smaller ('virtstore resize')"
-            sizes = f"it has {format_size(image.size)}, the source {format_size(wanted.size)}"
-            raise NoSpace(f"{sizes}; {remedy}", path=place.path)
+            has, needed = format_apart(image.size, wanted.size)
+            raise NoSpace(f"it has {has}, the source {needed}; {remedy}", path=place.path)
 
 
 def hash_image(agent: Agent, request: HashImage) -> End:

@@ -37,7 +37,7 @@ from virtstore.filesystems.base import Resized
 from virtstore.filesystems.resize_plan import ResizePlan, growth, shrinking
 from virtstore.protocol import Done, GrowFilesystem, ResizeImage, ShrinkFilesystem
 from virtstore.undo import undone_by
-from virtstore.units import format_size, parse_size, parse_target_size
+from virtstore.units import format_apart, parse_size, parse_target_size
 
 #: What `size` says for "as small as it goes".
 MINIMUM = "minimum"
@@ -77,9 +77,9 @@ def shrink_filesystem(agent: Agent, request: ShrinkFilesystem) -> Done:
         subject = work.subject
         subject.require_able_inside()
         if size is not None and subject.present is not None and size > subject.present:
+            asked, present = format_apart(size, subject.present)
             raise UsageError(
-                f"{format_size(size)} is more than its {format_size(subject.present)};"
-                " 'virtstore growfs' makes it larger"
+                f"{asked} is more than its {present}; 'virtstore growfs' makes it larger"
             )
         plan = shrinking(subject, work.present, work.present, size)
         work.require_mounting()

@@ -27,7 +27,7 @@ from virtstore.errors import Error, InUse, Unsafe, UsageError
 from virtstore.filesystems.claims import losses
 from virtstore.filesystems.detect import Contents, detect, end_of_contents
 from virtstore.protocol import Done, GrowImage, ShrinkImage
-from virtstore.units import format_size, parse_target_size
+from virtstore.units import format_apart, format_size, parse_target_size
 
 
 def grow(agent: Agent, request: GrowImage) -> Done:
@@ -43,9 +43,9 @@ def grow(agent: Agent, request: GrowImage) -> Done:
             require_sparse(place)
         size = place.store.rounded(parse_target_size(request.size, image.size))
         if size < image.size:
+            asked, present = format_apart(size, image.size)
             raise UsageError(
-                f"{format_size(size)} is less than its {format_size(image.size)};"
-                " 'virtstore shrink' makes it smaller"
+                f"{asked} is less than its {present}; 'virtstore shrink' makes it smaller"
             )
         unzeroed = place.store.unzeroed(place.name)
         contents = _contents(image)
@@ -147,9 +147,9 @@ def shrink(agent: Agent, request: ShrinkImage) -> Done:
         refuse_overlays(place)
         size = place.store.rounded(parse_target_size(request.size, image.size))
         if size > image.size:
+            asked, present = format_apart(size, image.size)
             raise UsageError(
-                f"{format_size(size)} is more than its {format_size(image.size)};"
-                " 'virtstore grow' makes it larger"
+                f"{asked} is more than its {present}; 'virtstore grow' makes it larger"
             )
         noted = lost.warnings(place, _contents(image), image.size)
         if size == image.size:

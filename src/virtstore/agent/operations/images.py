@@ -8,8 +8,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from virtstore import names
 from virtstore.agent import locks
 from virtstore.agent.container import (
+    refuse_hiding,
     refuse_misleading_name,
     refuse_opening_as_container,
     require_images,
@@ -43,7 +45,7 @@ from virtstore.protocol import (
     DoneCleaning,
     TakeSnapshot,
 )
-from virtstore.units import format_size, parse_size
+from virtstore.units import format_apart, format_size, parse_size
 
 #: Bytes that are zeroed at once.
 _STEP: Final = 256 << 20
@@ -116,8 +118,9 @@ def _require_under(place: Place, image: Image, size: int) -> None:
         )
     require_raw(place, image)
     if size < image.size:
+        asked, under = format_apart(size, image.size)
         raise UsageError(
-            f"{format_size(size)} is less than the {format_size(image.size)} of what it is to lie"
+            f"{asked} is less than the {under} of what it is to lie"
             " over, of which it would have a part only; make it as large, and then shrink it"
             " ('virtstore resize')"
         )
@@ -225,6 +228,8 @@ def _image_size(source: Place, target: Place) -> int | None:
             refuse_opening_as_container(target, None)
             return found.image_size(image)
     holds = foreign.name if foreign else None
+    if foreign and names.fits(source.name, foreign.name):
+        refuse_hiding(target, foreign, source.name)
     refuse_misleading_name(target, holds)
     refuse_opening_as_container(target, holds)
     return None

@@ -20,7 +20,7 @@ from virtstore.errors import Error, UsageError
 from virtstore.libvirt.domains import Domain, DomainDisk
 from virtstore.libvirt.live_disk import SECTOR, capacity, lengthen
 from virtstore.protocol import Done
-from virtstore.units import format_size, parse_target_size
+from virtstore.units import format_apart, format_size, parse_target_size
 
 
 class Seen(NamedTuple):
@@ -65,8 +65,9 @@ def grow_container(
     size = parse_target_size(asked, present)
     size += -size % SECTOR
     if size < present:
+        wanted, has = format_apart(size, present)
         raise UsageError(
-            f"{format_size(size)} is less than its {format_size(present)};"
+            f"{wanted} is less than its {has};"
             f" domain {domain.name} is {domain.state}, and its disk can only grow"
         )
     if size > present:

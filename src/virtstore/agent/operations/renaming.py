@@ -12,6 +12,7 @@ import msgspec
 
 from virtstore import names
 from virtstore.agent.container import (
+    refuse_hiding,
     refuse_misleading_name,
     refuse_opening_as_container,
     what_is,
@@ -21,7 +22,7 @@ from virtstore.agent.operations.refusals import refuse_existing, refuse_fixed_pl
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image
 from virtstore.backends.kinds import RESERVED_SUFFIXES
-from virtstore.errors import Corrupt, Error, Unsupported, UsageError
+from virtstore.errors import Corrupt, Error, UsageError
 from virtstore.model import Changed
 from virtstore.protocol import Done, RenameImage
 
@@ -74,13 +75,8 @@ def _refuse_other_promise(place: Place, target: Place, image: Image) -> None:
     if same and _promised(place.name) == _promised(target.name):
         return
     archive, foreign = what_is(place, image)
-    fits = foreign and (names.fits(target.name, foreign.name) or form == foreign.name)
-    if foreign and not archive and not fits:
-        raise Unsupported(
-            f"it is {foreign.kind.what}, and the new name does not say so; let the name end in"
-            f" {place.name.rpartition('.')[2]!r} as well",
-            path=target.path,
-        )
+    if foreign and not archive:
+        refuse_hiding(target, foreign, place.name)
     kind = foreign.name if foreign else None
     refuse_misleading_name(target, kind, archive.name if archive else None)
     refuse_opening_as_container(target, kind)

@@ -46,7 +46,7 @@ from virtstore.backends.files.file import (
 from virtstore.backends.files.sparse import SparseDraft
 from virtstore.backends.version import settled
 from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
-from virtstore.units import format_size
+from virtstore.units import format_apart, format_size
 
 #: What the kernel says where there is no room, a quota's end, or no file can be so long.
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -390,7 +390,8 @@ class Directory(Store):
     def _refuse_what_does_not_fit(self, more: int) -> None:
         free = self.free()
         if more > free:
-            raise NoSpace(f"{format_size(more)} more are needed and {format_size(free)} are free")
+            needed, left = format_apart(more, free)
+            raise NoSpace(f"{needed} more are needed and {left} are free")
 
     def _open_partial(self, name: str) -> tuple[int, bool]:
         """A draft's file, and whether it is new."""

@@ -30,7 +30,7 @@ from virtstore.backends.lvm import report
 from virtstore.backends.lvm.command import lvm
 from virtstore.backends.lvm.report import Group, Report, Volume
 from virtstore.errors import Denied, Error, InUse, NoSpace, NotFound
-from virtstore.units import format_size
+from virtstore.units import format_apart
 
 #: Seconds for which udev may have a volume open that was just closed.
 _UDEV: Final = 2.0
@@ -214,10 +214,8 @@ class Volumes:
 
     def _refuse_what_does_not_fit(self, size: int) -> None:
         if self.rounded(size) > self.room.free:
-            raise NoSpace(
-                f"{format_size(self.rounded(size))} are needed and"
-                f" {format_size(self.room.free)} of the volume group are free"
-            )
+            needed, free = format_apart(self.rounded(size), self.room.free)
+            raise NoSpace(f"{needed} are needed and {free} of the volume group are free")
 
     def _refuse_what_the_pool_cannot_hold(self, pool: str, size: int) -> None:
         """Raises `NoSpace` for a volume that a pool has no room for, where the pool does not zero.
@@ -228,8 +226,9 @@ class Volumes:
             those = f"; there is {' and '.join(pools)}" if pools else ", and no other"
             raise NotFound(f"there is no thin pool {pool!r} in {self.group}{those}")
         if not found.zeroes and self.rounded(size) > (free := found.size - found.allocated):
+            needed, has = format_apart(self.rounded(size), free)
             raise NoSpace(
-                f"{format_size(self.rounded(size))} are needed and {format_size(free)} of the"
+                f"{needed} are needed and {has} of the"
                 f" pool {pool} are free; it does not zero, so a new volume is written whole"
             )
 
