@@ -48,3 +48,6 @@ def test_an_agent_that_never_began_leaves_nothing(
     monkeypatch.setenv("VIRTSTORE_AGENT", "true")
     message = told("info", images / "x.img", status=10)["error"]["message"]
     assert message == "no session could be opened: its agent ended without a word"
+    monkeypatch.setenv("VIRTSTORE_AGENT", "sh -c 'exit 127'")
+    message = told("info", images / "x.img", status=10)["error"]["message"]
+    assert message.startswith("there is no agent there; 'virtstore install local' puts it there")

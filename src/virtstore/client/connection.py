@@ -250,9 +250,11 @@ class Connection:
             told = complaints.before(text, list(self._said), self._process.returncode)
             raise ConnectionFailed(told, host=self.name)
         if self._process.returncode in (126, 127):
+            words = self._last_words() or self._last_words(_PATIENCE)  # a shell says something
             raise ConnectionFailed(
-                f"there is no agent there ({self._last_words()}); 'virtstore install {self.name}'"
-                " puts it there, and VIRTSTORE_AGENT or hosts.toml say where it is otherwise",
+                f"there is no agent there{f' ({words})' if words else ''}; 'virtstore install"
+                f" {self.name}' puts it there, and VIRTSTORE_AGENT or hosts.toml say where it is"
+                " otherwise",
                 host=self.name,
             )
         self._fail_with_log("no session could be opened", "its agent ended without a word")
@@ -277,8 +279,8 @@ class Connection:
             told += f"\n{remedy}" if "\n" in words else f"; {remedy}"
         raise ConnectionFailed(told, host=self.name)
 
-    def _last_words(self) -> str:
-        self._log.join(1)
+    def _last_words(self, seconds: float = 1) -> str:
+        self._log.join(seconds)
         return complaints.shown(list(self._said))
 
     def _follow_log(self) -> None:
