@@ -80,14 +80,14 @@ class Lab:
             path.touch(exist_ok=False)
             os.truncate(path, size)
 
-    def run(self, command: str | Sequence[str], *, timeout: float = 60) -> Result:
+    def run(self, command: str | Sequence[str], *, timeout: float = 120) -> Result:
         """Boot, run a command (a shell script, or an argv), shut down. `timeout` seconds
         include booting. Raises `Hung` or `Crashed`."""
         with self.boot(command) as machine:
             return machine.wait(timeout)
 
     def power_cut(
-        self, command: str | Sequence[str], *, at: str | float, timeout: float = 60
+        self, command: str | Sequence[str], *, at: str | float, timeout: float = 120
     ) -> Output:
         """Boot, run a command, and kill the kernel once the command has printed `at`, or
         has run for `at` seconds. Raises `Crashed` if it ends before."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,11 +56,9 @@ def test_what_a_process_has_started_is_not_waited_for(tmp_path: Path) -> None:
     told = tmp_path / "told"
     prestarted.start(["sh", "-c", f"sleep 60 & echo $! > {told}; exec sleep 60"])
     _wait_until(lambda: told.exists() and bool(told.read_text()))
-    begun = time.monotonic()
     prestarted.end()
     child = int(told.read_text())
     os.kill(child, signal.SIGKILL)  # it is still there: the pipes had not ended
-    assert time.monotonic() - begun < 30
 
 
 def test_what_does_not_want_to_end_is_killed(tmp_path: Path) -> None:
