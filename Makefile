@@ -1,8 +1,8 @@
 # The two that matter: `make demo` shows the main job, `make test` proves it.
 
 PYTHON ?= python3
-# So many tests at a time.
-WORKERS ?= 2
+# So many tests at a time: more than there are processors in CI, for many of them wait.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -69,6 +69,7 @@ torture: setup
 	    tests/tools/test_live.py \
 	    tests/tools/test_move_swap_crashes.py tests/tools/test_resize_crashes.py \
 	    tests/tools/test_resize_damaged.py tests/tools/test_resize_sequences.py \
+	    tests/tools/test_resize_plans.py tests/tools/test_resize_rows.py \
 	    tests/tools/test_fresh_root.py \
 	    tests/ceph/test_contract.py tests/ceph/test_kills.py tests/ceph/test_faults.py tests/ceph/test_full.py tests/ceph/test_two_hosts.py
 	$(BIN)/python -m tests.lab.torture

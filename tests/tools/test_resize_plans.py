@@ -71,11 +71,14 @@ def numbers(told: Changed) -> Numbers:
     return Numbers(told.size, told.partition, told.filesystem.type, told.filesystem.size)
 
 
-ROWS = [(kind, layout) for kind in KINDS for layout in ("bare", "gpt")]
-ROWS += [("ext4", "mbr"), ("ext4", "logical")]
+ROWS = [(kind, "gpt") for kind in KINDS]
+ROWS += [("ext4", "bare"), ("ext4", "logical"), ("swap", "bare")]
+LONG = [
+    pytest.param(*row, marks=pytest.mark.torture) for row in (("ntfs", "bare"), ("ext4", "mbr"))
+]
 
 
-@pytest.mark.parametrize(("kind", "layout"), ROWS)
+@pytest.mark.parametrize(("kind", "layout"), [*ROWS, *LONG])
 def test_a_dry_run_gives_the_numbers_of_the_real_run(
     root: Path, sources: dict[str, tuple[Path, Files]], kind: str, layout: str
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tools.ext_images import TORTURE
 from virtstore.errors import Unsafe, Unsupported, UsageError
 from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.superblock import filesystem_size
@@ -37,7 +38,7 @@ START = MIB
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tree(tmp_path_factory.mktemp("many"), 600)
+    return make_tree(tmp_path_factory.mktemp("many"), 600 if TORTURE else 300)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +59,10 @@ def device(tmp_path: Path) -> Iterator[Device]:
     until(nothing_is_left, "all mounts and loop devices are gone")
 
 
-# On a volume, test_resize_volumes.py has the whole of it.
+# A partition is a file that does not begin at 0; on a volume, test_resize_volumes.py has the whole
+# of it.
 @pytest.fixture(
-    params=["file", "partition", pytest.param("volume", marks=pytest.mark.torture)],
+    params=["partition", *(pytest.param(p, marks=pytest.mark.torture) for p in ("file", "volume"))],
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Device]:
     if request.param == "volume":
