@@ -164,14 +164,19 @@ def _read(path: str) -> Written | None:
             os.unlink(path)
             return None
         for _ in range(_TRIES):
-            data = os.pread(fd, _HEAD.size + _LONGEST, 0)
-            if len(data) >= _HEAD.size:
-                length, digest = _HEAD.unpack_from(data)
-                body = data[_HEAD.size : _HEAD.size + length]
-                if len(body) == length and blake3(body).digest(8) == digest:
-                    return msgspec.json.decode(body, type=Written)
+            if body := _whole(os.pread(fd, _HEAD.size + _LONGEST, 0)):
+                return msgspec.json.decode(body, type=Written)
         return None
     except msgspec.DecodeError:  # another version's
         return None
     finally:
         os.close(fd)
+
+
+def _whole(data: bytes) -> bytes | None:
+    """What stands behind the head, if all of it was written; else None."""
+    if len(data) < _HEAD.size:
+        return None
+    length, digest = _HEAD.unpack_from(data)
+    body = data[_HEAD.size : _HEAD.size + length]
+    return body if len(body) == length and blake3(body).digest(8) == digest else None

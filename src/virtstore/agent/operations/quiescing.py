@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
 from virtstore.agent.policy import Place
 from virtstore.agent.processes import identity_of
-from virtstore.backends.base import Image
+from virtstore.backends.base import Identity, Image
 from virtstore.copy_options import Quiesce
 from virtstore.errors import Unsupported
 from virtstore.libvirt import virsh
@@ -30,19 +30,25 @@ def running_on(place: Place, option: str) -> tuple[Domain, str]:
         )
     with place.store.open(place.name, stored=True) as image:  # QEMU has a container's disk
         identity = image.identity
-    off = []
-    for domain in domains():
-        for disk in domain.disks:
-            with suppress(OSError):  # a disk on the network, an empty drive
-                if identity_of(os.stat(disk.source)) == identity and not disk.read_only:
-                    if domain.active:
-                        return domain, disk.target
-                    off.append(domain.name)
+    off: list[str] = []
+    for domain, disk in _writing_to(identity):
+        if domain.active:
+            return domain, disk
+        off.append(domain.name)
     known = f"; domain {off[0]}, which has it, does not run" if off else ""
     raise Unsupported(
         f"no domain that runs has this image for a disk{known}; leave {option} out, and it is"
         " copied as it is"
     )
+
+
+def _writing_to(identity: Identity) -> Iterator[tuple[Domain, str]]:
+    """The domains that have an image for a disk which they may write to, and what they call it."""
+    for domain in domains():
+        for disk in domain.disks:
+            with suppress(OSError):  # a disk on the network, an empty drive
+                if identity_of(os.stat(disk.source)) == identity and not disk.read_only:
+                    yield domain, disk.target
 
 
 def quiesced(
