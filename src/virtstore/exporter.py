@@ -9,11 +9,12 @@ daemon over has gained nothing but itself.
 The daemon ends when nobody holds the descriptor `keeps` any more: not with this process, because a
 tool that changes a disk and outlives us needs it until it is done.
 
-Nothing may be written past the page cache, nor by mappings: QEMU 7.2 keeps a request's bytes in one
-buffer until they are written, and a second request to write, meanwhile, overwrites them there
-("fuse: Copy write buffer content before polling" mended that). Through the cache the kernel sends
-one such request at a time, as it holds the file's lock until it is answered. Requests to read are
-no longer than the head of one to write, of which nothing is needed any more.
+Nothing may be written by mappings, nor past the page cache in pieces longer than `_PIECE`: QEMU 7.2
+keeps a request's bytes in one buffer until they are written, and a second request to write,
+meanwhile, overwrites them there ("fuse: Copy write buffer content before polling" mended that). The
+kernel holds the file's lock until what a call writes is answered. Through the cache it sends one
+request at a time, past it all of a call's at once. Requests to read are no longer than the head of
+one to write, of which nothing is needed any more.
 
 Sources: qemu-storage-daemon(1), QEMU's QMP reference, fuse(4), bwrap(1). Host tools needed:
 qemu-storage-daemon (Debian: qemu-system-common), bubblewrap.
@@ -45,6 +46,8 @@ MEND: Final = (
     "was it killed, or was there no memory left ('journalctl -k' on that host)? Run the same"
     " command again: it does what is left to do, or says what has to be done first"
 )
+#: Bytes that the kernel writes by one request, which has up to 256 pages, wherever they lie.
+_PIECE: Final = 512 << 10
 #: The name of the node that is served.
 DISK: Final = "disk"
 
@@ -79,7 +82,7 @@ class Reaches(NamedTuple):
 
 class Export:
     """The disk of the node `DISK`, served as long as this is open. `fd` is open on its contents,
-    and `direct`, for reading, past the page cache, which is several times as fast. Raises `InUse`
+    and `direct` as well, past the page cache, which costs less. Raises `InUse`
     where somebody else has the image locked, `Unsupported` where the host has no FUSE, and
     `Corrupt` for whatever else the daemon does not open. `reaches`: what leads to a disk in a
     cluster; `child`: the daemon's process."""
@@ -109,13 +112,20 @@ class Export:
                 path = f"/proc/{self.child}/root{_MOUNT_POINT}"
             flags = os.O_RDWR if writable else os.O_RDONLY
             self.fd = os.open(path, flags | os.O_CLOEXEC)
-            self.direct = os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+            self.direct = os.open(path, flags | os.O_DIRECT | os.O_CLOEXEC)
         except BaseException as error:
             self.kill()
             self.close()
             if isinstance(error, OSError) and error.errno in (errno.ENOENT, *_GONE):
                 raise Error(_ENDED) from error
             raise
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of `data`, from any thread, past the page cache."""
+        view = memoryview(data).cast("B")
+        while view:
+            count = os.pwrite(self.direct, view[:_PIECE], offset)
+            view, offset = view[count:], offset + count
 
     @property
     def died(self) -> bool:

@@ -120,6 +120,9 @@ class ContainerImage(DescriptorImage):
             for _, length, at in places
         )
 
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self._export.write_at(offset, data)
+
     def zero(self, offset: int, length: int) -> None:
         linux.zero_range(self._fd, offset, length)  # punching holes would answer, and not zero
 

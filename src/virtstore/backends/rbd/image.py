@@ -95,6 +95,9 @@ class _Served(DescriptorImage):
     def read_at(self, offset: int, length: int) -> bytes:
         return read_from(self.export.direct, offset, length)
 
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        self.export.write_at(offset, data)
+
     def zero(self, offset: int, length: int) -> None:
         end = offset + length
         for extent in extents_of(self._fd):
