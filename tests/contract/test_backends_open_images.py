@@ -50,6 +50,20 @@ def test_whoever_opens_an_image_is_counted_where_the_store_counts(store: Store) 
             assert again.open_count is None or again.open_count >= 2
 
 
+def test_an_image_that_is_about_to_be_read_is_used_by_nobody_else(store: Store) -> None:
+    make(store)
+    with store.open("x.img") as image:
+        image.announce()
+        assert not image.watchers
+        assert image.read_at(0, len(DATA)) == DATA
+        assert sum(extent.length for extent in image.extents()) == image.size
+        image.check()
+        assert image.read_at(0, len(DATA)) == DATA  # once more, after all
+    with store.open("x.img") as image:
+        image.announce()  # and is not read
+    assert contents(store) == padded(store, DATA)
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_what_is_written_out_is_what_was_written(store: Store, wait: bool) -> None:
     make(store)

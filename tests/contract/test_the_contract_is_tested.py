@@ -331,6 +331,10 @@ BREACHES: dict[str, tuple[type, str, object]] = {
         *(Memory, "snapshot_name"),
         lambda store, name, asked: asked or "x-s1.img",
     ),
+    "announce: it is written to": (
+        *(MemoryImage, "announce"),
+        lambda image: image.write_at(0, b"read"),
+    ),
     "watchers: oneself": (MemoryImage, "watchers", property(lambda image: ("oneself",))),
     "self_checking: what anybody writes is": (MemoryImage, "self_checking", True),
     "announce: the first is all that is kept": (

@@ -221,6 +221,11 @@ class Readable(Handle, Protocol):
         always the same where a store cannot tell (a volume)."""
         ...
 
+    def announce(self) -> None:
+        """Tell that all of it is going to be read, if it may be: what that needs is made ready
+        meanwhile, such as a daemon, and what went wrong in that is raised by whoever reads."""
+        return
+
     def read_at(self, offset: int, length: int) -> bytes:
         """`length` bytes, fewer only at the image's end."""
         ...

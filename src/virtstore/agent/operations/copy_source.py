@@ -101,12 +101,13 @@ def frozen_or_open(
     if options.snapshot:
         return _frozen(agent, place, options.quiesce, told, place.store.frozen)
     image = place.store.open(place.name)
-    if not options.allow_in_use:
-        try:
+    try:
+        image.announce()
+        if not options.allow_in_use:
             (refuse or _refuse_use)(agent, image)
-        except BaseException:
-            image.close()
-            raise
+    except BaseException:
+        image.close()
+        raise
     return image
 
 

@@ -17,8 +17,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Final, Protocol
 
 from virtstore.backends.base import Holds, Identity, Image, ImageDraft, PageCache, Version
@@ -26,6 +26,7 @@ from virtstore.backends.descriptor import DescriptorImage, extents_of, read_from
 from virtstore.backends.guard import Guard
 from virtstore.backends.in_place import InPlace
 from virtstore.backends.rbd import report
+from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.connection import CONF, reaches
 from virtstore.backends.rbd.images import Images
@@ -63,7 +64,7 @@ class Pool(Protocol):
     def note(self, name: str, note: str) -> bool: ...
 
 
-class _Served(DescriptorImage):
+class Served(DescriptorImage):
     """The file that a daemon serves of an image."""
 
     def __init__(self, export: Export, lookout: Lookout | None) -> None:
@@ -125,7 +126,11 @@ class RbdImage(Image):
         self._pool, self._image, self._snapshot = pool, image, snapshot
         self._writable = writable
         self._starting = threading.Lock()
-        self._disk: _Served | None = None
+        self._disk: Served | None = None
+        self._begun: Ahead[None] | None = None
+        self._asked: Ahead[tuple[Watcher, ...]] | None = None
+        self._diff: Ahead[bytes] | None = None
+        self._ending: Ahead[None] | None = None
         self._open = True
         self._failed: Error | None = None
         pool.count(image, opened=1)
@@ -153,7 +158,19 @@ class RbdImage(Image):
     def watchers(self) -> tuple[str, ...]:
         if self._snapshot:
             return ()  # nobody can write to that
-        return tuple(each.detail for each in self._pool.watchers(self._image))
+        found = self._asked.result() if self._asked else self._look()
+        self._asked = None
+        if found and self._begun:  # one of them may be our daemon, of which we know once it serves
+            self._begun.result()
+            found = self._look()
+        return tuple(each.detail for each in found)
+
+    def _look(self) -> tuple[Watcher, ...]:
+        """Who else has it open. Where its data is, is asked once nobody has."""
+        found = self._pool.watchers(self._image)
+        wanted = self._begun and not found and self.size
+        self._diff = Ahead(self._ask_diff) if wanted else None
+        return found
 
     @property
     def keeps(self) -> tuple[int, ...]:
@@ -169,10 +186,30 @@ class RbdImage(Image):
             return
         if not self.size:
             return  # `rbd diff --whole-object` crashes of that (Ceph 16)
+        said = self._diff.result() if self._diff else self._ask_diff()
+        self._diff = None
+        yield from report.extents(said, self.size)
+
+    def _ask_diff(self) -> bytes:
         spec = ("--image", (self._pool.now(self._image) or self._image).name)
         snapshot = ("--snap", self._snapshot.name) if self._snapshot else ()
-        said = self._pool.cluster.ask("diff", *spec, *snapshot, "--whole-object", *_JSON)
-        yield from report.extents(said.stdout, self.size)
+        words = ("diff", *spec, *snapshot, "--whole-object", *_JSON)
+        return self._pool.cluster.ask(*words).stdout
+
+    def announce(self) -> None:
+        self._pool.images.ask_metadata((self._pool.now(self._image) or self._image).name)
+        self._begun = Ahead(self._begin)
+        if not self._snapshot:
+            self._asked = Ahead(self._look)
+
+    def _begin(self) -> None:
+        with suppress(Error, OSError):  # whoever reads meets it, too
+            _ = self._served
+
+    def check(self) -> None:
+        # That takes a while, but for a snapshot, of whose image it might be asked who has it open.
+        if not (self._writable or self._snapshot) and self._disk and not self._disk.export.died:
+            self._ending = Ahead(self._stop)
 
     def read_at(self, offset: int, length: int) -> bytes:
         length = max(min(length, self.size - offset), 0)
@@ -217,6 +254,9 @@ class RbdImage(Image):
     def close(self) -> None:
         if self._open:
             self._open = False
+            for each in (self._begun, self._ending):
+                if each:
+                    each.result()
             self._stop()
             self._pool.count(self._image, opened=-1)
 
@@ -231,13 +271,13 @@ class RbdImage(Image):
             raise Error(f"QEMU's {DAEMON}, which served it, ended in the middle; {MEND}")
 
     @property
-    def _served(self) -> _Served:
+    def _served(self) -> Served:
         with self._starting:  # several threads read
             if self._disk is None:
                 self._disk = self._start()
             return self._disk
 
-    def _reaching(self, end: int) -> _Served:
+    def _reaching(self, end: int) -> Served:
         """What is served, which has at least `end` bytes if the image has: a daemon does not see
         how another program makes it longer."""
         served = self._served
@@ -246,24 +286,29 @@ class RbdImage(Image):
             served = self._served
         return served
 
-    def _start(self) -> _Served:
+    def _start(self) -> Served:
         if self._failed:
             raise self._failed
         self._require_sectors()
         disk = (self._pool.now(self._image) or self._image).name
-        nodes = [_node(self._pool.cluster, disk, self._snapshot, writable=self._writable)]
-        # Before the image is open: see stalls.py.
-        lookout = Lookout(self._pool.cluster) if self._writable else None
         try:
-            export = Export(nodes, writable=self._writable, reaches=reaches(self._pool.cluster))
+            served = serve(
+                self._pool.cluster,
+                disk,
+                self._snapshot,
+                self._refuse_closed,
+                writable=self._writable,
+            )
         except Error as error:
-            if lookout:
-                lookout.close()
-            refused = _refusal(self._pool.cluster, error) if isinstance(error, Corrupt) else error
-            self._failed = refused
-            raise refused from None
+            self._failed = error
+            raise
         self._pool.count(self._image, served=1)
-        return _Served(export, lookout)
+        return served
+
+    def _refuse_closed(self) -> None:
+        """Raises where nobody needs what is being started any more."""
+        if not self._open:
+            raise Error("it was closed before it was served")
 
     def _require_sectors(self) -> None:
         """Raises `Unsupported` for a size of which QEMU makes whole sectors: its daemon ends where
@@ -292,11 +337,16 @@ class RbdDraft(RbdImage, ImageDraft):
     that other hosts see that somebody works on it. It can be published, but not written, once it is
     finished."""
 
-    def __init__(self, pool: Pool, image: Listed, name: str, holds: Holds) -> None:
+    def __init__(
+        self, pool: Pool, image: Listed, name: str, holds: Holds, served: Served | None = None
+    ) -> None:
         super().__init__(pool, image, writable=True)
         self.holds: Holds = holds
         self.whole = False
         self._name = name
+        self._disk = served
+        if served:
+            pool.count(image, served=1)
         _ = self._served
 
     def finish(self) -> None:
@@ -304,6 +354,8 @@ class RbdDraft(RbdImage, ImageDraft):
         self.whole = True
 
     def note_losses(self, note: str) -> bool:
+        if self.holds == "zeros" and not note:
+            return True  # a new image has none
         return self._pool.note((self._pool.now(self._image) or self._image).name, note)
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:
@@ -361,6 +413,34 @@ _JSON: Final = ("--format", "json")
 _SECTOR: Final = 512
 #: What QEMU says without the module that has its driver.
 _NO_DRIVER: Final = "nknown driver"
+
+
+def serve(
+    cluster: Cluster,
+    disk: str,
+    snapshot: Snapshot | None = None,
+    look: Callable[[], None] = lambda: None,
+    *,
+    writable: bool = False,
+) -> Served:
+    """The image that is called `disk`, or its snapshot, served. `look` is called each second until
+    then, and may raise. Raises as `exporter.Export`, in Ceph's words."""
+    way = reaches(cluster)
+
+    def waits(seconds: float) -> None:
+        look()
+        way.look(seconds)
+
+    nodes = [_node(cluster, disk, snapshot, writable=writable)]
+    # Before the image is open: see stalls.py.
+    lookout = Lookout(cluster) if writable else None
+    try:
+        export = Export(nodes, writable=writable, reaches=way._replace(look=waits))
+    except Error as error:
+        if lookout:
+            lookout.close()
+        raise (_refusal(cluster, error) if isinstance(error, Corrupt) else error) from None
+    return Served(export, lookout)
 
 
 def _node(cluster: Cluster, image: str, snapshot: Snapshot | None, *, writable: bool) -> Node:

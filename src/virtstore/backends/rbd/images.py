@@ -22,6 +22,7 @@ from typing import Final
 
 from virtstore import run
 from virtstore.backends.rbd import marks, report
+from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.report import Facts, Listed, Overlap, Watcher
 from virtstore.errors import Denied, Error, Exists, InUse, NoSpace, NotFound
@@ -44,11 +45,13 @@ class Images:
         self._known: tuple[Listed, ...] | None = None
         self._used: dict[tuple[str, str], int] = {}
         self._ahead: dict[str, tuple[Watcher, ...]] = {}
+        self._metadata: dict[str, Ahead[dict[str, str]]] = {}
 
     def refresh(self) -> None:
         self._known = None
         self._used = {}
         self._ahead = {}
+        self._metadata = {}
 
     def all(self) -> tuple[Listed, ...]:
         """Every image of the pool. Raises `NotFound` for no such pool, `Denied`, and
@@ -98,9 +101,10 @@ class Images:
         several is a daemon of ours: then all are said. Raises `NotFound`."""
         if image.id in self._ahead:
             return self._ahead.pop(image.id)
+        ours = self.served(image)  # one that begins to serve just now may not be there yet
         said = self.cluster.ask("status", "--image", image.name, *_JSON)
         found = report.watchers(said.stdout)
-        others = found if len(found) > self.served(image) else ()
+        others = found if len(found) > ours else ()
         return (*others, *self._locks(image))
 
     def served(self, image: Listed) -> int:
@@ -177,10 +181,17 @@ class Images:
         words = ("info", "--image", name, "--snap", snapshot, *_JSON)
         return report.overlap(self.cluster.ask(*words).stdout)
 
+    def ask_metadata(self, name: str) -> None:
+        """Ask for an image's metadata, which is going to be wanted."""
+        self._metadata[name] = Ahead(lambda: self._metadata_of(name))
+
     def metadata(self, name: str) -> dict[str, str]:
-        return report.metadata(
-            self.cluster.ask("image-meta", "list", "--image", name, *_JSON).stdout
-        )
+        asked = self._metadata.pop(name, None)
+        return asked.result() if asked else self._metadata_of(name)
+
+    def _metadata_of(self, name: str) -> dict[str, str]:
+        said = self.cluster.ask("image-meta", "list", "--image", name, *_JSON)
+        return report.metadata(said.stdout)
 
     def mark(self, name: str, key: str, value: str) -> None:
         """Give an image metadata; "" takes it away."""

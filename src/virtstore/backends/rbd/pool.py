@@ -28,6 +28,7 @@ from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
     Capabilities,
+    Holds,
     Identity,
     Image,
     Look,
@@ -37,8 +38,9 @@ from virtstore.backends.base import (
 )
 from virtstore.backends.guard import Guard
 from virtstore.backends.rbd import marks, mending
+from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.cluster import Cluster
-from virtstore.backends.rbd.image import RbdDraft, RbdImage, ReworkedRbd
+from virtstore.backends.rbd.image import RbdDraft, RbdImage, ReworkedRbd, serve
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.moments import RbdMoment
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
@@ -160,10 +162,14 @@ class RbdPool(Store):
         with undone_by(lambda: self.discard(name)):
             return self._drafted(name, "zeros")
 
-    def _drafted(self, name: str, holds: str) -> RbdDraft:
+    def _drafted(self, name: str, holds: Holds) -> RbdDraft:
         """The draft that is there, opened. Raises `InUse` where another host has opened it, too."""
-        image = self.images.get(name + PARTIAL_SUFFIX)
-        draft = RbdDraft(self, image, name, "zeros" if holds == "zeros" else "kept")
+        file = name + PARTIAL_SUFFIX
+        listed = Ahead(lambda: self.images.get(file))
+        served = serve(self.cluster, file, writable=True)
+        with undone_by(served.close):
+            image = listed.result()
+        draft = RbdDraft(self, image, name, holds, served)
         with undone_by(draft.close):
             deadline = time.monotonic() + (_YIELDING if holds == "zeros" else 0)
             while others := self.watchers(image):
