@@ -180,3 +180,9 @@ def test_a_pool_that_is_full_is_told_from_one_that_will_be(
 
 def test_what_is_in_the_trash_is_known_by_its_id() -> None:
     assert report.trash(b'[{"id": "10", "name": "web"}]') == {"10": "web"}
+
+
+def test_an_image_that_is_about_to_lose_its_name_is_listed_once_with_its_snapshots() -> None:
+    snapshots = Snapshot("s1", 4, 2048, True), Snapshot("s2", 5, 4096, False)
+    web, *_ = report.listing(_said([*LISTED, *LISTED]))
+    assert web == Listed("web", "10", 4096, None, snapshots, locked=True)

@@ -21,9 +21,10 @@ from contextlib import suppress
 from typing import Final
 
 from virtstore import run
-from virtstore.backends.rbd import marks, report
+from virtstore.backends.rbd import marks, removals, report
 from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.cluster import Cluster
+from virtstore.backends.rbd.removals import Removal
 from virtstore.backends.rbd.report import Facts, Listed, Overlap, Watcher
 from virtstore.errors import Denied, Error, Exists, InUse, NoSpace, NotFound
 
@@ -43,6 +44,8 @@ class Images:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self._known: tuple[Listed, ...] | None = None
+        #: The removals that were begun, as of the last listing.
+        self.removals: tuple[Removal, ...] = ()
         self._used: dict[tuple[str, str], int] = {}
         self._ahead: dict[str, tuple[Watcher, ...]] = {}
         self._metadata: dict[str, Ahead[dict[str, str]]] = {}
@@ -54,15 +57,33 @@ class Images:
         self._metadata = {}
 
     def all(self) -> tuple[Listed, ...]:
-        """Every image of the pool. Raises `NotFound` for no such pool, `Denied`, and
-        `ConnectionFailed`."""
+        """Every image of the pool, without those that are being removed. Raises `NotFound` for no
+        such pool, `Denied`, and `ConnectionFailed`."""
         if self._known is None:
             said = self.cluster.answer("ls", "--long", *_JSON)
             # Its status may be that of the image it came to last, which it could not open.
             if said.status and not said.stdout.strip():
                 raise self._no_listing(said)
-            self._known = report.listing(said.stdout, said.stderr)
+            self._known = self._without_removed(report.listing(said.stdout, said.stderr))
         return self._known
+
+    def _without_removed(self, listed: tuple[Listed, ...]) -> tuple[Listed, ...]:
+        """What is listed, without what has lost its name and waits to be removed: that cannot be
+        opened, or has the size of another image that has its name now."""
+        names = Counter(each.name for each in listed)
+        if not any(each.broken or names[each.name] > 1 for each in listed):
+            self.removals = ()
+            return listed
+        whole = {each.id for each in listed if names[each.name] == 1}
+        begun = removals.begun(self.cluster)
+        self.removals = tuple(each for each in begun if each.id not in whole)
+        ids = {each.id for each in self.removals}
+        gone = {each.name for each in self.removals}
+        return tuple(
+            each
+            for each in listed
+            if each.id not in ids and not (each.broken and each.name in gone)
+        )
 
     def _no_listing(self, said: run.Completed) -> Error:
         refusal = self.cluster.refusal(said)
@@ -124,7 +145,7 @@ class Images:
         """Ask at once who has some images open, and what all take. `watchers` answers so once."""
         found = [image for name in names if (image := self.find(name)) and image.id]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            if any(image.has_nothing or not image.id for image in self.all()):
+            if self.removals or any(each.has_nothing or not each.id for each in self.all()):
                 for used in pool.map(self._usage_of, found):
                     self._used.update(used)
             elif not self._used:
@@ -227,13 +248,26 @@ class Images:
         self._known = tuple(renamed) or None
 
     def remove(self, name: str) -> None:
-        """Remove an image. A crash leaves it as it is, or in the trash. Raises `InUse` for one that
-        has watchers, or snapshots, and `NoSpace` where the pool's quota is used up: the trash is in
-        the pool, too."""
+        """Remove an image. A crash leaves it as it is, or a removal that was begun. Raises `InUse`
+        for one that has watchers, or snapshots, and `NoSpace` where the pool's quota is used up:
+        the trash is in the pool, too."""
         try:
             self._change("rm", "--image", name, _QUIET)
         except NoSpace as error:
             raise NoSpace(self.cluster.why_full() or error.message) from None
+        except NotFound:  # somebody finished it: see `finish`
+            if self.find(name):
+                raise
+
+    def finish(self, removal: Removal) -> None:
+        """Go on with a removal, unless somebody is at it."""
+        if removals.is_watched(self.cluster, removal):
+            return
+        with suppress(InUse, NotFound):
+            if removal.has_name and self.find(removal.name) is None:
+                self.remove(removal.name)
+            elif not removal.has_name:
+                self._change("trash", "rm", "--image-id", removal.id, _QUIET)
 
     def empty_trash(self) -> None:
         """Remove what is in the trash of images that had a temporary name of ours. What somebody

@@ -12,8 +12,8 @@ Whatever is not under its final name has one of these endings, and every step is
                                its name, and comes back if nobody has
     IMAGE@virtstore-copying-…  a snapshot that only a copy needs, and whose: its host and process
 
-`rbd rm` moves an image to the trash before it removes data: so an image under its name is whole,
-and what a crash leaves of one is in the trash, by such a name mostly.
+`rbd rm` takes an image's name away before it removes data: so an image under its name is whole, and
+what a crash leaves of one is seen in the trash (removals.py).
 
 An image has metadata of ours under such a name only, and nothing is removed unasked without it.
 Drafts have none: an image cannot be made together with it. The metadata `virtstore.lost`

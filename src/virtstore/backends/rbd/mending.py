@@ -25,11 +25,14 @@ _MARKED: Final = (REPLACED_SUFFIX, SHRINKING_SUFFIX)
 
 def interrupted(images: Images) -> list[str]:
     """The names of images that `mend` has something to do for."""
-    return sorted({marks.image_name(each.name) for each in images.all() if _unfinished(each)})
+    found = [each.name for each in images.all() if _unfinished(each)]
+    begun = [each.name for each in images.removals]
+    return sorted({marks.image_name(name) for name in (*found, *begun)})
 
 
 def mend(images: Images, name: str) -> None:
     """Finish or undo what was interrupted. The caller holds the image's lock."""
+    _finish_removals(images, name)
     _drop_orphans(images, name)
     undo(images, name)
     _settle_replaced(images, name)
@@ -138,6 +141,13 @@ def _unfinished(image: Listed) -> bool:
     if image.name.endswith(_MARKED):
         return True
     return any(marks.is_orphaned(each.name) for each in image.snapshots)
+
+
+def _finish_removals(images: Images, name: str) -> None:
+    images.all()
+    for removal in images.removals:
+        if marks.image_name(removal.name) == name:
+            images.finish(removal)
 
 
 def _drop_orphans(images: Images, name: str) -> None:

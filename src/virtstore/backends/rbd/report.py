@@ -179,19 +179,20 @@ class Facts(msgspec.Struct, frozen=True):
 
 def listing(said: bytes, complaints: bytes = b"") -> tuple[Listed, ...]:
     """What `rbd ls -l` said on its standard output, and beside that."""
-    rows = _read(said, tuple[_Row, ...])
-    snapshots: dict[str, list[Snapshot]] = {}
+    # An image that is about to lose its name is listed twice.
+    rows = {(r.id, r.image, r.snapshot): r for r in _read(said, tuple[_Row, ...])}.values()
+    snapshots: dict[str, dict[int, Snapshot]] = {}
     for row in rows:
         if row.snapshot is not None:
             found = Snapshot(row.snapshot, row.snapshot_id, row.size, row.protected == "true")
-            snapshots.setdefault(row.image, []).append(found)
+            snapshots.setdefault(row.image, {})[found.id] = found
     whole = [
         Listed(
             row.image,
             row.id,
             row.size,
             row.parent,
-            tuple(snapshots.get(row.image, ())),
+            tuple(snapshots.get(row.image, {}).values()),
             locked=bool(row.lock_type),
         )
         for row in rows
