@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 from . import cluster as ceph
 from . import guest
@@ -47,7 +47,7 @@ def test_a_stopped_osd_answers_later_and_a_pools_quota_is_seen(cluster: Cluster)
         )
         with pytest.raises(subprocess.TimeoutExpired):
             waits.wait(1)
-    assert waits.wait(60) == 0
+    assert waits.wait(PATIENCE) == 0
     cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", "1000000")
     cluster.rbd("bench", f"{POOL}/x", "--io-type", "write", "--io-total", "2M")
     ceph.wait_for_room(cluster, full=True)
@@ -71,7 +71,7 @@ def test_a_guest_writes_one_block_after_the_other(here: Place) -> None:
 
 
 def test_the_gateway_serves_nobody_without_a_key(gateway: Gateway) -> None:
-    asked = http.client.HTTPConnection(urlsplit(gateway.endpoint).netloc, timeout=60)
+    asked = http.client.HTTPConnection(urlsplit(gateway.endpoint).netloc, timeout=PATIENCE)
     asked.request("PUT", "/bucket")
     assert asked.getresponse().status == 403
     asked.close()

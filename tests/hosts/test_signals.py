@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from ..waiting import PATIENCE
 from . import processes
 from .command import Client, UnderWay
 from .conftest import Hosts, random_image
@@ -30,13 +29,6 @@ def copying(client: Client, hosts: Hosts, rate: str = "500K") -> UnderWay:
     target = hosts.b.at(hosts.b.images / "disk")
     words = ("copy", hosts.a.at(source), target, "--bwlimit", rate)
     return client.under_way(*words, until=MIB)
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("whom", ["client", "everybody", "agents"])
@@ -72,7 +64,7 @@ def test_an_agent_that_is_asked_how_far_it_is_says_so_in_its_log(
     assert any(b" of 8 MiB (copying)" in line for line in lines)
     [agent] = [p for p in processes.of(hosts.directory) if "virtstore.agent" in p.arguments]
     os.kill(agent.pid, signal.SIGUSR1)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert re.search(rb"local: virtstore-agent: copying, .* of 8 MiB", said)
 
@@ -104,7 +96,7 @@ def test_what_nohup_has_a_command_ignore_stays_ignored(client: Client, hosts: Ho
     assert process.stderr
     assert any(b'"copying"' in line for line in process.stderr)
     os.killpg(process.pid, signal.SIGHUP)
-    said = process.communicate(timeout=60)
+    said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert (hosts.local / "copy").read_bytes() == source.read_bytes()
 
@@ -146,6 +138,6 @@ def test_ctrl_c_leaves_a_clean_line_behind(client: Client, hosts: Hosts) -> None
     except OSError:  # how a terminal ends
         pass
     os.close(ours)
-    assert process.wait(60) == 130
+    assert process.wait(PATIENCE) == 130
     last = screen.rpartition(b"virtstore: interrupted; ")[0]
     assert last.endswith((b"\x1b[2K", b"\x1b[K"))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 import pytest
+from tests.waiting import PATIENCE
 
 from virtstore.client.answers import Untrue
 from virtstore.client.connection import Connection
@@ -77,7 +78,7 @@ class Host:
             self._says.put(said)
 
     def receive(self) -> Frame:
-        said = self._says.get(timeout=60)
+        said = self._says.get(timeout=PATIENCE)
         if said is None:
             raise ConnectionFailed("the agent went away", host=self.name)
         if isinstance(said, Error):
