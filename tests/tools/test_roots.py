@@ -36,9 +36,33 @@ def test_a_root_that_is_missing_hides_no_other(images: Path, gone: Path) -> None
     )
 
 
-def test_a_list_of_all_that_could_not_look_everywhere_is_none(images: Path, gone: Path) -> None:
-    error = told("list", "-r", "local:", status=3)["error"]
-    assert (error["code"], error["path"]) == ("not-found", str(gone))
+@pytest.mark.parametrize("long", [(), ("--long",)], ids=["short", "long"])
+def test_a_list_of_all_tells_what_there_is_and_fails_for_each_root_that_cannot_be_listed(
+    images: Path, gone: Path, long: tuple[str, ...]
+) -> None:
+    image = images / "x.img"
+    image.write_bytes(bytes(1 << 20))
+    entries = told("list", "-r", *long, "local:", status=3)
+    paths = [each["path"] for each in entries if "error" not in each]
+    assert paths == sorted(["/dev/no-such-vg", str(gone), str(images), str(image)])
+    errors = [each["error"] for each in entries if "error" in each]
+    assert {(each["code"], each["path"]) for each in errors} == {
+        ("not-found", str(gone)),
+        ("not-found", "/dev/no-such-vg"),
+    }
+    assert errors == [each["error"] for each in entries[-2:]]
+    shown = virtstore("list", "-r", *long, status=3)
+    assert str(image) in shown.stdout
+    assert [line.split(": ")[1] for line in shown.stderr.splitlines() if "virtstore: " in line] == [
+        each["path"] for each in errors
+    ]
+
+
+def test_a_root_that_is_missing_fails_no_other_location(images: Path, gone: Path) -> None:
+    (images / "x.img").write_bytes(bytes(1 << 20))
+    *_, whole, error = told("list", "-r", "local:", images, gone, status=3)
+    assert whole["path"] == str(images / "x.img")
+    assert error["error"]["path"] == str(gone)
 
 
 @pytest.mark.parametrize("command", [("list",), ("info",), ("create", "1M"), ("clean",)])

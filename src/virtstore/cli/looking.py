@@ -24,6 +24,8 @@ from virtstore.cli.options import (
 )
 from virtstore.cli.render import (
     difference_text,
+    error_json,
+    print_error,
     print_json,
     print_notice,
     short_entry,
@@ -35,13 +37,16 @@ from virtstore.cli.sorting import SortKey, in_order
 from virtstore.cli.storage_text import nothing_configured, storage_text
 from virtstore.cli.terminal import screen_of
 from virtstore.cli.verifying import archives_meant
+from virtstore.cli.whole_host import all_of
 from virtstore.client.api import Host
+from virtstore.errors import Error
 from virtstore.location import Location, parse_host, parse_location
 from virtstore.model import Entry, ImageInfo, StorageInfo, Verified
 from virtstore.progress import ProgressCallback
 
 _DEFAULTS = Common()
-_Listed: TypeAlias = Entry | ImageInfo
+#: An entry, or the JSON of a failure.
+_Told: TypeAlias = Entry | ImageInfo | dict[str, dict[str, str | None]]
 Exact = Annotated[bool, Parameter(name="--bytes", negative=())]
 
 
@@ -92,20 +97,26 @@ def list_(
     typed = dict(zip(places, (location, *more), strict=True))
     screen = screen_of(sys.stdout)
     empty: dict[Location, tuple[str, str]] = {}  # said once nothing is drawn any more
+    failed: dict[Location, Sequence[Error]] = {}  # the same
 
-    def look(host: Host, at: Location, progress: ProgressCallback) -> Sequence[_Listed]:
+    def look(host: Host, at: Location, progress: ProgressCallback) -> Sequence[_Told]:
         asked = long or sort != "name"
         with hinting_at_host(typed[at]):
-            found = host.list(at.path, long=asked, recursive=recursive, progress=progress)
+            if at.path is None and recursive:
+                found, failed[at] = all_of(host, long=asked, progress=progress)
+            else:
+                found = host.list(at.path, long=asked, recursive=recursive, progress=progress)
         if not found:
             of_host = (host.name, nothing_configured(host.name))
             empty[at] = of_host if at.path is None else (str(at), "nothing there")
         found = in_order(found, sort, reverse=reverse)
-        if not long:
-            return [short_entry(each) for each in found]
-        return [whole_entry(each) for each in found] if options.json else found
+        if long and not options.json:
+            return found
+        told = [whole_entry(each) if long else short_entry(each) for each in found]
+        return [*told, *map(error_json, failed.get(at, ()) if options.json else ())]
 
-    def text(found: Sequence[_Listed]) -> str | None:
+    def text(told: Sequence[_Told]) -> str | None:
+        found = [each for each in told if not isinstance(each, dict)]
         if not found:
             return None
         return list_text(found, long=long, exact=exact, sort=sort, screen=screen)
@@ -113,7 +124,10 @@ def list_(
     status = on_each_host(places, look, text, options, timeout=limit, flat=True, apart=long)
     for where, notice in (empty[place] for place in places if place in empty):
         print_notice(where, notice, options)
-    return status
+    failures = [each for place in places for each in failed.get(place, ())]
+    for each in failures if not options.json else ():
+        print_error(each, as_json=False)
+    return status or next((each.exit_status for each in failures), 0)
 
 
 def info(location: str, /, *more: str, exact: Exact = False, options: Common = _DEFAULTS) -> int:
