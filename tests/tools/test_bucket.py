@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -286,6 +287,20 @@ def test_what_an_image_is_backed_up_to_is_told_pruned_and_restored(
     assert bucket.keys() == [second["target"].removeprefix("/s3/backups/")]
     assert virtstore("verify", "/s3/backups/nightly").returncode == 0
     assert virtstore("verify", "/s3/backups/nightly", "--sample", "100%").returncode == 0
+
+
+def test_a_bucket_that_is_not_there_is_no_fault_of_what_is_copied_to_it_or_from_it(
+    there: BucketHost, bucket: Bucket
+) -> None:
+    image = there.image(size=MIB)
+    there.allow(by=replace(bucket, name="no-such-bucket"))
+    archive = "/s3/backups/x.zst"
+    error = told("copy", "--archive", image, archive, status=3)["error"]
+    assert error["path"] == archive
+    assert "there is no bucket 'no-such-bucket'" in error["message"]
+    error = told("copy", archive, there.images / "back.img", status=3)["error"]
+    assert error["path"] == archive
+    assert [each.name for each in there.images.iterdir()] == ["web.img"]
 
 
 def test_a_storage_info_and_a_doctor_tell_of_the_bucket(there: BucketHost) -> None:

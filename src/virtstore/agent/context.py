@@ -132,7 +132,12 @@ class Agent:
 
 def _say_what_is_left(place: Place, error: NotFound) -> None:
     """Add to an error about a missing image that an interrupted operation left a part of it."""
-    if error.path in (None, place.path) and (found := place.store.find(place.name)):
+    if error.path not in (None, place.path):
+        return
+    found = None
+    with suppress(Error):  # what keeps us from looking is the error itself
+        found = place.store.find(place.name)
+    if found:
         error.path = place.path
         if found.state == "partial":
             error.message += (

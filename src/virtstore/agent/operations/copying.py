@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from virtstore import formats, names
 from virtstore.agent import priority
@@ -268,39 +268,47 @@ def _target_place(agent: Agent, wanted: Wanted) -> Iterator[tuple[Place, Wanted]
     """The target's place, locked, with everything refused that can be refused beforehand, and how
     it is to be written: what is never replaced is overwritten in place."""
     unzeroed = wanted.mode == "overwrite"
-    with agent.locked(wanted.path, "append", unzeroed=unzeroed) as place:
-        if place.store.capabilities.fixed and wanted.mode == "overwrite":
-            wanted = wanted._replace(mode="contents")
-        replaces = wanted.mode == "overwrite"
-        if wanted.archive and not place.store.capabilities.archives:
-            noun = place.store.capabilities.noun
-            raise Unsupported(f"{noun} holds no archive; copy to a file")
-        if not wanted.archive:
-            require_images(place)
-        if wanted.sparse:
-            require_sparse(place)
-        level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
-        if wanted.mode != "contents":
-            refuse_misleading_name(place, wanted.holds, wanted.archive)
-        elif wanted.holds:
-            refuse_as_contents(place, wanted.holds)
-        found = place.store.find(place.name)
-        if wanted.mode == "new":
-            refuse_existing(agent, place, _what_overwriting_does(place, found))
-        elif found and not (replaces and _is_draft(found)):
-            with blamed_on(place.path):
-                place.store.require_name(place.name)
-            _refuse_replacing(agent, place, wanted, partial=found.state == "partial")
-        elif wanted.mode == "contents":
-            raise NotFound(
-                "there is no image to overwrite; 'virtstore copy' makes one", path=place.path
-            )
-        elif not agent.policy.may(wanted.path, "write"):
-            refuse_existing(agent, place)  # nobody's: it is published as a new one
+    with ExitStack() as stack:
+        with blamed_on(wanted.path):  # and not on the source, which is open around this
+            place = stack.enter_context(agent.locked(wanted.path, "append", unzeroed=unzeroed))
+            if place.store.capabilities.fixed and wanted.mode == "overwrite":
+                wanted = wanted._replace(mode="contents")
+            _refuse_kind(place, wanted)
+            _refuse_what_is_there(agent, place, wanted)
         if wanted.size < 1:
             raise Corrupt("the source says that its image has no bytes at all")
         agent.policy.check_size(wanted.size)
         yield place, wanted
+
+
+def _refuse_kind(place: Place, wanted: Wanted) -> None:
+    """Raises `Unsupported` and `UsageError` for what a place of that kind, or a name, cannot be."""
+    if wanted.archive and not place.store.capabilities.archives:
+        noun = place.store.capabilities.noun
+        raise Unsupported(f"{noun} holds no archive; copy to a file, or to a bucket")
+    if not wanted.archive:
+        require_images(place)
+    if wanted.sparse:
+        require_sparse(place)
+    level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)
+    if wanted.mode != "contents":
+        refuse_misleading_name(place, wanted.holds, wanted.archive)
+    elif wanted.holds:
+        refuse_as_contents(place, wanted.holds)
+
+
+def _refuse_what_is_there(agent: Agent, place: Place, wanted: Wanted) -> None:
+    """Raises where what has the target's name, if anything has, must not become this."""
+    found = place.store.find(place.name)
+    if wanted.mode == "new":
+        refuse_existing(agent, place, _what_overwriting_does(place, found))
+    elif found and not (wanted.mode == "overwrite" and _is_draft(found)):
+        place.store.require_name(place.name)
+        _refuse_replacing(agent, place, wanted, partial=found.state == "partial")
+    elif wanted.mode == "contents":
+        raise NotFound("there is no image to overwrite; 'virtstore copy' makes one")
+    elif not agent.policy.may(wanted.path, "write"):
+        refuse_existing(agent, place)  # nobody's: it is published as a new one
 
 
 def _what_overwriting_does(place: Place, found: Stored | None) -> str:
