@@ -133,6 +133,22 @@ def test_a_backup_that_fails_fails_the_task_and_the_others_are_made(
     assert len(list(backups.glob("good.*.img.zst"))) == 1
 
 
+def test_images_that_no_pattern_fits_are_never_backed_up(tasks: Tasks, hosts: Hosts) -> None:
+    (images := hosts.local / "images").mkdir()
+    random_image(images / "web.img", MIB)
+    (backups := hosts.local / "backups").mkdir()
+    wanted = {"sources": [str(images)], "directory": str(backups), "max_age": "1h"}
+    checked = tasks.checked("backup", **wanted, include=["db*"])
+    assert (checked.get("failed", False), len(checked["warnings"])) == (False, 1)
+    error = tasks.refused("backup", "not-found", **wanted, include=["db*"])
+    assert "--include" in error["message"]
+    both = {**wanted, "sources": [str(images), str(images / "none.img")]}
+    failed = tasks.run("backup", **both)
+    assert (failed["error"]["code"], failed["changed"]) == ("not-found", True)
+    assert [each["error"] is None for each in failed["backups"]] == [False, True]
+    assert len(list(backups.iterdir())) == 1
+
+
 def test_facts_tell_what_the_hosts_have_and_which_did_not_answer(
     tasks: Tasks, a: Remote, b: Remote
 ) -> None:

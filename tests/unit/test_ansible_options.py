@@ -151,15 +151,18 @@ def test_roots_of_every_kind_are_found_by_their_access() -> None:
 
 def _planned(name: str | None) -> dict[str, Any]:
     target = f"b:/srv/backups/{name}.2026-11-28T020000Z.img.zst" if name else None
-    return {"source": f"a:/srv/{name}.img", "target": target}
+    error = None if name else {"code": "not-found", "message": "no image of it is backed up"}
+    return {"source": f"a:/srv/{name}.img", "target": target, "error": error}
 
 
-def test_due_is_what_is_late_or_new_or_could_not_be_planned() -> None:
+def test_due_is_what_is_late_or_new_and_not_what_could_not_be_planned() -> None:
     planned = [_planned(name) for name in ("web", "db.2025-01-01T000000Z", "new", None)]
     assert backup.directory_of(planned) == "b:/srv/backups"
-    due, recent = backup.parted(planned, {"web": False, "db.2025-01-01T000000Z": True})
+    late = {"web": False, "db.2025-01-01T000000Z": True}
+    failed, due, recent = backup.parted(planned, late)
     assert recent == ["a:/srv/web.img"]
-    assert due == [each["source"] for each in planned[1:]]
+    assert due == [each["source"] for each in planned[1:3]]
+    assert failed == planned[3:]
 
 
 @pytest.mark.parametrize(

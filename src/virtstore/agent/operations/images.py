@@ -61,7 +61,8 @@ def create(agent: Agent, request: CreateImage) -> Done:
         refuse_fixed_place(place)
         require_images(place)
         if request.thin and not place.store.capabilities.thin_pools:
-            raise Unsupported("--thin makes volumes in a volume group; this is a directory")
+            noun = place.store.capabilities.noun
+            raise Unsupported(f"--thin makes volumes in a volume group, and this is {noun}")
         if request.sparse:
             require_sparse(place)
         refuse_existing(agent, place)
@@ -210,7 +211,8 @@ def snapshot(agent: Agent, request: TakeSnapshot) -> Done:
                 if not source.store.capabilities.sized_snapshots:
                     source.store.frozen(source.name).close()  # trying tells
                 step = f"make {target.path} a snapshot of {source.path}"
-                return Done(planned(target, None, step))
+                with source.store.open(source.name) as image:
+                    return Done(planned(target, size_seen or image.size, step))
             agent.session.stage("snapshot")
             target.store.discard(target.name)
             target.store.snapshot(source.name, target.name, size)

@@ -192,17 +192,21 @@ def work(module: Module, virtstore: Virtstore) -> Outcome:
     """Raises Failure."""
     words = asked(module)
     if module.params["max_age"] is None:
-        return made(virtstore, words)
+        return made(virtstore, virtstore.change("backup", *words))
     planned: list[Answer] = virtstore.plan("backup", *words)
     directory: str = module.params["directory"] or directory_of(planned)
     late = late_series(virtstore, directory, module.params["max_age"]) if directory else {}
-    due, recent = parted(planned, late)
+    failed, due, recent = parted(planned, late)
     told = {"recent": recent}
-    if not due:
+    if not due and not failed:
         return Outcome(False, result={"backups": [], **told})
-    if module.params["job"] is None:
+    if module.params["job"] is not None:
+        return made(virtstore, virtstore.change("backup", *words), told)
+    backups: list[Answer] = []
+    if due:
         words = [*backup_options(module, narrowed=True), *map(_literal, due), directory]
-    return made(virtstore, words, told)
+        backups = virtstore.change("backup", *words)
+    return made(virtstore, [*failed, *backups], told)
 
 
 def asked(module: Module) -> list[str]:
@@ -230,9 +234,10 @@ def backup_options(module: Module, *, narrowed: bool = False) -> list[str]:
     return [*words, *quiescing(module)]
 
 
-def made(virtstore: Virtstore, words: list[str], told: dict[str, Any] | None = None) -> Outcome:
-    """Make the backups, and tell what became of each."""
-    backups: list[Answer] = virtstore.change("backup", *words)
+def made(
+    virtstore: Virtstore, backups: list[Answer], told: dict[str, Any] | None = None
+) -> Outcome:
+    """What became of each backup."""
     there = [each for each in backups if each["error"] is None]
     gone = [path for each in backups for path in each.get("pruned", ())]
     failures = failures_of(virtstore, backups)
@@ -278,16 +283,21 @@ def late_series(virtstore: Virtstore, directory: str, max_age: str) -> dict[str,
     return {each["name"]: each["late"] for each in series}
 
 
-def parted(planned: list[Answer], late: dict[str, bool]) -> tuple[list[str], list[str]]:
-    """The sources that are due, and those whose newest backup is recent enough. One that could not
-    be planned is due, so that why is told."""
+def parted(
+    planned: list[Answer], late: dict[str, bool]
+) -> tuple[list[Answer], list[str], list[str]]:
+    """What could not be planned, the sources that are due, and those whose newest backup is recent
+    enough."""
+    failed = [each for each in planned if failure_in(each)]
     due: list[str] = []
     recent: list[str] = []
     for each in planned:
+        if failure_in(each):
+            continue
         found = _BACKUP.fullmatch(each["target"] or "")
         fresh = found is not None and not late.get(found["name"], True)
         (recent if fresh else due).append(each["source"])
-    return due, recent
+    return failed, due, recent
 
 
 def _literal(source: str) -> str:
