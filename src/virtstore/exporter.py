@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Final, NamedTuple
 
-from virtstore import run, sandbox, user_namespace
+from virtstore import programs, run, sandbox, user_namespace
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
 from virtstore.text import remark
 
@@ -277,7 +277,7 @@ def _command(
 ) -> list[str]:
     export = f"type=fuse,id=export,node-name={DISK},mountpoint={_MOUNT_POINT},allow-other=off"
     return [
-        run.require("bwrap"),
+        programs.require("bwrap"),
         *sandbox.system(),
         *sandbox.file_server(_MOUNT_POINT, empty),
         *confined,
@@ -285,7 +285,7 @@ def _command(
         "--",
         *(("unshare", "--mount") if users[1:] else ()),
         *("/bin/sh", "-c", _SCRIPT.format(fd=ended), "sh"),
-        *run.bounded(run.require(DAEMON)),
+        *run.bounded(programs.require(DAEMON)),
         *(word for node in nodes for word in ("--blockdev", json.dumps(node))),
         *("--export", f"{export},writable={'on' if writable else 'off'}"),
         *("--chardev", "stdio,id=monitor", "--monitor", "monitor"),

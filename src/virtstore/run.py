@@ -17,7 +17,6 @@ import logging
 import os
 import select
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -27,8 +26,8 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from virtstore import sandbox, user_namespace
-from virtstore.errors import Error, LeftRunning, Unsupported
+from virtstore import programs, sandbox, user_namespace
+from virtstore.errors import Error, LeftRunning
 from virtstore.seccomp import length_filter
 from virtstore.text import remark
 
@@ -38,36 +37,6 @@ log: Final = logging.getLogger("virtstore.agent")
 MEMORY_LIMIT: Final = 4 << 30
 
 _WATCH_EVERY: Final = 0.25
-
-#: The Debian package that has a program, where that is not the program's own name.
-_PACKAGES: Final = {
-    "blkid": "util-linux",
-    "btrfs": "btrfs-progs",
-    "bwrap": "bubblewrap",
-    "ceph": "ceph-common",
-    "ceph-conf": "ceph-common",
-    "debugfs": "e2fsprogs",
-    "dumpe2fs": "e2fsprogs",
-    "e2fsck": "e2fsprogs",
-    "lvm": "lvm2",
-    "ntfs-3g.probe": "ntfs-3g",
-    "ntfsresize": "ntfs-3g",
-    "prlimit": "util-linux",
-    "qemu-img": "qemu-utils",
-    "qemu-storage-daemon": "qemu-system-common",
-    "rados": "ceph-common",
-    "rbd": "ceph-common",
-    "resize2fs": "e2fsprogs",
-    "timeout": "coreutils",
-    "umount": "mount",
-    "unshare": "util-linux",
-    "virsh": "libvirt-clients",
-    "xfs_growfs": "xfsprogs",
-    "xfs_repair": "xfsprogs",
-}
-
-#: Where a tool may be although a user's PATH has only the bin directories (Debian's does).
-_SBIN: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -84,21 +53,6 @@ class Completed(msgspec.Struct, frozen=True):
         said = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace")
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         return remark(lines[-1] if lines else f"no message, exit status {self.status}")
-
-
-def find(tool: str) -> str | None:
-    """The path of a program on this host, or None."""
-    return shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
-
-
-def package(tool: str) -> str:
-    """The Debian package to install for a program."""
-    return _PACKAGES.get(tool, tool)
-
-
-def missing(*tools: str) -> tuple[str, ...]:
-    """Those of `tools` that this host has not."""
-    return tuple(tool for tool in tools if find(tool) is None)
 
 
 def run(
@@ -298,11 +252,11 @@ def _command(
     named: Sequence[int] = (),
     shown: Sequence[str] = (),
 ) -> list[str]:
-    program = require(argv[0])
+    program = programs.require(argv[0])
     if not confined:
         return [program, *argv[1:]]
     return [
-        require("bwrap"),
+        programs.require("bwrap"),
         *sandbox.system(),
         *(word for path in shown for word in ("--ro-bind", path, path)),
         *(word for fd in named for word in sandbox.namesake(fd)),
@@ -316,17 +270,9 @@ def _command(
 
 def bounded(*argv: str) -> list[str]:
     """The command that runs `argv` with a bound on its memory, and lets it leave no core file."""
-    return [require("prlimit"), f"--as={MEMORY_LIMIT}", "--core=0", *argv]
-
-
-def require(tool: str) -> str:
-    """The path of a program. Raises `Unsupported` where this host has it not."""
-    path = find(tool)
-    if path is None:
-        raise Unsupported(f"{tool} is not installed on this host (Debian: {package(tool)})")
-    return path
+    return [programs.require("prlimit"), f"--as={MEMORY_LIMIT}", "--core=0", *argv]
 
 
 def environment() -> dict[str, str]:
     """What a tool has of variables."""
-    return {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SBIN}", "LC_ALL": "C.UTF-8"}
+    return {"PATH": f"{os.environ.get('PATH', os.defpath)}:{programs.SBIN}", "LC_ALL": "C.UTF-8"}

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from virtstore.filesystems.base import Device, FileSystem
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 #: What is in the one file that each has that can have one.

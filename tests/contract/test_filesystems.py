@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from virtstore import run
+from virtstore import programs, run
 from virtstore.errors import Corrupt, Error, Unsafe, UsageError
 from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.blkid import probe
@@ -86,7 +86,7 @@ def test_it_is_what_blkid_calls_it(subject: Subject) -> None:
 
 
 def test_nothing_that_it_needs_is_missing_on_a_host_that_runs_these_tests(subject: Subject) -> None:
-    assert run.missing(*subject.filesystem.capabilities.tools) == ()
+    assert programs.missing(*subject.filesystem.capabilities.tools) == ()
 
 
 def test_what_it_cannot_do_it_refuses_with_its_reason_untouched(subject: Subject) -> None:

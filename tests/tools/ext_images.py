@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.exttools import location
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 #: Where thousands of files cost nothing.

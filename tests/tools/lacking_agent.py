@@ -5,11 +5,11 @@ lacking_agent.py PROGRAM [OPTION OF THE AGENT]…
 
 import sys
 
-from virtstore import run
+from virtstore import programs
 from virtstore.agent.__main__ import main
 
 if __name__ == "__main__":
     lacking = sys.argv.pop(1)
-    found = run.find
-    setattr(run, "find", lambda tool: None if tool == lacking else found(tool))  # noqa: B010
+    found = programs.find
+    setattr(programs, "find", lambda tool: None if tool == lacking else found(tool))  # noqa: B010
     main()

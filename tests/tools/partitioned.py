@@ -18,7 +18,7 @@ from virtstore.filesystems.base import Device
 from virtstore.filesystems.blkid import probe
 from virtstore.filesystems.detect import Contents, detect
 from virtstore.model import Changed, ImageInfo
-from virtstore.run import find
+from virtstore.programs import find
 
 BIOS_BOOT = "21686148-6449-6E6F-744E-656564454649"
 RECOVERY = "DE94BBA4-06D1-4D40-A16A-BFD50179D6AC"

@@ -28,7 +28,7 @@ from tests.tools.ext_images import (
 
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.superblock import filesystem_size
-from virtstore.run import find
+from virtstore.programs import find
 
 #: What a file system is made with, and a partition of it.
 MADE: Final = 24 * MIB

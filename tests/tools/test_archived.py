@@ -11,7 +11,7 @@ from tests import ours
 
 from virtstore.agent.operations.archive_contents import MOST_BLOCKS, look_into
 from virtstore.digest import CHUNK, ZEROS
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 

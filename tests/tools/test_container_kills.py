@@ -29,7 +29,7 @@ from tests.tools.resize_images import (
 from tests.waiting import PATIENCE
 
 import virtstore
-from virtstore.run import find
+from virtstore.programs import find
 
 MOMENTS: Final = 5 if TORTURE else 1
 #: Of a disk that is copied: data, zeros, data.

@@ -15,7 +15,7 @@ import pytest
 
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import Contents, detect, detect_many, end_of_contents
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 NewDevice = Callable[..., Device]

@@ -13,7 +13,7 @@ import pytest
 import virtstore
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import detect, detect_many, end_of_contents
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 SIZE = 64 * MIB

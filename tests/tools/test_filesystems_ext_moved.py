@@ -30,7 +30,7 @@ from tests.tools.test_filesystems_ext_features import WORKS
 from virtstore.errors import Corrupt, Unsafe
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.ext import Ext
-from virtstore.run import find
+from virtstore.programs import find
 
 MADE = 32 * MIB
 LARGE = 300 * MIB

@@ -215,7 +215,7 @@ def test_one_that_was_cut_off_with_its_image_is_refused(plain: Device) -> None:
 def test_without_resize2fs_the_missing_package_is_named(
     plain: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("virtstore.run.find", lambda tool: None)
+    monkeypatch.setattr("virtstore.programs.find", lambda tool: None)
     with pytest.raises(Unsupported, match="e2fsprogs"):
         Ext().shrink(plain, 16 * MIB)
 

@@ -13,7 +13,7 @@ from virtstore.errors import Unsupported
 from virtstore.filesystems import registry
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.detect import detect
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 

@@ -18,7 +18,7 @@ from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.detect import detect
 from virtstore.filesystems.ext import Ext
 from virtstore.filesystems.extsuper import read_superblock
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 Mke2fs = Callable[..., Device]

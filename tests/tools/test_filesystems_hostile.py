@@ -12,7 +12,7 @@ from virtstore.errors import Error
 from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.detect import detect, end_of_contents
 from virtstore.filesystems.ext import Ext
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 VARIANTS = 60

@@ -19,7 +19,7 @@ from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.detect import detect
 from virtstore.filesystems.ntfs import Ntfs
 from virtstore.filesystems.ntfsvolume import read_volume
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 MADE, IMAGE = 32 * MIB, 64 * MIB

@@ -21,7 +21,7 @@ from virtstore.filesystems.base import Device, Resized
 from virtstore.filesystems.detect import detect, end_of_contents
 from virtstore.filesystems.ntfs import Ntfs
 from virtstore.filesystems.ntfsvolume import read_volume
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 MADE, IMAGE = 16 * MIB, 24 * MIB

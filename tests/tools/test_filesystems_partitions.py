@@ -30,7 +30,7 @@ from virtstore.filesystems.partitions.change import (
 )
 from virtstore.filesystems.partitions.roles import meant
 from virtstore.model import Partition
-from virtstore.run import find
+from virtstore.programs import find
 
 MIB = 1 << 20
 SECTOR = 512

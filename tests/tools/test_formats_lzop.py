@@ -38,7 +38,7 @@ def archive() -> bytes:
 
 @pytest.fixture
 def without_lzop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("virtstore.run._SBIN", "/nonexistent")
+    monkeypatch.setattr("virtstore.programs.SBIN", "/nonexistent")
     for tool in ("bwrap", "prlimit"):
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")
     monkeypatch.setenv("PATH", str(tmp_path))

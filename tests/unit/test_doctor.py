@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from virtstore import run
 from virtstore.agent import doctor, libvirt_pools, locks
 from virtstore.agent.config import Config
 from virtstore.agent.doctor import configuration, libvirt, programs, system
@@ -32,7 +31,7 @@ def nothing() -> None:
 
 
 def test_what_one_package_brings_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "find", lambda tool: None)
+    monkeypatch.setattr("virtstore.programs.find", lambda tool: None)
     told = {each.what: each.remedy for each in programs.optional()}
     ext = "e2fsck, resize2fs are missing; they are for resizing ext2, ext3, ext4"
     assert told[ext] == "install them (Debian: apt install e2fsprogs)"
@@ -104,13 +103,15 @@ def test_a_libvirt_that_tells_nothing_of_its_domains_is_told(
     monkeypatch.setattr(virsh, "SOCKETS", (str(tmp_path / "socket"),))
     assert list(libvirt.answers()) == []
     (tmp_path / "socket").touch()
-    monkeypatch.setattr(run, "find", lambda tool: None)
+    monkeypatch.setattr("virtstore.programs.find", lambda tool: None)
     (missing,) = libvirt.answers()
     assert (missing.severity, missing.remedy) == (
         "warning",
         "install it (Debian: apt install libvirt-clients)",
     )
-    monkeypatch.setattr(run, "find", lambda tool: f"/bin/{'false' if tool == 'virsh' else tool}")
+    monkeypatch.setattr(
+        "virtstore.programs.find", lambda tool: f"/bin/{'false' if tool == 'virsh' else tool}"
+    )
     (silent,) = libvirt.answers()
     assert silent.severity == "warning"
     assert "protects the disks" in silent.what

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from virtstore import run
+from virtstore import programs, run
 from virtstore.errors import Error, Unsupported
 from virtstore.filesystems import blkid
 from virtstore.filesystems.base import Device
@@ -170,6 +170,6 @@ def test_a_blkid_that_hangs_gives_a_warning(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_missing_blkid_is_not_taken_for_an_empty_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "find", lambda tool: None)
+    monkeypatch.setattr(programs, "find", lambda tool: None)
     with pytest.raises(Unsupported, match="blkid is not installed"):
         blkid.probe(Device(3, 1))

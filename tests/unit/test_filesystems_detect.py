@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from virtstore import run
+from virtstore import programs
 from virtstore.errors import Unsupported
 from virtstore.filesystems.base import Device
 from virtstore.filesystems.blank import is_blank
@@ -74,7 +74,9 @@ def test_a_blank_partition_is_told_from_its_neighbours(tmp_path: Path) -> None:
 
 
 def test_storage_info_names_the_tools_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "find", lambda tool: None if tool == "resize2fs" else f"/bin/{tool}")
+    monkeypatch.setattr(
+        programs, "find", lambda tool: None if tool == "resize2fs" else f"/bin/{tool}"
+    )
     told = {each.type: each for each in support(mounting=True)}
     for kind in ("ext2", "ext3", "ext4"):
         assert told[kind] == FilesystemSupport(
@@ -85,7 +87,7 @@ def test_storage_info_names_the_tools_that_are_missing(monkeypatch: pytest.Monke
 def test_what_must_be_mounted_is_possible_only_where_that_is_allowed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "find", lambda tool: f"/bin/{tool}")
+    monkeypatch.setattr(programs, "find", lambda tool: f"/bin/{tool}")
     for mounting in (True, False):
         able = {each.type: (each.grow, each.shrink) for each in support(mounting=mounting)}
         assert able["ext4"] == (True, True)

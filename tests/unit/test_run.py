@@ -11,23 +11,23 @@ import time
 
 import pytest
 
-from virtstore import run, seccomp
+from virtstore import programs, run, seccomp
 from virtstore.errors import Unsupported
 
 
 def test_a_missing_tool_is_named_with_the_package_that_has_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "find", lambda tool: None)
+    monkeypatch.setattr(programs, "find", lambda tool: None)
     with pytest.raises(Unsupported, match=r"resize2fs is not installed .*\(Debian: e2fsprogs\)"):
         run.run(["resize2fs"])
-    assert run.missing("resize2fs", "blkid") == ("resize2fs", "blkid")
+    assert programs.missing("resize2fs", "blkid") == ("resize2fs", "blkid")
 
 
 def test_confinement_that_is_not_installed_is_not_done_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "find", lambda tool: None if tool == "bwrap" else f"/bin/{tool}")
+    monkeypatch.setattr(programs, "find", lambda tool: None if tool == "bwrap" else f"/bin/{tool}")
     with pytest.raises(Unsupported, match="bubblewrap"):
         run.run(["true"], confined=True)
 

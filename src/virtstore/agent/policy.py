@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, NamedTuple, NoReturn
 
-from virtstore import run
+from virtstore import programs
 from virtstore.agent import hints
 from virtstore.agent.config import Config
 from virtstore.backends.base import Elsewhere, Store
@@ -272,7 +272,7 @@ class Policy:
     def _anchor(self, root: Root) -> int:
         if root.path not in self._anchors:
             for tool in root.tools:
-                run.require(tool)
+                programs.require(tool)
             root.refuse_overlap(other for other in self.config.roots if other is not root)
             self._anchors[root.path] = root.anchor(self.config.file_to_write)
         return self._anchors[root.path]

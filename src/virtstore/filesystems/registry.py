@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from virtstore import run
+from virtstore import programs
 from virtstore.errors import Unsupported
 from virtstore.filesystems.base import FileSystem
 from virtstore.filesystems.btrfs import Btrfs
@@ -53,7 +53,7 @@ def support(*, mounting: bool) -> tuple[FilesystemSupport, ...]:
 
 def _support(kind: str, filesystem: FileSystem, *, mounting: bool) -> FilesystemSupport:
     able = filesystem.capabilities
-    missing = run.missing(*able.tools)
+    missing = programs.missing(*able.tools)
     possible = not missing and (not able.mounted or (mounting and os.geteuid() == 0))
     return FilesystemSupport(
         type=kind,

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from virtstore import run
+from virtstore import programs
 from virtstore.errors import Corrupt, Error, Unsafe, Unsupported, UsageError
 from virtstore.filesystems.base import Device, FileSystem, Resized, Watch
 from virtstore.filesystems.claims import (
@@ -227,10 +227,8 @@ class Subject(msgspec.Struct, frozen=True):
         found = self.filesystem.capabilities
         if not (found.grow if growing else found.shrink) and found.why_not:
             raise found.why_not()
-        if missing := run.missing(*found.tools):
-            raise Unsupported(
-                f"{missing[0]} is not installed on this host (Debian: {run.package(missing[0])})"
-            )
+        for tool in found.tools:
+            programs.require(tool)
         if found.mounted and os.geteuid() != 0:
             raise Unsupported(
                 f"{self.kind} has to be mounted to be resized, which only root can: run the agent"

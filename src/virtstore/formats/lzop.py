@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Final, NamedTuple
 
-from virtstore import run
+from virtstore import programs, run
 from virtstore.digest import CHUNK
 from virtstore.errors import Corrupt, Error
 from virtstore.formats.base import ArchiveSource, Sink, Trailing
@@ -51,7 +51,7 @@ class Lzop:
     default_level = 3
 
     def missing(self) -> tuple[str, ...]:
-        return run.missing("lzop", "bwrap", "prlimit")
+        return programs.missing("lzop", "bwrap", "prlimit")
 
     def recognises(self, head: bytes) -> bool:
         """By the nine bytes of the magic number."""

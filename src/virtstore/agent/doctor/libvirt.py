@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from virtstore import run
+from virtstore import programs
 from virtstore.agent import libvirt_pools
 from virtstore.agent.policy import Policy
 from virtstore.errors import Error
@@ -22,10 +22,10 @@ def answers() -> Iterator[Finding]:
         "which domain has an image is not known, and nothing protects the disks of those that are"
         " shut off"
     )
-    if run.missing("virsh"):
+    if programs.missing("virsh"):
         yield warning(
             f"libvirt runs here and virsh is missing: {without}",
-            f"install it (Debian: apt install {run.package('virsh')})",
+            f"install it (Debian: apt install {programs.package('virsh')})",
         )
         return
     try:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from virtstore import exporter, formats, run
+from virtstore import exporter, formats, programs, run
 from virtstore.errors import Error
 from virtstore.filesystems import registry
 from virtstore.findings import note, ok, problem
@@ -47,7 +47,7 @@ def python() -> Iterator[Finding]:
 
 
 def required() -> Iterator[Finding]:
-    for tool in (missing := run.missing(*_REQUIRED)):
+    for tool in (missing := programs.missing(*_REQUIRED)):
         yield problem(f"{tool} is missing; {_WITHOUT}", _install(tool))
     if not missing:
         yield ok(f"{', '.join(_REQUIRED)} are installed")
@@ -77,14 +77,14 @@ def optional() -> Iterator[Finding]:
     def want(tools: Iterable[str], doing: str, what: str) -> None:
         for tool in tools:
             if tool not in _REQUIRED:
-                missing.setdefault(run.package(tool), _Missing({}, {})).note(tool, doing, what)
+                missing.setdefault(programs.package(tool), _Missing({}, {})).note(tool, doing, what)
 
     for kind, filesystem in registry.FILESYSTEMS.items():
-        want(run.missing(*filesystem.capabilities.tools), "resizing", kind)
+        want(programs.missing(*filesystem.capabilities.tools), "resizing", kind)
     for name, archive in formats.FORMATS.items():
         want(archive.missing(), "archives in", name)
-    want(run.missing(exporter.DAEMON), "opening", "qcow2, vmdk, vdi and vhdx")
-    want(run.missing("qemu-img"), "making and checking", "qcow2")
+    want(programs.missing(exporter.DAEMON), "opening", "qcow2, vmdk, vdi and vhdx")
+    want(programs.missing("qemu-img"), "making and checking", "qcow2")
     for each in missing.values():
         yield note(each.told(), _install(*each.tools))
     if not missing:
@@ -93,7 +93,7 @@ def optional() -> Iterator[Finding]:
 
 def confinement() -> Iterator[Finding]:
     """Whether bubblewrap works here, by having it run something."""
-    if run.missing("bwrap", "prlimit", "true"):
+    if programs.missing("bwrap", "prlimit", "true"):
         return
     try:
         said = run.run(("true",), confined=True)
@@ -122,4 +122,4 @@ def _opening() -> str:
 
 def _install(tool: str, *more: str) -> str:
     """The remedy for tools of one package."""
-    return f"install {'them' if more else 'it'} (Debian: apt install {run.package(tool)})"
+    return f"install {'them' if more else 'it'} (Debian: apt install {programs.package(tool)})"

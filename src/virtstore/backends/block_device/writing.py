@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from virtstore import run
+from virtstore import programs, run
 from virtstore.backends.block_device.sysfs import (
     SECTOR,
     SYSFS,
@@ -46,7 +46,7 @@ def refuse_physical_volume(fd: int) -> None:
     parts = [path.parent for path in place.glob("*/partition")]
     starts = [int((part / "start").read_text()) * SECTOR for part in parts]
     labels = (os.pread(fd, 4 * SECTOR, start) for start in (0, *starts))
-    if not any(_LVM_LABEL in label for label in labels) or run.missing("lvm"):
+    if not any(_LVM_LABEL in label for label in labels) or programs.missing("lvm"):
         return
     ours = {number, disk_of(number), *((part / "dev").read_text().strip() for part in parts)}
     for line in run.run(_PVS, timeout=_LVM_TIMEOUT).stdout.decode("utf-8", "replace").splitlines():

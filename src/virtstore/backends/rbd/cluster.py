@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from virtstore import run
+from virtstore import programs, run
 from virtstore.backends.rbd import report
 from virtstore.errors import (
     ConnectionFailed,
@@ -104,7 +104,7 @@ class Cluster(msgspec.Struct, frozen=True):
 
     def monitors_argv(self, *words: str) -> tuple[str, ...]:
         """The command by which `ceph` is asked something. Raises `Unsupported` without it."""
-        return (run.require("ceph"), *self.access, *words, "--format", "json")
+        return (programs.require("ceph"), *self.access, *words, "--format", "json")
 
     def why_full(self) -> str:
         """Why nothing can be written to the pool for want of room; "" where there is room. Raises

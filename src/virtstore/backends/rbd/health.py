@@ -10,7 +10,7 @@ import glob
 from collections.abc import Iterator
 from typing import Final
 
-from virtstore import exporter, run
+from virtstore import exporter, programs
 from virtstore.backends.rbd import room
 from virtstore.backends.rbd.pool import RbdPool
 from virtstore.findings import note, ok, problem, warning
@@ -26,7 +26,7 @@ _LITTLE: Final = 0.05
 def examine(path: str, store: RbdPool, access: Access) -> Iterator[Finding]:
     """The findings of `doctor`; the pool has been listed."""
     yield ok(f"{path}: an RBD pool that can be reached as client.{store.cluster.user} ({access})")
-    if run.missing(exporter.DAEMON) or not any(map(glob.glob, _DRIVERS)):
+    if programs.missing(exporter.DAEMON) or not any(map(glob.glob, _DRIVERS)):
         yield problem(
             f"{path}: nothing is read or written there without QEMU's storage daemon and its driver"
             " for RBD",
