@@ -92,6 +92,16 @@ def moved(limit: float) -> Judge:
     return judge
 
 
+def memory_within(megabytes: int) -> Judge:
+    """`memory`, of a row that has a limit of its own."""
+
+    def judge(all_: Sequence[Contender]) -> Demand:
+        value = memory(all_).value
+        return Demand("resident in one of its processes", value, megabytes, False, "MB")
+
+    return judge
+
+
 def memory(all_: Sequence[Contender]) -> Demand:
     """The largest process of any run of ours."""
     peaks = [each.peak for each in all_ if each.peak and each.command.startswith("virtstore")]

@@ -4,6 +4,7 @@ is ever to be seen under its final name."""
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -374,6 +375,34 @@ def test_the_secret_is_in_no_command_line_environment_of_tools_or_output(
     for words in (("-v", "info", "/s3/backups/web.img.zst"), ("-v", "list", "-l", "/s3/backups")):
         done = virtstore(*words)
         assert bucket.secret not in done.stdout + done.stderr
+
+
+def test_the_secret_is_in_no_log_and_in_nothing_that_is_printed(
+    there: BucketHost, bucket: Bucket, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where all goes well, nor where the server, or the credentials, are wrong."""
+    log, token = tmp_path / "log", secrets.token_hex(20)
+    there.config.write_text(f'log = "{log}"\n{there.config.read_text()}')
+    image = there.image(size=MIB)
+    told_ = []
+
+    def tell(*words: str | Path) -> None:
+        for options in ("-v", "--json"), ("-v",):
+            done = virtstore(*options, *words, status=None)
+            told_.append(done.stdout + done.stderr)
+
+    for session in (token, f"{token}\nof two lines"):
+        monkeypatch.setenv("AWS_SESSION_TOKEN", session)
+        tell("backup", image, "/s3/backups/nightly")
+        proxy.happen("answer", times=2, status=403, code="SignatureDoesNotMatch")
+        tell("list", "-l", "/s3/backups/nightly")
+        tell("doctor")
+    assert all(word not in text for word in (bucket.secret, token) for text in told_)
+    assert "two lines" not in "".join(told_)
+    written = log.read_text()
+    assert "/s3/backups/nightly" in written
+    assert bucket.secret not in written
+    assert token not in written
 
 
 def _command_lines() -> Iterator[Path]:

@@ -27,9 +27,9 @@ _HEAD: Final = 64 << 10
 _TAIL: Final = 256 << 10
 #: The most that is fetched backwards from there: the digests of an image of 350 GiB.
 _LONGEST_TAIL: Final = 16 << 20
-_BLOCK: Final = 8 << 20
+_BLOCK: Final = 4 << 20
 #: Blocks that are kept, or on their way: what a copy announces, and what its threads still read.
-_BLOCKS: Final = 9
+_BLOCKS: Final = 12
 _THREADS: Final = 4
 
 
