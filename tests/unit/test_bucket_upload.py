@@ -150,7 +150,7 @@ def test_a_part_that_is_being_sent_ends_where_another_failed(
     with pytest.raises(Denied, match="no"):
         sending.finish()
     sending.stop()
-    assert seen == [MIB]
+    assert seen == [4 * MIB]
 
 
 def test_a_claim_that_is_lost_stops_the_upload(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ from virtstore.units import format_size
 _AT_ONCE: Final = 6
 _IN_MEMORY: Final = 96 << 20
 #: Bytes of a part that are sent before it is looked whether to go on.
-_PIECE: Final = 1 << 20
+_PIECE: Final = 4 << 20
 #: Where parts are kept that are too long for memory.
 _LONG_PARTS: Final = "/var/tmp"
 
