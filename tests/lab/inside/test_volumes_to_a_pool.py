@@ -41,18 +41,14 @@ def guest(hosts: Hosts) -> Iterator[None]:
     sh("umount /mnt/guest")
 
 
-def test_a_running_guests_volume_becomes_an_image_in_a_pool_that_grows_and_comes_back(
+def test_a_running_guests_volume_becomes_an_image_in_a_pool_and_comes_back(
     hosts: Hosts, guest: None, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VIRTSTORE_RSH", hosts.rsh)
     with virtstore.connect("ssh:a") as a, virtstore.connect("ssh:b") as b:
         copied = a.image(_VOLUME).copy(b.image(_IMAGE), snapshot=True)
-        copied.grow("48M")
-        grown = copied.growfs().filesystem
-        assert grown
-        assert grown.size == 48 * MIB
         back = copied.copy(a.image("/dev/vg0/back"))
-        assert back.verify().digest == back.result.digest
+    assert back.result.digest == copied.result.digest
     assert sh("lvs --noheadings -o lv_name vg0").split() == ["back", "newimage"]
     sh("e2fsck -fn /dev/vg0/back && mount -o ro /dev/vg0/back /mnt/guest")
     sh("cmp /tmp/golden/data /mnt/guest/data; umount /mnt/guest")
