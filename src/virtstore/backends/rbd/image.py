@@ -1,15 +1,10 @@
-"""An open RBD image, or a snapshot of one: what QEMU's storage daemon serves of it (exporter.py).
+"""An open RBD image, or a snapshot of one: what QEMU's storage daemon serves of it (serving.py).
 
 The daemon is started when the first byte is asked for: who only wants to know who uses an image, or
 how large it is, needs none. It shows among the image's watchers, as a guest does, even if it only
 reads: QEMU opens an image always as one that may be written. So nobody removes what is read.
 
-Zeros are written as such, and only where there is data: QEMU makes "no data" of whole runs of them
-(`detect-zeroes`). To punch a hole by FUSE says that it did, and leaves what lies in a part of an
-object; to zero a range that way fills the cluster with zeros.
-
-Sources: QEMU's QMP reference, BlockdevOptionsRbd; librbd's `rbd_skip_partial_discard`. Host tools
-needed: rbd, qemu-storage-daemon, and QEMU's driver for RBD (Debian: qemu-block-extra).
+Source: rbd(8). Host tools needed: rbd, and those of serving.py.
 """
 
 from __future__ import annotations
@@ -17,23 +12,20 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
-from virtstore.backends.base import Holds, Identity, Image, ImageDraft, PageCache, Version
-from virtstore.backends.descriptor import DescriptorImage, extents_of, read_from
-from virtstore.backends.guard import Guard
-from virtstore.backends.in_place import InPlace
+from virtstore.backends.base import Identity, Image, PageCache, Version
+from virtstore.backends.descriptor import extents_of
 from virtstore.backends.rbd import report
 from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.cluster import Cluster
-from virtstore.backends.rbd.connection import CONF, reaches
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
-from virtstore.backends.rbd.stalls import Lookout
-from virtstore.errors import Corrupt, Error, Interrupted, InUse, NoSpace, Unsupported
-from virtstore.exporter import DAEMON, DISK, MEND, Export, Node
+from virtstore.backends.rbd.serving import Served, serve
+from virtstore.errors import Error, Interrupted, NoSpace, Unsupported
+from virtstore.exporter import DAEMON, MEND
 from virtstore.model import Extent
 
 
@@ -62,54 +54,6 @@ class Pool(Protocol):
     def drop(self, image: str, snapshot: str) -> None: ...
 
     def note(self, name: str, note: str) -> bool: ...
-
-
-class Served(DescriptorImage):
-    """The file that a daemon serves of an image."""
-
-    def __init__(self, export: Export, lookout: Lookout | None) -> None:
-        super().__init__(export.fd)
-        self.export = export
-        self.lookout = lookout
-        if lookout:
-            lookout.begin(export.child)
-
-    @contextmanager
-    def minded(self) -> Iterator[None]:
-        """What is written within the block is looked after."""
-        with self.lookout.minded() if self.lookout else nullcontext():
-            yield
-
-    @property
-    def full(self) -> str:
-        """Why its daemon was ended, if it was: it shows among the watchers for a while yet."""
-        return self.lookout.full if self.lookout else ""
-
-    @property
-    def identity(self) -> Identity:
-        return 0, 0
-
-    @property
-    def version(self) -> Version:
-        return Version(self.identity)
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        return read_from(self.export.direct, offset, length)
-
-    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        self.export.write_at(offset, data)
-
-    def zero(self, offset: int, length: int) -> None:
-        end = offset + length
-        for extent in extents_of(self._fd):
-            start, stop = max(extent.offset, offset), min(extent.end, end)
-            if extent.kind == "data" and start < stop:
-                self._write_zeros(start, stop - start)
-
-    def close(self) -> None:
-        self.export.close()
-        if self.lookout:
-            self.lookout.close()
 
 
 class RbdImage(Image):
@@ -332,154 +276,6 @@ class RbdImage(Image):
                 raise Error(f"QEMU's {DAEMON}, which wrote to it, does not end; it was left")
 
 
-class RbdDraft(RbdImage, ImageDraft):
-    """An image under its temporary name. The daemon has it from the first moment to the last, so
-    that other hosts see that somebody works on it. It can be published, but not written, once it is
-    finished."""
-
-    def __init__(
-        self, pool: Pool, image: Listed, name: str, holds: Holds, served: Served | None = None
-    ) -> None:
-        super().__init__(pool, image, writable=True)
-        self.holds: Holds = holds
-        self.whole = False
-        self._name = name
-        self._disk = served
-        if served:
-            pool.count(image, served=1)
-        _ = self._served
-
-    def finish(self) -> None:
-        self.flush()
-        self.whole = True
-
-    def note_losses(self, note: str) -> bool:
-        if self.holds == "zeros" and not note:
-            return True  # a new image has none
-        return self._pool.note((self._pool.now(self._image) or self._image).name, note)
-
-    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
-        self.finish()
-        self._pool.publish(self._image, self._name, overwrite=overwrite)
-        self._stop()
-        self.whole = False
-
-
-class ReworkedRbd(RbdDraft):
-    """An image that is changed in place."""
-
-    def __init__(self, pool: Pool, image: Listed, name: str) -> None:
-        super().__init__(pool, image, name, "kept")
-        self.in_place = InPlace(self, lambda: pool.hide(name))
-
-    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
-        self.in_place.lose_name()
-        super().write_at(offset, data)
-
-    def zero(self, offset: int, length: int) -> None:
-        self.in_place.lose_name()
-        super().zero(offset, length)
-
-    def publish(self, *, overwrite: bool, like: str | None = None) -> None:
-        self.finish()
-        if not self.in_place.named:
-            self._pool.show(self._name)
-        self._stop()
-        self.whole = False
-
-
-class FrozenRbd(RbdImage):
-    """A snapshot that is removed when it is closed, and before that by its guard or the next agent
-    should this process not live to do it."""
-
-    def __init__(self, pool: Pool, image: Listed, snapshot: Snapshot, watch: Guard) -> None:
-        super().__init__(pool, image, snapshot)
-        self._watch = watch
-
-    def close(self) -> None:
-        if self._open and self._snapshot:
-            super().close()
-            self.drop()
-            self._watch.dismiss()
-
-    def drop(self) -> None:
-        """Remove the snapshot."""
-        assert self._snapshot
-        self._pool.drop(self._image.name, self._snapshot.name)
-
-
 _JSON: Final = ("--format", "json")
 #: Bytes that QEMU counts disks in.
 _SECTOR: Final = 512
-#: What QEMU says without the module that has its driver.
-_NO_DRIVER: Final = "nknown driver"
-
-
-def serve(
-    cluster: Cluster,
-    disk: str,
-    snapshot: Snapshot | None = None,
-    look: Callable[[], None] = lambda: None,
-    *,
-    writable: bool = False,
-) -> Served:
-    """The image that is called `disk`, or its snapshot, served. `look` is called each second until
-    then, and may raise. Raises as `exporter.Export`, in Ceph's words."""
-    way = reaches(cluster)
-
-    def waits(seconds: float) -> None:
-        look()
-        way.look(seconds)
-
-    nodes = [_node(cluster, disk, snapshot, writable=writable)]
-    # Before the image is open: see stalls.py.
-    lookout = Lookout(cluster) if writable else None
-    try:
-        export = Export(nodes, writable=writable, reaches=way._replace(look=waits))
-    except Error as error:
-        if lookout:
-            lookout.close()
-        raise (_refusal(cluster, error) if isinstance(error, Corrupt) else error) from None
-    return Served(export, lookout)
-
-
-def _node(cluster: Cluster, image: str, snapshot: Snapshot | None, *, writable: bool) -> Node:
-    """QEMU's node for an image. What is zeroed is given back to the cluster."""
-    return {
-        "driver": "rbd",
-        "node-name": DISK,
-        "pool": cluster.pool,
-        **({"namespace": cluster.namespace} if cluster.namespace else {}),
-        "image": image,
-        **({"snapshot": snapshot.name} if snapshot else {}),
-        "user": cluster.user,
-        "conf": CONF,
-        "read-only": not writable,
-        "discard": "unmap",
-        "detect-zeroes": "unmap" if writable else "off",
-    }
-
-
-def _refusal(cluster: Cluster, error: Corrupt) -> Error:
-    """The error for what QEMU does not open."""
-    said = error.message
-    if _NO_DRIVER in said:
-        return Unsupported(
-            f"QEMU has no driver for RBD on this host (Debian: qemu-block-extra): {said}"
-        )
-    for words, number in _SAID.items():
-        if words in said:
-            return cluster.explained(said, number, said)
-    if isinstance(error, InUse):
-        return error
-    return Error(said)
-
-
-#: What QEMU says of errno(3)'s numbers.
-_SAID: Final = {
-    "No such file": 2,
-    "not permitted": 1,
-    "Permission denied": 13,
-    "timed out": 110,
-    "No space left": 28,
-}

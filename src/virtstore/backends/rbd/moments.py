@@ -17,8 +17,9 @@ from __future__ import annotations
 from contextlib import suppress
 
 from virtstore.backends.base import Changed, Moment
+from virtstore.backends.guard import Guard
 from virtstore.backends.rbd import mending
-from virtstore.backends.rbd.image import FrozenRbd
+from virtstore.backends.rbd.image import Pool, RbdImage
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.report import Listed, Snapshot
 from virtstore.errors import Exists, NotFound
@@ -47,6 +48,26 @@ def remove_others(images: Images, name: str, kept: str, beginning: str) -> None:
             mending.refuse_clones(images, present, each)
             with suppress(NotFound):  # another host may have removed it just now
                 images.remove_snapshot(name, each.name)
+
+
+class FrozenRbd(RbdImage):
+    """A snapshot that is removed when it is closed, and before that by its guard or the next agent
+    should this process not live to do it."""
+
+    def __init__(self, pool: Pool, image: Listed, snapshot: Snapshot, watch: Guard) -> None:
+        super().__init__(pool, image, snapshot)
+        self._watch = watch
+
+    def close(self) -> None:
+        if self._open and self._snapshot:
+            super().close()
+            self.drop()
+            self._watch.dismiss()
+
+    def drop(self) -> None:
+        """Remove the snapshot."""
+        assert self._snapshot
+        self._pool.drop(self._image.name, self._snapshot.name)
 
 
 class RbdMoment(FrozenRbd, Moment):

@@ -40,10 +40,12 @@ from virtstore.backends.guard import Guard
 from virtstore.backends.rbd import marks, mending
 from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.cluster import Cluster
-from virtstore.backends.rbd.image import RbdDraft, RbdImage, ReworkedRbd, serve
+from virtstore.backends.rbd.drafts import RbdDraft, ReworkedRbd
+from virtstore.backends.rbd.image import RbdImage
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.moments import RbdMoment
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
+from virtstore.backends.rbd.serving import serve
 from virtstore.errors import Denied, Error, Exists, InUse, NoSpace, NotFound, Unsupported
 from virtstore.undo import undone_by
 
