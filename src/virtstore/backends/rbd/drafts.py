@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from virtstore.backends.base import Holds, ImageDraft
+import time
+from typing import Final
+
+from virtstore.backends.base import PARTIAL_SUFFIX, Holds, ImageDraft
 from virtstore.backends.in_place import InPlace
+from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.image import Pool, RbdImage
+from virtstore.backends.rbd.looking import another
 from virtstore.backends.rbd.report import Listed
-from virtstore.backends.rbd.serving import Served
+from virtstore.backends.rbd.serving import Served, serve
+from virtstore.undo import undone_by
+
+#: Seconds in which who took up a draft that was just made sees that it is another's.
+_YIELDING: Final = 5.0
 
 
 class RbdDraft(RbdImage, ImageDraft):
@@ -63,3 +72,21 @@ class ReworkedRbd(RbdDraft):
             self._pool.show(self._name)
         self._stop()
         self.whole = False
+
+
+def opened(pool: Pool, name: str, holds: Holds) -> RbdDraft:
+    """The draft of that name which is there, opened. Raises `InUse` where another host has opened
+    it, too."""
+    file = name + PARTIAL_SUFFIX
+    listed = Ahead(lambda: pool.images.get(file))
+    served = serve(pool.cluster, file, writable=True)
+    with undone_by(served.close):
+        image = listed.result()
+    draft = RbdDraft(pool, image, name, holds, served)
+    with undone_by(draft.close):
+        deadline = time.monotonic() + (_YIELDING if holds == "zeros" else 0)
+        while others := pool.watchers(image):
+            if time.monotonic() > deadline:
+                raise another(others)
+            time.sleep(0.2)
+    return draft

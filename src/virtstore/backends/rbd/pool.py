@@ -16,9 +16,7 @@ Sources: rbd(8); Ceph's documentation, "Block Device". Host tools needed: rbd, r
 from __future__ import annotations
 
 import errno
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
@@ -28,44 +26,28 @@ from virtstore.backends.base import (
     PARTIAL_SUFFIX,
     REWORK_SUFFIX,
     Capabilities,
-    Holds,
-    Identity,
     Image,
     Look,
-    Store,
-    Stored,
     nothing,
 )
 from virtstore.backends.guard import Guard
 from virtstore.backends.rbd import marks, mending
-from virtstore.backends.rbd.ahead import Ahead
-from virtstore.backends.rbd.cluster import Cluster
-from virtstore.backends.rbd.drafts import RbdDraft, ReworkedRbd
+from virtstore.backends.rbd.drafts import RbdDraft, ReworkedRbd, opened
 from virtstore.backends.rbd.image import RbdImage
-from virtstore.backends.rbd.images import Images
+from virtstore.backends.rbd.looking import FIXED, ListedPool, note_of
 from virtstore.backends.rbd.moments import RbdMoment
-from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
-from virtstore.backends.rbd.serving import serve
-from virtstore.errors import Denied, Error, Exists, InUse, NoSpace, NotFound, Unsupported
+from virtstore.backends.rbd.report import Listed, Snapshot
+from virtstore.errors import Exists, InUse, NotFound, Unsupported
 from virtstore.undo import undone_by
 
-_FIXED: Final = (
-    "it is a snapshot of an RBD image, which stays as it is;"
-    " 'virtstore copy' makes an image of it that can be resized"
-)
 #: The module that is the process of a guard.
 _WATCH: Final = "virtstore.backends.rbd.watch"
-#: QEMU has whole sectors only: it would make an image as much longer.
-_SECTOR: Final = 512
-#: Seconds in which who took up a draft that was just made sees that it is another's.
-_YIELDING: Final = 5.0
 #: Each has a daemon of its own, of some 40 MB.
 _AT_ONCE: Final = 8
-_MUCH_ROOM: Final = 1 << 60
 
 
-class RbdPool(Store):
-    """A pool as a store of images. `fsid`: the cluster's own, or what else tells it apart."""
+class RbdPool(ListedPool):
+    """A pool as a store of images."""
 
     capabilities = Capabilities(
         always_raw=True,
@@ -76,62 +58,13 @@ class RbdPool(Store):
         unnote=f"rbd image-meta remove {{path}} {marks.LOST}",
     )
 
-    def __init__(self, cluster: Cluster, fsid: str = "") -> None:
-        """Asks nothing of the cluster: where there is none, the first use says so."""
-        self.cluster = cluster
-        self.images = Images(cluster)
-        self._key = f"rbd:{fsid or cluster.conf}/{cluster.pool}/{cluster.namespace}"
-        self._opened: Counter[str] = Counter()
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def refresh(self) -> None:
-        self.images.refresh()
-
-    def identity(self, name: str) -> str:
-        return f"{self._key}/{name}"
-
-    def identity_of(self, image: Listed, snapshot: Snapshot | None) -> Identity:
-        return self._key, image.id, snapshot.id if snapshot else -1
-
-    def free(self) -> int:
-        """As much as anybody wants: nothing is reserved, and only who may ask the monitors knows
-        when it ends (`describe`)."""
-        self.images.all()
-        return _MUCH_ROOM
-
-    def rounded(self, size: int) -> int:
-        return size + -size % _SECTOR
-
-    def scan(self) -> Iterator[Stored]:
-        for image in self.images.all():
-            if not marks.can_be_addressed(image.name) or image.name.endswith(marks.REPLACED_SUFFIX):
-                continue
-            yield self._stored(image)
-            if not image.name.endswith(PARTIAL_SUFFIX):
-                yield from (self._stored_snapshot(image, each) for each in _shown(image))
-
-    def announce(self, names: Sequence[str]) -> None:
-        self.images.look_ahead({marks.parts(name)[0] for name in names})
-
     def open(
         self, name: str, *, writable: bool = False, partial: bool = False, stored: bool = False
     ) -> RbdImage:
         image, snapshot = self._found(name, partial=partial)
         if snapshot and writable:
-            raise Unsupported(_FIXED)
+            raise Unsupported(FIXED)
         return RbdImage(self, image, snapshot, writable=writable)
-
-    def require_name(self, name: str) -> None:
-        marks.check_name(name)
-
-    def require_attributes(self, name: str, like: str | None = None) -> None:
-        if "@" in name:
-            raise Unsupported(
-                "a name with '@' is a snapshot's, and that is read-only; 'virtstore snapshot' takes"
-                " one"
-            )
 
     def draft(
         self,
@@ -155,30 +88,14 @@ class RbdPool(Store):
         found = self.images.find(file)
         if found and found.size == size and not found.parent and not found.broken:
             self._refuse_watched(file)
-            return self._drafted(name, "kept")
+            return opened(self, name, "kept")
         self.discard(name)
         try:
             self.images.create(file, size, like)
         except Exists:
             raise InUse("somebody on another host makes an image of that name just now") from None
         with undone_by(lambda: self.discard(name)):
-            return self._drafted(name, "zeros")
-
-    def _drafted(self, name: str, holds: Holds) -> RbdDraft:
-        """The draft that is there, opened. Raises `InUse` where another host has opened it, too."""
-        file = name + PARTIAL_SUFFIX
-        listed = Ahead(lambda: self.images.get(file))
-        served = serve(self.cluster, file, writable=True)
-        with undone_by(served.close):
-            image = listed.result()
-        draft = RbdDraft(self, image, name, holds, served)
-        with undone_by(draft.close):
-            deadline = time.monotonic() + (_YIELDING if holds == "zeros" else 0)
-            while others := self.watchers(image):
-                if time.monotonic() > deadline:
-                    raise _another(others)
-                time.sleep(0.2)
-        return draft
+            return opened(self, name, "zeros")
 
     def rework(
         self, name: str, before: Callable[[Image], None] = lambda image: None
@@ -186,7 +103,7 @@ class RbdPool(Store):
         image, snapshot = self.images.find(name), marks.parts(name)[1]
         if snapshot:
             self._found(name)
-            raise Unsupported(_FIXED)
+            raise Unsupported(FIXED)
         if image is None:
             return self._reworked_before(name)
         marks.check_name(name)
@@ -304,36 +221,20 @@ class RbdPool(Store):
             _refuse_fixed(snapshot)
             self.images.resize(name, self.rounded(size))
 
-    def losses(self, name: str) -> str:
-        image, snapshot = marks.parts(name)
-        found = self._owner(image) if snapshot else self.images.find(image)
-        if found is None:
-            return ""
-        with suppress(Denied, NoSpace):  # to look needs to write that somebody looks
-            return self.images.metadata(found.name).get(_note_of(snapshot), "")
-        return ""
-
     def note_losses(self, name: str, note: str) -> bool:
         image, snapshot = marks.parts(name)
         return self.note(image, note, snapshot)
 
     def note(self, name: str, note: str, snapshot: str = "") -> bool:
         """The same, by the name that an image has now."""
-        if self.images.metadata(name).get(_note_of(snapshot), "") != note:
-            self.images.mark(name, _note_of(snapshot), note)
+        if self.images.metadata(name).get(note_of(snapshot), "") != note:
+            self.images.mark(name, note_of(snapshot), note)
         return True
-
-    def snapshot_name(self, name: str, asked: str | None) -> str:
-        image, _ = marks.parts(name)
-        if asked is None:
-            taken = {each.name for each in self.images.get(image).snapshots}
-            asked = next(free for n in range(1, 1 << 20) if (free := f"s{n}") not in taken)
-        return asked if asked.startswith(f"{image}@") else f"{image}@{asked}"
 
     def snapshot(self, name: str, new: str, size: int | None) -> None:
         image, snapshot = self._found(name)
         if snapshot:
-            raise Unsupported(_FIXED)
+            raise Unsupported(FIXED)
         of, taken = marks.parts(new)
         if of != name or not taken:
             raise Unsupported(f"a snapshot of an RBD image is called {name}@NAME")
@@ -343,7 +244,7 @@ class RbdPool(Store):
         self.images.take_snapshot(name, taken)
         if note := self.losses(name):
             with undone_by(lambda: self.images.remove_snapshot(name, taken)):
-                self.images.mark(name, _note_of(taken), note)
+                self.images.mark(name, note_of(taken), note)
 
     def frozen(self, name: str) -> RbdImage:
         image, snapshot = self._found(name)
@@ -386,123 +287,9 @@ class RbdPool(Store):
             yield hidden
         mending.finish(self.images, name)
 
-    def interrupted(self) -> list[str]:
-        return mending.interrupted(self.images)
-
     def mend(self, name: str) -> None:
         self.refresh()
         mending.mend(self.images, name)
-
-    def used(self, image: str, snapshot: str) -> int:
-        """The bytes that an image, or a snapshot, takes."""
-        return self.images.used(image, snapshot)
-
-    def now(self, image: Listed) -> Listed | None:
-        """An image as it is listed now, whatever its name is."""
-        return self.images.of_id(image.id)
-
-    def count(self, image: Listed, *, opened: int = 0, served: int = 0) -> None:
-        """So many more, or less, have an image open here; so many daemons of ours serve it."""
-        self._opened[image.id] += opened
-        self.images.count(image, served)
-
-    def watchers(self, image: Listed) -> tuple[Watcher, ...]:
-        """Who else has an image open."""
-        present = self.now(image)
-        return self.images.watchers(present) if present else ()
-
-    def _found(self, name: str, *, partial: bool = False) -> tuple[Listed, Snapshot | None]:
-        """What is called so. Raises `NotFound`."""
-        if partial:
-            if left := self._left(name):
-                return left, None
-            raise NotFound("no such image")
-        of, taken = marks.parts(name)
-        image = self._owner(of) if taken else self.images.find(of)
-        if image is None:
-            raise NotFound("no such image")
-        if image.refused:
-            raise self.cluster.explained(image.refused, 0, image.refused)
-        if "@" not in name:
-            return image, None
-        for snapshot in _shown(image):
-            if snapshot.name == taken:
-                return image, snapshot
-        raise NotFound("no such snapshot")
-
-    def _owner(self, name: str) -> Listed | None:
-        """The image whose snapshots are called `NAME@…`. They stay what they are, also where a
-        change of their image was cut short."""
-        return self.images.find(name) or self.images.find(name + REWORK_SUFFIX)
-
-    def _left(self, name: str) -> Listed | None:
-        """What is left of a partial image. What is left of an image goes before a draft."""
-        return self.images.find(name + REWORK_SUFFIX) or self.images.find(name + PARTIAL_SUFFIX)
-
-    def _refuse_taken(self, name: str) -> None:
-        """Raises `InUse` while an image of that name is on its way in or out."""
-        for suffix in (marks.SHRINKING_SUFFIX, marks.REPLACED_SUFFIX):
-            found = self.images.find(name + suffix)
-            if found and not self._opened[found.id]:
-                raise InUse(
-                    f"an image of that name is being changed, or a crash cut that short"
-                    f" ({name}{suffix}); try again in a while"
-                )
-
-    def _refuse_watched(self, name: str) -> None:
-        if others := self.watchers(self.images.get(name)):
-            raise _another(others)
-
-    def _stored(self, image: Listed) -> Stored:
-        name = marks.image_name(image.name)
-        partial, draft = name != image.name, image.name.endswith(PARTIAL_SUFFIX)
-        found = () if draft else _shown(image)
-        snapshots = tuple(f"{self._path(name)}@{each.name}" for each in found)
-        return Stored(
-            name=name,
-            type="rbd",
-            state="partial" if partial else "complete",
-            was_image="yes" if partial and not draft else "no",
-            size=image.size,
-            allocated=self.used(image.name, "") if partial and image.id else 0,
-            identity=self.identity_of(image, None),
-            snapshots=snapshots,
-            dependents=snapshots,
-            active=not image.broken,
-        )
-
-    def _stored_snapshot(self, image: Listed, snapshot: Snapshot) -> Stored:
-        name = marks.image_name(image.name)
-        return Stored(
-            name=f"{name}@{snapshot.name}",
-            type="rbd-snapshot",
-            size=snapshot.size,
-            identity=self.identity_of(image, snapshot),
-            snapshot_of=self._path(name),
-            fixed=_FIXED,
-        )
-
-    def _path(self, name: str) -> str:
-        return f"/dev/rbd/{self.cluster.pool}/{name}"
-
-
-def _shown(image: Listed) -> Iterator[Snapshot]:
-    """The snapshots of an image that its users see."""
-    for each in image.snapshots:
-        if marks.can_be_addressed(each.name) and not marks.is_ours(each.name):
-            yield each
-
-
-def _note_of(snapshot: str) -> str:
-    return f"{marks.LOST}@{snapshot}" if snapshot else marks.LOST
-
-
-def _another(watchers: tuple[Watcher, ...]) -> Error:
-    who = ", ".join(each.detail for each in watchers)
-    return InUse(
-        f"somebody has it open for writing, on another host maybe ({who}); one that was killed goes"
-        " by itself within half a minute"
-    )
 
 
 def _refuse_sparse(sparse: bool) -> None:
@@ -512,4 +299,4 @@ def _refuse_sparse(sparse: bool) -> None:
 
 def _refuse_fixed(snapshot: Snapshot | None) -> None:
     if snapshot:
-        raise Unsupported(_FIXED)
+        raise Unsupported(FIXED)
