@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ..hosts.conftest import a, all_hosts, b, client, ext4, hosts  # noqa: F401
+from ..libvirt_fixture import libvirt, libvirtd  # noqa: F401
 from . import cluster as ceph
 from . import gateway as rgw
 from . import place

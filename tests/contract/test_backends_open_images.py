@@ -64,6 +64,13 @@ def test_an_image_that_is_about_to_be_read_is_used_by_nobody_else(store: Store) 
     assert contents(store) == padded(store, DATA)
 
 
+def test_no_two_images_are_one_for_who_reaches_them_over_the_network(store: Store) -> None:
+    make(store)
+    make(store, "y.img")
+    with store.open("x.img") as image, store.open("y.img") as other:
+        assert image.network is None or image.network != other.network
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_what_is_written_out_is_what_was_written(store: Store, wait: bool) -> None:
     make(store)

@@ -21,6 +21,7 @@ from virtstore.backends.base import (
     nothing,
 )
 from virtstore.errors import NotFound
+from virtstore.network_name import NetworkName
 
 from . import every_store
 from .memory import (
@@ -336,6 +337,7 @@ BREACHES: dict[str, tuple[type, str, object]] = {
         lambda image: image.write_at(0, b"read"),
     ),
     "watchers: oneself": (MemoryImage, "watchers", property(lambda image: ("oneself",))),
+    "network: one name for all": (MemoryImage, "network", NetworkName("rbd", "x")),
     "self_checking: what anybody writes is": (MemoryImage, "self_checking", True),
     "announce: the first is all that is kept": (
         *(Memory, "announce"),

@@ -13,6 +13,7 @@ from virtstore.backends.files.file import FileImage
 from virtstore.errors import Error, Unsupported
 from virtstore.libvirt import virsh
 from virtstore.libvirt.domains import Domain, DomainDisk, domains
+from virtstore.network_name import NetworkName
 
 #: A virsh that knows the questions: what it says to them is filled in.
 _VIRSH = """#!/bin/sh
@@ -45,6 +46,22 @@ def says(program: Path, script: str) -> None:
 
 def disk(path: Path, *, read_only: bool = False, backing: tuple[str, ...] = ()) -> DomainDisk:
     return DomainDisk("vda", "file", str(path), "qcow2", read_only, backing=backing)
+
+
+def network_disk(name: NetworkName) -> DomainDisk:
+    return DomainDisk("vda", "network", "", "raw", network=name)
+
+
+class NetworkImage(FileImage):
+    """An image that programs reach over the network."""
+
+    def __init__(self, name: NetworkName) -> None:
+        super().__init__(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        self._name = name
+
+    @property
+    def network(self) -> NetworkName:
+        return self._name
 
 
 def told(image: Path, *found: Domain) -> list[tuple[str, bool, bool]]:
@@ -173,4 +190,41 @@ def test_a_disk_that_qemu_decrypts_or_shows_a_part_of_has_no_format(answers: Pat
         ("/x/vda.img", "raw"),
         ("/x/vdb.img", ""),
         ("/x/vdc.img", ""),
+    ]
+
+
+def test_a_domains_disk_on_the_network_is_told_by_its_name_and_its_cluster() -> None:
+    ours = NetworkName("rbd", "vms/web", frozenset({"10.0.0.1", "10.0.0.2"}))
+    with NetworkImage(ours) as image:
+        for hosts, is_told in (
+            ({"10.0.0.2", "10.0.0.3"}, True),
+            (set(), True),
+            ({"mon1", "10.0.0.9"}, True),  # a name may be anybody's
+            ({"10.0.0.9"}, False),
+        ):
+            theirs = NetworkName("rbd", "vms/web", frozenset(hosts))
+            web = Domain("web", "", "running", (network_disk(theirs),), active=True)
+            found = [use.evidence.detail for _, use in Domains([web]).gather([image])]
+            assert found == ["domain web is running"] * is_told
+        other = NetworkName("rbd", "vms/tenant/web", ours.hosts)
+        web = Domain("web", "", "running", (network_disk(other),), active=True)
+        assert not list(Domains([web]).gather([image]))
+
+
+def test_what_a_domain_reaches_over_the_network_is_read_from_its_description(answers: Path) -> None:
+    sources = (
+        "protocol='rbd' name='vms/tenant/web'><host name='10.0.0.1'/><host name='[fd00::1]'/",
+        "protocol='rbd' name='vms/golden'><snapshot name='s1'/",
+        "protocol='nbd' name='vms/other'><host name='10.0.0.1'/",
+    )
+    disks = "".join(f"<disk type='network'><source {each}></source></disk>" for each in sources)
+    xml = f"<domain><name>web</name><devices>{disks}</devices></domain>"
+    says(
+        answers, _VIRSH.replace("$LIST", _UUID).replace("$INFO", "State: off").replace("$XML", xml)
+    )
+    (found,) = domains()
+    assert [disk.network for disk in found.disks] == [
+        NetworkName("rbd", "vms/tenant/web", frozenset({"10.0.0.1", "fd00::1"})),
+        NetworkName("rbd", "vms/golden@s1"),
+        None,
     ]

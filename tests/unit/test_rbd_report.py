@@ -186,3 +186,17 @@ def test_an_image_that_is_about_to_lose_its_name_is_listed_once_with_its_snapsho
     snapshots = Snapshot("s1", 4, 2048, True), Snapshot("s2", 5, 4096, False)
     web, *_ = report.listing(_said([*LISTED, *LISTED]))
     assert web == Listed("web", "10", 4096, None, snapshots, locked=True)
+
+
+@pytest.mark.parametrize(
+    ("mon_host", "hosts"),
+    [
+        ("", ()),
+        ("10.0.0.1", ("10.0.0.1",)),
+        ("10.0.0.1:6789, mon2.example", ("10.0.0.1", "mon2.example")),
+        ("[v2:10.0.0.1:3300/0,v1:10.0.0.1:6789/0] [v2:10.0.0.2:3300]", ("10.0.0.1", "10.0.0.2")),
+        ("[v2:[fd00::1]:3300,v1:[fd00::1]:6789],[fd00::2]", ("fd00::1", "fd00::2")),
+    ],
+)
+def test_the_monitors_are_known_in_every_spelling(mon_host: str, hosts: tuple[str, ...]) -> None:
+    assert connection.hosts_of(mon_host) == set(hosts)

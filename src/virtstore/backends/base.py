@@ -26,6 +26,7 @@ import msgspec
 from virtstore.errors import Denied, InUse, Unsupported
 from virtstore.location import plain_path, within
 from virtstore.model import ContainerFormat, EntryType, Extent, State
+from virtstore.network_name import NetworkName
 
 #: Called now and then while something takes long. What it raises ends that.
 Look = Callable[[], None]
@@ -285,6 +286,11 @@ class Image(Readable, Protocol):
     def watchers(self) -> tuple[str, ...] | None:
         """Who else has it open, and may write to it, wherever that is, in the words of its store;
         None where the store does not know."""
+        return None
+
+    @property
+    def network(self) -> NetworkName | None:
+        """What programs call it that reach it over the network; None where they use its path."""
         return None
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from virtstore.errors import Error
 from virtstore.libvirt import virsh
+from virtstore.network_name import NetworkName
 from virtstore.text import printable
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class DomainDisk(msgspec.Struct, frozen=True):
     """A disk of a domain. `source` is a path, or empty where it is none (a disk on the network, an
     empty drive). `driver_format`: empty where the guest sees something else than what is there,
     because of encryption or a slice. `backing`: the paths that libvirt knows behind it, the nearest
-    first; it knows them while the domain runs."""
+    first; it knows them while the domain runs. `network`: what it is called where it is no path; of
+    the protocol rbd only."""
 
     target: str
     type: str
@@ -39,6 +41,7 @@ class DomainDisk(msgspec.Struct, frozen=True):
     driver_format: str
     read_only: bool = False
     backing: tuple[str, ...] = ()
+    network: NetworkName | None = None
 
 
 class Domain(msgspec.Struct, frozen=True):
@@ -150,7 +153,18 @@ def _disk(disk: Element) -> DomainDisk:
         "" if _is_translated(disk) else _attribute(disk, "driver", "type"),
         disk.find("readonly") is not None,
         tuple(path for store in disk.iter("backingStore") if (path := _source(store))),
+        _network(disk),
     )
+
+
+def _network(disk: Element) -> NetworkName | None:
+    source = disk.find("source")
+    if source is None or source.get("protocol") != "rbd":
+        return None
+    snapshot = _attribute(source, "snapshot", "name")
+    hosts = (each.get("name", "").strip("[]") for each in source.iterfind("host"))
+    name = source.get("name", "") + (f"@{snapshot}" if snapshot else "")
+    return NetworkName("rbd", name, frozenset(filter(None, hosts)))
 
 
 def _is_translated(disk: Element) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import TypeVar
 
+from virtstore.agent.evidence.libvirt import is_on
 from virtstore.agent.policy import Place
-from virtstore.agent.processes import identity_of
-from virtstore.backends.base import Identity, Image
+from virtstore.backends.base import Image
 from virtstore.copy_options import Quiesce
 from virtstore.errors import Unsupported
 from virtstore.libvirt import virsh
@@ -28,13 +26,12 @@ def running_on(place: Place, option: str) -> tuple[Domain, str]:
             f"this host has no libvirt that answers, and {option} is for what a domain of libvirt's"
             " has; --snapshot copies an image as it is at one moment where its storage can"
         )
-    with place.store.open(place.name, stored=True) as image:  # QEMU has a container's disk
-        identity = image.identity
     off: list[str] = []
-    for domain, disk in _writing_to(identity):
-        if domain.active:
-            return domain, disk
-        off.append(domain.name)
+    with place.store.open(place.name, stored=True) as image:  # QEMU has a container's disk
+        for domain, disk in _writing_to(image):
+            if domain.active:
+                return domain, disk
+            off.append(domain.name)
     known = f"; domain {off[0]}, which has it, does not run" if off else ""
     raise Unsupported(
         f"no domain that runs has this image for a disk{known}; leave {option} out, and it is"
@@ -42,13 +39,12 @@ def running_on(place: Place, option: str) -> tuple[Domain, str]:
     )
 
 
-def _writing_to(identity: Identity) -> Iterator[tuple[Domain, str]]:
+def _writing_to(image: Image) -> Iterator[tuple[Domain, str]]:
     """The domains that have an image for a disk which they may write to, and what they call it."""
     for domain in domains():
         for disk in domain.disks:
-            with suppress(OSError):  # a disk on the network, an empty drive
-                if identity_of(os.stat(disk.source)) == identity and not disk.read_only:
-                    yield domain, disk.target
+            if not disk.read_only and is_on(image, disk):
+                yield domain, disk.target
 
 
 def quiesced(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,8 @@ _KEYRING: Final = "/etc/ceph/keyring"
 _RESOLVING: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
 #: Settings that decide who is reached and how, as far as the file of the host says them.
 _TAKEN: Final = re.compile(r"fsid|mon_host|mon_dns_srv_name|auth_\w+_required|ms_client_mode")
+#: A host of `mon_host`, with its port: an IPv6 address in brackets, or whatever else.
+_HOST: Final = re.compile(r"(?:v[12]:)?(?:\[([0-9a-fA-F:]+)\]|([\w.-]+))(?::\d+)?(?:/\d+)?")
 #: What a client alone on its host, and without directories, is to leave alone.
 _OWN: Final = (
     "log_file =",
@@ -68,6 +71,21 @@ def settings(cluster: Cluster) -> dict[str, str]:
     return {
         name: value for name, equals, value in (line.partition(" = ") for line in lines) if equals
     }
+
+
+@cache
+def monitors(cluster: Cluster) -> frozenset[str]:
+    """The names and addresses of the monitors, as the configuration has them; none where it does
+    not say, or cannot be read."""
+    with suppress(Error):
+        return hosts_of(settings(cluster).get("mon_host", ""))
+    return frozenset()
+
+
+def hosts_of(mon_host: str) -> frozenset[str]:
+    """The hosts in a value of `mon_host`, such as `[v2:10.0.0.1:3300,v1:10.0.0.1:6789],mon2` or
+    `[::1]:6789`."""
+    return frozenset(six or plain for six, plain in _HOST.findall(mon_host))
 
 
 def _key(cluster: Cluster, said: dict[str, str]) -> str:

@@ -21,12 +21,14 @@ from virtstore.backends.descriptor import extents_of
 from virtstore.backends.rbd import report
 from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.cluster import Cluster
+from virtstore.backends.rbd.connection import monitors
 from virtstore.backends.rbd.images import Images
 from virtstore.backends.rbd.report import Listed, Snapshot, Watcher
 from virtstore.backends.rbd.serving import Served, serve
 from virtstore.errors import Error, Interrupted, NoSpace, Unsupported
 from virtstore.exporter import DAEMON, MEND
 from virtstore.model import Extent
+from virtstore.network_name import NetworkName
 
 
 class Pool(Protocol):
@@ -115,6 +117,13 @@ class RbdImage(Image):
         wanted = self._begun and not found and self.size
         self._diff = Ahead(self._ask_diff) if wanted else None
         return found
+
+    @property
+    def network(self) -> NetworkName:
+        cluster, image = self._pool.cluster, self._pool.now(self._image) or self._image
+        snapshot = f"@{self._snapshot.name}" if self._snapshot else ""
+        name = "/".join(filter(None, (cluster.pool, cluster.namespace, image.name)))
+        return NetworkName("rbd", name + snapshot, monitors(cluster))
 
     @property
     def keeps(self) -> tuple[int, ...]:

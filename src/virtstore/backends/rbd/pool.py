@@ -238,7 +238,7 @@ class RbdPool(ListedPool):
         of, taken = marks.parts(new)
         if of != name or not taken:
             raise Unsupported(f"a snapshot of an RBD image is called {name}@NAME")
-        marks.check_name(new)
+        marks.check_name(f"image@{taken}")  # whatever others have called the image
         if any(each.name == taken for each in image.snapshots):
             raise Exists(f"{new} is there already")
         self.images.take_snapshot(name, taken)
