@@ -200,3 +200,19 @@ def _mirrored(cluster: Cluster, name: str) -> Iterator[None]:
     if name in cluster.json("rbd", "ls", POOL):
         cluster.rbd("mirror", "image", "disable", "--force", f"{POOL}/{name}")
     cluster.rbd("mirror", "pool", "disable", POOL)
+
+
+@pytest.mark.parametrize("name", ["with space", "ünïcode", "100%", "-dash", "l" * 200])
+def test_an_image_that_we_would_call_otherwise_is_worked_with(
+    here: Place, host: virtstore.Host, name: str
+) -> None:
+    here.image(name, noise(_SIZE, 1))
+    image = host.image(f"{VMS}/{name}")
+    assert image.snapshot("s1").path == f"{VMS}/{name}@s1"
+    image.copy(host.image(f"{here.root}/x.img"), snapshot=True)
+    assert (here.root / "x.img").read_bytes() == noise(_SIZE, 1)
+    assert image.grow("8M").size == 8 * MIB
+    host.image(str(here.file("new.img", noise(_SIZE, 2)))).copy_contents(image)
+    assert here.contents(name) == noise(_SIZE, 2).ljust(8 * MIB, b"\0")
+    image.delete(with_snapshots=True)
+    assert here.names() == []

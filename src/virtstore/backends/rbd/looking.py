@@ -68,7 +68,10 @@ class ListedPool(Store):
         self.images.look_ahead({marks.parts(name)[0] for name in names})
 
     def require_name(self, name: str) -> None:
-        marks.check_name(name)
+        if self.images.find(name):  # whatever it was called by others
+            marks.refuse_ours(name)
+        else:
+            marks.check_name(name)
 
     def require_attributes(self, name: str, like: str | None = None) -> None:
         if "@" in name:

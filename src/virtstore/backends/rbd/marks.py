@@ -75,13 +75,20 @@ def parts(name: str) -> tuple[str, str]:
 
 
 def check_name(name: str) -> None:
-    """Raises `UsageError` for what cannot be the name of a new image, or of a snapshot."""
-    for part in name.split("@", 1):
-        if not _NAME.fullmatch(part):
-            raise UsageError(
-                f"{part!r} is no name for an RBD image or its snapshot: letters, digits and"
-                " + _ . : = , - only, at most 100, and no '-' at the start"
-            )
+    """Raises `UsageError` for what cannot be the name of a new image, or of a new snapshot:
+    whatever others have called its image."""
+    image, snapshot = parts(name)
+    part = snapshot if "@" in name else image
+    if not _NAME.fullmatch(part):
+        raise UsageError(
+            f"{part!r} is no name for an RBD image or its snapshot: letters, digits and"
+            " + _ . : = , - only, at most 100, and no '-' at the start"
+        )
+    refuse_ours(name)
+
+
+def refuse_ours(name: str) -> None:
+    """Raises `UsageError` for a name by which something is known as not finished."""
     if name.endswith(_SUFFIXES) or is_ours(parts(name)[1]):
         raise UsageError(f"{name!r} is called like what virtstore has while it is not finished")
 

@@ -106,7 +106,7 @@ class RbdPool(ListedPool):
             raise Unsupported(FIXED)
         if image is None:
             return self._reworked_before(name)
-        marks.check_name(name)
+        marks.refuse_ours(name)
         if self._left(name):
             raise InUse(
                 "an interrupted operation left a partial image beside this one;"
@@ -238,7 +238,7 @@ class RbdPool(ListedPool):
         of, taken = marks.parts(new)
         if of != name or not taken:
             raise Unsupported(f"a snapshot of an RBD image is called {name}@NAME")
-        marks.check_name(f"image@{taken}")  # whatever others have called the image
+        marks.check_name(new)
         if any(each.name == taken for each in image.snapshots):
             raise Exists(f"{new} is there already")
         self.images.take_snapshot(name, taken)
