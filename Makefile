@@ -71,7 +71,7 @@ torture: setup
 	    tests/tools/test_resize_damaged.py tests/tools/test_resize_sequences.py \
 	    tests/tools/test_resize_plans.py tests/tools/test_resize_rows.py \
 	    tests/tools/test_fresh_root.py \
-	    tests/ceph/test_contract.py tests/ceph/test_kills.py tests/ceph/test_faults.py tests/ceph/test_full.py tests/ceph/test_two_hosts.py
+	    tests/ceph/test_contract.py tests/ceph/test_kills.py tests/ceph/test_removals.py tests/ceph/test_faults.py tests/ceph/test_full.py tests/ceph/test_two_hosts.py
 	$(BIN)/python -m tests.lab.torture
 
 bench: setup
