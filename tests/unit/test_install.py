@@ -186,6 +186,12 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
         bundle.read(str(tmp_path / "none"))
 
 
+def test_a_hosts_file_that_cannot_be_read_is_named_with_the_reason_alone(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        hosts_file.read(str(tmp_path))
+    assert refused.value.message == f"{tmp_path} cannot be read: Is a directory"
+
+
 def test_an_agent_is_remembered_beside_what_hosts_toml_says(tmp_path: Path) -> None:
     file = tmp_path / "virtstore" / "hosts.toml"
     assert hosts_file.remember(str(file), "a", "x/agent")

@@ -28,7 +28,9 @@ def read(file: str) -> dict[str, HostEntry]:
         with open(file, "rb") as stream:
             said = tomllib.load(stream)
         return _entries(said)
-    except (OSError, ValueError, RecursionError, _Odd) as error:  # ValueError: no TOML, no UTF-8
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError, _Odd) as error:  # ValueError: no TOML, no UTF-8
         raise UsageError(f"{file} cannot be used: {error}") from None
 
 
