@@ -377,6 +377,15 @@ def test_a_container_under_another_name_is_to_be_called_like_one(
     assert tree(root) == before
 
 
+def test_a_qcow2_of_any_size_has_whole_sectors(host: Host, root: Path) -> None:
+    image = host.create(f"{root}/x.qcow2", "5000001")
+    assert image.grow("10MB").size == 10_000_384
+    assert image.grow("10MB").changed is False
+    assert image.shrink("5000001", dry_run=True).size == 5_000_192
+    assert image.shrink("5000001").size == 5_000_192
+    assert image.info().size == 5_000_192
+
+
 def test_diff_says_that_it_compares_bytes(host: Host, root: Path) -> None:
     path = made(root, "x.qed")
     copy = _copy(host, path, "copy.qed")

@@ -61,6 +61,17 @@ def test_a_backup_that_was_cut_is_called_so(
     assert (images / "x.img").read_bytes() == contents[2]
 
 
+def test_a_backup_whose_beginning_is_damaged_is_corrupt(
+    images: Path, contents: list[bytes]
+) -> None:
+    backup = images / "backups" / "x.2020-01-02T020000Z.img.zst"
+    with backup.open("r+b") as file:
+        file.write(bytes(100))
+    error = restored(backup, images / "new.img", status=9)["error"]
+    assert "it is called a zstd archive (.zst) and is none" in error["message"]
+    assert not (images / "new.img").exists()
+
+
 @pytest.mark.parametrize("at", ["2020-01-01", "2020-01-02T01:59Z", "2020-01-01T020000Z"])
 def test_of_a_time_the_newest_is_restored_that_there_was_then(
     images: Path, contents: list[bytes], at: str

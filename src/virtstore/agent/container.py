@@ -31,6 +31,7 @@ from virtstore.backends.base import Image, Readable
 from virtstore.errors import Corrupt, Unsupported, UsageError
 from virtstore.formats import Recognised
 from virtstore.formats.archive_end import found_end
+from virtstore.formats.disks.base import SECTOR
 from virtstore.formats.foreign import Foreign
 from virtstore.model import Compression, ContainerFormat
 from virtstore.names import KINDS
@@ -155,6 +156,13 @@ def refuse_opening_as_container(place: Place, holds: str | None) -> None:
             " 'virtstore copy' to that name makes one with the same disk",
             path=place.path,
         )
+
+
+def rounded(place: Place, size: int) -> int:
+    """The bytes that an image of that name has of which `size` are wanted: whole sectors, where it
+    is the disk in a container."""
+    size = place.store.rounded(size)
+    return size + -size % SECTOR if place.store.container_of(place.name) else size
 
 
 def refuse_hiding(place: Place, foreign: Foreign, old: str) -> None:

@@ -18,6 +18,7 @@ from virtstore.client.listing import found_backups
 from virtstore.errors import Exists, NotFound, UsageError
 from virtstore.location import canonical
 from virtstore.model import ImageInfo
+from virtstore.names import archive_format
 from virtstore.progress import ProgressCallback
 
 #: What becomes of an image that is there, for a dry run.
@@ -83,8 +84,9 @@ def _taken(backup: Image, until: datetime | None) -> Image:
     if itself is None:
         names = _series_of(backup)
         raise UsageError(f"{backup} is a directory; write which image{_there(names, backup.path)}")
-    cut = itself.state == "partial"  # its host says so, once it is to be read
-    if isinstance(itself, ImageInfo) and itself.compression is None and not cut:
+    # Of one that is partial, or damaged in its first bytes, its host says so once it is to be read.
+    damaged = itself.state == "partial" or archive_format(itself.path)
+    if isinstance(itself, ImageInfo) and itself.compression is None and not damaged:
         raise UsageError(
             f"{backup} is no archive, and so no backup; 'virtstore copy' copies images"
         )

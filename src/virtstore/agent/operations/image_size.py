@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from virtstore.agent.container import require_raw
+from virtstore.agent.container import require_raw, rounded
 from virtstore.agent.context import (
     Agent,
     changed,
@@ -41,7 +41,7 @@ def grow(agent: Agent, request: GrowImage) -> Done:
         require_raw(place, image)
         if request.sparse:
             require_sparse(place)
-        size = place.store.rounded(parse_target_size(request.size, image.size))
+        size = rounded(place, parse_target_size(request.size, image.size))
         if size < image.size:
             asked, present = format_apart(size, image.size)
             raise UsageError(
@@ -145,7 +145,7 @@ def shrink(agent: Agent, request: ShrinkImage) -> Done:
     ):
         require_raw(place, image)
         refuse_overlays(place)
-        size = place.store.rounded(parse_target_size(request.size, image.size))
+        size = rounded(place, parse_target_size(request.size, image.size))
         if size > image.size:
             asked, present = format_apart(size, image.size)
             raise UsageError(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from virtstore.agent.container import require_images, require_raw
+from virtstore.agent.container import require_images, require_raw, rounded
 from virtstore.agent.context import Agent, changed, planned, require_room
 from virtstore.agent.operations import lost
 from virtstore.agent.operations.cut_checks import device_of, refuse_to_write_upon_the_unknown
@@ -126,12 +126,12 @@ def writing(work: Work, name: str) -> Iterator[Image]:
 
 def unit(place: Place) -> int:
     """What the size of an image there is a multiple of: an extent, where it is a volume."""
-    return place.store.rounded(1)
+    return rounded(place, 1)
 
 
 def allocatable(place: Place, size: int) -> int:
     """Whole extents, where it is a volume."""
-    return place.store.rounded(size)
+    return rounded(place, size)
 
 
 @contextmanager
