@@ -6,7 +6,8 @@ have a real sshd each, for the pages that name one. A page that names the volume
 the lab, one that names an RBD pool with a cluster of the ring `ceph`. A page that names an S3
 service has one of this machine, with the bucket `vm-backups`.
 
-    python -m tests.pages PAGE…     writes what the commands print into the pages
+    python -m tests.pages PAGE…     writes what the commands print into the pages, but for those
+                                    that need the lab or a cluster
 """
 
 from __future__ import annotations
@@ -196,6 +197,8 @@ def check_in(page: Path, where: Place) -> None:
 def write(page: Path) -> None:
     """Put what the commands print into the page."""
     text = page.read_text()
+    if (ring := ring_of(text)) not in ("tools", "hosts"):
+        sys.exit(f"{page}: its commands need the ring {ring}, and would fail here; edit it by hand")
     with tempfile.TemporaryDirectory() as temporary:
         os.chmod(temporary, 0o755)
         with _place_of(text, Path(temporary)) as where:
