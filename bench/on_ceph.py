@@ -28,19 +28,20 @@ from bench.race import Action, Command, Race, run_text, shell, timed
 from bench.study import Study
 
 #: Bytes that the OSD has room for: two images, and what is being removed.
-_MEMORY = 6 << 30
+_MEMORY = 12 << 30
 _EXPORT, _IMPORT, _CONVERT = "rbd export", "rbd import", "qemu-img convert"
 _PIPE, _EXPORT_DIFF = "rbd export | zstd -1 -T0", "rbd export-diff | zstd -1 -T0"
-_FILE, _MADE = "{a}/sparse.img", f"{POOL}/made"
+_FILE, _LARGE, _MADE = "{a}/sparse.img", "{a}/solid.img", f"{POOL}/made"
 _DISK = f"{POOL}/disk"
 _NOTE = "Data is in the memory of a cluster on the same machine, which takes processor time too."
 
 
 @dataclass(frozen=True)
 class OnCeph:
-    """A race with a cluster, in whose pool the image `disk` is what sparse.img is."""
+    """A race with a cluster, in whose pool the image `disk` is what `file` is."""
 
     race: Race
+    file: str = _FILE
 
     @property
     def name(self) -> str:
@@ -49,7 +50,7 @@ class OnCeph:
     def measure(self, place: Place, runs: int) -> Result:
         try:
             with _cluster(place) as there:
-                run_text(there, f"rbd import --no-progress {_FILE} {_DISK}")
+                run_text(there, f"rbd import --no-progress {self.file} {_DISK}")
                 return self.race.measure(there, runs)
         except Failed as failed:
             entered = Contender("virtstore", "", trouble=str(failed))
@@ -58,8 +59,10 @@ class OnCeph:
 
 def rows() -> tuple[OnCeph | Study, ...]:
     return (
-        OnCeph(_exported()),
-        OnCeph(_imported()),
+        OnCeph(_exported("rbd-export", _FILE)),
+        OnCeph(_exported("rbd-export-large", _LARGE), _LARGE),
+        OnCeph(_imported("rbd-import", _FILE)),
+        OnCeph(_imported("rbd-import-large", _LARGE), _LARGE),
         OnCeph(_archived()),
         Study("rbd-backup", _measure_backup),
     )
@@ -87,18 +90,19 @@ def _conf(cluster: Cluster) -> Path:
     return conf
 
 
-def _exported() -> Race:
+def _exported(row: str, file: str) -> Race:
     made = "{a}/copied.img"
     return Race(
-        "rbd-export",
-        "copy an RBD image to a raw image on one host, flushed",
+        row,
+        f"copy an RBD image of what {_name(file)} is to a raw image on one host, flushed",
         (
-            _file("virtstore", f"virtstore copy --json /dev/rbd/{_DISK} {made}", made),
-            _file(_EXPORT, f"rbd export --no-progress {_DISK} {made} && sync {made}", made),
+            _file("virtstore", f"virtstore copy --json /dev/rbd/{_DISK} {made}", made, file),
+            _file(_EXPORT, f"rbd export --no-progress {_DISK} {made} && sync {made}", made, file),
             _file(
                 _CONVERT,
                 f"qemu-img convert -f raw -O raw rbd:{_DISK}:id=vms {made} && sync {made}",
                 made,
+                file,
             ),
         ),
         (demands.faster_than_best((_EXPORT, _CONVERT), 1), demands.memory),
@@ -106,14 +110,14 @@ def _exported() -> Race:
     )
 
 
-def _imported() -> Race:
+def _imported(row: str, file: str) -> Race:
     return Race(
-        "rbd-import",
-        "copy sparse.img to an RBD image",
+        row,
+        f"copy {_name(file)} to an RBD image",
         (
-            _image("virtstore", f"virtstore copy --json {_FILE} /dev/rbd/{_MADE}"),
-            _image(_IMPORT, f"rbd import --no-progress {_FILE} {_MADE}"),
-            _image(_CONVERT, f"qemu-img convert -f raw -O raw {_FILE} rbd:{_MADE}:id=vms"),
+            _image("virtstore", f"virtstore copy --json {file} /dev/rbd/{_MADE}", file),
+            _image(_IMPORT, f"rbd import --no-progress {file} {_MADE}", file),
+            _image(_CONVERT, f"qemu-img convert -f raw -O raw {file} rbd:{_MADE}:id=vms", file),
         ),
         (demands.faster_than_best((_IMPORT, _CONVERT), 1), demands.memory),
         (_NOTE,),
@@ -135,15 +139,19 @@ def _archived() -> Race:
     )
 
 
-def _file(name: str, text: str, made: str) -> Command:
+def _name(file: str) -> str:
+    return file.removeprefix("{a}/")
+
+
+def _file(name: str, text: str, made: str, file: str = _FILE) -> Command:
     read = f"zstd -dc {made}" if made.endswith(".zst") else f"cat {made}"
-    check = shell(f"{read} | cmp - {_FILE}")
+    check = shell(f"{read} | cmp - {file}")
     return Command(name, text, ("rbd", "qemu-img", "zstd"), without(made), check, made)
 
 
-def _image(name: str, text: str) -> Command:
+def _image(name: str, text: str, file: str) -> Command:
     gone: Action = shell(f"! rbd info {_MADE} > /dev/null 2>&1 || rbd rm --no-progress {_MADE}")
-    check = shell(f"rbd export --no-progress {_MADE} - | cmp - {_FILE}")
+    check = shell(f"rbd export --no-progress {_MADE} - | cmp - {file}")
     return Command(name, text, ("rbd", "qemu-img"), gone, check)
 
 
