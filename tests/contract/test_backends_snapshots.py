@@ -166,6 +166,24 @@ def test_an_image_goes_with_the_snapshots_that_it_is_listed_with(subject: Subjec
     assert listed(store) == left
 
 
+def test_an_image_changes_its_size_with_snapshots_that_do_not_hold_it(subject: Subject) -> None:
+    if not subject.snapshots:
+        return
+    store = subject.store
+    make(store)
+    name = store.snapshot_name("x.img", "s.img")
+    store.snapshot("x.img", name, None)
+    found = store.find("x.img")
+    assert found
+    assert set(found.held_by) <= set(found.snapshots)
+    if not found.held_by:
+        store.grow("x.img", 3 * SIZE)
+        assert contents(store) == padded(store, size=3 * SIZE)
+        store.shrink("x.img", SIZE)
+        assert contents(store) == padded(store)
+    assert contents(store, name) == padded(store)
+
+
 def test_what_says_that_its_size_is_fixed_is_neither_grown_nor_cut(subject: Subject) -> None:
     if not subject.snapshots:
         return

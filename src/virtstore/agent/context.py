@@ -186,9 +186,17 @@ def stored(place: Place) -> Stored:
 
 
 def refuse_fixed(place: Place) -> None:
-    """Raises `Unsupported` where an image's size cannot change."""
-    if why := stored(place).fixed:
-        raise Unsupported(why, path=place.path)
+    """Raises `Unsupported` where an image's size cannot change, and `InUse` where its snapshots
+    are in the way."""
+    found = stored(place)
+    if found.fixed:
+        raise Unsupported(found.fixed, path=place.path)
+    if found.held_by:
+        raise InUse(
+            f"it has snapshots ({', '.join(found.held_by)}), with which no volume changes its size;"
+            " remove them first. 'virtstore shrinkfs' makes its file system smaller all the same",
+            path=place.path,
+        )
 
 
 def require_room(place: Place, more: int) -> None:

@@ -148,6 +148,7 @@ class Stored(msgspec.Struct, frozen=True):
     snapshot_of: str | None = None
     snapshots: tuple[str, ...] = ()
     dependents: tuple[str, ...] = ()  # those of them that would be lost with it
+    held_by: tuple[str, ...] = ()  # those of them with which its size cannot change
     active: bool = True  # it can be opened without changing anything
     was_image: WasImage = "no"
     fixed: str | None = None  # why it is neither grown nor cut, and what to do about it

@@ -318,6 +318,25 @@ def test_the_size_of_a_thick_snapshot_is_its_origins_for_good(image: virtstore.I
         assert Path(taken.path).read_bytes() == kept, change
 
 
+def test_a_volume_with_thick_snapshots_changes_its_size_only_without_them(
+    image: virtstore.Image,
+) -> None:
+    sh(f"mkfs.ext4 -q {image.path} 3M")
+    taken = image.snapshot("s1")
+    for change in (
+        partial(image.grow, "16M"),
+        partial(image.shrink, "4M", discard_data=True),
+        partial(image.resize, "16M"),
+        partial(image.resize, "4M"),
+    ):
+        for dry_run in (True, False):
+            with pytest.raises(virtstore.InUse, match=r"/dev/vg0/s1.*remove them first"):
+                change(dry_run=dry_run)
+    assert image.info().size == SIZE
+    taken.delete()
+    assert image.grow("12M").size == 12 * MIB
+
+
 def test_what_a_volume_had_lost_when_it_grew_is_told_of_it_and_of_its_copies(
     image: virtstore.Image,
 ) -> None:

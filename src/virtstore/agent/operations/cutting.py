@@ -12,8 +12,7 @@ from virtstore.agent.operations.cut_checks import (
     require_end,
 )
 from virtstore.agent.operations.resizing_work import Work, allocatable, answer, promise, writing
-from virtstore.agent.policy import Place
-from virtstore.errors import Error, InUse
+from virtstore.errors import Error
 from virtstore.filesystems import resize_plan
 from virtstore.filesystems.claims import refuse_to_write_into
 from virtstore.filesystems.partitions.change import apply
@@ -56,7 +55,6 @@ def _refuse(work: Work, size: int) -> None:
     subject = work.subject
     assert subject.table
     work.require_shrinking()
-    refuse_dependents(work.place)
     subject.table.moved(size)
     subject.require_undisputed(size)
     end = subject.table.backup(size)
@@ -64,13 +62,3 @@ def _refuse(work: Work, size: int) -> None:
     work.refuse_to_write_upon_the_unknown(size)
     with work.place.store.open(work.place.name) as image:
         refuse_to_cut_the_unknown(image, size, work.remnants)
-
-
-def refuse_dependents(place: Place) -> None:
-    """LVM cuts no volume that has thick snapshots: said before its file system is shrunk."""
-    found = place.store.find(place.name)
-    if found and found.dependents:
-        raise InUse(
-            f"it has snapshots ({', '.join(found.dependents)}), with which a volume cannot be cut;"
-            " remove them first, or shrink its file system only ('virtstore shrinkfs')"
-        )

@@ -20,7 +20,7 @@ from virtstore.agent.operations.cut_checks import (
     unknown_inside,
     zero_data,
 )
-from virtstore.agent.operations.cutting import cut_free_space, refuse_dependents
+from virtstore.agent.operations.cutting import cut_free_space
 from virtstore.agent.operations.resizing_work import (
     Work,
     allocatable,
@@ -165,7 +165,6 @@ def _cut_back(work: Work) -> None:
 def _shrink_image(work: Work, size: int | None, *, dry_run: bool) -> Done:
     place, subject = work.place, work.subject
     work.require_shrinking()
-    refuse_dependents(place)
     room = None if size is None else subject.room(size)
     plan = shrinking(subject, work.present, size, room, unit(place))
     work.require_mounting()

@@ -22,7 +22,6 @@ from virtstore.agent.operations.cut_checks import (
     require_end,
     zero_data,
 )
-from virtstore.agent.operations.cutting import refuse_dependents
 from virtstore.agent.operations.filesystem_size import (
     grow_inside,
     grown_image,
@@ -107,7 +106,6 @@ def _grow(work: Work, swap: TrailingSwap, size: int, *, dry_run: bool) -> Done:
 def _shrink(work: Work, swap: TrailingSwap, size: int | None, *, dry_run: bool) -> Done:
     place, present, front = work.place, work.present, swap.front
     work.require_shrinking()
-    refuse_dependents(place)
     start = swap.partition.start if size is None else swap.nearer(size)
     if start - swap.lead <= front.start:
         raise Unsafe(

@@ -386,6 +386,7 @@ class VolumeGroup(Store):
 
     def _stored(self, volume: Volume) -> Stored:
         assert volume.type
+        dependents = self._paths(self._volumes.dependents(volume.name))
         return Stored(
             name=image_name(volume),
             type=volume.type,
@@ -396,7 +397,8 @@ class VolumeGroup(Store):
             identity=(os.makedev(*volume.device), 0) if volume.active else (0, 0),
             snapshot_of=f"/dev/{self.name}/{volume.origin}" if volume.origin else None,
             snapshots=self._paths(v.name for v in self._snapshots(volume.name)),
-            dependents=self._paths(self._volumes.dependents(volume.name)),
+            dependents=dependents,
+            held_by=dependents,
             active=volume.active,
             fixed=_FIXED if _is_fixed(volume) else None,
             lacks=self._lacks(volume),
