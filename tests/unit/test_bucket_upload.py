@@ -7,6 +7,7 @@ import hashlib
 import os
 import threading
 from base64 import b64encode
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -94,6 +95,14 @@ def test_a_part_for_which_there_is_no_room_says_where(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(NoSpace, match="/var/tmp"):
+        Filling(parts.LONGEST)
+
+
+def test_a_part_for_which_there_is_no_directory_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "_LONG_PARTS", str(tmp_path / "none"))
+    with pytest.raises(NoSpace, match=r"room in .*/none \(No such file or directory\)"):
         Filling(parts.LONGEST)
 
 

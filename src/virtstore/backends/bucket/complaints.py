@@ -34,8 +34,6 @@ _LONGEST: Final = 200
 _LATE: Final = {"AccessDenied": 403, "NoSuchUpload": 404, "PreconditionFailed": 412}
 #: Seconds from which on a server of S3 refuses a clock.
 _SKEWED: Final = 900
-
-
 _SEE: Final = "see its endpoint in the configuration"
 
 

@@ -45,15 +45,15 @@ class Filling:
         if most <= parts.IN_MEMORY:
             self._bytes = mmap.mmap(-1, most)
             return
-        with tempfile.TemporaryFile(dir=_LONG_PARTS, prefix="virtstore-") as file:
-            try:
+        try:
+            with tempfile.TemporaryFile(dir=_LONG_PARTS, prefix="virtstore-") as file:
                 os.posix_fallocate(file.fileno(), 0, most)
-            except OSError as error:
-                raise NoSpace(
-                    f"an archive as long as this one is sent in parts of {format_size(most)}, for"
-                    f" two of which there has to be room in {_LONG_PARTS} ({error.strerror})"
-                ) from None
-            self._bytes = mmap.mmap(file.fileno(), most)
+                self._bytes = mmap.mmap(file.fileno(), most)
+        except OSError as error:
+            raise NoSpace(
+                f"an archive as long as this one is sent in parts of {format_size(most)}, for two"
+                f" of which there has to be room in {_LONG_PARTS} ({error.strerror})"
+            ) from None
 
     @property
     def in_memory(self) -> int:

@@ -44,6 +44,8 @@ class Images:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self._known: tuple[Listed, ...] | None = None
+        #: How often a listing was forgotten: a thread that lists meanwhile has an old one.
+        self._forgotten = 0
         #: The removals that were begun, as of the last listing.
         self.removals: tuple[Removal, ...] = ()
         self._used: dict[tuple[str, str], int] = {}
@@ -51,6 +53,7 @@ class Images:
         self._metadata: dict[str, Ahead[dict[str, str]]] = {}
 
     def refresh(self) -> None:
+        self._forgotten += 1
         self._known = None
         self._used = {}
         self._ahead = {}
@@ -59,13 +62,16 @@ class Images:
     def all(self) -> tuple[Listed, ...]:
         """Every image of the pool, without those that are being removed. Raises `NotFound` for no
         such pool, `Denied`, and `ConnectionFailed`."""
-        if self._known is None:
+        known, forgotten = self._known, self._forgotten
+        if known is None:
             said = self.cluster.answer("ls", "--long", *_JSON)
             # Its status may be that of the image it came to last, which it could not open.
             if said.status and not said.stdout.strip():
                 raise self._no_listing(said)
-            self._known = self._without_removed(report.listing(said.stdout, said.stderr))
-        return self._known
+            known = self._without_removed(report.listing(said.stdout, said.stderr))
+            if forgotten == self._forgotten:
+                self._known = known
+        return known
 
     def _without_removed(self, listed: tuple[Listed, ...]) -> tuple[Listed, ...]:
         """What is listed, without what has lost its name and waits to be removed: that cannot be
