@@ -31,7 +31,12 @@ echo > {directory}/ended
 
 def environment(directory: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {"PATH": path, "HOME": str(directory), "LANG": "C.UTF-8", "XDG_RUNTIME_DIR": "/none"}
+    return {
+        "PATH": path,
+        "HOME": str(directory),
+        "LANG": "C.UTF-8",
+        "XDG_RUNTIME_DIR": f"{directory}/run",
+    }
 
 
 @pytest.fixture(scope="module", params=SCRIPTS)
