@@ -7,7 +7,6 @@ memory, so that programs are measured and no disks. It runs for as long as a row
 from __future__ import annotations
 
 import importlib.util
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +34,7 @@ _MEGABYTES = 200
 _NAME = "bench"
 _DISK = "{a}/disk.img"
 _FILE, _THERE = "{a}/sparse.img", "/s3/backups"
-_OBSTORE = f"{sys.executable} -m bench.objects"
+_OBSTORE = "python -m bench.objects"
 #: What is not here of what that needs.
 _NEEDED = () if importlib.util.find_spec("obstore") else ("obstore",)
 _PUT, _GET = "zstd -1 -T0 | obstore", "obstore | zstd -d"
