@@ -4,6 +4,7 @@ in this process, which saves starting a Python each time."""
 from __future__ import annotations
 
 import json
+import locale
 import os
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Tasks:
         given = {"executable": _EXECUTABLE, **_ALWAYS, **params}
         with (
             mock.patch.dict(os.environ, self.environment, clear=True),
+            _locale_kept(),
             _given(given),
             mock.patch.object(basic.AnsibleModule, "warn", lambda _, text: warned.append(text)),
             redirect_stdout(StringIO()) as printed,
@@ -81,6 +83,16 @@ class Tasks:
         assert error["code"] == code, failed
         assert error["message"] in failed["msg"]
         return error
+
+
+@contextmanager
+def _locale_kept() -> Iterator[None]:
+    """A module sets the locale of its process to that of its environment, which is ours."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 @contextmanager

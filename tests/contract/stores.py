@@ -17,10 +17,11 @@ import errno
 import fcntl
 import gc
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -85,7 +86,7 @@ def memory() -> Iterator[Subject]:
 
 @contextmanager
 def directory(parent: str) -> Iterator[Subject]:
-    with tempfile.TemporaryDirectory(dir=parent) as path:
+    with _temporary(parent) as path:
         snapshots, marks, holes = _shares_blocks(path), _has_attributes(path), _makes_holes(path)
         with closing(_opened(path)) as store:
             yield Subject(
@@ -96,6 +97,23 @@ def directory(parent: str) -> Iterator[Subject]:
                 holes=holes,
                 times=True,
             )
+
+
+@contextmanager
+def _temporary(parent: str) -> Iterator[str]:
+    """A directory that is removed. FUSE gives a file that is removed while it is open another name,
+    and takes that away a moment after it was closed."""
+    path = tempfile.mkdtemp(dir=parent)
+    try:
+        yield path
+    finally:
+        waiting.until(lambda: _removed(path), f"{path} to be empty")
+
+
+def _removed(path: str) -> bool:
+    with suppress(OSError):
+        shutil.rmtree(path)
+    return not os.path.exists(path)
 
 
 def _opened(path: str) -> Directory:
