@@ -112,7 +112,10 @@ def shell(
     assert found, f"{name} is not installed"
     pid, fd = pty.fork()
     if pid == 0:
-        os.execve(found, argv, {**environment, "TERM": "dumb", "ZDOTDIR": str(directory)})
+        # fish makes its directory of sockets where it is not told of any.
+        sockets = {"XDG_RUNTIME_DIR": f"{directory}/run"}
+        own = {"TERM": "dumb", "ZDOTDIR": str(directory)}
+        os.execve(found, argv, {**sockets, **environment, **own})
     typed = Shell(name, fd, directory)
     try:
         typed.wait()

@@ -31,12 +31,7 @@ echo > {directory}/ended
 
 def environment(directory: Path) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {
-        "PATH": path,
-        "HOME": str(directory),
-        "LANG": "C.UTF-8",
-        "XDG_RUNTIME_DIR": f"{directory}/run",
-    }
+    return {"PATH": path, "HOME": str(directory), "LANG": "C.UTF-8"}
 
 
 @pytest.fixture(scope="module", params=SCRIPTS)
