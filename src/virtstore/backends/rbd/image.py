@@ -215,8 +215,11 @@ class RbdImage(Image):
 
     def __exit__(self, *raised: object) -> None:
         _, error, _ = raised
-        died = self._disk is not None and self._disk.export.died
-        full = self._disk.full if self._disk else ""
+        if self._ending:  # else its daemon would go while we look at it
+            self._ending.result()
+        disk = self._disk
+        died = disk is not None and disk.export.died
+        full = disk.full if disk else ""
         self.close()
         if died and isinstance(error, (Error, OSError)) and not isinstance(error, Interrupted):
             if full:
