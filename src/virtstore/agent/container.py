@@ -159,8 +159,8 @@ def refuse_opening_as_container(place: Place, holds: str | None) -> None:
 
 
 def rounded(place: Place, size: int) -> int:
-    """The bytes that an image of that name has of which `size` are wanted: whole sectors, where it
-    is the disk in a container."""
+    """The bytes that an image of that name gets if `size` are asked for. The disk in a container
+    has whole sectors."""
     size = place.store.rounded(size)
     return size + -size % SECTOR if place.store.container_of(place.name) else size
 
