@@ -148,6 +148,13 @@ class Cluster:
             self.ceph("osd", "pool", "rm", pool, pool, "--yes-i-really-really-mean-it")
             self.make_pool(pool)
 
+    def delay(self, seconds: float) -> None:
+        """Have the OSD take in what its clients say late, by up to so many seconds, as one that is
+        far away does. That goes for who connects from now on; 0 ends it."""
+        self.ceph("config", "set", "osd", "ms_inject_delay_type", "client")
+        self.ceph("config", "set", "osd", "ms_inject_delay_max", str(seconds))
+        self.ceph("config", "set", "osd", "ms_inject_delay_probability", "1" if seconds else "0")
+
     @contextmanager
     def stopped(self, daemon: str) -> Iterator[None]:
         """A daemon of it answers nobody meanwhile, and then goes on."""

@@ -3,8 +3,10 @@ all the same, and nothing of ours has it open any longer than it is read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -12,6 +14,8 @@ from tests import waiting
 from virtstore.backends.rbd.cluster import Cluster as Reached
 from virtstore.backends.rbd.pool import RbdPool
 from virtstore.errors import Denied
+from virtstore.transfer.pieces import announced
+from virtstore.transfer.sources import RawSource
 
 from . import guest
 from .cluster import POOL, Cluster, User
@@ -84,3 +88,39 @@ def test_what_fails_ahead_is_told_to_whoever_reads(here: Place) -> None:
             image.read_at(0, MIB)
     with closing(pool_of(here.cluster.user("reader"))) as store, store.open("x") as image:
         image.announce()  # and is not read
+
+
+def test_a_copy_reads_faster_than_one_block_after_the_other_where_the_cluster_is_far(
+    here: Place, store: RbdPool
+) -> None:
+    size = 6 * _SIZE
+    here.image("x", disk := noise(size, 1))
+    with far_away(here.cluster), store.open("x") as one, store.open("x") as other:
+
+        def by_itself() -> None:
+            read = [one.read_at(offset, MIB) for offset in range(0, size, MIB)]
+            assert b"".join(read) == disk
+
+        def as_a_copy() -> None:
+            pieces = announced(RawSource(other, size).pieces())
+            assert b"".join(piece.contents() for piece in pieces) == disk
+
+        for image in (one, other):
+            image.read_at(0, 1)  # from now on it is served
+        ratios = [seconds(as_a_copy) / seconds(by_itself) for _ in range(3)]
+    assert statistics.median(ratios) < 1, ratios
+
+
+@contextmanager
+def far_away(cluster: Cluster) -> Iterator[None]:
+    cluster.delay(0.04)
+    try:
+        yield
+    finally:
+        cluster.delay(0)
+
+
+def seconds(act: Callable[[], None]) -> float:
+    begun = time.monotonic()
+    act()
+    return time.monotonic() - begun

@@ -141,6 +141,8 @@ class RbdImage(Image):
             return  # `rbd diff --whole-object` crashes of that (Ceph 16)
         said = self._diff.result() if self._diff else self._ask_diff()
         self._diff = None
+        if self._disk:
+            self._disk.expect(report.extents(said, self.size))
         yield from report.extents(said, self.size)
 
     def _ask_diff(self) -> bytes:

@@ -10,27 +10,30 @@ needed: qemu-storage-daemon, and QEMU's driver for RBD (Debian: qemu-block-extra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Final
 
-from virtstore.backends.base import Identity, Version
+from virtstore.backends.base import NO_CACHE, Identity, PageCache, Version
 from virtstore.backends.descriptor import DescriptorImage, extents_of, read_from
 from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.connection import CONF, reaches
 from virtstore.backends.rbd.report import Snapshot
 from virtstore.backends.rbd.stalls import Lookout
+from virtstore.backends.read_ahead import BLOCK, ReadAhead
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
 from virtstore.exporter import DISK, Export, Node
+from virtstore.model import Extent
 
 
 class Served(DescriptorImage):
-    """The file that a daemon serves of an image."""
+    """The file that a daemon serves of an image. `lookout`: of one that may be written."""
 
     def __init__(self, export: Export, lookout: Lookout | None) -> None:
         super().__init__(export.fd)
         self.export = export
         self.lookout = lookout
+        self._ahead = None if lookout else ReadAhead(self.size, self._read)
         if lookout:
             lookout.begin(export.child)
 
@@ -53,7 +56,24 @@ class Served(DescriptorImage):
     def version(self) -> Version:
         return Version(self.identity)
 
+    @property
+    def cache(self) -> PageCache:
+        return self._ahead or NO_CACHE
+
+    def expect(self, extents: Iterable[Extent]) -> None:
+        """Read ahead only where there is data."""
+        if self._ahead:
+            wanted = bytearray(-(-self.size // BLOCK))
+            for extent in extents:
+                if extent.kind == "data":
+                    first, last = extent.offset // BLOCK, (extent.end - 1) // BLOCK
+                    wanted[first : last + 1] = b"\1" * (last + 1 - first)
+            self._ahead.wanted = lambda number: bool(wanted[number])
+
     def read_at(self, offset: int, length: int) -> bytes:
+        return self._ahead.read(offset, length) if self._ahead else self._read(offset, length)
+
+    def _read(self, offset: int, length: int) -> bytes:
         return read_from(self.export.direct, offset, length)
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
@@ -68,6 +88,8 @@ class Served(DescriptorImage):
 
     def close(self) -> None:
         self.export.close()
+        if self._ahead:
+            self._ahead.close()
         if self.lookout:
             self.lookout.close()
 
