@@ -16,7 +16,7 @@ from tests import waiting
 from tests.tools.ext_images import TORTURE
 
 from .cluster import POOL
-from .place import MIB, VMS, Place, noise
+from .place import MIB, VMS, Place, noise, patiently
 
 #: Of `rbd rm`, of some hundred messages, the one after which it is killed.
 MOMENTS: Final = range(50, 110) if TORTURE else (60,)
@@ -185,11 +185,11 @@ def test_an_image_of_which_the_removal_was_killed_is_there_whole_or_gone(
     argv = ["strace", "-fqq", "-o", "/dev/null", "-e", "trace=sendmsg", "-e", kill, "rbd"]
     argv += ["--conf", str(here.cluster.conf), "--id", "admin", "rm", f"{POOL}/x"]
     subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
-    if "x" in listed(host):
+    if "x" in listed(host):  # whoever was killed counts as using it for half a minute
         assert here.contents("x") == _DISK
-        host.image(f"{VMS}/x").delete()
+        patiently(here.config, lambda host: host.image(f"{VMS}/x").delete())
 
-    def is_gone() -> bool:  # whoever was killed counts as being at it for half a minute
+    def is_gone() -> bool:  # or as being at it
         assert listed(host) == ["other"]
         return not left(here)
 
