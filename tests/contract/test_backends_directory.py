@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from virtstore import linux
-from virtstore.backends.base import PARTIAL_SUFFIX
+from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Draft
 from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import NewFiles
-from virtstore.errors import Denied, NoSpace, NotFound, UsageError
+from virtstore.errors import Denied, InUse, NoSpace, NotFound, UsageError
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -27,6 +28,14 @@ def opened(path: Path, new: NewFiles | None = None) -> Directory:
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Directory]:
     made = opened(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Directory]:
+    """The same directory on another host."""
+    made = opened(tmp_path, NewFiles(mode=0o640))
     yield made
     made.close()
 
@@ -110,6 +119,83 @@ def test_a_leftover_of_our_own_is_taken_up(store: Directory, tmp_path: Path) -> 
     _leftover(tmp_path).chmod(0o666)
     assert _taken_up(store) == b"planted"
     assert mode(tmp_path / f"x.img{PARTIAL_SUFFIX}") == 0o600
+
+
+def _once_before_locking(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Something happens on another host just before this one gets its lock of a file."""
+    flock = fcntl.flock
+    yet = [happens]
+
+    def locking(fd: int, operation: int) -> None:
+        if yet:
+            yet.pop()()
+        flock(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", locking)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda store: store.draft("x.img", 3),
+        lambda store: store.draft("x.img", 3, sparse=True),
+        lambda store: store.archive("x.img"),
+    ],
+    ids=["draft", "sparse draft", "archive"],
+)
+def test_a_draft_that_gets_its_name_on_another_host_is_not_taken_up(
+    store: Directory,
+    elsewhere: Directory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begin: Callable[[Directory], Draft],
+) -> None:
+    """It is found as a draft, and is an image once its lock is free. Nothing of that is changed."""
+    theirs = elsewhere.draft("x.img", 7)
+    theirs.write_at(0, b"theirs!")
+
+    def publish() -> None:
+        with theirs:
+            theirs.publish(overwrite=False)
+
+    _once_before_locking(monkeypatch, publish)
+    with pytest.raises(InUse, match="run the same command again"), begin(store):
+        pass
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.img", b"theirs!")]
+    assert mode(tmp_path / "x.img") == 0o640
+    assert os.listxattr(tmp_path / "x.img") == []
+
+
+def test_what_is_left_of_an_image_that_gets_its_name_back_on_another_host_is_not_gone_on_with(
+    store: Directory, elsewhere: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"x.img{REWORK_SUFFIX}").write_bytes(b"half of theirs")
+    theirs = elsewhere.rework("x.img")
+    theirs.write_at(0, b"all of theirs!")
+
+    def publish() -> None:
+        with theirs:
+            theirs.publish(overwrite=False)
+
+    _once_before_locking(monkeypatch, publish)
+    with pytest.raises(InUse, match="run the same command again"), store.rework("x.img") as ours:
+        ours.write_at(0, b"ours")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.img", b"all of theirs!")]
+
+
+def test_what_another_host_writes_to_a_draft_before_it_is_locked_is_seen(
+    store: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else zeros would not be written over it."""
+    path = tmp_path / f"x.img{PARTIAL_SUFFIX}"
+    path.touch()
+
+    def write() -> None:
+        path.write_bytes(b"theirs!")
+
+    _once_before_locking(monkeypatch, write)
+    with store.draft("x.img", 7) as draft:
+        assert draft.holds == "kept"
 
 
 def test_a_leftover_with_another_name_is_not_built_upon(store: Directory, tmp_path: Path) -> None:

@@ -145,13 +145,13 @@ class Directory(Store):
     def archive(self, name: str) -> FileArchive:
         fd, made = self._open_partial(name)
         draft = FileArchive(fd, self._fd, name, self._new_files, self.discard)
-        _claim(draft, fd, made=made)
+        _claim(draft, name + PARTIAL_SUFFIX, made=made)
         return draft
 
     def _draft(self, name: str, kind: type[FileDraft] = FileDraft) -> FileDraft:
         fd, made = self._open_partial(name)
         draft = kind(fd, self._fd, name, self._new_files)
-        _claim(draft, fd, made=made)
+        _claim(draft, name + PARTIAL_SUFFIX, made=made)
         return draft
 
     def require_name(self, name: str) -> None:
@@ -218,7 +218,7 @@ class Directory(Store):
         try:
             if reserve:  # one that was copied in by hand may be sparse; writing must not fail then
                 self._refuse_what_does_not_fit(stored.size - stored.allocated)
-            image.claim(ours=stored.state == "complete")
+            image.claim(file, ours=stored.state == "complete")
             if reserve:
                 image.reserve(image.size)
             if stored.state == "complete":
@@ -271,7 +271,7 @@ class Directory(Store):
         with suppress(NotFound, Denied, OSError):
             fd = opening.regular(self._fd, file, os.O_RDWR)
             with FileDraft(fd, self._fd, file, self._new_files) as left:
-                left.claim(ours=True)
+                left.lock(ours=True)
 
     def grow(
         self,
@@ -401,7 +401,6 @@ class Directory(Store):
         fd = opening.regular(self._fd, name + PARTIAL_SUFFIX, os.O_RDWR)
         status = os.fstat(fd)
         if status.st_uid == os.geteuid() and status.st_nlink == 1:
-            attributes.set_mode(fd, 0o600)
             return fd, False
         # Somebody else's, or reachable by another name: nothing to build an image upon.
         os.close(fd)
@@ -409,9 +408,12 @@ class Directory(Store):
         return os.open(name + PARTIAL_SUFFIX, flags, 0o600, dir_fd=self._fd), True
 
 
-def _claim(draft: FileDraft, fd: int, *, made: bool) -> None:
+def _claim(draft: FileDraft, file: str, *, made: bool) -> None:
+    fd = draft.descriptor
     try:
-        draft.claim(ours=made)
+        draft.claim(file, ours=made)
+        if not made:
+            attributes.set_mode(fd, 0o600)
         if leftovers.is_shared(fd):  # of what it holds no space is reserved, nor could be
             draft.truncate(0)
             draft.holds = "zeros"

@@ -196,13 +196,24 @@ class FileDraft(FileImage, ImageDraft):
 
     def __init__(self, fd: int, directory: int, name: str, new: NewFiles) -> None:
         super().__init__(fd)
-        self.holds: Holds = "kept" if self._has_data() else "zeros"
+        self.holds: Holds = "kept"
         self._directory = directory
         self._name = name
         self._new = new
         self.whole = False
 
-    def claim(self, *, ours: bool = False) -> None:
+    def claim(self, file: str, *, ours: bool) -> None:
+        """Lock it, as `lock` does, and see what it holds. Raises `InUse` also if it is not called
+        `file` any more: then another agent gave it its final name before it could be locked."""
+        self.lock(ours=ours)
+        if not final_names.is_named(self._directory, file, self._fd):
+            raise InUse(
+                "another virtstore operation has just ended that made it, or took it away; run the"
+                " same command again"
+            )
+        self.holds = "kept" if self._has_data() else "zeros"
+
+    def lock(self, *, ours: bool) -> None:
         """Lock the file against other agents, also those that reach it by another name, as another
         user or from another host. Raises `InUse`. `ours`: no lock is needed, since this agent has
         just made the file, or will rename it before it changes, in which one agent succeeds."""
