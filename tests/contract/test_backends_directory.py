@@ -355,3 +355,12 @@ def test_what_cannot_be_called_so_is_not_there(store: Directory, length: int) ->
     assert store.find("n" * length) is None
     with pytest.raises(NotFound):
         store.open("n" * length)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".virtstore-0123456789abcdef", ".nfs0123456789abcdef", ".fuse_hidden0123456789abcdef"],
+)
+def test_no_image_gets_a_name_that_no_listing_shows(store: Directory, name: str) -> None:
+    with pytest.raises(UsageError, match="no listing shows"):
+        store.require_name(name)

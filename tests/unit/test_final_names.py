@@ -499,3 +499,31 @@ def test_an_empty_file_that_a_kill_left_of_what_was_tried_goes_once_it_is_old(
     for name in (old, f"{old}0", young, full):
         store.mend(name)
     assert set(files(tmp_path)) == {young, full, f"{old}1"}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("suffix", [PUBLISH_SUFFIX, RETURN_SUFFIX, RENAMED_SUFFIX])
+def test_what_is_called_like_an_image_on_its_way_and_is_no_file_is_left_alone(
+    store: Directory, tmp_path: Path, suffix: str, beside: bool
+) -> None:
+    (tmp_path / f"directory{suffix}").mkdir()
+    (tmp_path / f"link{suffix}").symlink_to("elsewhere")
+    (tmp_path / suffix).write_bytes(b"the suffix alone")
+    for name in ("directory", "link") if beside else ():
+        (tmp_path / name).write_bytes(b"an image")
+    before = {each.name for each in tmp_path.iterdir()}
+    assert store.interrupted() == []
+    for name in ("directory", "link", ""):
+        assert not store.is_interrupted(name)
+        store.mend(name)
+    assert {each.name for each in tmp_path.iterdir()} == before
+    assert {each.name for each in store.scan()} == before
+
+
+def test_an_image_with_the_longest_name_is_mended(store: Directory, tmp_path: Path) -> None:
+    """Its names on the way back to its own are not all possible."""
+    name = "x" * (255 - len(RETURN_SUFFIX))
+    (tmp_path / f"{name}{RETURN_SUFFIX}").write_bytes(b"all that there is")
+    for each in store.interrupted():
+        store.mend(each)
+    assert files(tmp_path) == {f"{name}{REWORK_SUFFIX}": b"all that there is"}

@@ -84,7 +84,7 @@ class Directory(Store):
         return final_names.interrupted(self._fd)
 
     def is_interrupted(self, name: str) -> bool:
-        return any(listing.exists(self._fd, name + step) for step in final_names.STEPS)
+        return final_names.is_interrupted(self._fd, name)
 
     def mend(self, name: str) -> None:
         final_names.mend(self._fd, name)
@@ -155,6 +155,11 @@ class Directory(Store):
         return draft
 
     def require_name(self, name: str) -> None:
+        if final_names.is_internal(name):
+            raise UsageError(
+                "files that virtstore tries things on, or that the file system keeps while they are"
+                " open, are called so, and no listing shows them; choose another name"
+            )
         suffix = _OF_NTFS_3G if self.filesystem().startswith("fuse") else PARTIAL_SUFFIX
         told = os.fstatvfs(self._fd).f_namemax  # 1530 of FAT, in which 255 characters have room
         most = min(told or _NAME_MAX, _NAME_MAX) - len(suffix)
@@ -234,7 +239,7 @@ class Directory(Store):
         return image
 
     def _refuse_partial_beside(self, name: str) -> None:
-        if any(listing.exists(self._fd, file) for file in leftovers.names(name)):
+        if any(final_names.exists(self._fd, file) for file in leftovers.names(name)):
             raise InUse(
                 "an interrupted operation left a partial image beside this one;"
                 " remove it with 'virtstore clean'"
@@ -243,7 +248,7 @@ class Directory(Store):
     def _left(self, name: str) -> str:
         """The file name of a partial image. What is left of an image goes before a draft."""
         *files, last = leftovers.names(name)
-        return next((file for file in files if listing.exists(self._fd, file)), last)
+        return next((file for file in files if final_names.exists(self._fd, file)), last)
 
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         # It is closed before it goes: FUSE and NFS keep what is open.
@@ -260,7 +265,7 @@ class Directory(Store):
     def discard(self, name: str, *, was_image: bool = False) -> None:
         reworked, draft = name + REWORK_SUFFIX, name + PARTIAL_SUFFIX
         for file in (reworked, draft) if was_image else (draft,):
-            with listing.missing_suppressed():
+            with final_names.missing_suppressed():
                 self._refuse_claimed(file)
                 os.unlink(file, dir_fd=self._fd)
                 final_names.flush(self._fd)

@@ -45,6 +45,9 @@ STEPS: Final = (*_STEPS.values(), RENAMED_SUFFIX)
 #: How a new name can be given: in one step, by a hard link, or not at all.
 Way = Literal["rename", "link"]
 
+#: What the kernel says of a name that nothing has, or can have.
+MISSING: Final = (errno.ENOENT, errno.ENAMETOOLONG)
+
 #: What link(2) says where there are no hard links.
 _NO_LINKS: Final = linux.CANNOT | {errno.EPERM, errno.EMLINK}
 
@@ -73,12 +76,25 @@ def is_named(directory: int, file: str, fd: int) -> bool:
     return False
 
 
+@contextmanager
+def missing_suppressed() -> Iterator[None]:
+    """Pass over the error that nothing has a name."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in MISSING:
+            raise
+
+
 def exists(directory: int, name: str) -> bool:
     """Whether anything has that name."""
-    with suppress(FileNotFoundError):
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-        return True
-    return False
+    try:
+        _status(directory, name)
+    except OSError as error:
+        if error.errno not in MISSING:
+            raise
+        return False
+    return True
 
 
 def give(directory: int, name: str, fd: int, suffix: str = PARTIAL_SUFFIX) -> None:
@@ -134,9 +150,14 @@ def interrupted(directory: int) -> list[str]:
     files that it left of what was being tried."""
     with opened_anew(directory) as fd:
         files = os.listdir(fd)
-    images = {_of_step(file) for file in files if file.endswith(STEPS)}
+    images = {_of_step(file) for file in files if _is_step(directory, file)}
     tried = {file for file in files if _APART.fullmatch(file) and _is_left(directory, file)}
     return sorted(images | tried)
+
+
+def is_interrupted(directory: int, name: str) -> bool:
+    """Whether `interrupted` tells of that image."""
+    return any(_is_step(directory, name + suffix) for suffix in STEPS)
 
 
 def mend(directory: int, name: str) -> None:
@@ -145,11 +166,13 @@ def mend(directory: int, name: str) -> None:
     if _APART.fullmatch(name):
         _remove_left(directory, name)
         return
-    if exists(directory, name + RENAMED_SUFFIX):
+    if _is_step(directory, name + RENAMED_SUFFIX):
         _finish_renaming(directory, name)
     for before, after in _STEPS.items():
         step = name + after
-        with suppress(FileNotFoundError):  # it is not there, or was mended since
+        if not _is_step(directory, step):
+            continue
+        with suppress(FileNotFoundError):  # it was mended since
             if _is_given(directory, name, step):
                 os.unlink(step, dir_fd=directory)
             else:
@@ -210,7 +233,16 @@ def way_to_new(directory: int) -> Way | None:
 
 def is_other_name(directory: int, file: str) -> bool:
     """Whether a file under a name between two steps has its final name already."""
-    return file.endswith(STEPS) and _is_given(directory, _of_step(file), file)
+    return _is_step(directory, file) and _is_given(directory, _of_step(file), file)
+
+
+def _is_step(directory: int, file: str) -> bool:
+    """Whether a file has a name between two steps. A directory or a link of such a name, or what
+    is called like the suffix alone, is somebody else's."""
+    if file.endswith(STEPS) and file not in STEPS:
+        with missing_suppressed():
+            return stat.S_ISREG(_status(directory, file).st_mode)
+    return False
 
 
 def _of_step(file: str) -> str:

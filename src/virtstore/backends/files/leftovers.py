@@ -29,8 +29,8 @@ def names(name: str) -> tuple[str, ...]:
 
 
 def is_named(file: str) -> bool:
-    """Whether a file has such a name."""
-    return file.endswith(_SUFFIXES)
+    """Whether a file has such a name. What is called like the suffix alone is somebody else's."""
+    return file.endswith(_SUFFIXES) and file not in _SUFFIXES
 
 
 def image_name(file: str) -> str:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Final
 
 from msgspec.structs import replace
 
 from virtstore.backends.base import Stored
 from virtstore.backends.files import final_names, leftovers
-
-#: What the kernel says of a name that nothing has, or can have.
-MISSING: Final = (errno.ENOENT, errno.ENAMETOOLONG)
+from virtstore.backends.files.final_names import missing_suppressed
 
 
 def scan(directory: int) -> Iterator[Stored]:
@@ -54,27 +49,6 @@ def find(directory: int, name: str) -> Stored | None:
             status = os.stat(candidate, dir_fd=directory, follow_symlinks=False)
             return _stored(directory, candidate, status, device)
     return None
-
-
-def exists(directory: int, file: str) -> bool:
-    """Whether anything has that name."""
-    try:
-        os.stat(file, dir_fd=directory, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in MISSING:
-            raise
-        return False
-    return True
-
-
-@contextmanager
-def missing_suppressed() -> Iterator[None]:
-    """Pass over the error that nothing has a name."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in MISSING:
-            raise
 
 
 def _look_at(directory: int, file: str) -> Stored | None:

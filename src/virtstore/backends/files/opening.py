@@ -9,7 +9,7 @@ from typing import Final
 
 from virtstore import linux
 from virtstore.backends.files import attributes
-from virtstore.backends.files.listing import MISSING
+from virtstore.backends.files.final_names import MISSING
 from virtstore.errors import Denied, NotFound
 
 _KINDS: Final = (
