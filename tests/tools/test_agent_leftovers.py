@@ -3,9 +3,11 @@ goes on with it, nor replaces it, nor removes it, by any operation."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -249,3 +251,41 @@ def test_an_empty_file_that_a_kill_left_is_removed_by_clean(images: Path) -> Non
     with virtstore.connect(config=configured(images, "write")) as host:
         host.clean(str(images))
     assert not left.exists()
+
+
+def _left(place: Path, *names: str) -> list[Path]:
+    for path in (paths := [place / f"{name}.virtstore-partial" for name in names]):
+        path.write_bytes(bytes(5000))
+    return paths
+
+
+def test_clean_passes_over_what_somebody_works_on_and_says_so_of_an_image(images: Path) -> None:
+    """On another host, say."""
+    busy, left = _left(images, "busy.img", "left.img")
+    with (
+        virtstore.connect(config=configured(images, "write")) as host,
+        busy.open("rb") as theirs,
+    ):
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(virtstore.InUse, match="another virtstore operation") as refused:
+            host.clean(f"{images}/busy.img")
+        assert refused.value.path == f"{images}/busy.img"
+        assert host.clean(str(images)).removed == (f"{images}/left.img",)
+    assert (busy.exists(), left.exists()) == (True, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files immutable")
+def test_what_may_not_be_removed_keeps_nothing_else_from_being_cleaned(images: Path) -> None:
+    locked, left = _left(images, "locked.img", "more.img")
+    if subprocess.run(["chattr", "+i", locked], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("the file system keeps no such flags")
+    try:
+        with (
+            virtstore.connect(config=configured(images, "write")) as host,
+            pytest.raises(virtstore.Denied, match=r"chattr -i.*what else .* removed") as refused,
+        ):
+            host.clean(str(images))
+    finally:
+        subprocess.run(["chattr", "-i", locked], check=True)
+    assert refused.value.path == f"{images}/locked.img"
+    assert (locked.exists(), left.exists()) == (True, False)

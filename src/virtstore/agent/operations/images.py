@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -243,17 +243,10 @@ def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
     if agent.policy.is_store(request.path):
         with agent.policy.store(request.path, "write") as store:
             agent.mend(store, request.path)
-            base = canonical(request.path)
-            partials = [s for s in store.scan() if s.state == "partial"]
-            found = [(f"{base}/{s.name}", s) for s in partials if _clean_up(store, s, request)]
+            found = _clean_store(store, request)
     else:
         with agent.policy.image(request.path, "write") as place:
-            here = [s for s in place.store.named(place.name) if s.state == "partial"]
-            if not here:
-                stored(place)
-            else:
-                refuse_fixed_place(place)
-            found = [(place.path, s) for s in here if _clean_up(place.store, s, request)]
+            found = _clean_image(place, request)
     result = Cleaned(
         path=request.path,
         host="",
@@ -293,13 +286,43 @@ def _require_cleaning(agent: Agent, path: str) -> None:
         raise
 
 
-def _clean_up(store: Store, partial: Stored, request: CleanUp) -> bool:
-    """Remove a leftover, unless an operation is working on it. Whether it was removed."""
-    try:
-        with locks.hold(store.identity(partial.name)):
-            if not request.dry_run:
-                store.refresh()
-                store.discard(partial.name, was_image=partial.was_image == "yes")
-            return True
-    except InUse:
-        return False
+def _clean_store(store: Store, request: CleanUp) -> list[tuple[str, Stored]]:
+    """Remove all leftovers that nobody is working on. Returns what they were of, by their paths.
+    Raises `Denied` for the first that may not be removed, once all others are."""
+    base = canonical(request.path)
+    found: list[tuple[str, Stored]] = []
+    refused: list[Denied] = []
+    for partial in [each for each in store.scan() if each.state == "partial"]:
+        path = f"{base}/{partial.name}"
+        try:
+            with suppress(InUse), blamed_on(path):
+                _clean_up(store, partial, request)
+                found.append((path, partial))
+        except Denied as error:
+            refused.append(error)
+    if refused:
+        if found and not request.dry_run:
+            refused[0].message += "; what else was left there was removed"
+        raise refused[0]
+    return found
+
+
+def _clean_image(place: Place, request: CleanUp) -> list[tuple[str, Stored]]:
+    """The same for one image. Raises `InUse` where somebody is working on it."""
+    here = [each for each in place.store.named(place.name) if each.state == "partial"]
+    if not here:
+        stored(place)
+        return []
+    refuse_fixed_place(place)
+    with blamed_on(place.path):
+        for partial in here:
+            _clean_up(place.store, partial, request)
+    return [(place.path, partial) for partial in here]
+
+
+def _clean_up(store: Store, partial: Stored, request: CleanUp) -> None:
+    """Remove a leftover. Raises `InUse` where an operation is working on it."""
+    with locks.hold(store.identity(partial.name)):
+        if not request.dry_run:
+            store.refresh()
+            store.discard(partial.name, was_image=partial.was_image == "yes")

@@ -267,8 +267,17 @@ class Directory(Store):
         for file in (reworked, draft) if was_image else (draft,):
             with final_names.missing_suppressed():
                 self._refuse_claimed(file)
-                os.unlink(file, dir_fd=self._fd)
+                self._unlink(file)
                 final_names.flush(self._fd)
+
+    def _unlink(self, file: str) -> None:
+        """Raises `Denied`, with what to do, where somebody made the file immutable."""
+        try:
+            os.unlink(file, dir_fd=self._fd)
+        except PermissionError:
+            with suppress(NotFound, OSError), self.file(file) as locked:
+                locked.refuse_locked()
+            raise
 
     def _refuse_claimed(self, file: str) -> None:
         """Raises `InUse` where somebody is writing it, maybe on another host, whose locks of
