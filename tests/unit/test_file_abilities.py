@@ -223,3 +223,25 @@ def test_the_zeros_of_a_sparse_draft_are_written_where_no_holes_can_be_made(
             9 * CHUNK, b"\0"
         )
         assert made.allocated < 5 * CHUNK
+
+
+@pytest.mark.parametrize("reserves", [True, False], ids=["reserved", "zeros are written"])
+def test_what_a_domain_makes_longer_meanwhile_is_not_cut(
+    store: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reserves: bool
+) -> None:
+    """`virsh blockresize`, while the same image is being grown to less."""
+    (path := tmp_path / "x.img").write_bytes(b"guest")
+    allocate, longer = linux.allocate, [5 * CHUNK]
+
+    def allocating(fd: int, offset: int, length: int, *, keep_size: bool = False) -> None:
+        if longer:
+            with path.open("r+b") as theirs:
+                theirs.seek(longer.pop() - 5)
+                theirs.write(b"guest")
+        if not reserves:
+            raise OSError(errno.EOPNOTSUPP, "cannot")
+        allocate(fd, offset, length, keep_size=keep_size)
+
+    monkeypatch.setattr(linux, "allocate", allocating)
+    store.grow("x.img", 3 * CHUNK, in_use=True)
+    assert path.read_bytes() == b"guest" + bytes(5 * CHUNK - 10) + b"guest"

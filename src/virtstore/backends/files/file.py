@@ -138,17 +138,22 @@ class FileImage(DescriptorImage):
         for keep_size in (True, False):  # NFS can only make a file longer with it
             try:
                 linux.allocate(self._fd, start, size - start, keep_size=keep_size)
-                return os.ftruncate(self._fd, size)
             except OSError as error:
                 if error.errno not in linux.CANNOT:
                     raise
+            else:
+                return self._lengthen(size)
         self._fill_holes(start, present, between)
-        # Longer by what is written: nobody who has it open finds space that is zeroed later.
-        for begin in range(present, size, _STEP):
+        # Longer by what is written, behind the end as it is by then: nobody who has it open, or
+        # makes it longer, finds space that is zeroed later.
+        while (end := self.size) < size:
             between()
-            self._write_zeros(begin, min(_STEP, size - begin))
-        os.ftruncate(self._fd, size)
+            self._write_zeros(end, min(_STEP, size - end))
         return self.flush()  # some file systems find only now that there is no room
+
+    def _lengthen(self, size: int) -> None:
+        if self.size < size:  # a domain that has it may have made it longer meanwhile
+            os.ftruncate(self._fd, size)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._fd, size)
