@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 from virtstore import formats, names
@@ -20,7 +20,7 @@ from virtstore.agent.context import (
     Agent,
     require_room,
 )
-from virtstore.agent.operations.copy_base import opened_base
+from virtstore.agent.operations.copy_base import Base, opened_base
 from virtstore.agent.operations.copy_frames import (
     arriving,
     encoding_of,
@@ -97,32 +97,27 @@ def receive_image(agent: Agent, request: Receive) -> Received | Ready:
     session = agent.session
     path = _target_path(agent, request.path, request.name, request)
     wanted = _wanted(request, path, request.size, _known(request.holds), request.lost)
-    wanted = wanted._replace(origin=request.origin)
     with (
-        _target_place(agent, wanted) as (place, wanted),
+        _target_place(agent, wanted._replace(origin=request.origin)) as (place, wanted),
         opened_base(agent, request.options.base, path) as base,
     ):
         if request.dry_run:
             _require_room(place, wanted)
             return Ready(place.path, compare=False)
-        session.stage("allocating")
-        replaced = _seen(place, wanted)
-        with opened_target(agent, place, wanted, base) as opened:
+
+        def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
+            session.send(Existing(zeros, last), fingerprints)
+
+        def fill(opened: Opened) -> Outcome:
             in_place = wanted.mode == "contents"
             compare = opened.existing is not None
             session.send(Ready(place.path, compare, in_place=in_place, base=opened.base))
-
-            def tell(zeros: int, fingerprints: bytes, last: bool) -> None:
-                session.send(Existing(zeros, last), fingerprints)
-
             with surveyed(agent, opened, place, tell):
-                outcome = receive(
-                    arriving(agent, request.size), request.size, opened.target, agent.session.fail
-                )
-            if base:
-                base.require_same(session.check)
-            noted = _publish(agent, place, wanted, opened, replaced)
-        return _received(place, wanted, outcome, (*noted, *(base.warnings if base else ())))
+                arrived = arriving(agent, request.size)
+                return receive(arrived, request.size, opened.target, session.fail)
+
+        outcome, noted = _made(agent, place, wanted, base, fill)
+        return _received(place, wanted, outcome, noted)
 
 
 def copy_here(agent: Agent, request: CopyHere) -> Received:
@@ -132,40 +127,49 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
         raise UsageError("source and target are the same image")
     in_place = request.contents or _is_fixed(agent, request)
     reading = Send(request.source, request.options, contents=in_place, kept_for=request.kept_for)
-    with opened_source(agent, reading) as (place_of_source, source, told, origin, keeping):
-        holds = held(place_of_source, source)
-        lost = place_of_source.store.losses(place_of_source.name)
-        wanted = _wanted(request, path, source.size, holds, lost)._replace(origin=origin)
+    with opened_source(agent, reading) as (origin, source, told, made_of, keeping):
+        holds = held(origin, source)
+        lost = origin.store.losses(origin.name)
+        wanted = _wanted(request, path, source.size, holds, lost)
         with (
-            _target_place(agent, wanted) as (place, wanted),
+            _target_place(agent, wanted._replace(origin=made_of)) as (place, wanted),
             opened_base(agent, request.options.base, path) as base,
         ):
             shared = require_sharing(place, source) if request.options.reflink else None
             if request.dry_run:
                 _require_room(place, wanted)
-                received = Received(place.path, source.size, 0, "", told)
-            else:
-                agent.session.stage("allocating")
-                replaced = _seen(place, wanted)
-                with opened_target(agent, place, wanted, base) as opened:
-                    agent.session.stage("copying")
-                    if keeping:
-                        source = keeping.since(opened.base)
-                    if shared:
-                        outcome = share_blocks(agent, place_of_source, shared, opened)
-                    else:
-                        rate = request.options.bytes_per_second
-                        encoding = local_encoding(wanted, rate)
-                        outcome = copy_within(
-                            agent, place_of_source, source, place, opened, encoding
-                        )
-                    if base:
-                        base.require_same(agent.session.check)
-                    noted = _publish(agent, place, wanted, opened, replaced)
-                unkept = keeping.keep(outcome.digest) if keeping else ()
-                noted = (*told, *noted, *(base.warnings if base else ()), *unkept)
-                received = _received(place, wanted, outcome, noted)
-    return received
+                return Received(place.path, source.size, 0, "", told)
+
+            def fill(opened: Opened) -> Outcome:
+                agent.session.stage("copying")
+                if shared:
+                    return share_blocks(agent, origin, shared, opened)
+                read = keeping.since(opened.base) if keeping else source
+                encoding = local_encoding(wanted, request.options.bytes_per_second)
+                return copy_within(agent, origin, read, place, opened, encoding)
+
+            outcome, noted = _made(agent, place, wanted, base, fill)
+            unkept = keeping.keep(outcome.digest) if keeping else ()
+            return _received(place, wanted, outcome, (*told, *noted, *unkept))
+
+
+def _made(
+    agent: Agent,
+    place: Place,
+    wanted: Wanted,
+    base: Base | None,
+    fill: Callable[[Opened], Outcome],
+) -> tuple[Outcome, tuple[str, ...]]:
+    """Make the target, which `fill` writes, and publish it. Returns what came of it, and warnings
+    for its user."""
+    agent.session.stage("allocating")
+    replaced = _seen(place, wanted)
+    with opened_target(agent, place, wanted, base) as opened:
+        outcome = fill(opened)
+        if base:
+            base.require_same(agent.session.check)
+        noted = _publish(agent, place, wanted, opened, replaced)
+    return outcome, (*noted, *(base.warnings if base else ()))
 
 
 def _target_path(agent: Agent, path: str, name: str, request: CopyHere | Receive) -> str:
