@@ -145,6 +145,25 @@ def test_what_a_header_claims_is_bounded(new_device: NewDevice, offset: int, val
     assert table.damage
 
 
+def _with_array_at(image: bytearray, header: int, lba: int) -> None:
+    """The header at this byte says, with checksums that hold, that its array begins there."""
+    struct.pack_into("<Q", image, header + 72, lba)
+    struct.pack_into("<I", image, header + 88, zlib.crc32(image[lba * 512 :][: 128 * 128]))
+    struct.pack_into("<I", image, header + 16, 0)
+    struct.pack_into("<I", image, header + 16, zlib.crc32(image[header : header + 92]))
+
+
+@pytest.mark.parametrize("lba", [SIZE // 512 - 31, SIZE // 512 - 1, SIZE // 512, 1 << 40])
+def test_an_array_that_the_disk_ends_in_is_not_whole(new_device: NewDevice, lba: int) -> None:
+    image = gpt_image()
+    _with_array_at(image, 512, lba)
+    table = _gpt(new_device(image))
+    assert [p.number for p in table.partitions] == [1, 2]  # as the backup has them
+    assert "only the backup is whole" in (table.damage or "")
+    _with_array_at(image, SIZE - 512, lba)
+    assert not isinstance(read_table(new_device(image)), Gpt)
+
+
 def test_partitions_where_no_disk_reaches_are_refused(new_device: NewDevice) -> None:
     with pytest.raises(Corrupt, match="partition 1"):
         read_table(new_device(gpt_image(((2048, 2**63),))))

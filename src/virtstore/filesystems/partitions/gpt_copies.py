@@ -72,7 +72,10 @@ class Copy(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        return zlib.crc32(self.array) == self.header.checksum
+        """Whether its array is there to its end, and has the checksum: that of nothing is easily
+        had."""
+        there = len(self.array) == self.header.size
+        return there and zlib.crc32(self.array) == self.header.checksum
 
     def entry(self, index: int) -> bytes:
         size = self.header.entry_size
