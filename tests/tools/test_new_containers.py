@@ -179,3 +179,18 @@ def test_one_whose_tables_were_damaged_meanwhile_is_not_published(
             draft.publish(overwrite=False)
         assert not draft.whole
     assert not (tmp_path / "x.qcow2").exists()
+
+
+def test_one_whose_daemon_does_not_start_is_written_all_the_same(
+    store: ContainerDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wanted to look into it goes without that; and its file is closed once."""
+    (program := tmp_path / "qemu-storage-daemon").write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    with store.draft("x.qcow2", SIZE) as draft, monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        with pytest.raises(virtstore.Error), draft.lend():
+            pass
+        draft.write_at(0, b"x" * MIB)
+        draft.publish(overwrite=False)
+    require(tmp_path / "x.qcow2", {0: b"x" * MIB}, tmp_path)

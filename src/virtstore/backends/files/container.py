@@ -42,8 +42,8 @@ _MOST_RUNS: Final = 64
 
 
 class ContainerImage(DescriptorImage):
-    """The disk in the container `file`, which this owns. Raises `Corrupt`, `Unsupported` and
-    `InUse`."""
+    """The disk in the container `file`, which this owns: it closes that, also where the disk cannot
+    be had, unless it was only `lent` until then. Raises `Corrupt`, `Unsupported` and `InUse`."""
 
     #: Whether clusters can be given back (`linux.punch_hole`).
     _discards = False
@@ -55,9 +55,9 @@ class ContainerImage(DescriptorImage):
         elsewhere: Elsewhere,
         *,
         writable: bool = False,
+        lent: bool = False,
     ) -> None:
         self._held = ExitStack()
-        self._held.push(file)
         try:
             disk = disks.examine(file, form)
             self._members = open_chain(file, disk, elsewhere, self._held)
@@ -67,6 +67,8 @@ class ContainerImage(DescriptorImage):
             self._export = _exported(nodes, file, self._members, writable)
         except BaseException:
             self._held.close()
+            if not lent:
+                file.close()
             raise
         super().__init__(self._export.fd)
         self._file, self._form, self._writable = file, form, writable
@@ -152,6 +154,7 @@ class ContainerImage(DescriptorImage):
     def close(self) -> None:
         self._export.close()
         self._held.close()
+        self._file.close()
 
     def __exit__(self, *raised: object) -> None:
         _, error, _ = raised
@@ -206,8 +209,10 @@ class ContainerDraft(ContainerImage, ImageDraft):
 
     _discards = True
 
-    def __init__(self, file: FileDraft, elsewhere: Elsewhere, *, holds: Holds) -> None:
-        super().__init__(file, "qcow2", elsewhere, writable=True)
+    def __init__(
+        self, file: FileDraft, elsewhere: Elsewhere, *, holds: Holds, lent: bool = False
+    ) -> None:
+        super().__init__(file, "qcow2", elsewhere, writable=True, lent=lent)
         self.holds = holds
         self._draft = file
         self._size = super().size

@@ -37,7 +37,9 @@ class NewContainer(ImageDraft):
         """The draft as the daemon serves it. No other thread writes meanwhile."""
         with self._serving:
             if self._served is None:
-                self._served = ContainerDraft(self._file, self._elsewhere, holds="zeros")
+                # Where it cannot be served, its file is written here as before.
+                disk = ContainerDraft(self._file, self._elsewhere, holds="zeros", lent=True)
+                self._served = disk
             return self._served
 
     @property
