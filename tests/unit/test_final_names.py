@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -324,6 +325,24 @@ def test_a_directory_that_fails_to_be_flushed_is_an_error(
     monkeypatch.setattr(os, "fsync", fails)
     directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     with pytest.raises(OSError, match="Input/output"):
+        final_names.flush(directory)
+    os.close(directory)
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EIO, True), (errno.ENOSYS, False)])
+def test_a_file_system_that_fails_to_be_flushed_for_its_directory_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, told: bool
+) -> None:
+    def raising(error: int) -> Callable[[int], None]:
+        def call(fd: int) -> None:
+            raise OSError(error, os.strerror(error))
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", raising(errno.EINVAL))
+    monkeypatch.setattr(linux, "sync_filesystem", raising(number))
+    directory = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    with pytest.raises(OSError, match="Input/output") if told else nullcontext():
         final_names.flush(directory)
     os.close(directory)
 

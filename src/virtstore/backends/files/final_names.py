@@ -327,8 +327,11 @@ def flush(directory: int) -> None:
     except OSError as error:
         if error.errno not in linux.CANNOT:
             raise
-        with suppress(OSError):
+        try:
             linux.sync_filesystem(directory)
+        except OSError as failed:
+            if failed.errno not in linux.CANNOT:
+                raise
 
 
 def _give_by_link(directory: int, name: str, fd: int, suffix: str) -> None:
