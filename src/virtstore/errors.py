@@ -32,6 +32,9 @@ LOCAL_NAME: Final = "local"
 #: as partial may be another's.
 WHO_CLEANS: Final = "whoever has \"write\" there removes it with 'virtstore clean'"
 
+#: What to do where there is not room enough.
+FREE_OR_CHOOSE: Final = "free space there, or choose another place"
+
 
 def spelled(host: str, path: str) -> str:
     """The location of a path, as a user would type it. `host` is `LOCAL_NAME`, `[USER@]HOST`,
@@ -148,6 +151,23 @@ _CODES: Final = {
     errno.ETXTBSY: "in-use",
 }
 
+#: What has happened to what holds an image (`_holder`), and what to do.
+_REMEDIES: Final = {
+    errno.ENOSPC: f"is full; {FREE_OR_CHOOSE}",
+    errno.EDQUOT: (
+        "has a quota, which is used up; free space there, have the quota raised, or choose another"
+        " place"
+    ),
+    errno.EFBIG: (
+        "takes no file so large, or a limit of this host forbids it (ulimit -f); choose another"
+        " place, or have the limit raised"
+    ),
+    errno.EROFS: (
+        "is mounted read-only; have it mounted for writing (if a damaged disk made it so, that"
+        " host's kernel log, dmesg, tells of it), or choose another place"
+    ),
+}
+
 _CLASSES: list[type[Error]] = [Error, *Error.__subclasses__()]
 _BY_CODE: dict[str, type[Error]] = {c.code: c for c in _CLASSES}
 
@@ -167,11 +187,30 @@ def from_os_error(error: OSError, *, path: str | None = None) -> Error:
         message += " for what an image is called while it is being made; choose a shorter name"
     if error.errno == errno.EIO:
         message += " of the disk or what serves it; that host's kernel log (dmesg) tells of which"
-    about = error.filename
-    if isinstance(about, str) and about.startswith("/") and about != path:
-        # Such as where locks are kept; but the name of a descriptor tells nobody anything.
-        message += "" if about.startswith("/proc/") else f" ({about})"
+    other = _other_file(error, path)
+    if remedy := _REMEDIES.get(error.errno or 0):
+        message += f": {_holder(path, other)} {remedy}, then run the same command again"
+    elif other:
+        message += f" ({other})"
     return from_code(code, message, path=path)
+
+
+def _other_file(error: OSError, path: str | None) -> str | None:
+    """The file that an error is about, if it is another than `path`, such as where locks are kept.
+    The name of a descriptor tells nobody anything."""
+    about = error.filename
+    if not isinstance(about, str) or about == path or about.startswith("/proc/"):
+        return None
+    return about if about.startswith("/") else None
+
+
+def _holder(path: str | None, other: str | None) -> str:
+    """What a message calls that which holds an image: `path`, which stands in front of the message,
+    or another file."""
+    about = other or path or "/"
+    if not about.startswith("/") or about.startswith(("/dev/", "/s3/")):
+        return f"what holds {other or 'it'}"
+    return f"the file system that holds {other or 'it'}"
 
 
 @contextmanager

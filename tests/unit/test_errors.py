@@ -51,17 +51,45 @@ def test_an_error_survives_the_way_from_the_agent(name: str) -> None:
 @pytest.mark.parametrize(
     ("about", "text"),
     [
-        ("/run/virtstore/locks", "Read-only file system (/run/virtstore/locks)"),
-        ("/images/x.img", "Read-only file system"),
-        ("/proc/self/fd/7", "Read-only file system"),
-        (None, "Read-only file system"),
+        ("/run/virtstore/locks", "Is a directory (/run/virtstore/locks)"),
+        ("/images/x.img", "Is a directory"),
+        ("/proc/self/fd/7", "Is a directory"),
+        (None, "Is a directory"),
     ],
 )
 def test_the_kernels_error_names_the_file_if_it_is_another(about: str | None, text: str) -> None:
     error = from_os_error(
-        OSError(errno.EROFS, os.strerror(errno.EROFS), about), path="/images/x.img"
+        OSError(errno.EISDIR, os.strerror(errno.EISDIR), about), path="/images/x.img"
     )
     assert (error.message, error.path) == (text, "/images/x.img")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "remedy"),
+    [
+        (errno.ENOSPC, "no-space", "is full; free space there, or choose another place"),
+        (errno.EDQUOT, "no-space", "have the quota raised"),
+        (errno.EFBIG, "no-space", "have the limit raised"),
+        (errno.EROFS, "denied", "have it mounted for writing"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("path", "about", "holder"),
+    [
+        ("/images/x.img", "/images/x.img", "the file system that holds it "),
+        ("/images/x.img", None, "the file system that holds it "),
+        ("/images/x.img", "/run/virtstore", "the file system that holds /run/virtstore "),
+        ("/dev/vg0/web", None, "what holds it "),
+    ],
+)
+def test_what_keeps_anything_from_being_written_is_told_with_what_to_do(
+    number: int, code: str, remedy: str, path: str, about: str | None, holder: str
+) -> None:
+    error = from_os_error(OSError(number, os.strerror(number), about), path=path)
+    assert (error.code, error.path) == (code, path)
+    assert error.message.startswith(f"{os.strerror(number)}: {holder}")
+    assert remedy in error.message
+    assert error.message.endswith(", then run the same command again")
 
 
 def test_an_error_of_the_disk_says_where_to_look() -> None:

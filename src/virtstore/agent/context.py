@@ -15,7 +15,16 @@ from virtstore.agent.evidence import Scan, Uses
 from virtstore.agent.policy import Place, Policy
 from virtstore.agent.session import Session
 from virtstore.backends.base import Handle, Image, Store, Stored
-from virtstore.errors import WHO_CLEANS, Error, InUse, NoSpace, NotFound, Unsafe, Unsupported
+from virtstore.errors import (
+    FREE_OR_CHOOSE,
+    WHO_CLEANS,
+    Error,
+    InUse,
+    NoSpace,
+    NotFound,
+    Unsafe,
+    Unsupported,
+)
 from virtstore.model import Access, Changed, MovedPartition, ResizedFilesystem
 from virtstore.units import format_apart, format_size
 
@@ -207,7 +216,10 @@ def require_room(place: Place, more: int) -> None:
     free = place.store.free()
     if more > free:
         needed, left_over = format_apart(more, free)
-        raise NoSpace(f"{needed} more are needed and {left_over} are free", path=place.path)
+        raise NoSpace(
+            f"{needed} more are needed and {left_over} are free; {FREE_OR_CHOOSE}",
+            path=place.path,
+        )
 
 
 def changed(

@@ -27,6 +27,12 @@ _CODES: Final = {
     errno.EPERM: "denied",
     errno.EROFS: "denied",
 }
+_FREE: Final = "; free space there, then run the same command again"
+_REMEDIES: Final = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EROFS: "; have it mounted for writing, then run the same command again",
+}
 
 
 def main() -> None:
@@ -41,7 +47,8 @@ def main() -> None:
         except OSError as error:
             code = _CODES.get(error.errno or 0, "failed")
             path = error.filename if isinstance(error.filename, str) else None
-            told = _error(code, error.strerror or str(error), path)
+            message = (error.strerror or str(error)) + _REMEDIES.get(error.errno or 0, "")
+            told = _error(code, message, path)
         print(json.dumps(told), flush=True)
 
 

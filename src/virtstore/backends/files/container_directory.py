@@ -22,7 +22,7 @@ from virtstore.backends.files.directory import Directory
 from virtstore.backends.files.file import FileDraft, NewFiles
 from virtstore.backends.files.new_container import NewContainer
 from virtstore.backends.version import settled
-from virtstore.errors import Corrupt, Denied, InUse, NoSpace, NotFound, Unsupported
+from virtstore.errors import FREE_OR_CHOOSE, Corrupt, Denied, InUse, NoSpace, NotFound, Unsupported
 from virtstore.formats import containers, disks
 from virtstore.libvirt import virsh
 from virtstore.libvirt.domains import driver_formats
@@ -177,7 +177,9 @@ class ContainerDirectory(Directory):
                 disk.truncate(size)
             except OSError as error:
                 if error.errno == errno.ENOSPC:
-                    raise NoSpace(f"no room for the tables of a disk of {size} bytes") from None
+                    raise NoSpace(
+                        f"no room for the tables of a disk of {size} bytes; {FREE_OR_CHOOSE}"
+                    ) from None
                 if error.errno == errno.EOPNOTSUPP:
                     raise Unsupported(_NOT_RESIZED) from None
                 raise

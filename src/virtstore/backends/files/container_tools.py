@@ -12,7 +12,7 @@ import json
 from typing import Final, NamedTuple
 
 from virtstore import run
-from virtstore.errors import Corrupt, Error, InUse, NoSpace
+from virtstore.errors import FREE_OR_CHOOSE, Corrupt, Error, InUse, NoSpace
 from virtstore.exporter import LOCKED
 
 #: Seconds. A check reads all tables: some hundred MiB of the largest images.
@@ -40,7 +40,9 @@ def make(fd: int, size: int, *, preallocate: bool = False, over: Over | None = N
     done = run.run(argv, pass_fds=[fd], confined=True, sets_length=True, timeout=_CHECKING)
     if done.status:
         if "No space left" in done.complaint:
-            raise NoSpace(f"no room for a container of {size} bytes: {done.complaint}")
+            raise NoSpace(
+                f"no room for a container of {size} bytes: {done.complaint}; {FREE_OR_CHOOSE}"
+            )
         raise Error(f"qemu-img could not make a qcow2: {done.complaint}")
 
 

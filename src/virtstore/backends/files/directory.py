@@ -45,7 +45,17 @@ from virtstore.backends.files.file import (
 )
 from virtstore.backends.files.sparse import SparseDraft
 from virtstore.backends.version import settled
-from virtstore.errors import Denied, Exists, InUse, NoSpace, NotFound, Unsupported, UsageError
+from virtstore.errors import (
+    FREE_OR_CHOOSE,
+    Denied,
+    Exists,
+    InUse,
+    NoSpace,
+    NotFound,
+    Unsupported,
+    UsageError,
+    from_os_error,
+)
 from virtstore.units import format_apart, format_size
 
 #: What the kernel says where there is no room, a quota's end, or no file can be so long.
@@ -405,7 +415,7 @@ class Directory(Store):
         free = self.free()
         if more > free:
             needed, left = format_apart(more, free)
-            raise NoSpace(f"{needed} more are needed and {left} are free")
+            raise NoSpace(f"{needed} more are needed and {left} are free; {FREE_OR_CHOOSE}")
 
     def _open_partial(self, name: str) -> tuple[int, bool]:
         """A draft's file, and whether it is new."""
@@ -440,4 +450,5 @@ def _claim(draft: FileDraft, file: str, *, made: bool) -> None:
 def _explain(error: BaseException, size: int) -> None:
     """Turn the kernel's 'no room' into an error that says what was wanted."""
     if isinstance(error, OSError) and error.errno in _FULL:
-        raise NoSpace(f"no room for {format_size(size)}: {os.strerror(error.errno)}") from None
+        told = from_os_error(OSError(error.errno, os.strerror(error.errno)))
+        raise NoSpace(f"no room for {format_size(size)}: {told.message}") from None
