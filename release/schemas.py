@@ -33,6 +33,7 @@ from virtstore import errors
 from virtstore.backups.retention import Pruned
 from virtstore.backups.series import BackupSeries
 from virtstore.cli.commands import COMMANDS
+from virtstore.cli.itself import Help, Script
 from virtstore.cli.render import NOT_WHERE_EMPTY
 from virtstore.model import (
     Authorized,
@@ -68,7 +69,7 @@ class Answer(NamedTuple):
 
 
 _CHANGED: Final = Answer((Changed,))
-#: What each command answers. A new command needs a line here, or in `WITHOUT`.
+#: What each command answers. A new command needs a line here.
 ANSWERS: Final[dict[str, Answer]] = {
     "list": Answer((Entry, ImageInfo), listed=True),
     "info": Answer((ImageInfo,)),
@@ -100,9 +101,9 @@ ANSWERS: Final[dict[str, Answer]] = {
     "doctor": Answer((Finding,), listed=True),
     "install": Answer((Installed, Authorized)),
     "uninstall": Answer((Uninstalled,)),
+    "completion": Answer((Script,)),
+    "help": Answer((Help,)),
 }
-#: The commands that answer with text only.
-WITHOUT: Final = frozenset({"completion", "help"})
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _PLAIN: Final[dict[object, Schema]] = {

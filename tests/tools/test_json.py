@@ -57,6 +57,8 @@ ASKED: Final = {
     "doctor": ("local:", "/x", "usage"),
     "install": (None, "local: --directory x", "usage"),  # tests/hosts/test_install.py has more
     "uninstall": (None, "/x", "usage"),
+    "completion": ("bash", "tcsh", "usage"),
+    "help": ("copy", "cpoy", "usage"),
 }
 #: What does the work of several locations at once.
 SEVERAL: Final = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from virtstore.cli import docstrings, help
 from virtstore.cli import main as cli
 from virtstore.cli.commands import COMMANDS, Group
 from virtstore.cli.common_options import CHANGING, EVERY
+from virtstore.cli.completion import SCRIPTS
 from virtstore.cli.pages import page_of
 from virtstore.cli.parsing import parser_of, with_pipes
 from virtstore.cli.words import verb_first
@@ -109,6 +111,42 @@ def test_help_of_all_is_asked_for_in_several_ways(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
     assert printed(monkeypatch, capsys, *words) == help.overview() + "\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "verb"),
+    [
+        (["help", "copy", "--json"], "copy"),
+        (["--json", "help", "copy"], "copy"),
+        (["copy", "--help", "--json"], "copy"),
+        (["help", "--json", "--quiet", "--no-progress"], None),
+        (["--help", "--json"], None),
+    ],
+)
+def test_help_is_told_as_json(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    verb: str | None,
+) -> None:
+    found = json.loads(printed(monkeypatch, capsys, *words))
+    assert found == {"command": verb, "text": help.told(verb)}
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_a_script_of_completion_is_told_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str
+) -> None:
+    found = json.loads(printed(monkeypatch, capsys, "completion", shell, "--json"))
+    assert found == {"shell": shell, "script": SCRIPTS[shell]}
+    text = printed(monkeypatch, capsys, "completion", shell, "--verbose")
+    assert text == SCRIPTS[shell]
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_every_command_takes_the_options_of_every_command(verb: str) -> None:
+    names = {name for option in page_of(verb).common for name in option.names}
+    assert names >= {name for option in EVERY for name in option.names}
 
 
 @pytest.mark.parametrize("columns", [50, 80, 200])

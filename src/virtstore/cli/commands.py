@@ -84,8 +84,8 @@ COMMANDS: Final[dict[str, Command]] = {
     "doctor": Command("examining:doctor", Group.HOSTS, locations=0),
     "install": Command("installing:install", Group.HOSTS, locations=0),
     "uninstall": Command("installing:uninstall", Group.HOSTS, locations=0),
-    "completion": Command("completion:completion", Group.ITSELF, locations=0),
-    "help": Command("help:help_", Group.ITSELF, locations=0),
+    "completion": Command("itself:completion", Group.ITSELF, locations=0),
+    "help": Command("itself:help_", Group.ITSELF, locations=0),
 }
 
 

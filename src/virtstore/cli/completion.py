@@ -1,8 +1,8 @@
-"""The command completion: scripts for shells, which ask `virtstore complete` (complete.py)."""
+"""The scripts for completion in shells: each asks `virtstore complete` (complete.py)."""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 _BASH: Final = r"""# bash completion of virtstore
 _virtstore() {
@@ -45,26 +45,3 @@ complete -c virtstore -f -a '(__virtstore_complete)'
 """
 
 SCRIPTS: Final = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
-
-
-def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print the script that has a shell complete what is typed.
-
-    It completes commands, options, hosts and paths, also paths on other hosts, which it asks for
-    over a connection of ssh that stays for a minute. The Debian package has installed the scripts.
-
-    An installed script of bash's is found by the package bash-completion. Without that, write
-    'source <(virtstore completion bash)' to ~/.bashrc.
-
-    Parameters
-    ----------
-    shell
-        The shell that is to complete: the one that you type in.
-
-    Examples
-    --------
-    virtstore completion bash > ~/.local/share/bash-completion/completions/virtstore
-    virtstore completion zsh > ~/.zfunc/_virtstore      # a directory in $fpath
-    virtstore completion fish > ~/.config/fish/completions/virtstore.fish
-    """
-    print(SCRIPTS[shell], end="")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from virtstore.cli.commands import COMMANDS, Group
 from virtstore.cli.common_options import CHANGING, EVERY
 from virtstore.cli.docstrings import summaries
-from virtstore.cli.words import refuse_no_command
 
 if TYPE_CHECKING:
     from virtstore.cli.common_options import Option
@@ -36,22 +35,9 @@ _WIDEST: Final = 100
 _INDENT: Final = 26
 
 
-def help_(verb: str | None = None, /) -> None:
-    """Tell what a command does, or which commands there are.
-
-    Parameters
-    ----------
-    verb
-        The command.
-
-    Examples
-    --------
-    virtstore help
-    virtstore help copy
-    """
-    if verb is not None:
-        refuse_no_command([verb])
-    print(overview() if verb is None else of_command(verb))
+def told(verb: str | None) -> str:
+    """What a command does, or which commands there are."""
+    return overview() if verb is None else of_command(verb)
 
 
 def overview() -> str:

@@ -37,15 +37,26 @@ def _run(typed: list[str]) -> int | None:
     if "--version" in words and set(words) <= {"--version", "--json"}:
         print(_versions() if "--json" in words else __version__)
     elif not words or words[0] in HELP or (words[0] in COMMANDS and HELP & {*words}):
-        from virtstore.cli.help import of_command, overview
-
-        print(of_command(words[0]) if words and words[0] in COMMANDS else overview())
+        _help(words[0] if words and words[0] in COMMANDS else None, "--json" in words)
     else:
         refuse_no_command(words)
         from virtstore.cli.parsing import call
 
         return call(words[0], words[1:])
     return None
+
+
+def _help(verb: str | None, as_json: bool) -> None:
+    """Tell of a command, or of all."""
+    if as_json:
+        from virtstore.cli.itself import help_
+        from virtstore.cli.options import Common
+
+        help_(verb, options=Common(json=True))
+    else:
+        from virtstore.cli.help import told  # that is all that most need
+
+        print(told(verb))
 
 
 def _versions() -> str:
