@@ -198,6 +198,41 @@ def test_what_only_an_image_can_is_refused_with_what_to_do_instead(
     assert bucket.get("web.img.zst") == before
 
 
+def test_what_is_not_there_is_not_found_whatever_was_to_be_done_with_it(
+    there: BucketHost, bucket: Bucket
+) -> None:
+    image = there.image(size=MIB)
+    for act in _acts_on_what_is_there("/s3/backups/none.zst", image):
+        assert told(*act, status=3)["error"]["message"] == "no such image", act
+    there.allow(by=replace(bucket, name="no-such-bucket"))
+    for act in _acts_on_what_is_there("/s3/backups/none.zst", image):
+        error = told(*act, status=3)["error"]
+        assert "there is no bucket 'no-such-bucket'" in error["message"], act
+        assert "the configuration" in error["message"]
+    assert [each.name for each in there.images.iterdir()] == ["web.img"]
+
+
+def _acts_on_what_is_there(path: str, image: Path) -> list[tuple[object, ...]]:
+    return [
+        ("info", path),
+        ("verify", path),
+        ("diff", path, image),
+        ("delete", path),
+        ("rename", path, "new.zst"),
+        ("snapshot", path),
+        ("grow", path, "+1M"),
+        ("shrink", path, "1M"),
+        ("growfs", path),
+        ("shrinkfs", path, "minimum"),
+        ("resize", path, "2M"),
+        ("compress", path),
+        ("uncompress", path),
+        ("copy-contents", image, path),
+        ("copy-contents", path, image),
+        ("copy", path, image.with_name("back.img")),
+    ]
+
+
 def test_a_name_that_is_taken_is_not_replaced_unless_that_is_asked_for(
     there: BucketHost, bucket: Bucket
 ) -> None:

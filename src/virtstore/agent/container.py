@@ -28,7 +28,7 @@ from typing import Final, NoReturn
 from virtstore import formats, names
 from virtstore.agent.policy import Place
 from virtstore.backends.base import Image, Readable
-from virtstore.errors import Corrupt, Unsupported, UsageError
+from virtstore.errors import Corrupt, NotFound, Unsupported, UsageError
 from virtstore.formats import Recognised
 from virtstore.formats.archive_end import found_end
 from virtstore.formats.disks.base import SECTOR
@@ -91,9 +91,12 @@ def require_raw(place: Place, image: Image) -> None:
     formats.refuse_broken_promise(place.name)
 
 
-def require_images(place: Place) -> None:
-    """Raises `Unsupported` where there can be nothing but archives."""
+def require_images(place: Place, *, new: bool = False) -> None:
+    """Raises `Unsupported` where there can be nothing but archives; `NotFound` where not even such
+    a thing is there, unless it is to be `new`."""
     if why := place.store.capabilities.archives_only:
+        if not new and place.store.find(place.name) is None:
+            raise NotFound("no such image", path=place.path)
         raise Unsupported(why, path=place.path)
 
 

@@ -291,7 +291,7 @@ def _refuse_kind(place: Place, wanted: Wanted) -> None:
         noun = place.store.capabilities.noun
         raise Unsupported(f"{noun} holds no archive; copy to a file, or to a bucket")
     if not wanted.archive:
-        require_images(place)
+        require_images(place, new=wanted.mode != "contents")
     if wanted.sparse:
         require_sparse(place)
     level_for(formats.by_name(wanted.archive or "zstd"), wanted.level)

@@ -80,8 +80,8 @@ class Complaint(NamedTuple):
             )
         if self.code == "NoSuchBucket":
             return NotFound(
-                f"there is no bucket {address.bucket!r} at {server}; see its name in the"
-                " configuration"
+                f"there is no bucket {address.bucket!r} at {server}; see 'bucket' and 'endpoint' in"
+                " its table of the configuration, or make it"
             )
         if self.code == "NoSuchUpload":
             return Displaced(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final
+from typing import Final, NoReturn
 
 from virtstore.backends.base import (
     PARTIAL_SUFFIX,
@@ -164,8 +164,15 @@ class Bucket(Store):
             return self._opened.pop(name)
         found = self._seen.pop(name, None) or self._objects.head(self._key(name))
         if found is None:
-            raise NotFound("no such image")
+            self._refuse_missing(name)
         return BucketImage(self._objects, found)
+
+    def _refuse_missing(self, name: str) -> NoReturn:
+        """Raises `NotFound` for an object that is not there, or for the bucket. What answers HEAD
+        has no words for which of both it is."""
+        with suppress(Denied):  # who may not list it
+            next(self._objects.listed(self._key(name), most=1))
+        raise NotFound("no such image")
 
     def require_name(self, name: str) -> None:
         length = len((self._key(name) + PARTIAL_SUFFIX).encode(errors="surrogateescape"))
@@ -218,7 +225,7 @@ class Bucket(Store):
     def remove(self, name: str, *, with_snapshots: bool = False) -> None:
         key = self._key(name)
         if self._objects.head(key) is None:
-            raise NotFound("no such image")
+            self._refuse_missing(name)
         self._objects.delete(key)
         self._seen.pop(name, None)
         self.mend(name)
