@@ -435,13 +435,14 @@ class Exported(msgspec.Struct, frozen=True):
 
 class Cleaned(msgspec.Struct, frozen=True):
     """`removed`: the paths, as `list` shows them, whose leftovers were removed;
-    `freed`: bytes given back."""
+    `freed`: bytes given back; `warnings`: which leftovers stay, and why."""
 
     path: str
     host: str
     removed: tuple[str, ...]
     freed: int
     dry_run: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class Finding(msgspec.Struct, frozen=True):

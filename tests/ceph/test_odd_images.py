@@ -216,3 +216,27 @@ def test_an_image_that_we_would_call_otherwise_is_worked_with(
     assert here.contents(name) == noise(_SIZE, 2).ljust(8 * MIB, b"\0")
     image.delete(with_snapshots=True)
     assert here.names() == []
+
+
+def test_clean_names_what_has_snapshots_and_says_how_it_is_removed(
+    here: Place, host: virtstore.Host
+) -> None:
+    for name in ("web.virtstore-rework", "new.virtstore-partial", "old.virtstore-partial"):
+        here.cluster.rbd("create", f"{POOL}/{name}", "--size", "4M")
+    here.cluster.rbd("snap", "create", "--no-progress", f"{POOL}/web.virtstore-rework@s1")
+    here.cluster.rbd("snap", "create", "--no-progress", f"{POOL}/new.virtstore-partial@s1")
+    dry = host.clean(VMS, dry_run=True)
+    assert f"{VMS}/web" not in dry.removed
+    found = host.clean(VMS)
+    assert found.removed == (f"{VMS}/old",)
+    new, web = found.warnings
+    assert new.startswith(f"{VMS}/new stays: ")
+    assert f"'rbd snap purge {POOL}/new.virtstore-partial'" in new
+    assert web.startswith(f"{VMS}/web stays: snapshots depend on it ({VMS}/web@s1)")
+    assert "'virtstore delete --with-snapshots'" in web
+    with pytest.raises(virtstore.InUse, match="--with-snapshots"):
+        host.clean(f"{VMS}/web")
+    host.image(f"{VMS}/web").delete(with_snapshots=True)
+    here.cluster.rbd("snap", "purge", "--no-progress", f"{POOL}/new.virtstore-partial")
+    assert host.clean(VMS).removed == (f"{VMS}/new",)
+    assert here.names() == []

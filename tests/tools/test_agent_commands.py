@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -257,6 +259,24 @@ def test_clean_removes_leftovers_only(images: Path) -> None:
     assert told("clean", images)["removed"] == [f"{images}/y.img"]
     assert [path.name for path in images.iterdir()] == ["x.img"]
     assert told("clean", images)["removed"] == []
+
+
+def test_clean_tells_what_it_leaves_and_why(images: Path) -> None:
+    left = images / "y.img.virtstore-partial"
+    left.write_bytes(bytes(5000))
+    (images / "z.img.virtstore-partial").write_bytes(bytes(5000))
+    with left.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as whoever writes it has
+        found = told("clean", images)
+        assert found["removed"] == [f"{images}/z.img"]
+        [why] = found["warnings"]
+        assert re.match(f"{images}/y.img stays: .*try again", why)
+        text = virtstore("clean", images).stdout
+        assert text.startswith(f"{images}: nothing is removed\nnote: {images}/y.img stays: ")
+        error = told("clean", images / "y.img", status=6)["error"]
+        assert (error["code"], error["path"]) == ("in-use", f"{images}/y.img")
+        assert "try again" in error["message"]
+    assert told("clean", images)["removed"] == [f"{images}/y.img"]
 
 
 def test_delete_removes_for_good_and_only_once(images: Path) -> None:

@@ -159,7 +159,7 @@ def _texts_of_an_evil_host() -> dict[str, str]:
         "verify": render.verified_text(verified),
         "diff": render.difference_text(Difference(EVIL, EVIL, 1, 1, 1)),
         "diff of equals": render.difference_text(Difference(EVIL, EVIL, 1, 0, 1)),
-        "clean": images._cleaned_text(Cleaned(EVIL, "a", (EVIL,), 1)),
+        "clean": images._cleaned_text(Cleaned(EVIL, "a", (EVIL,), 1, warnings=(EVIL,))),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, TypedDict
 from cyclopts import Parameter
 
 from virtstore.cli.options import Changing, Forced, image_at, located, path_on_host_of
-from virtstore.cli.render import changed_text, on
+from virtstore.cli.render import changed_text, lines_text, on
 from virtstore.cli.several import Sessions, with_progress
 from virtstore.client.api import Image
 from virtstore.location import Location
@@ -258,7 +258,8 @@ def snapshot(
 def clean(location: str, /, *more: str, options: Changing = _DEFAULTS) -> int:
     """Remove what interrupted operations left.
 
-    That is partial images, and snapshots that nobody copies from any more.
+    That is partial images, and snapshots that nobody copies from any more. What has to stay is
+    named, with the reason.
 
     Parameters
     ----------
@@ -287,9 +288,12 @@ def clean(location: str, /, *more: str, options: Changing = _DEFAULTS) -> int:
 def _cleaned_text(cleaned: Cleaned) -> str:
     verb, freed = ("would remove", "to be freed") if cleaned.dry_run else ("removed", "freed")
     lines = [f"{verb} what was left of {on(cleaned.host, path)}" for path in cleaned.removed]
-    if not lines:
-        return f"{on(cleaned.host, cleaned.path)}: nothing was left behind"
-    return "\n".join([*lines, f"{format_size(cleaned.freed)} {freed}"])
+    if lines:
+        lines.append(f"{format_size(cleaned.freed)} {freed}")
+    else:
+        nothing = "nothing is removed" if cleaned.warnings else "nothing was left behind"
+        lines = [f"{on(cleaned.host, cleaned.path)}: {nothing}"]
+    return lines_text(lines, cleaned.warnings)
 
 
 class How(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Final, NamedTuple
 
 import msgspec
@@ -59,7 +59,7 @@ def create(agent: Agent, request: CreateImage) -> Done:
         agent.locked(request.path, "append") as place,
     ):
         refuse_fixed_place(place)
-        require_images(place, new=True)
+        require_images(place)
         if request.thin and not place.store.capabilities.thin_pools:
             noun = place.store.capabilities.noun
             raise Unsupported(f"--thin makes volumes in a volume group, and this is {noun}")
@@ -243,16 +243,17 @@ def clean(agent: Agent, request: CleanUp) -> DoneCleaning:
     if agent.policy.is_store(request.path):
         with agent.policy.store(request.path, "write") as store:
             agent.mend(store, request.path)
-            found = _clean_store(store, request)
+            found, stays = _clean_store(store, request)
     else:
         with agent.policy.image(request.path, "write") as place:
-            found = _clean_image(place, request)
+            found, stays = _clean_image(place, request), []
     result = Cleaned(
         path=request.path,
         host="",
         removed=tuple(sorted({path for path, _ in found})),
         freed=sum(s.allocated for _, s in found),
         dry_run=request.dry_run,
+        warnings=tuple(stays),
     )
     return DoneCleaning(result)
 
@@ -286,25 +287,29 @@ def _require_cleaning(agent: Agent, path: str) -> None:
         raise
 
 
-def _clean_store(store: Store, request: CleanUp) -> list[tuple[str, Stored]]:
-    """Remove all leftovers that nobody is working on. Returns what they were of, by their paths.
-    Raises `Denied` for the first that may not be removed, once all others are."""
+def _clean_store(store: Store, request: CleanUp) -> tuple[list[tuple[str, Stored]], list[str]]:
+    """Remove all leftovers that nobody is working on. Returns what they were of, by their paths,
+    and which stay, with the reason. Raises `Denied` for the first that may not be removed, once
+    all others are."""
     base = canonical(request.path)
     found: list[tuple[str, Stored]] = []
+    stays: list[str] = []
     refused: list[Denied] = []
     for partial in [each for each in store.scan() if each.state == "partial"]:
         path = f"{base}/{partial.name}"
         try:
-            with suppress(InUse), blamed_on(path):
+            with blamed_on(path):
                 _clean_up(store, partial, request)
-                found.append((path, partial))
+            found.append((path, partial))
+        except InUse as error:
+            stays.append(f"{path} stays: {error.message}")
         except Denied as error:
             refused.append(error)
     if refused:
         if found and not request.dry_run:
             refused[0].message += "; what else was left there was removed"
         raise refused[0]
-    return found
+    return found, sorted(stays)
 
 
 def _clean_image(place: Place, request: CleanUp) -> list[tuple[str, Stored]]:
@@ -321,8 +326,11 @@ def _clean_image(place: Place, request: CleanUp) -> list[tuple[str, Stored]]:
 
 
 def _clean_up(store: Store, partial: Stored, request: CleanUp) -> None:
-    """Remove a leftover. Raises `InUse` where an operation is working on it."""
+    """Remove a leftover. Raises `InUse` where an operation is working on it, or snapshots would be
+    lost with it."""
     with locks.hold(store.identity(partial.name)):
+        if partial.dependents:
+            refuse_dependents(partial, "'virtstore delete --with-snapshots' removes all of it")
         if not request.dry_run:
             store.refresh()
             store.discard(partial.name, was_image=partial.was_image == "yes")

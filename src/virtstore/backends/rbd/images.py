@@ -261,9 +261,23 @@ class Images:
             self._change("rm", "--image", name, _QUIET)
         except NoSpace as error:
             raise NoSpace(self.cluster.why_full() or error.message) from None
+        except InUse:
+            self._refuse_snapshots(name)
+            raise
         except NotFound:  # somebody finished it: see `finish`
             if self.find(name):
                 raise
+
+    def _refuse_snapshots(self, name: str) -> None:
+        """Raises `InUse` for an image that has snapshots."""
+        found = self.find(name)
+        if found and found.snapshots:
+            taken = ", ".join(each.name for each in found.snapshots)
+            within = f"{self.cluster.namespace}/" if self.cluster.namespace else ""
+            raise InUse(
+                f"the RBD image {name} has snapshots ({taken}), which would be lost with it; 'rbd"
+                f" snap purge {self.cluster.pool}/{within}{name}' removes them"
+            )
 
     def finish(self, removal: Removal) -> None:
         """Go on with a removal, unless somebody is at it."""
