@@ -63,14 +63,15 @@ class Other:
 
 
 def job_of(other: Other) -> virtstore.Job:
-    """The one job that there is, once it is told of."""
+    """The one job that there is, once it is told to be where its agent waits (`Meanwhile`). Agents
+    tell twice a second how far they are: on a busy machine also before they have any data."""
     found: list[virtstore.Job] = []
 
     def told() -> bool:
         found[:] = other.jobs()
-        return bool(found)
+        return any(job.done for job in found)
 
-    until(told, "a job to be told of")
+    until(told, "a job to be told of with data")
     (job,) = found
     return job
 
