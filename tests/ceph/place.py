@@ -7,15 +7,11 @@ import shlex
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-
-import virtstore
-from tests.waiting import PATIENCE
 
 from .cluster import POOL, Cluster
 
@@ -94,19 +90,6 @@ def on(cluster: Cluster, directory: Path, *tables: str) -> Iterator[Place]:
 def noise(size: int, seed: int) -> bytes:
     """Bytes that nothing compresses, the same each time."""
     return random.Random(seed).randbytes(size)
-
-
-def patiently(config: Path, act: Callable[[virtstore.Host], object]) -> None:
-    """Do something by an agent of its own, once what another left has let go of the image."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with virtstore.connect(config=str(config)) as host:
-            try:
-                act(host)
-                return
-            except virtstore.InUse:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
 
 
 def agent_of_another_host(config: Path) -> str:

@@ -21,7 +21,7 @@ from tests.tools.meanwhile import Meanwhile
 from . import cluster as ceph
 from . import place
 from .cluster import POOL, Cluster
-from .place import VMS, Place, noise, patiently
+from .place import VMS, Place, noise
 
 _SIZE: Final = 12 * MIB
 
@@ -61,7 +61,9 @@ def test_a_copy_in_the_middle_of_which_there_is_no_room_says_so_and_goes_on_once
         small.cluster.rbd("rm", "--no-progress", f"{POOL}/other")
         assert [entry.state for entry in host.list(VMS)] == ["partial"]
     if TORTURE:  # Ceph counts who was ended as a writer for half a minute more
-        patiently(small.config, lambda host: host.image(str(source)).copy(host.image(f"{VMS}/x")))
+        kills.patiently(
+            small.config, lambda host: host.image(str(source)).copy(host.image(f"{VMS}/x"))
+        )
         assert small.contents("x") == disk
         assert small.names() == ["x"]
 
@@ -114,7 +116,7 @@ def test_a_tool_that_outlives_its_agent_ends_too_though_the_pool_is_full(
     if TORTURE:  # Ceph counts who was ended as a writer for half a minute more
         small.cluster.ceph("osd", "pool", "set-quota", POOL, "max_bytes", "0")
         ceph.wait_for_room(small.cluster, full=False)
-        patiently(small.config, grow)
+        kills.patiently(small.config, grow)
         with virtstore.connect(config=str(small.config)) as host:
             found = host.image(f"{VMS}/x").info().filesystem
         assert found

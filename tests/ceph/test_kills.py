@@ -22,7 +22,7 @@ from tests.tools.resize_images import (
     new_root,
 )
 
-from .place import VMS, Place, noise, patiently
+from .place import VMS, Place, noise
 
 MOMENTS: Final = 30 if TORTURE else 2
 _SIZE: Final = 9 * MIB
@@ -121,7 +121,7 @@ def test_what_was_killed_left_the_old_or_the_new_or_is_partial_and_is_finished_b
         found = state(here, case, finished=not ended.error)
         told.append(found if ended.killed else "not hit")
         if found != "new":
-            patiently(here.config, act)
+            kills.patiently(here.config, act)
         assert_done(here, case)
 
 
@@ -179,7 +179,7 @@ def test_a_rename_that_was_killed_left_the_image_under_one_of_its_names(
         assert here.contents(name) == OLD
         told.append(name if ended.killed else "not hit")
         if name == "x":
-            patiently(here.config, act)
+            kills.patiently(here.config, act)
         assert here.names() == ["y"]
         assert (here.contents("y"), here.marks("y")) == (OLD, {})
 
@@ -213,7 +213,7 @@ def test_a_resize_that_was_killed_loses_nothing_and_is_finished_by_the_same(
         raw.path.write_bytes(here.contents("x"))
         check_files(raw)
         told.append(f"{raw.path.stat().st_size >> 20} MiB" if ended.killed else "not hit")
-        patiently(here.config, act)
+        kills.patiently(here.config, act)
         raw.path.write_bytes(here.contents("x"))
         assert raw.path.stat().st_size == goal
         check(raw)

@@ -13,10 +13,11 @@ import pytest
 
 import virtstore
 from tests import waiting
+from tests.tools import kills
 from tests.tools.ext_images import TORTURE
 
 from .cluster import POOL
-from .place import MIB, VMS, Place, noise, patiently
+from .place import MIB, VMS, Place, noise
 
 #: Of `rbd rm`, of some hundred messages, the one after which it is killed.
 MOMENTS: Final = range(50, 110) if TORTURE else (60,)
@@ -187,7 +188,7 @@ def test_an_image_of_which_the_removal_was_killed_is_there_whole_or_gone(
     subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
     if "x" in listed(host):  # whoever was killed counts as using it for half a minute
         assert here.contents("x") == _DISK
-        patiently(here.config, lambda host: host.image(f"{VMS}/x").delete())
+        kills.patiently(here.config, lambda host: host.image(f"{VMS}/x").delete())
 
     def is_gone() -> bool:  # or as being at it
         assert listed(host) == ["other"]

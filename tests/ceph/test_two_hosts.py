@@ -25,9 +25,6 @@ _SIZE: Final = 5 * MIB
 FIRST: Final = noise(_SIZE, 1)
 SECOND: Final = noise(_SIZE, 2)
 
-#: What one of them does, with its host and the place.
-Act = Callable[[virtstore.Host], object]
-
 
 @pytest.fixture
 def two(here: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[virtstore.Host, ...]]:

@@ -12,5 +12,5 @@ from virtstore.agent.__main__ import main
 if __name__ == "__main__":
     directory = sys.argv.pop(1)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    setattr(meeting_place, "directories", lambda: [directory])  # noqa: B010
+    vars(meeting_place).update(directories=lambda: [directory])
     main()

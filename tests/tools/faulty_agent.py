@@ -45,6 +45,6 @@ def _spoil(thread: str, where: str, fault: str, first: int) -> None:
 if __name__ == "__main__":
     thread, where, fault, first = sys.argv[1:5]
     del sys.argv[1:5]
-    setattr(channel, "HEARTBEAT", 0.2)  # noqa: B010 (it is final for all but us)
+    vars(channel).update(HEARTBEAT=0.2)  # it is final for all but us
     _spoil(thread, where, fault, int(first))
     main()

@@ -12,12 +12,13 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 import virtstore
 
@@ -75,6 +76,19 @@ def run_command(argv: Sequence[str], after: int | None) -> Ended:
         watch.join()
     until(lambda: not watch.alive(), "the end of all that the client started")
     return Ended(None, watch.work, watch.killed)
+
+
+def patiently(config: Path, act: Callable[[virtstore.Host], object]) -> None:
+    """Do something by an agent of its own, once what another left has let go of the image."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with virtstore.connect(config=str(config)) as host:
+            try:
+                act(host)
+                return
+            except virtstore.InUse:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
 
 
 class _Watch(threading.Thread):

@@ -36,6 +36,6 @@ def _is_to_wait(file: str, part: float) -> bool:
 
 if __name__ == "__main__":
     file = sys.argv.pop(1)
-    setattr(session, "_REPORT", 0.0)  # noqa: B010 (it is final for all but us)
-    setattr(Session, "_report", _waiting(Session._report, file))  # noqa: B010
+    vars(session).update(_REPORT=0.0)  # it is final for all but us
+    type.__setattr__(Session, "_report", _waiting(Session._report, file))
     main()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -117,19 +116,6 @@ def sources(root: Path) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
-def patiently(config: Path, act: Callable[[virtstore.Host], object]) -> None:
-    """Once what was left of an agent has let go of the image."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        with virtstore.connect(config=str(config)) as host:
-            try:
-                act(host)
-                return
-            except virtstore.InUse:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-
-
 def killed(
     root: Path, act: Callable[[virtstore.Host], object], victim: Victim, after: int
 ) -> kills.Ended:
@@ -182,7 +168,7 @@ def test_what_was_killed_left_the_old_or_the_new_or_is_partial_and_is_finished_b
             (partial,) = root.glob("x.qcow2.virtstore-*")
             disk_of(partial)
         if case != "copy" or not x.exists():
-            patiently(configuration(root), act)
+            kills.patiently(configuration(root), act)
         assert disk_of(x) == goal
         assert [path.name for path in root.glob("x.qcow2*")] == ["x.qcow2"]
 
@@ -220,7 +206,7 @@ def test_a_resize_that_was_killed_loses_nothing_and_is_finished_by_the_same(
         check_files(raw)
         if victim == "daemon" and not is_finished(root, act):
             continue
-        patiently(configuration(root), act)
+        kills.patiently(configuration(root), act)
         raw.path.write_bytes(disk_of(x))
         assert raw.path.stat().st_size == size
         check(raw)
@@ -229,7 +215,7 @@ def test_a_resize_that_was_killed_loses_nothing_and_is_finished_by_the_same(
 def is_finished(root: Path, act: Callable[[virtstore.Host], object]) -> bool:
     """Whether the command can be done once more; where not, its error says what mends that."""
     try:
-        patiently(configuration(root), act)
+        kills.patiently(configuration(root), act)
     except virtstore.Corrupt as refused:
         print("refused:", refused)
         if "e2fsck -f" not in refused.message:
@@ -268,5 +254,5 @@ def test_a_copy_to_a_qcow2_that_was_killed_goes_on_with_what_is_there(
         copied = source.copy_contents(target) if contents else source.copy(target)
         assert copied.transferred < 0.7 * new.stat().st_size
 
-    patiently(configuration(root), again)
+    kills.patiently(configuration(root), again)
     assert disk_of(x) == new.read_bytes()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from virtstore.cli.candidates import FOUND, FREE, candidates
+from virtstore.cli.candidates import FOUND, candidates
 from virtstore.cli.commands import COMMANDS
 from virtstore.cli.pages import page_of
+
+#: What nobody but the user knows.
+FREE: Final = frozenset({"NAME", "SIZE", "PATH"})
 
 
 def texts(line: str) -> list[str]:

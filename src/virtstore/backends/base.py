@@ -100,8 +100,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     (`Store.losses`) from what has the path `{path}`. `archives_only`: why nothing but archives can
     be there, and what to do instead; "" where images can. `far`: each look at an image is a request
     over a network. `keeps_moments`: what an image is at one moment can be left behind
-    (`Store.moment`). `at_once`: so many images are open at
-    the same time while they are listed."""
+    (`Store.moment`), to which the tests of the contract hold a store. `at_once`: so many images are
+    open at the same time while they are listed."""
 
     archives: bool = False
     always_raw: bool = False

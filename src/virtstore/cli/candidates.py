@@ -39,8 +39,6 @@ FOUND: Final[dict[str, Callable[[str], Iterable[Candidate]]]] = {
     "FILE": _texts(places.local_paths),
     "VERB": lambda begun: _verbs(),
 }
-#: What nobody but the user knows.
-FREE: Final = frozenset({"NAME", "SIZE", "PATH"})
 
 
 def candidates(before: list[str], begun: str) -> list[Candidate]:

@@ -17,8 +17,6 @@ from typing import Final
 from urllib.parse import quote
 
 ALGORITHM: Final = "AWS4-HMAC-SHA256"
-#: The SHA-256 of an empty body.
-EMPTY: Final = hashlib.sha256(b"").hexdigest()
 
 #: What stays as it is in a path or a query, beside letters and digits. S3 encodes a path once.
 _UNRESERVED: Final = "-._~"

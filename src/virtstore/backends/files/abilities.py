@@ -18,8 +18,8 @@ _HOLE: Final = 1 << 20
 
 
 def lacking(directory: int) -> tuple[str, ...]:
-    """The words for what is lacking, of those in `LACKING`; nothing where nothing can be made,
-    as in a file system that is mounted read-only."""
+    """The words for what is lacking: of new names, or a key of `_TRIALS`. Nothing where nothing can
+    be made, as in a file system that is mounted read-only."""
     with suppress(OSError), final_names.trial(directory) as fd:
         way = final_names.way_to_new(directory)
         lacks = {"rename without replacing": way != "rename", "new names": way is None}
@@ -66,6 +66,3 @@ _TRIALS: Final[dict[str, Callable[[int, int], object]]] = {
     "flushing of directories": lambda directory, fd: os.fsync(directory),
     "file modes": _keeps_modes,
 }
-
-#: All that may be lacking.
-LACKING: Final = ("rename without replacing", "new names", *_TRIALS)

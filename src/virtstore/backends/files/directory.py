@@ -103,7 +103,7 @@ class Directory(Store):
         final_names.require_new(self._fd)
 
     def lacks(self) -> tuple[str, ...]:
-        """What this directory's file system cannot do (see `abilities.LACKING`)."""
+        """What this directory's file system cannot do (see `abilities.lacking`)."""
         return abilities.lacking(self._fd)
 
     def free(self) -> int:
