@@ -213,6 +213,11 @@ def _holder(path: str | None, other: str | None) -> str:
     return f"the file system that holds {other or 'it'}"
 
 
+def no_image_but(what: str, *, path: str | None = None) -> NotFound:
+    """The error for what holds images, where one of them was meant: `what`, such as a directory."""
+    return NotFound(f"it is {what}, not an image; 'virtstore list' shows what is in it", path=path)
+
+
 @contextmanager
 def blamed_on(path: str) -> Iterator[None]:
     """What fails in here is about `path`, unless it says that it is about another."""

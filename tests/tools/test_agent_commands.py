@@ -279,6 +279,22 @@ def test_clean_tells_what_it_leaves_and_why(images: Path) -> None:
     assert told("clean", images)["removed"] == [f"{images}/y.img"]
 
 
+def test_a_refusal_says_what_to_do(images: Path) -> None:
+    (images / "sub").mkdir()
+    (images / "link.img").symlink_to("x.img")
+    (images / "y.img").write_bytes(bytes(4096))
+    for act, status, remedy in (
+        (("create", images / "x.img", "1M"), 4, "choose another name, or rename or delete"),
+        (("create", images / "sub", "1M"), 4, "choose another name"),
+        (("rename", images / "x.img", "y.img"), 4, "choose another name, or rename or delete"),
+        (("info", images), 3, "'virtstore list' shows what is in it"),
+        (("info", images / "sub"), 3, "'virtstore list' shows what is in it"),
+        (("info", images / "link.img"), 5, "write the path that it leads to"),
+        (("copy", images / "x.img", images / "x.img"), 2, "write another target"),
+    ):
+        assert remedy in told(*act, status=status)["error"]["message"], act
+
+
 def test_delete_removes_for_good_and_only_once(images: Path) -> None:
     done = told("delete", images / "x.img")
     assert set(done) == CHANGED

@@ -19,7 +19,7 @@ from virtstore.agent import hints
 from virtstore.agent.config import Config
 from virtstore.backends.base import Elsewhere, Store
 from virtstore.backends.kinds import RESERVED_SUFFIXES, Root
-from virtstore.errors import Denied, Exists, NotFound
+from virtstore.errors import Denied, Exists, NotFound, no_image_but
 from virtstore.location import canonical, plain_path, unclear, within
 from virtstore.model import Access
 from virtstore.units import format_apart
@@ -94,10 +94,10 @@ class Policy:
         if not name:
             with self._open(root, "") as store:
                 store.free()  # where it is missing, that is said
-                raise NotFound(f"it is {root.what}, not an image", path=canonical(path))
+                raise no_image_but(root.what, path=canonical(path))
         if path.endswith("/"):
             with self._open(root, inside):  # which raises what is there instead
-                raise NotFound("it is a directory, not an image", path=canonical(path))
+                raise no_image_but("a directory", path=canonical(path))
         with self._open(root, parent, name) as store:
             yield Place(store, name, canonical(path))
 

@@ -23,7 +23,7 @@ def last_second_of(text: str) -> datetime:
     found = _MOMENT.fullmatch(text)
     try:
         if found is None:
-            raise ValueError("it is none of these")
+            raise ValueError("it is written in another way")
         length = timedelta(days=1) if found["hour"] is None else timedelta(minutes=1)
         length = timedelta(seconds=1) if found["second"] else length
         clock = f"{found['hour'] or '00'}:{found['minute'] or '00'}:{found['second'] or '00'}"

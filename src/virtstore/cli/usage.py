@@ -30,13 +30,22 @@ def usage_error(app: App, error: CycloptsError, verb: str) -> UsageError:
         if name.startswith("-"):
             return UsageError(f"{name} needs a value ({more})")
         return UsageError(f"{name} is missing: write virtstore {_synopsis(app, verb)} ({more})")
-    if isinstance(error, UnknownOptionError) and (error.token.keyword or error.token.value) == "-":
+    if isinstance(error, UnknownOptionError) and _typed(error) == "-":
         return UsageError(
             "-: standard input and output are no places of images here; name a file, or ./- for one"
             f" that is called so ({more})"
         )
+    if isinstance(error, UnknownOptionError) and re.match(r"-\d", typed := _typed(error)):
+        return UsageError(
+            f"{typed} is no option, and no size here: only 'virtstore shrink' and 'virtstore"
+            f" resize' take -SIZE ({more})"
+        )
     told = re.sub(r"unable to convert (.*) into int", r"\1 is no number", str(error).rstrip("."))
     return UsageError(f"{told} ({more})")
+
+
+def _typed(error: UnknownOptionError) -> str:
+    return error.token.keyword or error.token.value
 
 
 def _synopsis(app: App, verb: str) -> str:

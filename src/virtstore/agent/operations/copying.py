@@ -124,7 +124,10 @@ def copy_here(agent: Agent, request: CopyHere) -> Received:
     name = canonical(request.source).rpartition("/")[2]
     path = _target_path(agent, request.target, name, request)
     if agent.policy.address(path) == agent.policy.address(request.source):
-        raise UsageError("source and target are the same image")
+        raise UsageError(
+            "source and target are the same image; write another target, such as a name"
+            " of its own beside it"
+        )
     in_place = request.contents or _is_fixed(agent, request)
     reading = Send(request.source, request.options, contents=in_place, kept_for=request.kept_for)
     with opened_source(agent, reading) as (origin, source, told, made_of, keeping):

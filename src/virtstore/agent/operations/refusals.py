@@ -11,6 +11,8 @@ from virtstore.errors import Denied, Exists, InUse, Unsupported, blamed_on
 
 #: So many overlays are named.
 _SHOWN: Final = 8
+#: What to do where a name is taken.
+_ANOTHER_NAME: Final = "; choose another name, or rename or delete what has it"
 
 
 def neither(store: Store) -> str:
@@ -47,7 +49,7 @@ def require_sparse(place: Place) -> None:
     )
 
 
-def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
+def refuse_existing(agent: Agent, place: Place, remedy: str = _ANOTHER_NAME) -> None:
     """Raises where no new image can have this name: `Exists` if anything has it, what is left of an
     image included; `Denied` if what has it may be left of an image, and this session may not change
     images; `UsageError` if no image can be called so; `Unsupported` if the name cannot be given
@@ -67,7 +69,8 @@ def refuse_existing(agent: Agent, place: Place, remedy: str = "") -> None:
         kind = {"directory": "a directory", "other": "something that is no image"}
         what = kind.get(found.type, "an image")
         told = f"{what} of that name is there already"
-        raise Exists(told if found.type in kind else told + remedy, path=place.path)
+        remedy = "; choose another name" if found.type in kind else remedy
+        raise Exists(told + remedy, path=place.path)
     with blamed_on(place.path):
         place.store.require_new_names()
 

@@ -10,7 +10,7 @@ from typing import Final
 from virtstore import linux
 from virtstore.backends.files import attributes
 from virtstore.backends.files.final_names import MISSING
-from virtstore.errors import Denied, NotFound
+from virtstore.errors import Denied, NotFound, no_image_but
 
 _KINDS: Final = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -46,6 +46,7 @@ def _refuse_no_image(mode: int) -> None:
     if stat.S_ISREG(mode):
         return
     if stat.S_ISDIR(mode):
-        raise NotFound("it is a directory, not an image")
+        raise no_image_but("a directory")
     kind = next((text for test, text in _KINDS if test(mode)), "of an unknown kind")
-    raise Denied(f"it is {kind}; in a directory only plain files are images")
+    remedy = "; write the path that it leads to" if stat.S_ISLNK(mode) else ""
+    raise Denied(f"it is {kind}; in a directory only plain files are images{remedy}")
