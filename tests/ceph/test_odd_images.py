@@ -140,6 +140,25 @@ def test_a_mirror_of_another_clusters_image_is_read_only(here: Place, host: virt
     assert here.names() == ["x"]
 
 
+def test_a_mirror_with_a_journal_is_said_to_be_one_where_it_cannot_be_read(
+    here: Place, host: virtstore.Host
+) -> None:
+    here.image("x", noise(_SIZE, 1))
+    here.cluster.rbd("feature", "enable", f"{POOL}/x", "journaling")
+    image, copy = host.image(f"{VMS}/x"), host.image(f"{here.root}/x.img")
+    with _mirrored(here.cluster, "x", "journal"):
+        image.copy(copy)
+        here.cluster.rbd("mirror", "image", "demote", f"{POOL}/x")
+        told = r"mirroring primary: false.*promote"
+        with pytest.raises(virtstore.Denied, match=told):
+            image.copy(copy, overwrite=True)
+        with pytest.raises(virtstore.Denied, match=told):
+            copy.copy_contents(image)
+        [warning] = image.info().warnings
+        assert "mirroring primary: false" in warning
+    assert here.names() == ["x"]
+
+
 def test_an_image_that_is_mirrored_is_changed_but_not_replaced(
     here: Place, host: virtstore.Host
 ) -> None:
@@ -192,10 +211,10 @@ def _clone(cluster: Cluster, pool: str, name: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _mirrored(cluster: Cluster, name: str) -> Iterator[None]:
+def _mirrored(cluster: Cluster, name: str, way: str = "snapshot") -> Iterator[None]:
     """An image is mirrored, for as long as there is one."""
     cluster.rbd("mirror", "pool", "enable", POOL, "image")
-    cluster.rbd("mirror", "image", "enable", f"{POOL}/{name}", "snapshot")
+    cluster.rbd("mirror", "image", "enable", f"{POOL}/{name}", way)
     yield
     if name in cluster.json("rbd", "ls", POOL):
         cluster.rbd("mirror", "image", "disable", "--force", f"{POOL}/{name}")

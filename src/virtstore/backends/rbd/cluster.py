@@ -52,11 +52,23 @@ _READ_ONLY: Final = (
     " image status' tells, 'rbd mirror image promote' makes it one of its own), or somebody has"
     " locked it ('rbd lock ls' shows who, 'rbd lock rm' takes the lock away)"
 )
+_MIRROR: Final = (
+    "the pool {pool} is mirrored: if 'rbd info' says of it 'mirroring primary: false', it is the"
+    " mirror of an image of another cluster, which QEMU cannot open where it has a journal; copy it"
+    " from the cluster that has the image itself, or make it this one's own ('rbd mirror image"
+    " promote'). Else "
+)
 #: What Ceph's programs say of a configuration, a keyring or a key that is not as it has to be. What
 #: they say last is "Permission denied" for the last two, as where somebody may not do something.
 _NO_CONF: Final = "unable to open config file"
 _NO_KEYRING: Final = re.compile(r"unable to find a keyring on (\S+?),*: \(\d+\) (.+)")
 _WRONG_KEY: Final = "handle_auth_bad_method"
+
+
+class _Mirroring(msgspec.Struct):
+    """Of a pool: "disabled", or which of its images are mirrored."""
+
+    mode: str = "disabled"
 
 
 class Cluster(msgspec.Struct, frozen=True):
@@ -161,8 +173,11 @@ class Cluster(msgspec.Struct, frozen=True):
                 f" at the network, and at the monitors ('ceph -s')"
             )
         if named in (errno.EPERM, errno.EACCES) or "ermission" in complaint:
+            mirror = "" if text else self._may_be_mirror()
             caps = _CAPS.format(pool=self.pool, user=self.user)
-            return Denied(f"Ceph does not allow that to client.{self.user} ({complaint}); {caps}")
+            return Denied(
+                f"Ceph does not allow that to client.{self.user} ({complaint}); {mirror}{caps}"
+            )
         if named == errno.EROFS:
             return Unsupported(_READ_ONLY)
         kind = {
@@ -174,6 +189,15 @@ class Cluster(msgspec.Struct, frozen=True):
             errno.EDQUOT: NoSpace,
         }.get(named, Error)
         return kind(f"Ceph says: {complaint}")
+
+    def _may_be_mirror(self) -> str:
+        """What there is to look at where QEMU may not read or write an image, if that may be the
+        mirror of another cluster's: with a journal, Ceph lets nobody open one as QEMU does."""
+        with suppress(Error, msgspec.DecodeError):
+            said = self.ask("mirror", "pool", "info", "--format", "json")
+            if msgspec.json.decode(said.stdout, type=_Mirroring).mode != "disabled":
+                return _MIRROR.format(pool=self.pool)
+        return ""
 
     def _why_not_let_in(self, text: str) -> str:
         """What the host lacks for the cluster to know who asks; "" where it lacks nothing."""
