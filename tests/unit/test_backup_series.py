@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from virtstore.backups.series import Backup, Backups, found_in
+from virtstore.cli.backups_text import late_lines
 from virtstore.model import Compression, Entry, EntryType, ImageInfo, State
 
 NOW = datetime(2026, 11, 28, 8, 0, 0, tzinfo=UTC)
@@ -109,3 +112,21 @@ def test_of_each_backup_all_is_told_that_the_listing_says() -> None:
     [web] = found(archive("web", 1)).series
     path = "/mnt/backups/web.2026-11-01T020000Z.img.zst"
     assert web.backups == (Backup(path, NOW.replace(day=1, hour=2), 1000, 100, True),)
+
+
+@pytest.mark.parametrize(
+    ("age", "told"),
+    [
+        (timedelta(seconds=59), "less than 1 min ago"),
+        (timedelta(minutes=45), "45 min ago"),
+        (timedelta(hours=26, minutes=10), "26 h ago"),
+        (timedelta(days=8), "8 days ago"),
+    ],
+)
+def test_who_is_late_is_told_how_old_the_newest_is(age: timedelta, told: str) -> None:
+    """The limit may be of minutes."""
+    listed = [archive("web", 27)]
+    now = datetime(2026, 11, 27, 2, 0, 0, tzinfo=UTC) + age
+    series = found_in("/mnt/backups", "b", listed, now, timedelta(seconds=1))
+    (line,) = late_lines(series, now)
+    assert line.endswith(told)

@@ -78,8 +78,10 @@ def _lateness(series: BackupSeries, now: datetime) -> str:
 
 
 def _age(age: timedelta) -> str:
-    hours = int(age.total_seconds()) // 3600
-    return f"{hours // 24} days" if hours >= 72 else f"{hours} h" if hours else "less than 1 h"
+    minutes = int(age.total_seconds()) // 60
+    hours = minutes // 60
+    short = f"{minutes} min" if minutes else "less than 1 min"
+    return f"{hours // 24} days" if hours >= 72 else f"{hours} h" if hours else short
 
 
 def pruned_text(done: Pruned, *, exact: bool = False, screen: Screen = PLAIN) -> str:
