@@ -16,6 +16,9 @@ from virtstore.backends.rbd.pool import RbdPool
 from ..contract.stores import Subject
 from ..contract.stores import store as store
 from ..contract.test_backends import *  # noqa: F403
+from ..contract.test_backends_rework import (  # noqa: F401
+    test_an_image_that_somebody_renamed_is_not_written_nor_what_has_its_name_now,
+)
 from ..contract.test_backends_snapshots import *  # noqa: F403
 from .cluster import POOL, Cluster
 

@@ -163,13 +163,17 @@ class ReworkedMemory(MemoryDraft):
         super().__init__(store, name, contents)
         self.holds = "kept"
         self._before = before
+        self._named = self._has_its_name()
         self._hiding = threading.Lock()  # several threads write
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         with self._hiding:
-            if self._has_its_name():
+            if self._named:
                 self._before(self)
+                if not self._has_its_name():
+                    raise InUse("somebody put another in its place, or took it away")
                 self._store.reworked[self._name] = self._store.images.pop(self._name)
+                self._named = False
         super().write_at(offset, data)
 
     def publish(self, *, overwrite: bool, like: str | None = None) -> None:

@@ -5,13 +5,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
 from virtstore.backends.base import Image, ImageDraft, Store
 from virtstore.errors import InUse, NotFound
 
-from .stores import DATA, SIZE, Stopped, contents, kept, listed, make, padded, rounded, state, stop
+from .stores import (
+    DATA,
+    SIZE,
+    Stopped,
+    Subject,
+    contents,
+    kept,
+    listed,
+    make,
+    padded,
+    require_several,
+    rounded,
+    state,
+    stop,
+)
 
 CHANGES: dict[str, Callable[[ImageDraft], None]] = {
     "write_at": lambda draft: draft.write_at(0, b"half"),
@@ -114,6 +129,29 @@ def test_what_is_raised_before_the_first_change_leaves_the_image(store: Store, c
                 CHANGES[change](draft)
         assert listed(store) == {("x.img", "complete")}
     assert contents(store) == padded(store)
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_an_image_that_somebody_renamed_is_not_written_nor_what_has_its_name_now(
+    subject: Subject, *, replaced: bool
+) -> None:
+    store = subject.store
+    require_several(store)
+    make(store)
+    with store.rework("x.img") as draft, closing(subject.again()) as other:
+        assert draft.read_at(0, len(DATA)) == DATA
+        other.rename("x.img", "y.img")
+        if replaced:
+            make(other, data=b"another")
+        for change in CHANGES.values():
+            with pytest.raises(InUse, match="took it away"):
+                change(draft)
+    store.refresh()
+    expected = {("y.img", "complete"), ("x.img", "complete")}
+    assert listed(store) == (expected if replaced else {("y.img", "complete")})
+    assert contents(store, "y.img") == padded(store)
+    if replaced:
+        assert contents(store) == padded(store, b"another")
 
 
 @pytest.mark.parametrize("published", [True, False])

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Final
 
-from virtstore.backends.base import Image, Look, Version, nothing
+from virtstore.backends.base import Image, Look, Version
 from virtstore.backends.version import written
 from virtstore.errors import InUse
+
+#: What is said where another image has the name by now.
+RENAMED: Final = (
+    "somebody put another in its place, or took it away, while it was being compared; what is there"
+    " now was left alone; run the same command again"
+)
 
 
 class InPlace:
@@ -20,7 +27,7 @@ class InPlace:
     `hide` takes the name away, for good. `same` raises where another image has the name by now.
     """
 
-    def __init__(self, image: Image, hide: Look, same: Look = nothing) -> None:
+    def __init__(self, image: Image, hide: Look, same: Look) -> None:
         self.named = False
         self._image = image
         self._hide = hide

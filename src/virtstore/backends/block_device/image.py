@@ -16,6 +16,7 @@ from virtstore.backends.base import (
     Holds,
     ImageDraft,
     Version,
+    nothing,
 )
 from virtstore.backends.block_device.sysfs import SECTOR, disk_of, fact, number_of
 from virtstore.backends.device import DeviceImage
@@ -51,7 +52,7 @@ class BlockDraft(BlockImage, ImageDraft):
         super().__init__(fd)
         self.holds: Holds = "kept"
         self.whole = False
-        self.in_place = InPlace(self, self._mark)
+        self.in_place = InPlace(self, self._mark, nothing)
         self._first: bytearray | None = None
         self._keeping = threading.Lock()
 

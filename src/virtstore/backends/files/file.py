@@ -34,7 +34,7 @@ from virtstore.backends.base import (
 from virtstore.backends.descriptor import DescriptorImage, extents_of
 from virtstore.backends.files import attributes, final_names, leftovers, marks
 from virtstore.backends.files.attributes import Attributes
-from virtstore.backends.in_place import InPlace
+from virtstore.backends.in_place import RENAMED, InPlace
 from virtstore.backends.version import of_status
 from virtstore.digest import CHUNK
 from virtstore.errors import InUse, Unsupported
@@ -354,10 +354,7 @@ class ReworkedFile(FileDraft):
 
     def _require_named(self) -> None:
         if not final_names.is_named(self._directory, self._name, self._fd):
-            raise InUse(
-                "somebody put another in its place, or took it away, while it was being compared;"
-                " what is there now was left alone; run the same command again"
-            )
+            raise InUse(RENAMED)
 
     def _dress(self, replaced: str | None, like: str | None) -> None:
         return

@@ -10,14 +10,16 @@ from typing import Protocol
 from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, ImageDraft, PageCache
 from virtstore.backends.descriptor import DescriptorCache
 from virtstore.backends.guard import Guard
-from virtstore.backends.in_place import InPlace
+from virtstore.backends.in_place import RENAMED, InPlace
 from virtstore.backends.lvm.report import Volume
-from virtstore.backends.lvm.volume import VolumeImage
-from virtstore.errors import NoSpace
+from virtstore.backends.lvm.volume import VolumeImage, mapped_name
+from virtstore.errors import InUse, NoSpace
 
 
 class Group(Protocol):
     """What these need of their volume group (see lvm.VolumeGroup)."""
+
+    name: str
 
     def publish(self, name: str, *, overwrite: bool) -> None: ...
 
@@ -104,7 +106,7 @@ class ReworkedVolume(VolumeDraft):
 
     def __init__(self, group: Group, name: str, volume: Volume) -> None:
         super().__init__(group, name, volume, "kept")
-        self.in_place = InPlace(self, lambda: group.hide(name))
+        self.in_place = InPlace(self, lambda: group.hide(name), self._require_named)
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         self.in_place.lose_name()
@@ -123,6 +125,10 @@ class ReworkedVolume(VolumeDraft):
         if not self.in_place.named:
             self._group.show(self._name)
         self.whole = False
+
+    def _require_named(self) -> None:
+        if self.device_name != mapped_name(self._group.name, self._name):
+            raise InUse(RENAMED)
 
 
 class Snapshot(VolumeImage):

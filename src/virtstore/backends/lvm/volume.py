@@ -36,6 +36,22 @@ class VolumeImage(DeviceImage):
     def version(self) -> Version:
         return Version((self.volume.uuid,))  # its device may be another next time
 
+    @property
+    def device_name(self) -> str:
+        """What the device mapper calls it now, as `mapped_name`."""
+        return _of_device_mapper(self.volume, "name")
+
+
+def mapped_name(group: str, volume: str) -> str:
+    """What LVM has the device mapper call a volume of that name."""
+    return "-".join(each.replace("-", "--") for each in (group, volume))
+
+
+def _of_device_mapper(volume: Volume, what: str) -> str:
+    """Such as its `name`, or `uuid`. Raises `FileNotFoundError` where it is inactive."""
+    major, minor = volume.device
+    return Path(f"/sys/dev/block/{major}:{minor}/dm/{what}").read_text().strip()
+
 
 def _open(volume: Volume, flags: int) -> int:
     major, minor = volume.device
@@ -50,8 +66,7 @@ def _open(volume: Volume, flags: int) -> int:
             ) from None
         raise
     try:
-        # The file is missing where the device is.
-        uuid = Path(f"/sys/dev/block/{major}:{minor}/dm/uuid").read_text().strip()
+        uuid = _of_device_mapper(volume, "uuid")
         if os.fstat(fd).st_rdev != os.makedev(major, minor) or uuid != volume.uuid:
             raise FileNotFoundError(errno.ENOENT, "it is inactive since LVM was asked", volume.name)
     except BaseException:

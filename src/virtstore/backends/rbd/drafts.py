@@ -6,12 +6,13 @@ import time
 from typing import Final
 
 from virtstore.backends.base import PARTIAL_SUFFIX, Holds, ImageDraft
-from virtstore.backends.in_place import InPlace
+from virtstore.backends.in_place import RENAMED, InPlace
 from virtstore.backends.rbd.ahead import Ahead
 from virtstore.backends.rbd.image import Pool, RbdImage
 from virtstore.backends.rbd.looking import another
 from virtstore.backends.rbd.report import Listed
 from virtstore.backends.rbd.serving import Served, serve
+from virtstore.errors import InUse
 from virtstore.undo import undone_by
 
 #: Seconds in which who took up a draft that was just made sees that it is another's.
@@ -56,7 +57,7 @@ class ReworkedRbd(RbdDraft):
 
     def __init__(self, pool: Pool, image: Listed, name: str) -> None:
         super().__init__(pool, image, name, "kept")
-        self.in_place = InPlace(self, lambda: pool.hide(name))
+        self.in_place = InPlace(self, lambda: pool.hide(name), self._require_named)
 
     def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         self.in_place.lose_name()
@@ -72,6 +73,12 @@ class ReworkedRbd(RbdDraft):
             self._pool.show(self._name)
         self._stop()
         self.whole = False
+
+    def _require_named(self) -> None:
+        self._pool.images.refresh()
+        present = self._pool.now(self._image)
+        if present is None or present.name != self._name:
+            raise InUse(RENAMED)
 
 
 def opened(pool: Pool, name: str, holds: Holds) -> RbdDraft:
