@@ -59,7 +59,7 @@ def create(agent: Agent, request: CreateImage) -> Done:
         agent.locked(request.path, "append") as place,
     ):
         refuse_fixed_place(place)
-        require_images(place)
+        require_images(place, new=True)
         if request.thin and not place.store.capabilities.thin_pools:
             noun = place.store.capabilities.noun
             raise Unsupported(f"--thin makes volumes in a volume group, and this is {noun}")
