@@ -174,8 +174,10 @@ def test_a_copy_that_the_target_refuses_in_the_end_leaves_no_snapshot() -> None:
 
 
 def test_a_source_that_has_read_more_than_there_is_is_not_believed() -> None:
+    target = a_target()
+    target.after(Abandon, [Error("it was abandoned", host="target")])
     with pytest.raises(Untrue):
-        copy(a_source([*SOURCE[:-1], End(DIGEST, SIZE + 1)]), a_target())
+        copy(a_source([*SOURCE[:-1], End(DIGEST, SIZE + 1)]), target)
 
 
 @pytest.mark.parametrize(
