@@ -13,6 +13,7 @@ from tests import waiting
 
 from virtstore.backends import read_ahead
 from virtstore.backends.read_ahead import ReadAhead
+from virtstore.model import Extent
 
 #: A thousandth of the true size.
 BLOCK = 4 << 10
@@ -114,11 +115,20 @@ def test_who_only_looks_at_the_beginning_has_nothing_else_fetched(
 def test_nothing_is_fetched_beyond_what_was_announced_nor_where_nobody_reads(
     ahead: ReadAhead, far: Far
 ) -> None:
-    ahead.wanted = lambda number: number % 3 == 0
+    ahead.expect(
+        [
+            Extent(0, 1, "data"),
+            Extent(1, 3 * BLOCK - 2, "zero"),
+            Extent(3 * BLOCK - 1, 1, "unknown"),
+            Extent(3 * BLOCK, 3 * BLOCK, "zero"),
+            Extent(6 * BLOCK, BLOCK + 1, "data"),
+            Extent(7 * BLOCK + 1, SIZE, "data"),  # it was made longer since
+        ]
+    )
     ahead.not_cached(STEP, AHEAD)
-    waiting.until(lambda: len(far.asked) == 3, "three blocks")
+    waiting.until(lambda: len(far.asked) == 5, "five blocks")
     ahead.close()
-    assert sorted(far.asked) == [(number * BLOCK, BLOCK) for number in (0, 3, 6)]
+    assert sorted(far.asked) == [(number * BLOCK, BLOCK) for number in (0, 2, 6, 7, 8)]
 
 
 def test_what_lies_between_two_parts_that_are_read_is_not_fetched(

@@ -8,12 +8,13 @@ Blocks before that are fetched by several threads. What is kept is bounded: so m
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
 from virtstore.backends.base import PageCache
+from virtstore.model import Extent
 
 #: Gives a range: its first byte, and how many.
 Fetch = Callable[[int, int], bytes]
@@ -25,13 +26,8 @@ _KEPT: Final = 12
 _THREADS: Final = 4
 
 
-def _any(number: int) -> bool:
-    return True
-
-
 class ReadAhead(PageCache):
-    """Something of `size` bytes. As a page cache it is told what is read next. `wanted` says of a
-    block's number whether anybody is going to read it."""
+    """Something of `size` bytes. As a page cache it is told what is read next."""
 
     def __init__(self, size: int, fetch: Fetch) -> None:
         self._size = size
@@ -41,12 +37,21 @@ class ReadAhead(PageCache):
         self._next = 0  # the block that is fetched ahead next
         self._pool: ThreadPoolExecutor | None = None
         self._closed = False
-        self.wanted: Callable[[int], bool] = _any
+        self._empty: bytearray | None = None  # for each block, whether it has no data
 
     @property
     def begun(self) -> bool:
         """Whether anything was fetched ahead."""
         return self._pool is not None
+
+    def expect(self, extents: Iterable[Extent]) -> None:
+        """Fetch only blocks with data ahead from now on. `extents`: all, in order."""
+        empty = bytearray(b"\1") * -(-self._size // BLOCK)
+        for extent in extents:
+            if extent.kind != "zero":
+                first, behind = extent.offset // BLOCK, -(-extent.end // BLOCK)
+                empty[first:behind] = bytes(len(empty[first:behind]))
+        self._empty = empty
 
     def read(self, offset: int, length: int) -> bytes:
         """The range, as far as there is any."""
@@ -94,7 +99,7 @@ class ReadAhead(PageCache):
                 self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="blocks")
             self._next = max(self._next, (until - _KEPT * BLOCK) // BLOCK)
             while self._next * BLOCK < until:
-                if self.wanted(self._next):
+                if self._empty is None or not self._empty[self._next]:
                     start = self._next * BLOCK
                     length = min(BLOCK, self._size - start)
                     self._blocks[self._next] = self._pool.submit(self._fetch, start, length)

@@ -11,8 +11,9 @@ from virtstore.backends.base import PARTIAL_SUFFIX, REWORK_SUFFIX, Holds, ImageD
 from virtstore.backends.descriptor import DescriptorCache
 from virtstore.backends.guard import Guard
 from virtstore.backends.in_place import RENAMED, InPlace
+from virtstore.backends.lvm import names
 from virtstore.backends.lvm.report import Volume
-from virtstore.backends.lvm.volume import VolumeImage, mapped_name
+from virtstore.backends.lvm.volume import VolumeImage
 from virtstore.errors import InUse, NoSpace
 
 
@@ -127,7 +128,7 @@ class ReworkedVolume(VolumeDraft):
         self.whole = False
 
     def _require_named(self) -> None:
-        if self.device_name != mapped_name(self._group.name, self._name):
+        if self.device_name != names.of_device(self._group.name, self._name):
             raise InUse(RENAMED)
 
 

@@ -55,8 +55,12 @@ def refuse_too_long(group: str, name: str, suffixes: Iterable[str] = _ALL) -> No
 
 def _device_length(group: str, name: str) -> int:
     """Bytes of the device mapper's name for the larger layer of a volume that has a snapshot."""
-    escaped = [part.replace("-", "--") for part in (group, name)]
-    return len(f"{'-'.join(escaped)}-real")
+    return len(f"{of_device(group, name)}-real")
+
+
+def of_device(group: str, name: str) -> str:
+    """What LVM has the device mapper call a volume of that name."""
+    return "-".join(part.replace("-", "--") for part in (group, name))
 
 
 def refuse_taken(volumes: Volumes, name: str) -> None:

@@ -38,13 +38,8 @@ class VolumeImage(DeviceImage):
 
     @property
     def device_name(self) -> str:
-        """What the device mapper calls it now, as `mapped_name`."""
+        """What the device mapper calls it now, as `names.of_device`."""
         return _of_device_mapper(self.volume, "name")
-
-
-def mapped_name(group: str, volume: str) -> str:
-    """What LVM has the device mapper call a volume of that name."""
-    return "-".join(each.replace("-", "--") for each in (group, volume))
 
 
 def _of_device_mapper(volume: Volume, what: str) -> str:

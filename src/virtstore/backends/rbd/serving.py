@@ -20,7 +20,7 @@ from virtstore.backends.rbd.cluster import Cluster
 from virtstore.backends.rbd.connection import CONF, reaches
 from virtstore.backends.rbd.report import Snapshot
 from virtstore.backends.rbd.stalls import Lookout
-from virtstore.backends.read_ahead import BLOCK, ReadAhead
+from virtstore.backends.read_ahead import ReadAhead
 from virtstore.errors import Corrupt, Error, InUse, Unsupported
 from virtstore.exporter import DISK, Export, Node
 from virtstore.model import Extent
@@ -61,14 +61,9 @@ class Served(DescriptorImage):
         return self._ahead or NO_CACHE
 
     def expect(self, extents: Iterable[Extent]) -> None:
-        """Read ahead only where there is data."""
+        """Where there is data: only that is read ahead."""
         if self._ahead:
-            wanted = bytearray(-(-self.size // BLOCK))
-            for extent in extents:
-                if extent.kind == "data":
-                    first, last = extent.offset // BLOCK, (extent.end - 1) // BLOCK
-                    wanted[first : last + 1] = b"\1" * (last + 1 - first)
-            self._ahead.wanted = lambda number: bool(wanted[number])
+            self._ahead.expect(extents)
 
     def read_at(self, offset: int, length: int) -> bytes:
         return self._ahead.read(offset, length) if self._ahead else self._read(offset, length)
@@ -87,9 +82,9 @@ class Served(DescriptorImage):
                 self._write_zeros(start, stop - start)
 
     def close(self) -> None:
-        self.export.close()
-        if self._ahead:
+        if self._ahead:  # nothing may be read by a descriptor's number once that is another's
             self._ahead.close()
+        self.export.close()
         if self.lookout:
             self.lookout.close()
 
